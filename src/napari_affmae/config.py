@@ -1,0 +1,210 @@
+"""Every setting of the program, with its title, meaning and bounds.
+
+Command-line help and dock forms are built from these fields, and their JSON is
+stored with every run and model, so a number is described once.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+PRESETS = ("nano", "small", "base")
+
+Device = Annotated[
+    str,
+    Field(
+        pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$",
+        title="Device",
+        description="auto takes the first GPU, else the CPU, and says which.",
+    ),
+]
+Precision = Literal["auto", "fp32", "fp16", "bf16"]
+FourInts = tuple[int, int, int, int]
+
+
+class Settings(BaseModel):
+    """Base of all settings: immutable, and unknown names are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ModelConfig(Settings):
+    """Shape of an AFFMAE network (paper section 3; presets in `model.presets`)."""
+
+    in_channels: int = Field(1, ge=1, title="Channels", description="Channels of the input image.")
+    patch_size: int = Field(8, ge=2, title="Patch size", description="Side of a patch, pixels.")
+    channels: FourInts = Field(title="Widths", description="Channels of the four encoder stages.")
+    blocks: FourInts = Field(title="Depths", description="Attention blocks of each stage.")
+    heads: FourInts = Field(title="Heads", description="Attention heads of each stage.")
+    mlp_ratio: float = Field(2.0, gt=0, title="MLP ratio", description="Hidden over block width.")
+    neighbourhood: int = Field(
+        64, ge=1, title="Neighbourhood", description="Tokens that one token attends to."
+    )
+    cluster_size: int = Field(8, ge=1, title="Cluster size", description="Tokens in a cluster.")
+    merge_ratio: float = Field(
+        0.4, gt=0, le=1, title="Merging ratio", description="Share of tokens kept after a stage."
+    )
+    drop_path: float = Field(0.1, ge=0, lt=1, title="Drop path", description="Rate at the end.")
+    decoder_width: int = Field(384, ge=4, title="Decoder width", description="Decoder channels.")
+    decoder_heads: int = Field(6, ge=1, title="Decoder heads", description="Decoder heads.")
+    decoder_hidden: int = Field(768, ge=1, title="Decoder hidden", description="FFN channels.")
+    decoder_points: int = Field(
+        4, ge=1, title="Sampling points", description="Locations a decoder head samples."
+    )
+    decoder_dropout: float = Field(0.1, ge=0, lt=1, title="Dropout", description="In the decoder.")
+
+    @model_validator(mode="after")
+    def _heads_divide_widths(self) -> "ModelConfig":
+        widths = (*self.channels, self.decoder_width)
+        for width, heads in zip(widths, (*self.heads, self.decoder_heads), strict=True):
+            if width % heads:
+                raise ValueError(f"width {width} cannot be split over {heads} heads")
+        if self.patch_size & (self.patch_size - 1):
+            raise ValueError(f"patch_size must be a power of two, got {self.patch_size}")
+        if self.decoder_width % 4:
+            raise ValueError(f"decoder_width must divide by 4, got {self.decoder_width}")
+        return self
+
+
+class NormalizationConfig(Settings):
+    """How pixel values become network input (fitted per source)."""
+
+    low: float = Field(0.5, ge=0, lt=50, title="Low percentile", description="Maps to black.")
+    high: float = Field(99.5, gt=50, le=100, title="High percentile", description="Maps to white.")
+    clahe: bool = Field(
+        False,
+        title="CLAHE",
+        description="Equalise local contrast first, as in the paper's fine-tuning.",
+    )
+    invert: bool = Field(
+        False, title="Invert", description="For images whose membranes are bright, not dark."
+    )
+
+
+class AugmentationConfig(Settings):
+    """Random changes to training crops; probabilities are per crop."""
+
+    flips: bool = Field(True, title="Flips and turns", description="Mirror and 90 degree turns.")
+    affine: float = Field(0.3, ge=0, le=1, title="Affine", description="Rotate, scale, shear.")
+    elastic: float = Field(0.2, ge=0, le=1, title="Elastic", description="Smooth deformation.")
+    intensity: float = Field(
+        0.5, ge=0, le=1, title="Intensity", description="Brightness, contrast and gamma."
+    )
+    noise: float = Field(0.2, ge=0, le=1, title="Blur and noise", description="Either of the two.")
+
+
+class TrainingConfig(Settings):
+    """What pretraining and fine-tuning have in common."""
+
+    crop: int = Field(256, ge=64, title="Crop", description="Side of a training crop, pixels.")
+    batch: int | Literal["auto"] = Field(
+        "auto", title="Batch", description="Crops of one step; auto goes by preset and device."
+    )
+    steps: int | None = Field(None, ge=1, title="Steps", description="Length of the schedule.")
+    minutes: float | None = Field(
+        None, gt=0, title="Minutes", description="Length of the schedule, instead of steps."
+    )
+    learning_rate: float = Field(5e-4, gt=0, title="Learning rate", description="At its peak.")
+    min_learning_rate: float = Field(1e-6, ge=0, title="Final rate", description="At the end.")
+    warmup: float = Field(0.05, ge=0, lt=1, title="Warm-up", description="Share of the schedule.")
+    betas: tuple[float, float] = Field((0.883, 0.935), title="Betas", description="Of AdamW.")
+    weight_decay: float = Field(0.05, ge=0, title="Weight decay", description="None on vectors.")
+    clip: float = Field(5.0, gt=0, title="Gradient clip", description="Largest gradient norm.")
+    device: Device = "auto"
+    precision: Precision = Field("auto", title="Precision", description="auto: bf16, fp16 or fp32.")
+    seed: int = Field(0, ge=0, title="Seed", description="Of weights, crops and masks.")
+    workers: int = Field(2, ge=1, title="Workers", description="Threads that prepare crops.")
+    checkpoint_minutes: float = Field(
+        2.0, gt=0, title="Checkpoint every", description="Minutes between checkpoints."
+    )
+    normalization: NormalizationConfig = NormalizationConfig()
+    augmentation: AugmentationConfig = AugmentationConfig()
+
+    @model_validator(mode="after")
+    def _one_length(self) -> "TrainingConfig":
+        if (self.steps is None) == (self.minutes is None):
+            raise ValueError("give either steps or minutes")
+        if isinstance(self.batch, int) and self.batch < 1:
+            raise ValueError(f"batch must be at least 1, got {self.batch}")
+        return self
+
+
+class PretrainConfig(TrainingConfig):
+    """Masked-autoencoder pretraining on unlabelled images."""
+
+    preset: Literal["nano", "small", "base"] = Field(
+        "nano", title="Preset", description="Size of the network."
+    )
+    in_channels: int = Field(1, ge=1, title="Channels", description="Channels of the images.")
+    mask_ratio: float = Field(
+        0.5, gt=0, lt=1, title="Mask ratio", description="Share of patches hidden."
+    )
+    mask: Literal["perlin", "uniform"] = Field(
+        "perlin", title="Mask", description="Hidden patches in blobs, or each by itself."
+    )
+    preview_steps: int = Field(
+        200, ge=1, title="Preview every", description="Steps between reconstructions."
+    )
+    validation_steps: int = Field(
+        100, ge=1, title="Validate every", description="Steps between validation losses."
+    )
+    validation: float = Field(
+        0.05, ge=0, lt=1, title="Validation share", description="Planes kept for validation."
+    )
+    augmentation: AugmentationConfig = AugmentationConfig(affine=0, elastic=0, noise=0)
+
+
+class LabelClass(Settings):
+    """One class of a segmentation."""
+
+    value: int = Field(ge=0, title="Value", description="Its number in the label images.")
+    name: str = Field(title="Name", description="Shown to the user.")
+    color: str = Field(pattern=r"^#[0-9a-fA-F]{6}$", title="Colour", description="As #rrggbb.")
+
+
+class FinetuneConfig(TrainingConfig):
+    """Training of a segmentation network on labelled images."""
+
+    preset: Literal["nano", "small", "base"] = Field(
+        "nano", title="Preset", description="Size of the network, where no pretrained one is given."
+    )
+    in_channels: int = Field(1, ge=1, title="Channels", description="Channels of the images.")
+    classes: tuple[LabelClass, ...] = Field(
+        (), title="Classes", description="Empty: the values found in the labels."
+    )
+    ignore_value: int | None = Field(
+        None, title="Not labelled", description="Label value that means unknown."
+    )
+    learning_rate: float = Field(5e-4, gt=0, title="Learning rate", description="At its peak.")
+    weight_decay: float = Field(0.0075, ge=0, title="Weight decay", description="None on vectors.")
+    layer_decay: float = Field(
+        0.6, gt=0, le=1, title="Layer decay", description="Rate factor from block to block down."
+    )
+    class_weights: Literal["frequency", "equal"] | tuple[float, ...] = Field(
+        "frequency", title="Class weights", description="By frequency, equal, or given."
+    )
+    focal_gamma: float = Field(2.0, ge=0, title="Focal gamma", description="0 is cross-entropy.")
+    validation: float = Field(
+        0.2, ge=0, lt=1, title="Validation share", description="Where no validation set is given."
+    )
+    validation_gap: int = Field(
+        1, ge=0, title="Gap", description="Planes left out between training and validation."
+    )
+    validation_steps: int = Field(
+        100, ge=1, title="Validate every", description="Steps between validations."
+    )
+
+
+class SegmentConfig(Settings):
+    """Tiled segmentation of planes and stacks."""
+
+    tile: int | Literal["auto"] = Field(
+        "auto", title="Tile", description="Side of a tile, pixels; auto: the training crop."
+    )
+    overlap: float = Field(0.25, ge=0, lt=1, title="Overlap", description="Share of a tile.")
+    batch: int = Field(1, ge=1, title="Batch", description="Tiles of one forward pass.")
+    probabilities: bool = Field(
+        False, title="Probabilities", description="Also write each class's probability."
+    )
+    device: Device = "auto"
+    precision: Precision = Field("auto", title="Precision", description="auto: bf16, fp16 or fp32.")

@@ -1,0 +1,144 @@
+"""What a run tells whoever drives it.
+
+A run is a generator of these events (`engine.pretrain`, `engine.finetune`,
+`engine.segment`); at least one comes per step, so closing the generator stops
+the run within a step.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Event:
+    """Base of all events."""
+
+
+@dataclass(frozen=True)
+class RunStarted(Event):
+    """The device, precision, backend and sizes that the run settled on.
+
+    `device` and `backend` are words for the user, for instance
+    ``"NVIDIA H100, 80 GB"`` and ``"Triton kernels"``; `step` is 0, or where a
+    resumed run goes on.
+    """
+
+    device: str
+    precision: str
+    backend: str
+    parameters: int
+    batch: int
+    micro_batch: int
+    step: int
+    total_steps: int | None
+
+
+@dataclass(frozen=True)
+class Notice(Event):
+    """Something the user should know: a check's finding, a skipped file."""
+
+    message: str
+    level: str = "warning"
+    source: str | None = None
+
+
+@dataclass(frozen=True)
+class StepDone(Event):
+    """One optimiser step.
+
+    `total_steps` and `seconds_left` are estimates in a run by minutes, and
+    None until the first steps were timed.
+    """
+
+    step: int
+    total_steps: int | None
+    loss: float
+    learning_rate: float
+    images_per_second: float
+    seconds_left: float | None
+    losses: Mapping[str, float] = field(default_factory=dict)
+    gradient_norm: float | None = None
+
+
+@dataclass(frozen=True)
+class MicroBatchHalved(Event):
+    """The device ran out of memory; the batch goes on in smaller parts."""
+
+    step: int
+    micro_batch: int
+    accumulate: int
+
+
+@dataclass(frozen=True)
+class Validated(Event):
+    """A validation pass.
+
+    In pretraining only `loss`; in fine-tuning also the metrics over the set.
+    `best` says whether this became the run's best checkpoint.
+    """
+
+    step: int
+    loss: float
+    iou: Mapping[str, float] = field(default_factory=dict)
+    dice: Mapping[str, float] = field(default_factory=dict)
+    mean_iou: float | None = None
+    mean_dice: float | None = None
+    best: bool = False
+
+
+@dataclass(frozen=True)
+class PreviewReady(Event):
+    """Pictures of the same few crops, to look at.
+
+    `images` are named float32 arrays (count, height, width), for pretraining
+    ``input``, ``masked``, ``reconstruction``, ``error``; for fine-tuning
+    ``input``, ``label``, ``prediction``.
+    """
+
+    step: int
+    images: Mapping[str, NDArray[np.float32]]
+    path: Path | None = None
+
+
+@dataclass(frozen=True)
+class CheckpointSaved(Event):
+    """A checkpoint is complete on disk."""
+
+    step: int
+    path: Path
+
+
+@dataclass(frozen=True)
+class TileDone(Event):
+    """One batch of tiles of a plane was predicted."""
+
+    done: int
+    total: int
+    plane: int
+    seconds_left: float | None
+
+
+@dataclass(frozen=True)
+class PlaneDone(Event):
+    """A plane is segmented.
+
+    `labels` (height, width) holds class values, `probabilities`
+    (classes, height, width) float32 or None.
+    """
+
+    plane: int
+    planes: int
+    labels: NDArray[np.uint8] | NDArray[np.uint16]
+    probabilities: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True)
+class RunFinished(Event):
+    """The run reached its end; `path` is what it made."""
+
+    step: int
+    path: Path

@@ -1,0 +1,41 @@
+"""Errors that a run can end in, worded for the person who started it.
+
+Wrong arguments raise `ValueError` or `TypeError`; these classes are for states
+that only show while working. None of them is a `RuntimeError`: napari's
+generator workers drop those without a word.
+"""
+
+
+class AffmaeError(Exception):
+    """Something went wrong that the user can act on.
+
+    The message says what happened, where, and what to do.
+    """
+
+
+class UnreadableFileError(AffmaeError):
+    """A file cannot be opened or is cut short."""
+
+
+class CheckpointError(AffmaeError):
+    """A checkpoint is missing, damaged, or does not fit the model."""
+
+
+class DivergedError(AffmaeError):
+    """The loss or its gradient is no longer finite."""
+
+
+class OutOfMemoryError(AffmaeError):
+    """Not even a single image fits the device's memory."""
+
+
+class DiskFullError(AffmaeError):
+    """The run folder's disk has no room left."""
+
+
+class BackendUnavailableError(AffmaeError):
+    """The requested device or kernel backend cannot run on this machine."""
+
+
+class DataError(AffmaeError):
+    """Images or labels do not fit the task or each other."""
