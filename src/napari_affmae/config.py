@@ -10,6 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 PRESETS = ("nano", "small", "base")
 
+#: Class index of pixels that are not labelled: they enter neither loss nor metric.
+IGNORE_INDEX = -100
+
 Device = Annotated[
     str,
     Field(
