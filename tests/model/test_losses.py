@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+
 from napari_affmae.config import IGNORE_INDEX
 from napari_affmae.model.losses import reconstruction_loss, segmentation_loss
 

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+
 from napari_affmae.model.masking import draw_masks, perlin_noise
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from napari_affmae.model.patches import pad_to_patches, patchify, take_tokens, unpatchify
 
 
