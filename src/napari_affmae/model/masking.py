@@ -12,7 +12,7 @@ PERLIN_CELLS = (8, 16, 32, 64)
 def draw_masks(
     batch: int,
     canvas: tuple[int, int],
-    mask_ratio: float,
+    mask_ratio: float = 0.5,
     kind: Literal["perlin", "uniform"] = "perlin",
     generator: torch.Generator | None = None,
 ) -> tuple[Tensor, Tensor]:

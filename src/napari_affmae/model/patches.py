@@ -7,6 +7,38 @@ row-major order of the token canvas.
 import torch.nn.functional as F
 from torch import Tensor
 
+SMALLEST_IMAGE = 64
+
+
+def check_images(images: Tensor, channels: int) -> None:
+    """Refuse images that a network cannot take.
+
+    Parameters
+    ----------
+    images : Tensor
+        Should be (B, C, H, W), floating point, at least 64 px a side.
+    channels : int
+        Channels that the network was built for.
+
+    Raises
+    ------
+    ValueError
+        If they are anything else.
+    """
+    if images.ndim != 4 or not images.is_floating_point():
+        raise ValueError(
+            f"images must be floating point (B, C, H, W), got {images.dtype} {tuple(images.shape)}"
+        )
+    if images.shape[1] != channels:
+        raise ValueError(
+            f"the network takes {channels} channel(s), got images of {images.shape[1]}"
+        )
+    if min(images.shape[-2:]) < SMALLEST_IMAGE:
+        raise ValueError(
+            f"images must be at least {SMALLEST_IMAGE} px a side, "
+            f"got {images.shape[-2]} x {images.shape[-1]}; pad them"
+        )
+
 
 def pad_to_patches(images: Tensor, patch_size: int) -> Tensor:
     """Pad images with zeros on the right and bottom to whole patches.
