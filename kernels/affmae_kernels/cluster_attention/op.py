@@ -1,0 +1,43 @@
+"""The public op."""
+
+from torch import Tensor
+
+from affmae_kernels.cluster_attention.reference import cluster_attention_reference
+from affmae_kernels.neighbours import Neighbourhood
+
+
+def cluster_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    blank_k: Tensor,
+    blank_v: Tensor,
+    bias_weight: Tensor,
+    bias: Tensor,
+    neighbourhood: Neighbourhood,
+) -> Tensor:
+    """Attend from every query to the keys of its clusters and to a blank key.
+
+    The logit of key j is ``q k_j / sqrt(D) + w g_ij + b``, with the relative
+    geometry g of `relative_geometry`; the blank key has no geometry term. One
+    softmax runs over all of them (AutoFocusFormer, arXiv 2304.12406, section 3).
+
+    Parameters
+    ----------
+    q : Tensor of float, shape (B, Q, H, D)
+    k, v : Tensor of float, shape (B, N, H, D)
+        Tokens sorted by cluster.
+    blank_k, blank_v : Tensor of float, shape (H, D)
+        The learned key and value that let a query attend to nothing.
+    bias_weight : Tensor of float, shape (H, 5)
+    bias : Tensor of float, shape (H,)
+        The geometry term's linear map.
+    neighbourhood : Neighbourhood
+        The clusters of each query.
+
+    Returns
+    -------
+    Tensor, shape (B, Q, H, D), dtype of `q`
+        Accumulated in float32, or in float64 for float64 inputs.
+    """
+    return cluster_attention_reference(q, k, v, blank_k, blank_v, bias_weight, bias, neighbourhood)

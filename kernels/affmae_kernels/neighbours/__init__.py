@@ -1,0 +1,10 @@
+"""Nearest tokens and clusters on the token canvas."""
+
+from affmae_kernels.neighbours.neighbourhood import (
+    Neighbourhood,
+    find_neighbourhood,
+    relative_geometry,
+)
+from affmae_kernels.neighbours.token_index import TokenIndex
+
+__all__ = ["Neighbourhood", "TokenIndex", "find_neighbourhood", "relative_geometry"]

@@ -1,0 +1,207 @@
+"""Which keys each query attends to, and how queries share them.
+
+Tokens of a stage are sorted by cluster, so consecutive queries want nearly the
+same clusters. They are therefore worked on in tiles of `TILE` queries against
+the union of the tile's clusters, as dense matrix products under a mask, rather
+than with one gather a query.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from affmae_kernels.neighbours.token_index import TokenIndex, compact
+
+TILE = 32
+# Tiles worked on together: enough for the matrix units, few enough for the cache.
+_TILES_AT_ONCE = 8
+
+
+@dataclass(frozen=True)
+class TileGroup:
+    """Some consecutive tiles and the clusters that their queries need.
+
+    Here n is the number of tiles, T the queries of a tile, and K the keys of
+    the group: the largest union of clusters times the cluster size.
+
+    Attributes
+    ----------
+    tiles : slice
+        Where the tiles stand among all tiles of the batch.
+    clusters : Tensor of int64, shape (n * K / cluster_size,)
+        Clusters of each tile, counted through the batch.
+    hidden : Tensor of bool, shape (n, T, K)
+        Keys that a query does not attend to.
+    geometry : Tensor of float32, shape (5, n, T, K)
+        Relative geometry of every key seen from every query.
+    """
+
+    tiles: slice
+    clusters: Tensor
+    hidden: Tensor
+    geometry: Tensor
+
+
+@dataclass(frozen=True)
+class Neighbourhood:
+    """The clusters of keys that each query attends to.
+
+    Attributes
+    ----------
+    query_pos : Tensor of float, shape (B, Q, 2)
+        Positions (x, y) of the queries, cells.
+    key_pos : Tensor of float, shape (B, N, 2)
+        Positions of the keys, sorted by cluster.
+    clusters : Tensor of int64, shape (B, Q, M)
+        Each query's clusters, in any order.
+    cluster_size : int
+        Cluster c holds the keys from c * cluster_size on; the last may be short.
+    """
+
+    query_pos: Tensor
+    key_pos: Tensor
+    clusters: Tensor
+    cluster_size: int
+
+    @property
+    def cluster_count(self) -> int:
+        """Clusters of an image."""
+        return -(-self.key_pos.shape[1] // self.cluster_size)
+
+    @property
+    def tile_count(self) -> int:
+        """Tiles of an image."""
+        return -(-self.query_pos.shape[1] // TILE)
+
+    def select(self, queries: Tensor) -> "Neighbourhood":
+        """Keep some queries, all keys.
+
+        Parameters
+        ----------
+        queries : Tensor of int64, shape (B, Q')
+        """
+        image = torch.arange(queries.shape[0], device=queries.device)[:, None]
+        return Neighbourhood(
+            self.query_pos[image, queries],
+            self.key_pos,
+            self.clusters[image, queries],
+            self.cluster_size,
+        )
+
+    @cached_property
+    def groups(self) -> list[TileGroup]:
+        """All tiles of the batch, image after image."""
+        return list(self._build_groups())
+
+    def _build_groups(self) -> Iterator[TileGroup]:
+        wanted = self.split_queries(self.clusters).flatten(0, 1)
+        union, slots = _union(wanted, self.cluster_count)
+        query_pos = self.split_queries(self.query_pos).flatten(0, 1)
+        key_pos = self.split_clusters(self.key_pos).flatten(0, 1)
+        real = self.split_clusters(self.key_pos.new_ones(self.key_pos.shape[:2]))
+        real = real.flatten(0, 1).bool()
+        first = torch.arange(len(union), device=union.device) // self.tile_count
+        for start in range(0, len(union), _TILES_AT_ONCE):
+            tiles = slice(start, min(start + _TILES_AT_ONCE, len(union)))
+            width = int(slots[tiles].max()) + 1
+            ids = union[tiles, :width]
+            owned = torch.zeros(
+                (*wanted[tiles].shape[:2], width), dtype=torch.bool, device=union.device
+            ).scatter_(-1, slots[tiles], value=True)
+            # A padded place points at cluster 0: nobody owns it.
+            ids = torch.where(ids < self.cluster_count, ids, 0)
+            ids = ids + first[tiles, None] * self.cluster_count
+            visible = owned[..., None] & real[ids][:, None]
+            pos = key_pos[ids].flatten(1, 2)
+            yield TileGroup(
+                tiles,
+                ids.flatten(),
+                ~visible.flatten(2),
+                relative_geometry(query_pos[tiles, :, None], pos[:, None]),
+            )
+
+    def split_queries(self, values: Tensor) -> Tensor:
+        """Cut (B, Q, ...) into tiles (B, tiles, TILE, ...), the last one zero-padded."""
+        return _split(values, self.tile_count, TILE)
+
+    def split_clusters(self, values: Tensor) -> Tensor:
+        """Cut (B, N, ...) into clusters (B, clusters, size, ...), zero-padded."""
+        return _split(values, self.cluster_count, self.cluster_size)
+
+
+def find_neighbourhood(
+    pos: Tensor, canvas: tuple[int, int], neighbourhood: int, cluster_size: int
+) -> Neighbourhood:
+    """Give every token the clusters nearest to it (ties to the lower index).
+
+    Parameters
+    ----------
+    pos : Tensor of float, shape (B, N, 2)
+        Tokens sorted by cluster.
+    canvas : tuple of int
+        Rows and columns of the token canvas, cells.
+    neighbourhood : int
+        Tokens to attend to; all of them where there are no more than that.
+    cluster_size : int
+        Tokens in a cluster; the last may be short.
+    """
+    batch, n, _ = pos.shape
+    size = _split(pos.new_ones((batch, n, 1)), -(-n // cluster_size), cluster_size).sum(2)
+    centres = _split(pos, -(-n // cluster_size), cluster_size).sum(2) / size
+    count = centres.shape[1]
+    if neighbourhood >= n:
+        clusters = torch.arange(count, device=pos.device).expand(batch, n, count)
+    else:
+        wanted = max(1, min(round(neighbourhood / cluster_size), count))
+        clusters = TokenIndex.build(centres, canvas, wanted).nearest(pos)
+    return Neighbourhood(pos, pos, clusters, cluster_size)
+
+
+def relative_geometry(query_pos: Tensor, key_pos: Tensor) -> Tensor:
+    """Compute (dx, dy, d, dy/d, dx/d) of keys seen from queries (paper section 3).
+
+    Parameters
+    ----------
+    query_pos, key_pos : Tensor of float, shapes (..., 2)
+        Broadcast against each other.
+
+    Returns
+    -------
+    Tensor of float, shape (5, ...)
+        The last two are zero where the distance is.
+    """
+    dx, dy = (key_pos - query_pos).unbind(-1)
+    d = torch.hypot(dx, dy)
+    scale = torch.where(d > 0, 1 / d, 0)
+    return torch.stack([dx, dy, d, dy * scale, dx * scale])
+
+
+def _split(values: Tensor, parts: int, size: int) -> Tensor:
+    missing = parts * size - values.shape[1]
+    padded = F.pad(values, (0, 0) * (values.ndim - 2) + (0, missing)) if missing else values
+    return padded.unflatten(1, (parts, size))
+
+
+def _union(wanted: Tensor, fill: int) -> tuple[Tensor, Tensor]:
+    """Find the different clusters of each tile, and each query's places among them.
+
+    Parameters
+    ----------
+    wanted : Tensor of int64, shape (tiles, T, M)
+    fill : int
+        Pads the shorter unions; larger than any cluster.
+
+    Returns
+    -------
+    union : Tensor of int64, shape (tiles, U), ascending
+    slots : Tensor of int64, shape (tiles, T, M)
+    """
+    flat = wanted.flatten(1)
+    ordered = flat.sort(-1).values
+    fresh = F.pad(ordered[:, 1:] != ordered[:, :-1], (1, 0), value=True)
+    union = compact(ordered, fresh, fill)
+    return union, torch.searchsorted(union, flat).view_as(wanted)
