@@ -72,13 +72,20 @@ def test_nothing_of_a_hidden_patch_is_seen(
     assert by_patch.gather(1, masks[0]).ne(0).all()
 
 
-def test_order_of_tokens_does_not_matter(
+def test_predictions_stand_in_the_order_of_hidden_patches(
     mae: ViTMAE, images: torch.Tensor, masks: tuple[torch.Tensor, torch.Tensor]
 ) -> None:
     ids_keep, ids_masked = masks
     prediction = mae(images, ids_keep, ids_masked).predictions["res2"]
-    turned = mae(images, ids_keep.flip(1), ids_masked.flip(1)).predictions["res2"]
+    same = mae(images, ids_keep.flip(1), ids_masked).predictions["res2"]
+    turned = mae(images, ids_keep, ids_masked.flip(1)).predictions["res2"]
+    torch.testing.assert_close(same, prediction, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(turned.flip(1), prediction, rtol=1e-4, atol=1e-5)
+
+
+def test_the_encoder_knows_positions(mae: ViTMAE) -> None:
+    features = mae(torch.zeros(1, 2, 64, 64)).features[0].x[0]
+    assert torch.cdist(features, features).fill_diagonal_(1).min() > 1e-2
 
 
 def test_every_parameter_of_both_models_learns(
