@@ -83,9 +83,10 @@ def test_predictions_stand_in_the_order_of_hidden_patches(
     torch.testing.assert_close(turned.flip(1), prediction, rtol=1e-4, atol=1e-5)
 
 
-def test_the_encoder_knows_positions(mae: ViTMAE) -> None:
-    features = mae(torch.zeros(1, 2, 64, 64)).features[0].x[0]
-    assert torch.cdist(features, features).fill_diagonal_(1).min() > 1e-2
+def test_encoder_and_decoder_know_positions(mae: ViTMAE) -> None:
+    out = mae(torch.zeros(1, 2, 64, 64))
+    for tokens in (out.features[0].x[0], out.predictions["res2"][0]):
+        assert torch.cdist(tokens, tokens).fill_diagonal_(1).min() > 1e-2
 
 
 def test_every_parameter_of_both_models_learns(
