@@ -1,0 +1,21 @@
+"""The network, and the plain one it is compared with."""
+
+from napari_affmae.model.mae import AFFMAE
+from napari_affmae.model.outputs import Level, MAEOutput
+from napari_affmae.model.presets import PRESETS, preset
+from napari_affmae.model.reference_state import from_reference_state
+from napari_affmae.model.segmenter import AFFSegmenter
+from napari_affmae.model.vit import VIT_PRESETS, ViTMAE, ViTSegmenter
+
+__all__ = [
+    "AFFMAE",
+    "PRESETS",
+    "VIT_PRESETS",
+    "AFFSegmenter",
+    "Level",
+    "MAEOutput",
+    "ViTMAE",
+    "ViTSegmenter",
+    "from_reference_state",
+    "preset",
+]

@@ -1,0 +1,155 @@
+"""The decoder: queries anywhere on the canvas sample the encoder's tokens off any grid."""
+
+import math
+
+import torch
+from affmae_kernels import TokenIndex, deformable_attention
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from napari_affmae.config import ModelConfig
+from napari_affmae.model.layers import initialise
+from napari_affmae.model.outputs import Level
+from napari_affmae.model.positions import sine_embedding
+
+NEAREST = 4  # tokens that a sample is interpolated from
+
+
+class DeformableAttention(nn.Module):
+    """Attention to values sampled around each query.
+
+    Parameters
+    ----------
+    width, heads, points : int
+        Channels, heads H, and sampling points P of a head.
+    """
+
+    def __init__(self, width: int, heads: int, points: int) -> None:
+        super().__init__()
+        self.heads, self.points = heads, points
+        self.offsets = nn.Linear(width, heads * points * 2)
+        self.weights = nn.Linear(width, heads * points)
+        self.value = nn.Linear(width, width)
+        self.project = nn.Linear(width, width)
+        self.power = nn.Parameter(torch.tensor(1.0))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Let the heads look in different directions, the points at different distances."""
+        angle = 2 * math.pi * torch.arange(self.heads) / self.heads
+        direction = torch.stack([angle.cos(), angle.sin()], dim=-1)
+        direction = direction / direction.abs().amax(-1, keepdim=True)
+        reach = torch.arange(1, self.points + 1)
+        with torch.no_grad():
+            self.offsets.bias.copy_((direction[:, None] * reach[:, None]).flatten())
+        for parameter in (self.offsets.weight, self.weights.weight, self.weights.bias):
+            nn.init.zeros_(parameter)
+        for linear in (self.value, self.project):
+            nn.init.xavier_uniform_(linear.weight)
+            nn.init.zeros_(linear.bias)
+
+    def forward(
+        self, queries: Tensor, query_pos: Tensor, tokens: Tensor, index: TokenIndex
+    ) -> Tensor:
+        """Sample `tokens` (B, N, C), indexed by position, for `queries` (B, Q, C)."""
+        sampled = deformable_attention(
+            self.value(tokens).unflatten(-1, (self.heads, -1)),
+            query_pos,
+            self.offsets(queries).unflatten(-1, (self.heads, self.points, 2)),
+            self.weights(queries).unflatten(-1, (self.heads, self.points)).softmax(-1),
+            self.power,
+            index,
+        )
+        out: Tensor = self.project(sampled.flatten(2))
+        return out
+
+
+class DecoderStage(nn.Module):
+    """Self-attention, cross-attention to one encoder level, and an MLP; post-norm.
+
+    Parameters
+    ----------
+    config : ModelConfig
+        Shape of the network.
+    level_width : int
+        Channels of the encoder level.
+    """
+
+    def __init__(self, config: ModelConfig, level_width: int) -> None:
+        super().__init__()
+        width = config.decoder_width
+        attention = (width, config.decoder_heads, config.decoder_points)
+        self.level_project = nn.Linear(level_width, width)
+        self.level_norm = nn.LayerNorm(width)
+        self.expand = nn.Linear(width, config.decoder_hidden)
+        self.contract = nn.Linear(config.decoder_hidden, width)
+        self.apply(initialise)
+        self.self_attention = DeformableAttention(*attention)
+        self.cross_attention = DeformableAttention(*attention)
+        self.self_norm, self.cross_norm, self.mlp_norm = (nn.LayerNorm(width) for _ in range(3))
+        self.dropout = nn.Dropout(config.decoder_dropout)
+
+    def forward(
+        self,
+        queries: Tensor,
+        query_pos: Tensor,
+        query_index: TokenIndex,
+        level: Level,
+        canvas: tuple[int, int],
+    ) -> Tensor:
+        """Refine queries (B, Q, C) with the tokens of `level`."""
+        attended = self.self_attention(queries, query_pos, queries, query_index)
+        queries = self.self_norm(queries + self.dropout(attended))
+        tokens = self.level_norm(self.level_project(level.x))
+        tokens = tokens + sine_embedding(level.pos, canvas, tokens.shape[-1]).to(tokens.dtype)
+        level_index = TokenIndex.build(level.pos, canvas, NEAREST)
+        attended = self.cross_attention(queries, query_pos, tokens, level_index)
+        queries = self.cross_norm(queries + self.dropout(attended))
+        hidden = self.dropout(F.relu(self.expand(queries)))
+        out: Tensor = self.mlp_norm(queries + self.dropout(self.contract(hidden)))
+        return out
+
+
+class Decoder(nn.Module):
+    """Answer queries from the coarsest encoder level to the finest.
+
+    Parameters
+    ----------
+    config : ModelConfig
+        Shape of the network.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.query = nn.Parameter(torch.empty(config.decoder_width))
+        nn.init.trunc_normal_(self.query, std=0.02)
+        self.stages = nn.ModuleList(
+            DecoderStage(config, width) for width in reversed(config.channels)
+        )
+
+    def forward(
+        self, levels: list[Level], query_pos: Tensor, canvas: tuple[int, int]
+    ) -> list[Tensor]:
+        """Decode at `query_pos`.
+
+        Parameters
+        ----------
+        levels : list of Level
+            Encoder features, fine to coarse.
+        query_pos : Tensor
+            (B, Q, 2) float, (x, y) in cells.
+        canvas : tuple[int, int]
+            Rows and columns of the canvas.
+
+        Returns
+        -------
+        list of Tensor
+            Query features (B, Q, C) after each stage: res5, res4, res3, res2.
+        """
+        queries = self.query + sine_embedding(query_pos, canvas, len(self.query))
+        query_index = TokenIndex.build(query_pos, canvas, NEAREST)
+        results = []
+        for stage, level in zip(self.stages, reversed(levels), strict=True):
+            queries = stage(queries, query_pos, query_index, level, canvas)
+            results.append(queries)
+        return results

@@ -1,0 +1,74 @@
+"""From pixels to tokens, without a look at hidden patches."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from napari_affmae.model.patches import take_tokens
+
+
+class PatchEmbedding(nn.Module):
+    """Strided convolutions down to one token a patch (AFFMAE, section 3).
+
+    Hidden patches are zeroed in the image and again after every convolution,
+    so that nothing of them reaches a visible token.
+
+    Parameters
+    ----------
+    in_channels : int
+        Channels of the image.
+    width : int
+        Channels C of a token; the convolutions before the last have half of it.
+    patch_size : int
+        Side of a patch in pixels, a power of two.
+    """
+
+    def __init__(self, in_channels: int, width: int, patch_size: int) -> None:
+        super().__init__()
+        steps = int(math.log2(patch_size))
+        widths = [in_channels, *[width // 2] * (steps - 1), width]
+        self.convolutions = nn.ModuleList(
+            nn.Conv2d(before, after, 3, stride=2, padding=1)
+            for before, after in zip(widths, widths[1:], strict=False)
+        )
+        self.norms = nn.ModuleList(nn.LayerNorm(after) for after in widths[1:-1])
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, images: Tensor, canvas: tuple[int, int], ids_keep: Tensor | None) -> Tensor:
+        """Embed the visible patches.
+
+        Parameters
+        ----------
+        images : Tensor
+            (B, C, H, W), padded to whole patches.
+        canvas : tuple[int, int]
+            Rows and columns of patches.
+        ids_keep : Tensor or None
+            (B, N) int64, the visible patches; None: all, in row-major order.
+
+        Returns
+        -------
+        Tensor
+            (B, N, width), in the order of `ids_keep`.
+        """
+        visible = None
+        if ids_keep is not None:
+            flat = images.new_zeros(len(images), canvas[0] * canvas[1])
+            visible = flat.scatter_(1, ids_keep, 1.0).view(-1, 1, *canvas)
+        x = _hide(images, visible).contiguous(memory_format=torch.channels_last)
+        for convolution, norm in zip(self.convolutions, [*self.norms, None], strict=True):
+            x = _hide(convolution(x), visible)
+            if norm is not None:
+                x = F.gelu(norm(x.permute(0, 2, 3, 1))).permute(0, 3, 1, 2)
+        tokens = x.flatten(2).mT
+        return self.norm(tokens if ids_keep is None else take_tokens(tokens, ids_keep))
+
+
+def _hide(x: Tensor, visible: Tensor | None) -> Tensor:
+    """Zero hidden patches at the resolution of `x`."""
+    if visible is None:
+        return x
+    scale = x.shape[-1] // visible.shape[-1]
+    return x * visible.repeat_interleave(scale, -2).repeat_interleave(scale, -1)

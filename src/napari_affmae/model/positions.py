@@ -1,0 +1,72 @@
+"""Token positions on the canvas, and their embedding."""
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def positions_of(ids: Tensor, canvas: tuple[int, int]) -> Tensor:
+    """Turn row-major patch indices into positions.
+
+    Parameters
+    ----------
+    ids : Tensor
+        (B, N) int64.
+    canvas : tuple[int, int]
+        Rows and columns of patches.
+
+    Returns
+    -------
+    Tensor
+        (B, N, 2) float32, (x, y) in cells.
+    """
+    columns = canvas[1]
+    return torch.stack([ids % columns, ids // columns], dim=-1).float()
+
+
+def canvas_ids(batch: int, canvas: tuple[int, int], device: torch.device) -> Tensor:
+    """List every patch of a canvas in row-major order.
+
+    Parameters
+    ----------
+    batch : int
+        Number of images B.
+    canvas : tuple[int, int]
+        Rows and columns of patches.
+    device : torch.device
+        Where to.
+
+    Returns
+    -------
+    Tensor
+        (B, rows * columns) int64.
+    """
+    return torch.arange(canvas[0] * canvas[1], device=device).expand(batch, -1)
+
+
+def sine_embedding(pos: Tensor, canvas: tuple[int, int], width: int) -> Tensor:
+    """Embed positions, scaled to a full turn over the canvas.
+
+    Half of the channels are for x, half for y; in each half the sines of the
+    even frequencies come first, then the cosines of the odd ones.
+
+    Parameters
+    ----------
+    pos : Tensor
+        (B, N, 2) float, (x, y) in cells.
+    canvas : tuple[int, int]
+        Rows and columns of the canvas.
+    width : int
+        Channels of the embedding, a multiple of 4.
+
+    Returns
+    -------
+    Tensor
+        (B, N, width) float32.
+    """
+    half = width // 2
+    extent = pos.new_tensor([canvas[1], canvas[0]]) - 1 + 1e-6
+    exponents = 2 * torch.div(torch.arange(half, device=pos.device), 2, rounding_mode="floor")
+    angles = (pos * (2 * math.pi / extent))[..., None] / 10000 ** (exponents / half)
+    return torch.cat([angles[..., 0::2].sin(), angles[..., 1::2].cos()], dim=-1).flatten(-2)

@@ -1,0 +1,104 @@
+"""Segmentation with the pretrained encoder and decoder."""
+
+from typing import Literal, Self, overload
+
+from torch import Tensor, nn
+
+from napari_affmae.config import ModelConfig
+from napari_affmae.model.decoder import Decoder
+from napari_affmae.model.encoder import Encoder
+from napari_affmae.model.heads import class_head
+from napari_affmae.model.mae import AFFMAE, HEAD_STAGES, build_heads, canvas_of
+from napari_affmae.model.outputs import Level
+from napari_affmae.model.patches import check_images, pad_to_patches, unpatchify
+from napari_affmae.model.positions import canvas_ids, positions_of
+
+
+class AFFSegmenter(nn.Module):
+    """Classify every pixel: nothing is masked, and every patch is queried.
+
+    Parameters
+    ----------
+    config : ModelConfig
+        Shape of the network.
+    num_classes : int
+        Classes, at least two.
+    """
+
+    def __init__(self, config: ModelConfig, num_classes: int) -> None:
+        super().__init__()
+        if num_classes < 2:
+            raise ValueError(f"a segmentation needs at least 2 classes, got {num_classes}")
+        self.config, self.num_classes = config, num_classes
+        self.encoder = Encoder(config)
+        self.decoder = Decoder(config)
+        self.heads = build_heads(config, num_classes)
+
+    @classmethod
+    def from_pretrained(cls, mae: AFFMAE, num_classes: int) -> Self:
+        """Start from a pretrained network.
+
+        Encoder, decoder and query carry over; each class head starts as the
+        pixel head (see `heads.class_head`).
+        """
+        segmenter = cls(mae.config, num_classes)
+        segmenter.encoder.load_state_dict(mae.encoder.state_dict())
+        segmenter.decoder.load_state_dict(mae.decoder.state_dict())
+        for name in HEAD_STAGES:
+            norm, linear = mae.heads[name]
+            segmenter.heads[name][0].load_state_dict(norm.state_dict())
+            segmenter.heads[name][1] = class_head(linear, mae.config.in_channels, num_classes)
+        return segmenter
+
+    @overload
+    def forward(self, images: Tensor, auxiliary: Literal[False] = False) -> Tensor: ...
+    @overload
+    def forward(
+        self, images: Tensor, auxiliary: Literal[True]
+    ) -> tuple[Tensor, dict[str, Tensor]]: ...
+    def forward(
+        self, images: Tensor, auxiliary: bool = False
+    ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
+        """Compute class logits.
+
+        Parameters
+        ----------
+        images : Tensor
+            (B, C, H, W) float, normalised; at least 64 px a side.
+        auxiliary : bool
+            Also return the logits of the decoder's first two stages.
+
+        Returns
+        -------
+        Tensor, or tuple of Tensor and dict
+            Logits (B, classes, H, W); the auxiliary ones alike, as ``res5``
+            and ``res4``.
+
+        Raises
+        ------
+        ValueError
+            If the images do not fit the network.
+        """
+        check_images(images, self.config.in_channels)
+        height, width = images.shape[-2:]
+        padded = pad_to_patches(images, self.config.patch_size)
+        canvas = canvas_of(padded, self.config.patch_size)
+        decoded = self.decode(self.encoder(padded, canvas), canvas)
+        wanted = HEAD_STAGES if auxiliary else ("res2",)
+        logits = {
+            name: unpatchify(
+                self.heads[name](decoded[HEAD_STAGES[name]]),
+                canvas,
+                self.config.patch_size,
+                self.num_classes,
+            )[..., :height, :width]
+            for name in wanted
+        }
+        final = logits.pop("res2")
+        return (final, logits) if auxiliary else final
+
+    def decode(self, levels: list[Level], canvas: tuple[int, int]) -> list[Tensor]:
+        """Query every patch; see `Decoder.forward`."""
+        x = levels[0].x
+        pos = positions_of(canvas_ids(len(x), canvas, x.device), canvas)
+        return self.decoder(levels, pos, canvas)
