@@ -1,0 +1,180 @@
+"""The commands and their arguments.
+
+What a command does stands in the module that it imports when it runs: torch
+alone takes seconds, and help and wrong arguments should not.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.console import Console
+
+from napari_affmae.cli.options import Given, settings_options
+from napari_affmae.config import FinetuneConfig, PretrainConfig, SegmentConfig
+
+app = typer.Typer(
+    help="Turn unlabelled electron microscopy into a segmentation network of your own.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Sources = Annotated[
+    list[Path],
+    typer.Argument(help="Images: files, OME-Zarr folders, or folders of those."),
+]
+Images = Annotated[Path, typer.Argument(help="Images: a file or a folder.")]
+Labels = Annotated[Path, typer.Argument(help="Label images of the same names and shapes.")]
+Axes = Annotated[
+    str | None,
+    typer.Option(help="Meaning of the images' axes where files do not say, for instance ZCYX."),
+]
+Run = Annotated[Path, typer.Option("--out", metavar="RUN", help="Folder of the run.")]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Go on with the run that lies in the folder.")
+]
+Model = Annotated[Path, typer.Option(metavar="RUN|FILE", help="A fine-tuned run or model file.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that are there.")]
+
+
+def _console() -> Console:
+    return Console(stderr=True)
+
+
+@app.command()
+def demo(
+    out: Annotated[
+        Path, typer.Option(metavar="FOLDER", help="Where data, runs and report go.")
+    ] = Path("affmae-demo"),
+    seed: Annotated[int, typer.Option(help="Of images, weights, crops and masks.", min=0)] = 0,
+) -> None:
+    """Pretrain, fine-tune and segment synthetic images, in minutes on a CPU."""
+    from napari_affmae.cli.demo import run_demo
+
+    run_demo(out, seed, _console())
+
+
+@app.command()
+@settings_options(PretrainConfig, without=("in_channels",))
+def pretrain(
+    sources: Sources, out: Run, axes: Axes = None, resume: Resume = False, *, given: Given
+) -> None:
+    """Learn from unlabelled images."""
+    from napari_affmae.cli.training import run_pretrain
+
+    run_pretrain(sources, out, given, axes=axes, resume=resume, console=_console())
+
+
+@app.command()
+@settings_options(FinetuneConfig, without=("in_channels", "classes"))
+def finetune(
+    images: Images,
+    labels: Labels,
+    out: Run,
+    pretrained: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RUN|FILE",
+            help="Pretrained run or model file; without it, training starts from random weights.",
+        ),
+    ] = None,
+    validation_images: Annotated[
+        Path | None,
+        typer.Option(help="Images to choose the best weights on."),
+    ] = None,
+    validation_labels: Annotated[Path | None, typer.Option(help="Their label images.")] = None,
+    classes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--class",
+            metavar="VALUE=NAME",
+            help="A class, once for each: 1=membrane, or 1=membrane=#ff8800 with a colour. "
+            "Without any, the values found in the labels.",
+        ),
+    ] = None,
+    axes: Axes = None,
+    resume: Resume = False,
+    *,
+    given: Given,
+) -> None:
+    """Train a segmentation network on labelled images."""
+    from napari_affmae.cli.training import FinetuneArguments, run_finetune
+
+    arguments = FinetuneArguments(
+        images=images,
+        labels=labels,
+        validation_images=validation_images,
+        validation_labels=validation_labels,
+        pretrained=pretrained,
+        classes=classes or [],
+        axes=axes,
+    )
+    run_finetune(arguments, out, given, resume=resume, console=_console())
+
+
+@app.command()
+@settings_options(SegmentConfig)
+def segment(
+    sources: Sources,
+    model: Model,
+    out: Annotated[
+        Path, typer.Option(metavar="FOLDER", help="Where the label images go, as OME-TIFF.")
+    ],
+    axes: Axes = None,
+    overwrite: Overwrite = False,
+    *,
+    given: Given,
+) -> None:
+    """Segment images and stacks with a fine-tuned network."""
+    from napari_affmae.cli.segmenting import run_segment
+
+    run_segment(sources, model, out, given, axes=axes, overwrite=overwrite, console=_console())
+
+
+@app.command()
+@settings_options(SegmentConfig, without=("probabilities",))
+def evaluate(
+    images: Images,
+    labels: Labels,
+    model: Model,
+    axes: Axes = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    *,
+    given: Given,
+) -> None:
+    """Compare a network's segmentation with labels: IoU and Dice of every class."""
+    from napari_affmae.cli.scoring import run_evaluate
+
+    run_evaluate(images, labels, model, given, axes=axes, as_json=as_json, console=_console())
+
+
+@app.command()
+def import_checkpoint(
+    checkpoint: Annotated[
+        Path, typer.Argument(help="The authors' checkpoint (.pth or .safetensors).")
+    ],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The model file to write.")],
+    task: Annotated[
+        Literal["pretrain", "segment"], typer.Option(help="What it was trained for.")
+    ] = "pretrain",
+    overwrite: Overwrite = False,
+) -> None:
+    """Make a model file from a checkpoint of the paper's own program."""
+    from napari_affmae.cli.importing import run_import
+
+    run_import(checkpoint, out, task, overwrite=overwrite, console=_console())
+
+
+@app.command()
+def info(
+    path: Annotated[
+        Path | None,
+        typer.Argument(help="A run folder, a model file or images; without it, this machine."),
+    ] = None,
+    axes: Axes = None,
+) -> None:
+    """Tell about this machine, or what a run folder, a model file or an image holds."""
+    from napari_affmae.cli.describing import run_info
+
+    run_info(path, axes=axes)

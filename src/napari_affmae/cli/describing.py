@@ -1,0 +1,113 @@
+"""The command that tells what there is: this machine, a run, a model, images."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from napari_affmae.cli.inputs import check_exists, open_images
+from napari_affmae.data import ImageSource, check_sources
+from napari_affmae.engine.checkpoints import list_checkpoints
+from napari_affmae.engine.device import plan_device
+from napari_affmae.engine.model_files import ModelMetadata, read_metadata
+from napari_affmae.engine.run_folder import RUN_FILE, read_metrics, read_record, versions
+
+_MODEL_SUFFIX = ".safetensors"
+_SETTINGS_SHOWN = ("preset", "crop", "steps", "minutes", "learning_rate", "seed")
+
+
+def run_info(path: Path | None, axes: str | None) -> None:
+    """Print a card to standard output.
+
+    Parameters
+    ----------
+    path : Path or None
+        Run folder, model file or images; None for the machine.
+    axes : str or None
+        Meaning of the images' axes.
+    """
+    console = Console()
+    if path is None:
+        _print(console, "napari-affmae", {**versions(), **_devices()})
+        return
+    check_exists(path)
+    if (path / RUN_FILE).exists():
+        _print(console, f"run {path}", _run_card(path))
+        if _has_model(path):
+            _print(console, "its model", _model_card(read_metadata(path)))
+    elif path.suffix == _MODEL_SUFFIX:
+        _print(console, f"model {path}", _model_card(read_metadata(path)))
+    else:
+        sources = open_images([path], axes, Console(stderr=True))
+        for source in sources:
+            _print(console, f"image {source.name}", _source_card(source))
+        for finding in check_sources(sources):
+            where = f"{finding.source}: " if finding.source else ""
+            console.print(f"{finding.level}: {where}{finding.message}", markup=False)
+
+
+def _print(console: Console, title: str, card: Mapping[str, str]) -> None:
+    table = Table(title=title, title_justify="left", show_header=False, box=None, pad_edge=False)
+    for name, value in card.items():
+        table.add_row(name, value)
+    console.print(table)
+
+
+def _devices() -> dict[str, str]:
+    devices = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+    devices += ["mps"] if torch.backends.mps.is_available() else []
+    plans = {device: plan_device(device) for device in [*devices, "cpu"]}
+    cards = {device: f"{plan.words}, {plan.precision}" for device, plan in plans.items()}
+    return {**cards, "auto takes": next(iter(cards))}
+
+
+def _run_card(run: Path) -> dict[str, str]:
+    record = read_record(run)
+    metrics = read_metrics(run)
+    card = {"kind": record["kind"], "started": record["created"]}
+    settings = {name: record["config"].get(name) for name in _SETTINGS_SHOWN}
+    card["settings"] = ", ".join(f"{name} {v}" for name, v in settings.items() if v is not None)
+    for event, title in (("step", "last step"), ("validation", "last validation")):
+        lines = [line for line in metrics if line["event"] == event]
+        if lines:
+            card[title] = f"step {lines[-1]['step']}, loss {lines[-1]['loss']:.4f}"
+            if lines[-1].get("mean_iou") is not None:
+                card[title] += f", mIoU {lines[-1]['mean_iou']:.3f}"
+    steps = list_checkpoints(run / "checkpoints")
+    card["checkpoints"] = ", ".join(f"step {step}" for step in steps) or "none"
+    return card
+
+
+def _has_model(run: Path) -> bool:
+    return (run / "model.safetensors").exists() or bool(list_checkpoints(run / "checkpoints"))
+
+
+def _model_card(metadata: ModelMetadata) -> dict[str, str]:
+    model = metadata.model
+    card = {
+        "for": "fine-tuning" if metadata.kind == "pretrain" else "segmentation",
+        "channels": str(model.in_channels),
+        "widths": ", ".join(map(str, model.channels)),
+        "blocks": ", ".join(map(str, model.blocks)),
+        "crop": f"{metadata.crop} px",
+        "normalisation": ", ".join(
+            f"{name} {value}" for name, value in metadata.normalization.config
+        ),
+    }
+    if metadata.classes:
+        card["classes"] = ", ".join(f"{c.value} {c.name}" for c in metadata.classes)
+    return card | {f"training: {name}": str(value) for name, value in metadata.training.items()}
+
+
+def _source_card(source: ImageSource) -> dict[str, str]:
+    size = "unknown" if source.pixel_size is None else "{:g} x {:g} nm".format(*source.pixel_size)
+    card = {
+        "planes": str(source.n_planes),
+        "plane": f"{source.height} x {source.width} (rows x columns)",
+        "channels": str(source.n_channels),
+        "dtype": str(source.dtype),
+        "pixel size": size,
+    }
+    return card | {f"note {number}": note for number, note in enumerate(source.notes, 1)}

@@ -1,0 +1,109 @@
+"""From paths and words of the command line to what the engine takes."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import typer
+from rich.console import Console
+
+from napari_affmae.config import LabelClass
+from napari_affmae.data import ImageSource, default_classes, find_pairs, find_sources
+from napari_affmae.data.opening import split_inner
+from napari_affmae.errors import DataError
+
+Pair = tuple[ImageSource, ImageSource]
+
+
+@contextmanager
+def argument_errors() -> Iterator[None]:
+    """Report what the library calls a wrong argument as a wrong argument of the command.
+
+    Raises
+    ------
+    typer.BadParameter
+        In place of `ValueError` and `TypeError`.
+    """
+    try:
+        yield
+    except (ValueError, TypeError) as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+def check_exists(*paths: Path) -> None:
+    """Refuse paths that lead nowhere; ``file.h5:/dataset`` names a part of a file.
+
+    Raises
+    ------
+    typer.BadParameter
+        Naming the first one.
+    """
+    for path in paths:
+        if not split_inner(str(path))[0].exists():
+            raise typer.BadParameter(f"{path} does not exist")
+
+
+def open_images(paths: Sequence[Path], axes: str | None, console: Console) -> list[ImageSource]:
+    """Open all images among files and folders, and tell which files were left out.
+
+    Raises
+    ------
+    typer.BadParameter
+        A path does not exist, or the axes do not fit.
+    DataError
+        There is no image.
+    """
+    check_exists(*paths)
+    with argument_errors():
+        found = find_sources(paths, axes=axes)
+    for skipped in found.skipped:
+        console.print(
+            f"warning: left out {skipped.path}: {skipped.reason}",
+            style="yellow",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
+    if not found.sources:
+        raise DataError(f"no image found in {', '.join(map(str, paths))}")
+    return found.sources
+
+
+def open_pairs(images: Path, labels: Path, axes: str | None) -> list[Pair]:
+    """Open images and the label images of the same names.
+
+    Raises
+    ------
+    typer.BadParameter
+        A path does not exist, or the axes do not fit.
+    """
+    check_exists(images, labels)
+    with argument_errors():
+        return find_pairs(images, labels, axes=axes)
+
+
+def parse_classes(words: Sequence[str]) -> list[LabelClass]:
+    """Read classes given as ``VALUE=NAME`` or ``VALUE=NAME=#rrggbb``.
+
+    Raises
+    ------
+    typer.BadParameter
+        A word has another form; pydantic's `ValidationError` for a wrong colour.
+    """
+    parsed: dict[int, tuple[str, str | None]] = {}
+    for word in words:
+        value, _, rest = word.partition("=")
+        name, _, color = rest.partition("=")
+        if not (value.isdecimal() and name):
+            raise typer.BadParameter(
+                f"--class: expected VALUE=NAME, for instance 1=axon, got {word!r}"
+            )
+        if int(value) in parsed:
+            raise typer.BadParameter(f"--class: value {value} is given twice")
+        parsed[int(value)] = (name, color or None)
+    colors = {known.value: known.color for known in default_classes(sorted(parsed))}
+    with argument_errors():
+        return [
+            LabelClass(value=value, name=name, color=color or colors[value])
+            for value, (name, color) in sorted(parsed.items())
+        ]

@@ -1,0 +1,167 @@
+"""What a run tells, on a terminal or in a log file."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from napari_affmae.engine import events as ev
+
+SECONDS_BETWEEN_LINES = 10.0
+
+
+class Meter(Protocol):
+    """Shows how far the work is."""
+
+    def update(self, done: int, total: int | None, text: str) -> None:
+        """Show that `done` of `total` is done, and what there is to say about it."""
+
+
+class _Bar:
+    def __init__(self, progress: Progress, task: str) -> None:
+        self._progress = progress
+        self._task = progress.add_task(task, total=None, text="")
+
+    def update(self, done: int, total: int | None, text: str) -> None:
+        self._progress.update(self._task, completed=done, total=total, text=text)
+
+
+class _Lines:
+    """One line now and then, for logs."""
+
+    def __init__(self, console: Console, task: str) -> None:
+        self._console = console
+        self._task = task
+        self._last = -SECONDS_BETWEEN_LINES
+
+    def update(self, done: int, total: int | None, text: str) -> None:
+        now = time.monotonic()
+        if now - self._last < SECONDS_BETWEEN_LINES and done != total:
+            return
+        self._last = now
+        of = "" if total is None else f"/{total}"
+        self._console.print(f"{self._task}: {done}{of}  {text}", highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def meter(console: Console, task: str) -> Iterator[Meter]:
+    """Show a bar where the console is a terminal, else a line every ten seconds."""
+    if not console.is_terminal:
+        yield _Lines(console, task)
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[text]}"),
+    )
+    with Progress(*columns, console=console) as progress:
+        yield _Bar(progress, task)
+
+
+class Reporter:
+    """Words for every event of a run.
+
+    Parameters
+    ----------
+    console : rich.console.Console
+        Where to; standard error, so that results can be piped.
+    meter : Meter
+        Shows the progress.
+    """
+
+    def __init__(self, console: Console, meter: Meter) -> None:
+        self._console = console
+        self._meter = meter
+        self._expected = False
+        self._start = ""
+
+    def show(self, event: ev.Event) -> None:
+        """Tell about one event."""
+        match event:
+            case ev.RunStarted():
+                self._tell_start(_start(event))
+            case ev.Notice():
+                source = f"{event.source}: " if event.source else ""
+                self._say(f"{event.level}: {source}{event.message}", _STYLES.get(event.level))
+            case ev.StepDone():
+                self._expect(event)
+                self._meter.update(event.step, event.total_steps, _step(event))
+            case ev.MicroBatchHalved():
+                self._say(
+                    f"warning: out of memory at step {event.step}; going on with "
+                    f"{event.accumulate} x {event.micro_batch} images a step",
+                    "yellow",
+                )
+            case ev.Validated():
+                self._say(_validation(event))
+            case ev.TileDone():
+                plane = f"plane {event.plane + 1}"
+                self._meter.update(event.done, event.total, f"{plane}{_left(event.seconds_left)}")
+            case ev.RunFinished():
+                self._say(f"finished: {event.path}", "bold")
+            case ev.PreviewReady() | ev.CheckpointSaved() | ev.PlaneDone():
+                pass
+            case _:
+                raise TypeError(f"no words for the event {event!r}")
+
+    def _tell_start(self, text: str) -> None:
+        """Say where the run computes; not again for the next image of many."""
+        if text != self._start:
+            self._start = text
+            self._say(text)
+
+    def _expect(self, event: ev.StepDone) -> None:
+        """Say once how long the run will take, as soon as its steps were timed."""
+        if not self._expected and event.seconds_left is not None:
+            self._expected = True
+            self._say(
+                f"expected time: {duration(event.seconds_left)} "
+                f"({event.images_per_second:.3g} images/s measured)"
+            )
+
+    def _say(self, text: str, style: str | None = None) -> None:
+        self._console.print(escape(text), style=style, highlight=False, soft_wrap=True)
+
+
+_STYLES = {"warning": "yellow", "error": "red"}
+
+
+def duration(seconds: float) -> str:
+    """Say a number of seconds as people do: ``45 s``, ``3 min``, ``2 h 05 min``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def _start(event: ev.RunStarted) -> str:
+    parts = (
+        f" ({event.batch // event.micro_batch} parts)" if event.micro_batch < event.batch else ""
+    )
+    at = f", going on after step {event.step}" if event.step else ""
+    return (
+        f"device: {event.device}; precision: {event.precision}; backend: {event.backend}; "
+        f"{event.parameters / 1e6:.1f} M parameters; batch: {event.batch}{parts}{at}"
+    )
+
+
+def _step(event: ev.StepDone) -> str:
+    speed = f"{event.images_per_second:.3g} images/s"
+    return f"loss {event.loss:.4f}  {speed}{_left(event.seconds_left)}"
+
+
+def _left(seconds: float | None) -> str:
+    return "" if seconds is None else f"  {duration(seconds)} left"
+
+
+def _validation(event: ev.Validated) -> str:
+    scores = ""
+    if event.mean_iou is not None and event.mean_dice is not None:
+        scores = f", mIoU {event.mean_iou:.3f}, mDice {event.mean_dice:.3f}"
+    best = ", the best so far" if event.best else ""
+    return f"step {event.step}: validation loss {event.loss:.4f}{scores}{best}"

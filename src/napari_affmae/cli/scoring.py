@@ -1,0 +1,95 @@
+"""The command that measures a network against labels."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from napari_affmae.cli.inputs import check_exists, open_pairs
+from napari_affmae.cli.options import Given, build
+from napari_affmae.cli.progress import Reporter, meter
+from napari_affmae.cli.stopping import follow
+from napari_affmae.config import SegmentConfig
+from napari_affmae.engine import Scores, evaluate
+
+
+def run_evaluate(
+    images: Path,
+    labels: Path,
+    model: Path,
+    given: Given,
+    *,
+    axes: str | None,
+    as_json: bool,
+    console: Console,
+) -> None:
+    """Segment labelled images and print the scores to standard output.
+
+    Parameters
+    ----------
+    images, labels : Path
+        Files or folders of the same names.
+    model : Path
+        A fine-tuned run or model file.
+    given : dict[str, Any]
+        Settings that were given, unchecked.
+    axes : str or None
+        Meaning of the images' axes.
+    as_json : bool
+        JSON instead of a table.
+    console : rich.console.Console
+        Where progress is shown.
+    """
+    config = build(SegmentConfig, given)
+    check_exists(model)
+    pairs = open_pairs(images, labels, axes)
+    with meter(console, "evaluate") as progress:
+        scores = evaluate(pairs, model, config)
+    output = Console()
+    if as_json:
+        output.print_json(json.dumps(_plain(scores)))
+    else:
+        output.print(table(scores))
+
+
+def table(scores: Scores) -> Table:
+    """Make a table of IoU and Dice by class, and their means.
+
+    Parameters
+    ----------
+    scores : Scores
+        Over the whole set.
+    """
+    columns = Table("class", show_footer=False)
+    columns.add_column("IoU", justify="right")
+    columns.add_column("Dice", justify="right")
+    for name, iou in scores.iou.items():
+        columns.add_row(name, _number(iou), _number(scores.dice[name]))
+    columns.add_section()
+    columns.add_row("mean", _number(scores.mean_iou), _number(scores.mean_dice), style="bold")
+    return columns
+
+
+def _number(value: float) -> str:
+    return "absent" if math.isnan(value) else f"{value:.3f}"
+
+
+def _plain(scores: Scores) -> dict[str, Any]:
+    """Give the scores as JSON values; a class that is absent everywhere has null."""
+    rows = {
+        name: {"iou": _or_null(iou), "dice": _or_null(scores.dice[name])}
+        for name, iou in scores.iou.items()
+    }
+    return {
+        "classes": rows,
+        "mean_iou": _or_null(scores.mean_iou),
+        "mean_dice": _or_null(scores.mean_dice),
+        "confusion": scores.confusion.tolist(),
+    }
+
+
+def _or_null(value: float) -> float | None:
+    return None if math.isnan(value) else value

@@ -1,0 +1,158 @@
+"""The command that segments: files in, label images of the same names out."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import typer
+from rich.console import Console
+
+from napari_affmae.cli.inputs import check_exists, open_images
+from napari_affmae.cli.options import Given, build
+from napari_affmae.cli.progress import Reporter, meter
+from napari_affmae.cli.stopping import follow
+from napari_affmae.cli.tiff import PlaneFile
+from napari_affmae.config import SegmentConfig
+from napari_affmae.data import ImageSource
+from napari_affmae.engine import segment
+from napari_affmae.engine.events import Event, PlaneDone
+
+_TIFF = (".tif", ".tiff")
+
+
+def run_segment(
+    paths: Sequence[Path],
+    model: Path,
+    out: Path,
+    given: Given,
+    *,
+    axes: str | None,
+    overwrite: bool,
+    console: Console,
+) -> None:
+    """Segment every image and write the label images, stack for stack.
+
+    Parameters
+    ----------
+    paths : Sequence[Path]
+        Files and folders.
+    model : Path
+        A fine-tuned run or model file.
+    out : Path
+        Folder of the results; for a single image also the TIFF file itself.
+    given : dict[str, Any]
+        Settings that were given, unchecked.
+    axes : str or None
+        Meaning of the images' axes.
+    overwrite : bool
+        Whether results that are there may be replaced.
+    console : rich.console.Console
+        Where progress is shown.
+
+    Raises
+    ------
+    typer.BadParameter
+        A result would replace an input, another result, or a file that is there.
+    """
+    config = build(SegmentConfig, given)
+    check_exists(model)
+    sources = open_images(paths, axes, console)
+    targets = _targets(sources, out)
+    _check_targets(sources, targets, overwrite=overwrite, probabilities=config.probabilities)
+    with meter(console, "segment") as progress:
+        reporter = Reporter(console, progress)
+        for target, source in targets.items():
+            with PlaneWriter(target, source) as writer:
+                follow(segment(source, model, config), [reporter.show, writer.take], console)
+            console.print(f"wrote {target}", markup=False, highlight=False, soft_wrap=True)
+
+
+class PlaneWriter:
+    """Writes the planes of a segmentation as they come.
+
+    Use it as a context manager: files appear complete or not at all.
+
+    Parameters
+    ----------
+    target : Path
+        The label image; probabilities go to a file of this name beside it.
+    source : ImageSource
+        What is segmented, for its pixel size.
+    """
+
+    def __init__(self, target: Path, source: ImageSource) -> None:
+        self._files = ExitStack()
+        self._labels = self._open(target, source)
+        self._probabilities = self._open(probabilities_path(target), source)
+
+    def _open(self, path: Path, source: ImageSource) -> PlaneFile:
+        return self._files.enter_context(PlaneFile(path, source.n_planes, source.pixel_size))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._files.__exit__(kind, error, trace)
+
+    def take(self, event: Event) -> None:
+        """Write the plane that an event brings, if it brings one."""
+        if isinstance(event, PlaneDone):
+            self._labels.write(event.labels)
+            if event.probabilities is not None:
+                self._probabilities.write(event.probabilities)
+
+
+def probabilities_path(target: Path) -> Path:
+    """Return where the class probabilities of a label image lie."""
+    return target.with_name(f"{target.stem}_probabilities.tif")
+
+
+def _targets(sources: Sequence[ImageSource], out: Path) -> dict[Path, ImageSource]:
+    if len(sources) == 1 and out.suffix.lower() in _TIFF:
+        return {out: sources[0]}
+    targets: dict[Path, ImageSource] = {}
+    for source in sources:
+        target = out / _tiff_name(source.name)
+        if target in targets:
+            raise typer.BadParameter(
+                f"{source.name} and {targets[target].name} would both become {target}; "
+                "segment them into different folders"
+            )
+        targets[target] = source
+    return targets
+
+
+def _tiff_name(name: str) -> Path:
+    """Name the result: ``a/b.ome.tif`` gives ``a/b.tif``, ``v.h5:/raw/x`` gives ``v_raw_x.tif``."""
+    file, _, inner = name.partition(":/")
+    path = Path(file)
+    stem = path.name.removesuffix(path.suffix).removesuffix(".ome")
+    parts = [stem, *inner.split("/")] if inner else [stem]
+    return path.parent / f"{'_'.join(parts)}.tif"
+
+
+def _check_targets(
+    sources: Sequence[ImageSource],
+    targets: Mapping[Path, ImageSource],
+    *,
+    overwrite: bool,
+    probabilities: bool,
+) -> None:
+    inputs = {source.path.resolve() for source in sources if source.path is not None}
+    files = [*targets, *(probabilities_path(target) for target in targets if probabilities)]
+    for file in files:
+        if file.resolve() in inputs:
+            raise typer.BadParameter(f"--out: {file} is one of the images; choose another folder")
+    existing = [file for file in files if file.exists()]
+    if existing and not overwrite:
+        raise typer.BadParameter(
+            f"--out: {existing[0]} exists ({len(existing)} of {len(files)} results do); "
+            "choose another folder, or --overwrite"
+        )

@@ -1,0 +1,90 @@
+"""Ctrl-C ends a run after the step it is in, and leaves a checkpoint."""
+
+import contextlib
+import shlex
+import signal
+import sys
+from collections.abc import Callable, Generator, Iterator, Sequence
+from types import FrameType
+
+import typer
+from rich.console import Console
+
+from napari_affmae.engine.events import Event
+
+STOPPED = 130
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class StopRequest:
+    """Notes the wish to stop; a second Ctrl-C stops at once, in the middle of a step."""
+
+    def __init__(self, console: Console) -> None:
+        self.made = False
+        self._console = console
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        """Handle a signal."""
+        if self.made:
+            signal.default_int_handler(number, frame)
+        self.made = True
+        self._console.print("stopping after this step (once more: at once)")
+
+
+@contextlib.contextmanager
+def stop_on_signal(console: Console) -> Iterator[StopRequest]:
+    """Turn Ctrl-C and the termination signal into a request, for the time of a run."""
+    request = StopRequest(console)
+    before = {number: signal.signal(number, request) for number in _SIGNALS}
+    try:
+        yield request
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def follow(
+    events: Generator[Event, None, None],
+    listeners: Sequence[Callable[[Event], None]],
+    console: Console,
+    *,
+    resume: str | None = None,
+) -> None:
+    """Hand a run's events to the listeners, until it ends or is to be stopped.
+
+    Parameters
+    ----------
+    events : Generator[Event]
+        The run; it is closed in any case.
+    listeners : Sequence[Callable]
+        Called with each event, in this order.
+    console : rich.console.Console
+    resume : str or None
+        How to go on after a stop, as a command line.
+
+    Raises
+    ------
+    typer.Exit
+        With code 130, after the run was closed because of Ctrl-C.
+    """
+    with stop_on_signal(console) as request, contextlib.closing(events):
+        for event in events:
+            for listener in listeners:
+                listener(event)
+            if request.made:
+                break
+        else:
+            return
+    console.print(
+        "stopped" if resume is None else f"stopped; go on with: {resume}",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
+    raise typer.Exit(STOPPED)
+
+
+def resume_command() -> str:
+    """Return this process's command line with ``--resume``."""
+    arguments = [argument for argument in sys.argv[1:] if argument != "--resume"]
+    return shlex.join(["napari-affmae", *arguments, "--resume"])

@@ -1,0 +1,126 @@
+"""The commands that train."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import typer
+from rich.console import Console
+
+from napari_affmae.cli.inputs import (
+    Pair,
+    argument_errors,
+    open_images,
+    open_pairs,
+    parse_classes,
+)
+from napari_affmae.cli.options import Given, build
+from napari_affmae.cli.progress import Reporter, meter
+from napari_affmae.cli.stopping import follow, resume_command
+from napari_affmae.config import FinetuneConfig, PretrainConfig
+from napari_affmae.engine import finetune, pretrain
+from napari_affmae.engine.run_folder import read_config
+
+_LENGTH = {"steps", "minutes"}
+
+
+def run_pretrain(
+    paths: Sequence[Path],
+    run: Path,
+    given: Given,
+    *,
+    axes: str | None,
+    resume: bool,
+    console: Console,
+) -> None:
+    """Pretrain on images.
+
+    Parameters
+    ----------
+    paths : Sequence[Path]
+        Files and folders.
+    run : Path
+        The run folder.
+    given : dict[str, Any]
+        Settings that were given, unchecked.
+    axes : str or None
+        Meaning of the images' axes.
+    resume : bool
+        Go on with the run in the folder, by its settings where none are given.
+    console : rich.console.Console
+        Where progress is shown.
+    """
+    before = _settings_before(run, given) if resume else {}
+    sources = open_images(paths, axes, console)
+    config = build(PretrainConfig, {"in_channels": sources[0].n_channels}, before, given)
+    with argument_errors():
+        events = pretrain(sources, config, run, resume=resume)
+    with meter(console, "pretrain") as progress:
+        follow(events, [Reporter(console, progress).show], console, resume=resume_command())
+
+
+@dataclass(frozen=True)
+class FinetuneArguments:
+    """What fine-tuning takes besides its settings; see the command's help."""
+
+    images: Path
+    labels: Path
+    validation_images: Path | None
+    validation_labels: Path | None
+    pretrained: Path | None
+    classes: Sequence[str]
+    axes: str | None
+
+
+def run_finetune(
+    arguments: FinetuneArguments, run: Path, given: Given, *, resume: bool, console: Console
+) -> None:
+    """Fine-tune on images with labels.
+
+    Parameters
+    ----------
+    arguments : FinetuneArguments
+        Data and starting point.
+    run : Path
+        The run folder.
+    given : dict[str, Any]
+        Settings that were given, unchecked.
+    resume : bool
+        Go on with the run in the folder, by its settings where none are given.
+    console : rich.console.Console
+        Where progress is shown.
+    """
+    before = _settings_before(run, given) if resume else {}
+    pairs = open_pairs(arguments.images, arguments.labels, arguments.axes)
+    validation = _open_validation(arguments)
+    if arguments.classes:
+        given = {**given, "classes": parse_classes(arguments.classes)}
+    config = build(FinetuneConfig, {"in_channels": pairs[0][0].n_channels}, before, given)
+    with argument_errors():
+        events = finetune(
+            pairs,
+            config,
+            run,
+            validation=validation,
+            pretrained=arguments.pretrained,
+            resume=resume,
+        )
+    with meter(console, "finetune") as progress:
+        follow(events, [Reporter(console, progress).show], console, resume=resume_command())
+
+
+def _settings_before(run: Path, given: Given) -> Given:
+    """Return the settings of the run that is to go on, as values to build upon."""
+    before = read_config(run).model_dump(mode="json", exclude_unset=True)
+    if given.keys() & _LENGTH:
+        before = {name: value for name, value in before.items() if name not in _LENGTH}
+    return before
+
+
+def _open_validation(arguments: FinetuneArguments) -> list[Pair] | None:
+    images, labels = arguments.validation_images, arguments.validation_labels
+    if images is None and labels is None:
+        return None
+    if images is None or labels is None:
+        raise typer.BadParameter("give both --validation-images and --validation-labels")
+    return open_pairs(images, labels, arguments.axes)
