@@ -1,0 +1,50 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from napari_affmae.cli.tiff import PlaneFile
+
+
+@pytest.mark.parametrize("shape", [(3, 50, 70), (1, 50, 70), (2, 4, 33, 20)])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_planes_come_back_with_axes_and_pixel_size(
+    tmp_path: Path, shape: tuple[int, ...], dtype: type
+) -> None:
+    stack = np.random.default_rng(0).integers(0, 200, shape).astype(dtype)
+    path = tmp_path / "deep" / "labels.tif"
+    with PlaneFile(path, len(stack), (5.0, 4.5)) as file:
+        for plane in stack:
+            file.write(plane)
+    with tifffile.TiffFile(path) as written:
+        assert written.is_ome
+        series = written.series[0]
+        assert series.axes == ("ZYX" if len(shape) == 3 else "ZCYX")[-series.ndim :]
+        assert written.pages[0].compression != 1
+        assert 'PhysicalSizeX="4.5"' in (written.ome_metadata or "")
+        assert 'PhysicalSizeY="5.0"' in (written.ome_metadata or "")
+        found = series.asarray()
+    assert found.dtype == dtype
+    np.testing.assert_array_equal(found.reshape(shape), stack)
+
+
+def write_one_of_two(path: Path) -> None:
+    with PlaneFile(path, 2) as file:
+        file.write(np.zeros((20, 20), np.uint8))
+        raise InterruptedError
+
+
+def test_a_file_that_is_not_complete_does_not_appear(tmp_path: Path) -> None:
+    path = tmp_path / "labels.tif"
+    path.write_bytes(b"what was there")
+    with pytest.raises(InterruptedError):
+        write_one_of_two(path)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["labels.tif"]
+    assert path.read_bytes() == b"what was there"
+
+
+def test_nothing_written_leaves_nothing(tmp_path: Path) -> None:
+    with PlaneFile(tmp_path / "probabilities.tif", 2):
+        pass
+    assert not list(tmp_path.iterdir())
