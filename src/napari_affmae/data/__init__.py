@@ -1,0 +1,95 @@
+"""Arrays in, tensors out: sources, normalisation, crops, labels and checks.
+
+The names below are imported when they are first used: file formats, torch and
+scikit-image take seconds that a program's start should not.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from napari_affmae.data.checks import Finding, check_pairs, check_sources
+    from napari_affmae.data.crops import PretrainCrops
+    from napari_affmae.data.discovery import Found, Skipped, find_pairs, find_sources
+    from napari_affmae.data.labelled_crops import LabelledCrops
+    from napari_affmae.data.labels import (
+        IGNORE_INDEX,
+        LabelEncoder,
+        LabelledPair,
+        count_values,
+        default_classes,
+        read_labels,
+    )
+    from napari_affmae.data.loader import iterate_batches
+    from napari_affmae.data.normalization import (
+        NormalizationRecord,
+        NormalizedSource,
+        SourceStatistics,
+        normalize_sources,
+    )
+    from napari_affmae.data.opening import SUFFIXES, open_source
+    from napari_affmae.data.source import ImageSource
+    from napari_affmae.data.splits import split_planes
+    from napari_affmae.data.synthetic import SYNTHETIC_CLASSES, synthetic_em
+
+_MODULES = {
+    "checks": ("Finding", "check_pairs", "check_sources"),
+    "crops": ("PretrainCrops",),
+    "discovery": ("Found", "Skipped", "find_pairs", "find_sources"),
+    "labelled_crops": ("LabelledCrops",),
+    "labels": (
+        "IGNORE_INDEX",
+        "LabelEncoder",
+        "LabelledPair",
+        "count_values",
+        "default_classes",
+        "read_labels",
+    ),
+    "loader": ("iterate_batches",),
+    "normalization": (
+        "NormalizationRecord",
+        "NormalizedSource",
+        "SourceStatistics",
+        "normalize_sources",
+    ),
+    "opening": ("SUFFIXES", "open_source"),
+    "source": ("ImageSource",),
+    "splits": ("split_planes",),
+    "synthetic": ("SYNTHETIC_CLASSES", "synthetic_em"),
+}
+_HOMES = {name: module for module, names in _MODULES.items() for name in names}
+
+__all__ = [
+    "IGNORE_INDEX",
+    "SUFFIXES",
+    "SYNTHETIC_CLASSES",
+    "Finding",
+    "Found",
+    "ImageSource",
+    "LabelEncoder",
+    "LabelledCrops",
+    "LabelledPair",
+    "NormalizationRecord",
+    "NormalizedSource",
+    "PretrainCrops",
+    "Skipped",
+    "SourceStatistics",
+    "check_pairs",
+    "check_sources",
+    "count_values",
+    "default_classes",
+    "find_pairs",
+    "find_sources",
+    "iterate_batches",
+    "normalize_sources",
+    "open_source",
+    "read_labels",
+    "split_planes",
+    "synthetic_em",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

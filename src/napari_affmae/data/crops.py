@@ -1,0 +1,194 @@
+"""Training crops without labels, each a pure function of seed and index."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_affmae.config import AugmentationConfig
+from napari_affmae.data.augmentation import STRAIGHT, Augmentation
+from napari_affmae.data.normalization import NormalizedSource
+from napari_affmae.data.source import PixelSize
+from napari_affmae.errors import DataError
+
+
+class Planes(Protocol):
+    """The geometry that image sources, normalised sources and labels share."""
+
+    @property
+    def n_planes(self) -> int:
+        """Number of planes."""
+        ...
+
+    @property
+    def height(self) -> int:
+        """Rows of a plane."""
+        ...
+
+    @property
+    def width(self) -> int:
+        """Columns of a plane."""
+        ...
+
+    @property
+    def pixel_size(self) -> PixelSize | None:
+        """(row, column) in nanometres, where known."""
+        ...
+
+
+def sample_rng(seed: int, index: int) -> np.random.Generator:
+    """Generator of one sample's random numbers: counter-based, so nothing needs storing."""
+    return np.random.Generator(np.random.Philox(key=seed, counter=[0, 0, 0, index]))
+
+
+class PretrainCrops:
+    """Random crops of unlabelled planes.
+
+    Planes are drawn by area; those smaller than the crop are mirrored at their
+    edges.
+
+    Parameters
+    ----------
+    sources : sequence of NormalizedSource
+        All with the same channels.
+    crop : int
+        Side of a crop, pixels.
+    planes : sequence of sequence of int, optional
+        For each source the planes to draw from; all by default.
+    augmentation : AugmentationConfig, optional
+        None for crops as they are.
+    seed : int
+        Of all random numbers.
+
+    Raises
+    ------
+    DataError
+        If there is no plane to draw from, or the sources' channels differ.
+    ValueError
+        If `planes` does not fit the sources.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[NormalizedSource],
+        crop: int,
+        *,
+        planes: Sequence[Sequence[int]] | None = None,
+        augmentation: AugmentationConfig | None = None,
+        seed: int = 0,
+    ) -> None:
+        self._sources = list(sources)
+        self._crop = crop
+        self._planes = chosen_planes(self._sources, planes)
+        self._augmentation = None if augmentation is None else Augmentation(augmentation)
+        self._seed = seed
+        self.n_channels = common_channels(self._sources)
+        areas = [
+            len(chosen) * source.height * source.width
+            for source, chosen in zip(self._sources, self._planes, strict=True)
+        ]
+        if not sum(areas):
+            raise DataError("there is no image to draw crops from")
+        self._cumulative = np.cumsum(areas) / sum(areas)
+
+    def sample(self, index: int) -> NDArray[np.float32]:
+        """Crop number `index`.
+
+        Returns
+        -------
+        ndarray, (channels, crop, crop), float32
+
+        Raises
+        ------
+        UnreadableFileError
+            If its file is damaged.
+        """
+        rng = sample_rng(self._seed, index)
+        number = int(np.searchsorted(self._cumulative, rng.random(), side="right"))
+        source = self._sources[number]
+        plane = int(rng.choice(self._planes[number]))
+        top, left = (random_start(rng, size, self._crop) for size in (source.height, source.width))
+        geometry = STRAIGHT
+        if self._augmentation is not None:
+            geometry = self._augmentation.draw_geometry(rng, self._crop)
+        rows, columns = geometry.window(self._crop)
+        window = read_mirrored(source, plane, shifted(rows, top), shifted(columns, left))
+        image = geometry.bend(window, self._crop, nearest=False)
+        return image if self._augmentation is None else self._augmentation.relight(image, rng)
+
+
+def chosen_planes(
+    sources: Sequence[Planes], planes: Sequence[Sequence[int]] | None
+) -> list[NDArray[np.int64]]:
+    """Planes of each source as arrays; all where `planes` is None.
+
+    Raises
+    ------
+    ValueError
+        If `planes` has not one entry a source, or names a plane that is not there.
+    """
+    if planes is None:
+        return [np.arange(source.n_planes) for source in sources]
+    if len(planes) != len(sources):
+        raise ValueError(f"planes are given for {len(planes)} of {len(sources)} sources")
+    chosen = [np.asarray(list(numbers), dtype=np.int64) for numbers in planes]
+    for source, numbers in zip(sources, chosen, strict=True):
+        if numbers.size and not (numbers.min() >= 0 and numbers.max() < source.n_planes):
+            raise ValueError(f"planes {numbers.tolist()} of a source with {source.n_planes}")
+    return chosen
+
+
+def common_channels(sources: Sequence[NormalizedSource]) -> int:
+    """Number of channels that all sources have.
+
+    Raises
+    ------
+    DataError
+        If they differ, or there is no source.
+    """
+    counts = {source.n_channels: source.name for source in sources}
+    if not counts:
+        raise DataError("there is no image to draw crops from")
+    if len(counts) > 1:
+        listing = ", ".join(f"{name} has {count}" for count, name in sorted(counts.items()))
+        raise DataError(f"images differ in channels: {listing}; choose channels, e.g. the first")
+    return next(iter(counts))
+
+
+def random_start(
+    rng: np.random.Generator, size: int, crop: int, must_hold: slice | None = None
+) -> int:
+    """Draw where a crop starts on an axis; below 0 where the axis is shorter than the crop.
+
+    With `must_hold`, the crop covers that part of the axis.
+    """
+    first, last = min(0, size - crop), max(0, size - crop)
+    if must_hold is not None:
+        first = max(first, min(must_hold.stop - crop, last))
+        last = min(last, must_hold.start)
+    return int(rng.integers(first, last + 1))
+
+
+def shifted(part: slice, offset: int) -> slice:
+    """Slice moved by `offset`."""
+    return slice(part.start + offset, part.stop + offset)
+
+
+def clipped(part: slice, size: int) -> tuple[slice, tuple[int, int]]:
+    """Part of a slice within an axis, and how many pixels it lacks before and after."""
+    inside = slice(max(0, part.start), min(size, part.stop))
+    return inside, (inside.start - part.start, part.stop - inside.stop)
+
+
+def read_mirrored(
+    source: NormalizedSource, plane: int, rows: slice, columns: slice
+) -> NDArray[np.float32]:
+    """Read a window that may reach beyond the plane, which is mirrored there."""
+    inner_rows, row_padding = clipped(rows, source.height)
+    inner_columns, column_padding = clipped(columns, source.width)
+    window = source.read(plane, inner_rows, inner_columns)
+    padding = ((0, 0), row_padding, column_padding)
+    if not any(map(any, padding)):
+        return window
+    return np.pad(window, padding, mode="reflect")

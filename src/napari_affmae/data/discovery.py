@@ -1,0 +1,198 @@
+"""Images in folders, and images with their labels."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from napari_affmae.data.layout import CHANNEL_AXES
+from napari_affmae.data.opening import SUFFIXES, is_zarr, open_source, split_inner
+from napari_affmae.data.source import ImageSource
+from napari_affmae.errors import DataError, UnreadableFileError
+
+Paths = str | Path | Iterable[str | Path]
+
+_IMAGES = "images"
+_LABELS = "labels"
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A file that was left out, and why."""
+
+    path: Path
+    reason: str
+
+
+@dataclass(frozen=True)
+class Found:
+    """What `find_sources` found, both in the order of their paths."""
+
+    sources: list[ImageSource]
+    skipped: list[Skipped]
+
+
+def find_sources(
+    paths: Paths,
+    *,
+    axes: str | None = None,
+    channels: int | Sequence[int] | None = None,
+) -> Found:
+    """Open all images among files and folders.
+
+    Folders are walked with all their subfolders, in the order of names; a zarr
+    folder is one image. In a folder that holds ``images`` and ``labels``, the
+    labels are left out. Files that cannot be read are left out too, with the
+    reason; files of other kinds do not count.
+
+    Parameters
+    ----------
+    paths : str, Path, or several of them
+        Files and folders.
+    axes, channels
+        As for `open_source`, for every file.
+
+    Raises
+    ------
+    UnreadableFileError
+        If one of `paths` does not exist.
+    ValueError, TypeError
+        If `axes` or `channels` do not fit a file.
+    """
+    found = Found([], [])
+    for root in _as_list(paths):
+        if not split_inner(str(root))[0].exists():
+            raise UnreadableFileError(f"{root} does not exist")
+        for path, name in _images_below(Path(root), found.skipped):
+            try:
+                found.sources.append(open_source(path, axes=axes, channels=channels, name=name))
+            except UnreadableFileError as error:
+                found.skipped.append(Skipped(path, str(error)))
+    return found
+
+
+def find_pairs(
+    images: Paths,
+    labels: Paths | None = None,
+    *,
+    axes: str | None = None,
+    label_axes: str | None = None,
+    channels: int | Sequence[int] | None = None,
+) -> list[tuple[ImageSource, ImageSource]]:
+    """Open images and the label images of the same names.
+
+    Parameters
+    ----------
+    images : str, Path, or several of them
+        Image files or folders. Names are compared without their suffix, and
+        relative to the folder. A single image and a single label image are a
+        pair whatever their names.
+    labels : str, Path, or several of them, optional
+        Label files or folders. Without it, `images` is a folder that holds the
+        folders ``images`` and ``labels``.
+    axes, channels
+        As for `open_source`, for the images.
+    label_axes : str, optional
+        Axes of the label images; `axes` without its channels by default.
+
+    Returns
+    -------
+    list of (ImageSource, ImageSource)
+        Image and labels, in the order of names.
+
+    Raises
+    ------
+    DataError
+        If a file has no partner, two have the same name, nothing is found, or
+        a file cannot be read; the message names the pair.
+    """
+    if labels is None:
+        if not isinstance(images, str | Path):
+            raise ValueError("labels may be left out for one folder with images/ and labels/ only")
+        root = Path(images)
+        images, labels = root / _IMAGES, root / _LABELS
+    if label_axes is None and axes is not None:
+        label_axes = "".join(axis for axis in axes if axis.upper() not in CHANNEL_AXES)
+    image_paths = _by_name(images, "image")
+    label_paths = _by_name(labels, "label image")
+    if len(image_paths) == len(label_paths) == 1:
+        label_paths = dict.fromkeys(image_paths, *label_paths.values())
+    _complain_about_singles(image_paths, label_paths)
+    pairs = []
+    for name, image_path in image_paths.items():
+        label_path = label_paths[name]
+        try:
+            image = open_source(image_path, axes=axes, channels=channels, name=name)
+            label = open_source(label_path, axes=label_axes, name=f"labels {name}")
+        except UnreadableFileError as error:
+            raise DataError(f"the pair {image_path} and {label_path}: {error}") from error
+        pairs.append((image, label))
+    return pairs
+
+
+def _complain_about_singles(images: dict[str, Path], labels: dict[str, Path]) -> None:
+    for mine, theirs, what, missing in (
+        (images, labels, "images", "labels"),
+        (labels, images, "label images", "images"),
+    ):
+        single = [str(path) for name, path in mine.items() if name not in theirs]
+        if single:
+            raise DataError(
+                f"{len(single)} {what} without {missing} of the same name: "
+                f"{', '.join(single[:5])}{' ...' if len(single) > 5 else ''}; "
+                "rename them, or leave them out"
+            )
+
+
+def _by_name(paths: Paths, what: str) -> dict[str, Path]:
+    """Files by their name without suffix, relative to the folder that was given."""
+    files: dict[str, Path] = {}
+    for root in _as_list(paths):
+        if not split_inner(str(root))[0].exists():
+            raise DataError(f"{root} does not exist")
+        for path, name in _images_below(Path(root), []):
+            stem = _stem(name)
+            if stem in files:
+                raise DataError(f"two {what}s have the same name: {files[stem]} and {path}")
+            files[stem] = path
+    if not files:
+        raise DataError(f"no {what} found in {', '.join(map(str, _as_list(paths)))}")
+    return files
+
+
+def _stem(name: str) -> str:
+    path = Path(name)
+    stem = path.name
+    for suffix in (path.suffix, ".ome"):
+        stem = stem.removesuffix(suffix)
+    return (path.parent / stem).as_posix()
+
+
+def _as_list(paths: Paths) -> list[str | Path]:
+    return [paths] if isinstance(paths, str | Path) else list(paths)
+
+
+def _images_below(root: Path, skipped: list[Skipped]) -> Iterator[tuple[Path, str]]:
+    """Paths of images with their names relative to `root`, in the order of names."""
+    if not root.is_dir() or is_zarr(root):
+        yield root, root.name
+        return
+    for path in _walk(root, skipped):
+        yield path, path.relative_to(root).as_posix()
+
+
+def _walk(folder: Path, skipped: list[Skipped]) -> Iterator[Path]:
+    entries = sorted(folder.iterdir())
+    names = {entry.name for entry in entries if entry.is_dir()}
+    for entry in entries:
+        if entry.name.startswith("."):
+            continue
+        if not entry.is_dir():
+            if entry.suffix.lower() in SUFFIXES:
+                yield entry
+        elif is_zarr(entry):
+            yield entry
+        elif entry.name == _LABELS and _IMAGES in names:
+            skipped.append(Skipped(entry, "labels of the images beside it"))
+        else:
+            yield from _walk(entry, skipped)
+

@@ -1,0 +1,125 @@
+"""Open files, of which only so many stay open at a time.
+
+A folder may hold more images than a process may have open files, so sources
+keep a recipe to open their file, and this pool closes those used longest ago.
+"""
+
+import atexit
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any
+
+import numpy as np
+
+from napari_affmae.data.source import ArrayLike, PixelSize
+
+_CAPACITY = 64
+
+
+def _nothing() -> None:
+    """Close what needs no closing."""
+
+
+@dataclass(frozen=True)
+class OpenFile:
+    """An open file's array, and what the file says about it.
+
+    Attributes
+    ----------
+    array : ArrayLike
+        Read by basic indexing, safely from several threads.
+    axes : str or None
+        One letter an axis, or None where the file does not say.
+    pixel_size : (float, float) or None
+        (row, column) in nanometres.
+    close : callable
+        Closes the file.
+    notes : sequence of str
+        Choices made on opening that the user should hear of.
+    """
+
+    array: ArrayLike
+    axes: str | None = None
+    pixel_size: PixelSize | None = None
+    close: Callable[[], None] = _nothing
+    notes: Sequence[str] = ()
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the array."""
+        return tuple(int(size) for size in self.array.shape)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Dtype of the array."""
+        return np.dtype(self.array.dtype)
+
+
+@dataclass
+class _Entry:
+    file: OpenFile
+    readers: int = 0
+    discarded: bool = False
+
+
+@dataclass
+class HandlePool:
+    """At most `capacity` open files, besides those being read at the moment."""
+
+    capacity: int = _CAPACITY
+    _entries: OrderedDict[int, _Entry] = field(default_factory=OrderedDict)
+    _lock: threading.RLock = field(default_factory=threading.RLock)
+    _keys: Iterator[int] = field(default_factory=count)
+
+    def new_key(self) -> int:
+        """Return a key that no other file has."""
+        return next(self._keys)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    @contextmanager
+    def use(self, key: int, opener: Callable[[], OpenFile]) -> Iterator[OpenFile]:
+        """Lend the file of `key`, opening it if it is not open; it stays open meanwhile."""
+        with self._lock:
+            entry = self._entries.get(key)
+            if entry is None:
+                entry = self._entries[key] = _Entry(opener())
+            self._entries.move_to_end(key)
+            entry.readers += 1
+            self._trim()
+        try:
+            yield entry.file
+        finally:
+            with self._lock:
+                entry.readers -= 1
+                if entry.discarded and not entry.readers:
+                    entry.file.close()
+
+    def discard(self, key: int) -> None:
+        """Close the file of `key`, now or when its last reader is done."""
+        with self._lock:
+            entry = self._entries.pop(key, None)
+            if entry is None:
+                return
+            entry.discarded = True
+            if not entry.readers:
+                entry.file.close()
+
+    def clear(self) -> None:
+        """Close all files."""
+        for key in list(self._entries):
+            self.discard(key)
+
+    def _trim(self) -> None:
+        idle = [key for key, entry in self._entries.items() if not entry.readers]
+        for key in idle[: max(0, len(self._entries) - self.capacity)]:
+            self.discard(key)
+
+
+POOL = HandlePool()
+atexit.register(POOL.clear)

@@ -1,0 +1,200 @@
+"""Training crops with labels, each a pure function of seed and index."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_affmae.config import AugmentationConfig, LabelClass
+from napari_affmae.data.augmentation import STRAIGHT, Augmentation, Geometry
+from napari_affmae.data.crops import (
+    chosen_planes,
+    clipped,
+    common_channels,
+    random_start,
+    read_mirrored,
+    sample_rng,
+    shifted,
+)
+from napari_affmae.data.labels import (
+    IGNORE_INDEX,
+    LabelEncoder,
+    LabelledPair,
+    read_labels,
+)
+from napari_affmae.data.source import ImageSource
+from napari_affmae.errors import DataError
+
+_BLOCK = 32
+
+
+@dataclass(frozen=True)
+class _LabelledPlane:
+    """A plane with labelled pixels; `blocks` marks where they are, in squares of `_BLOCK`."""
+
+    pair: int
+    plane: int
+    blocks: NDArray[np.bool_]
+
+
+class LabelledCrops:
+    """Random crops of images and their labels.
+
+    Every crop holds labelled pixels: with scribbles, it is drawn around one of
+    them. Beyond a plane's edges the image is mirrored and the labels ignored.
+
+    Parameters
+    ----------
+    pairs : sequence of LabelledPair
+        All images with the same channels.
+    crop : int
+        Side of a crop, pixels.
+    classes : sequence of LabelClass
+        In the order of their indices.
+    ignore_value : int or None
+        Label value that means not labelled.
+    planes : sequence of sequence of int, optional
+        For each pair the planes to draw from; all by default.
+    augmentation : AugmentationConfig, optional
+        None for crops as they are.
+    seed : int
+        Of all random numbers.
+
+    Attributes
+    ----------
+    class_pixels : ndarray, (classes,), int64
+        Labelled pixels of each class on the chosen planes.
+
+    Raises
+    ------
+    DataError
+        If a label has no class, nothing is labelled, or channels differ.
+    ValueError
+        If `planes` or `classes` do not fit.
+    """
+
+    def __init__(
+        self,
+        pairs: Sequence[LabelledPair],
+        crop: int,
+        classes: Sequence[LabelClass],
+        ignore_value: int | None,
+        *,
+        planes: Sequence[Sequence[int]] | None = None,
+        augmentation: AugmentationConfig | None = None,
+        seed: int = 0,
+    ) -> None:
+        self._pairs = list(pairs)
+        self._crop = crop
+        self._encoder = LabelEncoder(classes, ignore_value)
+        self._augmentation = None if augmentation is None else Augmentation(augmentation)
+        self._seed = seed
+        images = [pair.image for pair in self._pairs]
+        self.n_channels = common_channels(images)
+        self.class_pixels = np.zeros(len(classes), dtype=np.int64)
+        self._planes: list[_LabelledPlane] = []
+        for number, chosen in enumerate(chosen_planes(images, planes)):
+            self._survey(number, chosen.tolist())
+        if not self._planes:
+            raise DataError("no pixel is labelled: paint some, or check the ignored value")
+        weights = np.array([labelled.blocks.sum() for labelled in self._planes], dtype=float)
+        self._cumulative = np.cumsum(weights) / weights.sum()
+
+    def _survey(self, number: int, planes: Sequence[int]) -> None:
+        """Count classes and note where labels are, plane by plane."""
+        labels = self._pairs[number].labels
+        for plane in planes:
+            indices = self._encoder.encode(read_labels(labels, plane), _place(labels, plane))
+            labelled = indices != IGNORE_INDEX
+            self.class_pixels += np.bincount(
+                indices[labelled], minlength=self.class_pixels.size
+            )
+            if labelled.any():
+                self._planes.append(_LabelledPlane(number, plane, _any_in_blocks(labelled)))
+
+    def sample(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Crop number `index`.
+
+        Returns
+        -------
+        image : ndarray, (channels, crop, crop), float32
+        target : ndarray, (crop, crop), int64
+            Class indices, `IGNORE_INDEX` where not labelled.
+
+        Raises
+        ------
+        DataError
+            If a label without a class appeared since the start.
+        UnreadableFileError
+            If a file is damaged.
+        """
+        rng = sample_rng(self._seed, index)
+        labelled = self._planes[int(np.searchsorted(self._cumulative, rng.random(), side="right"))]
+        top, left = self._draw_corner(rng, labelled)
+        geometry = STRAIGHT
+        if self._augmentation is not None:
+            geometry = self._augmentation.draw_geometry(rng, self._crop)
+        target = self._read_target(labelled, top, left, geometry)
+        if geometry.coordinates is not None and (target == IGNORE_INDEX).all():
+            # Bent so that the few labels fell out: a crop without labels teaches nothing.
+            geometry = Geometry(None, geometry.turns, geometry.flip)
+            target = self._read_target(labelled, top, left, geometry)
+        rows, columns = geometry.window(self._crop)
+        window = read_mirrored(
+            self._pairs[labelled.pair].image,
+            labelled.plane,
+            shifted(rows, top),
+            shifted(columns, left),
+        )
+        image = geometry.bend(window, self._crop, nearest=False)
+        if self._augmentation is not None:
+            image = self._augmentation.relight(image, rng)
+        return image, target
+
+    def _draw_corner(
+        self, rng: np.random.Generator, labelled: _LabelledPlane
+    ) -> tuple[int, int]:
+        """Draw the corner of a crop, around a labelled block unless all are."""
+        image = self._pairs[labelled.pair].image
+        sizes = (image.height, image.width)
+        holds: tuple[slice | None, slice | None] = (None, None)
+        if not labelled.blocks.all():
+            row, column = rng.choice(np.argwhere(labelled.blocks))
+            holds = (_block_slice(int(row), sizes[0]), _block_slice(int(column), sizes[1]))
+        top, left = (
+            random_start(rng, size, self._crop, hold)
+            for size, hold in zip(sizes, holds, strict=True)
+        )
+        return top, left
+
+    def _read_target(
+        self, labelled: _LabelledPlane, top: int, left: int, geometry: Geometry
+    ) -> NDArray[np.int64]:
+        labels = self._pairs[labelled.pair].labels
+        rows, columns = geometry.window(self._crop)
+        inner_rows, row_padding = clipped(shifted(rows, top), labels.height)
+        inner_columns, column_padding = clipped(shifted(columns, left), labels.width)
+        indices = self._encoder.encode(
+            read_labels(labels, labelled.plane, inner_rows, inner_columns),
+            _place(labels, labelled.plane),
+        )
+        window = np.pad(indices, (row_padding, column_padding), constant_values=IGNORE_INDEX)
+        target: NDArray[np.int64] = geometry.bend(window[None], self._crop, nearest=True)[0]
+        return target
+
+
+def _place(labels: ImageSource, plane: int) -> str:
+    return f"plane {plane} of {labels.name}" if labels.n_planes > 1 else labels.name
+
+
+def _block_slice(number: int, size: int) -> slice:
+    return slice(number * _BLOCK, min(size, (number + 1) * _BLOCK))
+
+
+def _any_in_blocks(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Whether each square of `_BLOCK` holds a true pixel."""
+    for axis in (0, 1):
+        edges = np.arange(0, mask.shape[axis], _BLOCK)
+        mask = np.logical_or.reduceat(mask, edges, axis=axis)
+    return mask

@@ -1,0 +1,193 @@
+"""Label images: integers that stand for classes, and one that stands for unknown."""
+
+import colorsys
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_affmae.config import LabelClass
+from napari_affmae.data.normalization import NormalizedSource
+from napari_affmae.data.source import ImageSource
+from napari_affmae.errors import DataError
+
+IGNORE_INDEX = -100
+
+_GOLDEN_RATIO = 0.618034
+
+
+@dataclass(frozen=True)
+class LabelledPair:
+    """An image and its labels, of the same planes and size.
+
+    Raises
+    ------
+    DataError
+        If their shapes differ or the labels have several channels.
+    """
+
+    image: NormalizedSource
+    labels: ImageSource
+
+    def __post_init__(self) -> None:
+        check_shapes(self.image.source, self.labels)
+
+
+def check_shapes(image: ImageSource, labels: ImageSource) -> None:
+    """Raise where an image and its labels do not fit each other.
+
+    Raises
+    ------
+    DataError
+        If their shapes differ or the labels have several channels.
+    """
+    if labels.n_channels != 1:
+        raise DataError(
+            f"{labels.name} has {labels.n_channels} channels; labels are one integer a pixel, "
+            "not colours: convert it, or choose the axes if its channels are planes"
+        )
+    sizes = [(source.n_planes, source.height, source.width) for source in (image, labels)]
+    if sizes[0] != sizes[1]:
+        raise DataError(
+            f"{image.name} has (planes, rows, columns) {sizes[0]}, its labels {labels.name} "
+            f"have {sizes[1]}; they must be the same"
+        )
+
+
+def read_labels(
+    labels: ImageSource,
+    plane: int,
+    rows: slice = slice(None),
+    columns: slice = slice(None),
+) -> NDArray[np.int64]:
+    """Read label values.
+
+    Returns
+    -------
+    ndarray, (rows, columns), int64
+
+    Raises
+    ------
+    TypeError
+        If values are not whole numbers.
+    UnreadableFileError
+        If the file is damaged.
+    """
+    values = labels.read(plane, rows, columns)[0]
+    if values.dtype.kind == "f" and not np.array_equal(values, np.rint(values)):
+        raise TypeError(
+            f"plane {plane} of {labels.name} holds values that are not whole numbers; "
+            "labels are integers, one for each class"
+        )
+    return values.astype(np.int64)
+
+
+def count_values(
+    labels: ImageSource, planes: Iterable[int] | None = None
+) -> Counter[int]:
+    """Count pixels by label value, over all planes or the given ones."""
+    counts: Counter[int] = Counter()
+    for plane in range(labels.n_planes) if planes is None else planes:
+        values, pixels = np.unique(read_labels(labels, plane), return_counts=True)
+        counts.update(dict(zip(values.tolist(), pixels.tolist(), strict=True)))
+    return counts
+
+
+class LabelEncoder:
+    """From label values to class indices.
+
+    Parameters
+    ----------
+    classes : sequence of LabelClass
+        In the order of their indices.
+    ignore_value : int or None
+        The value that means not labelled.
+
+    Raises
+    ------
+    ValueError
+        If there are no classes, two share a value, or one has `ignore_value`.
+    """
+
+    def __init__(self, classes: Sequence[LabelClass], ignore_value: int | None) -> None:
+        values = [item.value for item in classes]
+        if not values:
+            raise ValueError("there must be at least one class")
+        if len(set(values)) != len(values):
+            raise ValueError(f"class values must differ, got {values}")
+        if ignore_value in values:
+            raise ValueError(f"value {ignore_value} cannot be a class and mean not labelled")
+        self._order = np.argsort(values)
+        self._sorted = np.asarray(values, dtype=np.int64)[self._order]
+        self._ignore = ignore_value
+
+    @property
+    def n_classes(self) -> int:
+        """Number of classes."""
+        return len(self._sorted)
+
+    def encode(self, values: NDArray[np.int64], name: str) -> NDArray[np.int64]:
+        """Class index of every value, `IGNORE_INDEX` where not labelled.
+
+        Raises
+        ------
+        DataError
+            If a value has no class; `name` tells where.
+        """
+        position = np.searchsorted(self._sorted, values).clip(max=self.n_classes - 1)
+        indices = self._order[position].astype(np.int64)
+        indices[self._sorted[position] != values] = IGNORE_INDEX
+        strange = indices == IGNORE_INDEX
+        if self._ignore is not None:
+            strange &= values != self._ignore
+        if strange.any():
+            self.complain(Counter(values[strange].tolist()), name)
+        return indices
+
+    def unknown(self, counts: Counter[int]) -> Counter[int]:
+        """Keep the values, with their counts, that have no class."""
+        known = {*self._sorted.tolist(), self._ignore}
+        return Counter({value: count for value, count in counts.items() if value not in known})
+
+    def complain(self, unknown: Counter[int], name: str) -> None:
+        """Raise a `DataError` about values without a class."""
+        listing = ", ".join(f"{value} ({count} px)" for value, count in sorted(unknown.items())[:8])
+        raise DataError(
+            f"{name} holds values that no class has: {listing}; the classes have "
+            f"{self._sorted.tolist()}. Add classes for them, or make one the ignored value"
+        )
+
+
+def default_classes(values: Iterable[int]) -> tuple[LabelClass, ...]:
+    """Classes for label values, with distinct colours; 0 is named background.
+
+    Parameters
+    ----------
+    values : iterable of int
+        Each at least 0.
+
+    Raises
+    ------
+    ValueError
+        If a value is negative or there is none.
+    """
+    ordered = sorted(set(values))
+    if not ordered or ordered[0] < 0:
+        raise ValueError(f"class values must be at least 0, got {ordered}")
+    return tuple(
+        LabelClass(
+            value=value,
+            name="background" if value == 0 else f"class {value}",
+            color=_color(index),
+        )
+        for index, value in enumerate(ordered)
+    )
+
+
+def _color(index: int) -> str:
+    """Distinct colours: hues a golden-ratio step apart, grey for the first."""
+    hue = (0.02 + index * _GOLDEN_RATIO) % 1
+    red, green, blue = colorsys.hsv_to_rgb(hue, 0.0 if index == 0 else 0.75, 0.35 if index == 0 else 0.95)
+    return f"#{round(red * 255):02x}{round(green * 255):02x}{round(blue * 255):02x}"

@@ -1,0 +1,135 @@
+"""Which axes of an array are rows, columns, channels and planes."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+CHANNEL_AXES = "CS"
+
+
+def default_axes(shape: Sequence[int], dtype: DTypeLike) -> str:
+    """Axes of an array that says nothing about them.
+
+    The last two axes are rows and columns, all before them are planes. The one
+    exception: a last axis of 3 or 4 samples of uint8 behind at least two others
+    is colour (``S``).
+
+    Raises
+    ------
+    ValueError
+        With fewer than two axes.
+    """
+    if len(shape) < 2:
+        raise ValueError(f"an image needs at least two axes, got shape {tuple(shape)}")
+    is_colour = len(shape) > 2 and shape[-1] in (3, 4) and np.dtype(dtype) == np.uint8
+    tail = "YXS" if is_colour else "YX"
+    return "I" * (len(shape) - len(tail)) + tail
+
+
+def parse_axes(axes: str, ndim: int) -> str:
+    """Check axes that the user named, one letter for each axis of the array.
+
+    Raises
+    ------
+    ValueError
+        If the letters do not fit the array, repeat, or lack Y or X.
+    """
+    letters = axes.strip().upper()
+    if not letters.isalpha() or len(letters) != ndim:
+        raise ValueError(
+            f"axes {axes!r} has {len(letters)} letters, the array has {ndim} axes; "
+            'name each axis by one letter, for instance "ZYX", "TCYX" or "YXC"'
+        )
+    if len(set(letters)) != len(letters):
+        raise ValueError(f"axes {axes!r} names an axis twice")
+    if not {"Y", "X"} <= set(letters):
+        raise ValueError(f"axes {axes!r} must contain Y (rows) and X (columns)")
+    return letters
+
+
+@dataclass(frozen=True)
+class Layout:
+    """An nD array seen as planes of (channel, row, column).
+
+    Axes ``Y`` and ``X`` are rows and columns, ``C`` and ``S`` are channels
+    (flattened in their order, if both are there), all others count planes, the
+    last one fastest.
+    """
+
+    shape: tuple[int, ...]
+    axes: str
+
+    def __post_init__(self) -> None:
+        if len(self.shape) != len(self.axes):
+            raise ValueError(f"axes {self.axes!r} do not fit an array of shape {self.shape}")
+        if self.axes.count("Y") != 1 or self.axes.count("X") != 1:
+            raise ValueError(f"axes {self.axes!r} must contain one Y and one X")
+        if 0 in self.shape:
+            raise ValueError(f"the array is empty: shape {self.shape}")
+
+    @property
+    def height(self) -> int:
+        """Rows of a plane."""
+        return self.shape[self.axes.index("Y")]
+
+    @property
+    def width(self) -> int:
+        """Columns of a plane."""
+        return self.shape[self.axes.index("X")]
+
+    @property
+    def n_channels(self) -> int:
+        """Channels of a plane."""
+        return math.prod(self._sizes(channels=True))
+
+    @property
+    def plane_shape(self) -> tuple[int, ...]:
+        """Sizes of the axes that count planes; () for a single image."""
+        return self._sizes(channels=False)
+
+    @property
+    def n_planes(self) -> int:
+        """Number of planes."""
+        return math.prod(self.plane_shape)
+
+    def _sizes(self, channels: bool) -> tuple[int, ...]:
+        return tuple(
+            size
+            for size, axis in zip(self.shape, self.axes, strict=True)
+            if axis not in "YX" and (axis in CHANNEL_AXES) == channels
+        )
+
+    def index(
+        self, plane: int, rows: slice, columns: slice, channels: Sequence[int]
+    ) -> tuple[Any, ...]:
+        """Basic index (integers and slices) that covers what is asked.
+
+        With one channel axis, only the range from the lowest to the highest
+        channel is read; `arrange` picks those wanted.
+        """
+        position = iter(np.unravel_index(plane, self.plane_shape) if self.plane_shape else ())
+        span = slice(None)
+        if len(self._sizes(channels=True)) == 1:
+            span = slice(min(channels), max(channels) + 1)
+        named = {"Y": rows, "X": columns, "C": span, "S": span}
+        return tuple(
+            named[axis] if axis in named else int(next(position)) for axis in self.axes
+        )
+
+    def arrange(self, block: NDArray[Any], channels: Sequence[int]) -> NDArray[Any]:
+        """Bring what `index` has read into the order (channel, row, column)."""
+        kept = [axis for axis in self.axes if axis in "YX" + CHANNEL_AXES]
+        order = [i for i, axis in enumerate(kept) if axis in CHANNEL_AXES]
+        n_channel_axes = len(order)
+        order += [kept.index("Y"), kept.index("X")]
+        planes = block.transpose(order)
+        planes = planes.reshape(-1, *planes.shape[-2:])
+        first = min(channels) if n_channel_axes == 1 else 0
+        wanted = [channel - first for channel in channels]
+        if wanted == list(range(len(planes))):
+            return planes
+        return planes[wanted]

@@ -1,0 +1,258 @@
+"""Pixel values to network input: zero mean, unit variance, outliers clipped.
+
+Statistics come from a sample of windows that depends on the source's shape
+alone, so that the same data always give the same numbers.
+"""
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_affmae.config import NormalizationConfig, Settings
+from napari_affmae.data.clahe import equalize, with_context
+from napari_affmae.data.source import ImageSource, PixelSize, spread
+from napari_affmae.errors import DataError
+
+_WINDOW = 256
+_PLANES = 24
+_WINDOWS_PER_PLANE = 4
+_FEW_PLANES_WINDOWS = 24
+
+
+class SourceStatistics(Settings):
+    """Numbers that normalise one source; one entry a channel.
+
+    `low` and `high` bound the values that count, in the source's units; `fill`
+    is the mean, which replaces NaN and infinite values. `mean` and `std` are
+    taken after scaling to 0..1, inversion and CLAHE.
+    """
+
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    fill: tuple[float, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+class NormalizationRecord(Settings):
+    """What a model needs to normalise as in training: stored with it.
+
+    `statistics` are by the sources' fingerprints.
+    """
+
+    config: NormalizationConfig
+    statistics: dict[str, SourceStatistics]
+
+    @classmethod
+    def of(cls, sources: Sequence["NormalizedSource"]) -> Self:
+        """Record of sources that were normalised alike.
+
+        Raises
+        ------
+        ValueError
+            If there are none, or their settings differ.
+        """
+        configs = {source.config for source in sources}
+        if len(configs) != 1:
+            raise ValueError(f"a record holds one normalisation, got {len(configs)}")
+        statistics = {item.source.fingerprint(): item.statistics for item in sources}
+        return cls(config=configs.pop(), statistics=statistics)
+
+
+@dataclass(frozen=True)
+class NormalizedSource:
+    """A source read as float32 with zero mean and unit variance.
+
+    Not finite values become the source's mean.
+    """
+
+    source: ImageSource
+    config: NormalizationConfig
+    statistics: SourceStatistics
+
+    @property
+    def name(self) -> str:
+        """What messages call the source."""
+        return self.source.name
+
+    @property
+    def n_planes(self) -> int:
+        """Number of planes."""
+        return self.source.n_planes
+
+    @property
+    def height(self) -> int:
+        """Rows of a plane."""
+        return self.source.height
+
+    @property
+    def width(self) -> int:
+        """Columns of a plane."""
+        return self.source.width
+
+    @property
+    def n_channels(self) -> int:
+        """Channels of a plane."""
+        return self.source.n_channels
+
+    @property
+    def pixel_size(self) -> PixelSize | None:
+        """(row, column) in nanometres, where known."""
+        return self.source.pixel_size
+
+    def read(
+        self, plane: int, rows: slice = slice(None), columns: slice = slice(None)
+    ) -> NDArray[np.float32]:
+        """Read a part of one plane; a pixel's value does not depend on the part.
+
+        Returns
+        -------
+        ndarray, (channels, rows, columns), float32
+
+        Raises
+        ------
+        IndexError, UnreadableFileError
+            As `ImageSource.read`.
+        """
+        values = _scaled(self.source, plane, rows, columns, self.config, self.statistics)
+        mean = _column(self.statistics.mean)
+        std = _column(self.statistics.std)
+        values -= mean
+        values /= std
+        return values
+
+
+def normalize_sources(
+    sources: Sequence[ImageSource],
+    config: NormalizationConfig,
+    stored: NormalizationRecord | None = None,
+) -> list[NormalizedSource]:
+    """Normalise each source by its own statistics.
+
+    Parameters
+    ----------
+    sources : sequence of ImageSource
+        The sources.
+    config : NormalizationConfig
+        How; a `stored` record's settings go before it.
+    stored : NormalizationRecord, optional
+        Of a model. Sources that it knows by fingerprint are normalised by its
+        numbers, others are fitted by its settings.
+
+    Raises
+    ------
+    DataError
+        If a sample of a source holds no finite value.
+    UnreadableFileError
+        If a file is damaged.
+    """
+    known: Mapping[str, SourceStatistics] = {}
+    if stored is not None:
+        config, known = stored.config, stored.statistics
+    return [
+        NormalizedSource(
+            source,
+            config,
+            (known.get(source.fingerprint()) if known else None) or fit_statistics(source, config),
+        )
+        for source in sources
+    ]
+
+
+def fit_statistics(source: ImageSource, config: NormalizationConfig) -> SourceStatistics:
+    """Fit a source's statistics to sampled windows.
+
+    Raises
+    ------
+    DataError
+        If the windows hold no finite value in some channel.
+    """
+    windows = list(sample_windows(source))
+    low, high, fill = [], [], []
+    blocks = [source.read(*window).reshape(source.n_channels, -1) for window in windows]
+    for channel, values in enumerate(np.concatenate(blocks, axis=1)):
+        finite = values[np.isfinite(values)].astype(np.float64)
+        if not finite.size:
+            raise DataError(
+                f"{source.name}: no sampled pixel of channel {channel} has a finite value; "
+                "leave this image out"
+            )
+        bottom, top = np.percentile(finite, [config.low, config.high])
+        if top <= bottom:
+            bottom, top = finite.min(), finite.max()
+        if top <= bottom:
+            top = bottom + 1.0
+        low.append(float(bottom))
+        high.append(float(top))
+        fill.append(float(finite.mean()))
+    ones, zeros = (1.0,) * source.n_channels, (0.0,) * source.n_channels
+    partial = SourceStatistics(low=low, high=high, fill=fill, mean=zeros, std=ones)
+    scaled = np.concatenate(
+        [
+            _scaled(source, *window, config, partial).reshape(source.n_channels, -1)
+            for window in windows
+        ],
+        axis=1,
+        dtype=np.float64,
+    )
+    std = scaled.std(axis=1)
+    return partial.model_copy(
+        update={
+            "mean": tuple(map(float, scaled.mean(axis=1))),
+            "std": tuple(float(value) if value > 0 else 1.0 for value in std),
+        }
+    )
+
+
+def sample_windows(source: ImageSource) -> Iterator[tuple[int, slice, slice]]:
+    """Planes and windows that stand for a source: some millions of pixels at most."""
+    planes = spread(source.n_planes, _PLANES)
+    count = max(_WINDOWS_PER_PLANE, _FEW_PLANES_WINDOWS // len(planes))
+    rng = np.random.Generator(np.random.Philox(0))
+    for plane in planes:
+        if source.height * source.width <= count * _WINDOW**2:
+            yield plane, slice(0, source.height), slice(0, source.width)
+            continue
+        for _ in range(count):
+            yield plane, *(_random_window(rng, size) for size in (source.height, source.width))
+
+
+def _random_window(rng: np.random.Generator, size: int) -> slice:
+    start = int(rng.integers(0, max(1, size - _WINDOW + 1)))
+    return slice(start, min(size, start + _WINDOW))
+
+
+def _scaled(
+    source: ImageSource,
+    plane: int,
+    rows: slice,
+    columns: slice,
+    config: NormalizationConfig,
+    statistics: SourceStatistics,
+) -> NDArray[np.float32]:
+    """Values clipped to 0..1, inverted and equalised as configured."""
+    if config.clahe:
+        area = with_context(rows, columns, (source.height, source.width))
+        values = _clipped(source.read(plane, area.rows, area.columns), config, statistics)
+        return np.stack([equalize(channel, area) for channel in values])
+    return _clipped(source.read(plane, rows, columns), config, statistics)
+
+
+def _clipped(
+    raw: NDArray[Any], config: NormalizationConfig, statistics: SourceStatistics
+) -> NDArray[np.float32]:
+    exact = raw.dtype.itemsize <= 2 or raw.dtype == np.float32
+    values = raw.astype(np.float32 if exact else np.float64)
+    low, high = _column(statistics.low), _column(statistics.high)
+    if raw.dtype.kind == "f":
+        values = np.where(np.isfinite(values), values, _column(statistics.fill))
+    values = np.clip((values - low) / (high - low), 0, 1).astype(np.float32, copy=False)
+    return 1 - values if config.invert else values
+
+
+def _column(values: Sequence[float]) -> NDArray[np.float64]:
+    return np.asarray(values)[:, None, None]

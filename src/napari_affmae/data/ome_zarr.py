@@ -1,0 +1,82 @@
+"""OME-Zarr images, and plain zarr arrays and groups, of zarr 2 and 3."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import zarr
+
+from napari_affmae.data.formats import choose_array, is_image
+from napari_affmae.data.handles import OpenFile
+from napari_affmae.data.source import PixelSize
+from napari_affmae.data.units import pixel_size, to_nanometres
+
+
+def open_zarr(path: Path, inner: str | None) -> OpenFile:
+    """Open an OME-Zarr image at full resolution, or a zarr array.
+
+    Parameters
+    ----------
+    path : Path
+        Folder of the array or group.
+    inner : str or None
+        Array in a group without OME metadata; None takes the only or largest one.
+
+    Raises
+    ------
+    ValueError
+        If `inner` is not there or the choice is ambiguous.
+    """
+    node = zarr.open(path, mode="r")
+    if isinstance(node, zarr.Array):
+        return OpenFile(node)
+    if inner is None and (multiscale := _multiscale(node.attrs)) is not None:
+        return _open_multiscale(node, multiscale)
+    arrays = {
+        name: item
+        for name, item in node.members(max_depth=None)
+        if isinstance(item, zarr.Array) and is_image(item.shape, item.dtype)
+    }
+    name = choose_array({key: item.shape for key, item in arrays.items()}, inner)
+    notes = () if inner or len(arrays) == 1 else (f"its largest array {name} is used",)
+    return OpenFile(arrays[name], notes=notes)
+
+
+def _multiscale(attributes: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """First image of a group, by OME-Zarr 0.5 (under "ome") or earlier."""
+    metadata = attributes.get("ome", attributes)
+    multiscales = metadata.get("multiscales")
+    return multiscales[0] if multiscales else None
+
+
+def _open_multiscale(group: zarr.Group, multiscale: Mapping[str, Any]) -> OpenFile:
+    dataset = multiscale["datasets"][0]
+    array = group[dataset["path"]]
+    if not isinstance(array, zarr.Array):
+        raise ValueError(f"its full resolution {dataset['path']!r} is no array")
+    axes = multiscale.get("axes")
+    if axes is None:
+        return OpenFile(array, "TCZYX"[-array.ndim :])
+    named = [axis if isinstance(axis, dict) else {"name": axis} for axis in axes]
+    letters = "".join(str(axis["name"])[0].upper() for axis in named)
+    return OpenFile(array, letters, _scale(multiscale, dataset, named))
+
+
+def _scale(
+    multiscale: Mapping[str, Any], dataset: Mapping[str, Any], axes: list[dict[str, Any]]
+) -> PixelSize | None:
+    """Pixel size: the product of the scales of the level and of the whole image."""
+    scale = [1.0] * len(axes)
+    found = False
+    for holder in (dataset, multiscale):
+        for transform in holder.get("coordinateTransformations", ()):
+            if transform.get("type") == "scale":
+                found = True
+                scale = [a * float(b) for a, b in zip(scale, transform["scale"], strict=True)]
+    if not found:
+        return None
+    by_axis = {
+        str(axis["name"]).upper(): to_nanometres(value, axis.get("unit"))
+        for axis, value in zip(axes, scale, strict=True)
+    }
+    return pixel_size(by_axis.get("Y"), by_axis.get("X"))

@@ -1,0 +1,194 @@
+"""From a path or an array to an image source."""
+
+import weakref
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_affmae.data.handles import POOL, OpenFile
+from napari_affmae.data.layout import Layout, default_axes, parse_axes
+from napari_affmae.data.source import ArrayLike, ArraySource, ImageSource
+from napari_affmae.errors import UnreadableFileError
+
+TIFF_SUFFIXES = (".tif", ".tiff", ".btf", ".tf8")
+ENCODED_SUFFIXES = (".png", ".jpg", ".jpeg")
+MRC_SUFFIXES = (".mrc", ".mrcs", ".rec", ".map", ".st")
+HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf")
+SUFFIXES = TIFF_SUFFIXES + ENCODED_SUFFIXES + MRC_SUFFIXES + HDF5_SUFFIXES
+
+_ZARR_MARKERS = (".zarray", ".zgroup", "zarr.json")
+
+
+class FileSource(ImageSource):
+    """Planes of a file that is open only while a limited number of others are.
+
+    Made by `open_source`.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        opener: Callable[[], OpenFile],
+        *,
+        axes: str | None,
+        channels: int | Sequence[int] | None,
+        name: str,
+    ) -> None:
+        with closing(opener()) as file:
+            if axes is not None:
+                letters = parse_axes(axes, len(file.shape))
+            else:
+                letters = file.axes or default_axes(file.shape, file.dtype)
+            super().__init__(
+                name,
+                Layout(file.shape, letters),
+                file.dtype,
+                path=path,
+                pixel_size=file.pixel_size,
+                channels=channels,
+                notes=file.notes,
+            )
+        self._opener = opener
+        self._key = POOL.new_key()
+        weakref.finalize(self, POOL.discard, self._key)
+
+    def _reopen(self) -> OpenFile:
+        file = self._opener()
+        if file.shape != self.layout.shape or file.dtype != self.stored_dtype:
+            file.close()
+            raise UnreadableFileError(f"{self.path} changed since it was opened")
+        return file
+
+    def _fetch(self, plane: int, index: tuple[Any, ...]) -> NDArray[Any]:
+        try:
+            with POOL.use(self._key, self._reopen) as file:
+                # A copy, because the file may be closed before the caller is done with it.
+                return np.array(file.array[index])
+        except (MemoryError, UnreadableFileError):
+            raise
+        except Exception as error:  # decoders raise errors of every kind
+            raise UnreadableFileError(
+                f"cannot read plane {plane} of {self.path}: {_words(error)}"
+            ) from error
+
+    def close(self) -> None:
+        """Close the file; reading again opens it again."""
+        POOL.discard(self._key)
+
+
+def open_source(
+    data: str | Path | ArrayLike,
+    *,
+    axes: str | None = None,
+    channels: int | Sequence[int] | None = None,
+    name: str | None = None,
+) -> ImageSource:
+    """Open an image, a stack or an array, without reading its pixels.
+
+    Parameters
+    ----------
+    data : str, Path, or array of numpy, dask or zarr
+        Files: TIFF (OME, ImageJ, BigTIFF), PNG, JPEG, MRC, HDF5
+        (``file.h5:/dataset`` chooses) and OME-Zarr or zarr folders
+        (``folder.zarr:/array`` chooses).
+    axes : str, optional
+        One letter for each axis, such as ``"ZYX"`` or ``"YXC"``: Y and X are
+        rows and columns, C and S channels, every other axis counts planes.
+        Without it the file's own metadata decide, and where there are none the
+        last two axes are YX, except that a last axis of 3 or 4 uint8 samples
+        is colour.
+    channels : int or sequence of int, optional
+        Channels to use; all by default.
+    name : str, optional
+        What messages call it; the file's name by default.
+
+    Returns
+    -------
+    ImageSource
+
+    Raises
+    ------
+    UnreadableFileError
+        If the file is missing, damaged, cut short or of an unknown kind.
+    ValueError
+        If `axes` or `channels` do not fit.
+    TypeError
+        If `data` is neither a path nor an array, or its elements are no real numbers.
+    """
+    if isinstance(data, str | Path):
+        return _open_path(str(data), axes, channels, name)
+    if all(hasattr(data, attribute) for attribute in ("shape", "dtype", "__getitem__")):
+        return ArraySource(data, axes=axes, channels=channels, name=name)
+    raise TypeError(f"an image is a path or an array, got {type(data).__name__}")
+
+
+def _open_path(
+    text: str, axes: str | None, channels: int | Sequence[int] | None, name: str | None
+) -> ImageSource:
+    path, inner = split_inner(text)
+    if not path.exists():
+        raise UnreadableFileError(f"{path} does not exist")
+    default_name = path.name if inner is None else f"{path.name}:{inner}"
+    opener = _opener(path, inner)
+
+    def checked_opener() -> OpenFile:
+        try:
+            return opener()
+        except MemoryError:
+            raise
+        except Exception as error:  # decoders raise errors of every kind
+            raise UnreadableFileError(f"cannot read {path}: {_words(error)}") from error
+
+    return FileSource(
+        path, checked_opener, axes=axes, channels=channels, name=name or default_name
+    )
+
+
+def split_inner(text: str) -> tuple[Path, str | None]:
+    """Split ``file.h5:/dataset`` into the file and the array inside."""
+    head, separator, inner = text.partition(":/")
+    is_container = Path(head).suffix.lower() in (*HDF5_SUFFIXES, ".zarr")
+    if separator and is_container:
+        return Path(head), f"/{inner.strip('/')}"
+    return Path(text), None
+
+
+def is_zarr(folder: Path) -> bool:
+    """Whether a folder is a zarr array or group."""
+    return any((folder / marker).is_file() for marker in _ZARR_MARKERS)
+
+
+def _opener(path: Path, inner: str | None) -> Callable[[], OpenFile]:
+    """Recipe to open a file by its kind; imports only what that kind needs."""
+    suffix = path.suffix.lower()
+    if path.is_dir():
+        from napari_affmae.data.ome_zarr import open_zarr
+
+        if not is_zarr(path):
+            raise UnreadableFileError(
+                f"{path} is a folder but no zarr; find_sources reads the images of a folder"
+            )
+        return partial(open_zarr, path, inner)
+    if suffix in TIFF_SUFFIXES:
+        from napari_affmae.data.tiff import open_tiff
+
+        return partial(open_tiff, path)
+    if suffix not in SUFFIXES:
+        raise UnreadableFileError(
+            f"{path} is of no known kind; known are zarr folders and {', '.join(SUFFIXES)}"
+        )
+    from napari_affmae.data import formats
+
+    if suffix in HDF5_SUFFIXES:
+        return partial(formats.open_hdf5, path, inner)
+    return partial(formats.open_mrc if suffix in MRC_SUFFIXES else formats.open_encoded, path)
+
+
+def _words(error: Exception) -> str:
+    """Message of an error, or its kind where it has none."""
+    return str(error) or type(error).__name__

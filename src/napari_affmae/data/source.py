@@ -1,0 +1,251 @@
+"""Images as planes of (channel, row, column), read piece by piece."""
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_affmae.data.layout import Layout, default_axes, parse_axes
+
+PixelSize = tuple[float, float]
+
+_FINGERPRINT_PLANES = 5
+_FINGERPRINT_WINDOW = 64
+
+
+class ArrayLike(Protocol):
+    """What numpy, dask, zarr and HDF5 arrays share."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Size of each axis."""
+        ...
+
+    @property
+    def dtype(self) -> Any:
+        """Type of the elements."""
+        ...
+
+    def __getitem__(self, index: Any) -> Any:
+        """Read a part, by integers and slices."""
+        ...
+
+
+class ImageSource(ABC):
+    """Planes of an image or stack, of which only the asked part is read.
+
+    Parameters
+    ----------
+    name : str
+        What messages call it.
+    layout : Layout
+        Shape and axes of the stored array.
+    dtype : numpy.dtype
+        Native dtype of the elements; booleans are read as uint8.
+    path : Path, optional
+        The file, if it is one.
+    pixel_size : (float, float), optional
+        (row, column) in nanometres, where known.
+    channels : int or sequence of int, optional
+        The channels to read, in this order; all by default.
+    notes : sequence of str
+        Choices made on opening that the user should hear of.
+
+    Raises
+    ------
+    TypeError
+        If the elements are not real numbers.
+    ValueError
+        If `channels` names channels that are not there.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        layout: Layout,
+        dtype: np.dtype[Any],
+        *,
+        path: Path | None = None,
+        pixel_size: PixelSize | None = None,
+        channels: int | Sequence[int] | None = None,
+        notes: Sequence[str] = (),
+    ) -> None:
+        if dtype.kind not in "buif":
+            raise TypeError(f"{name}: images of dtype {dtype} are not supported, only real numbers")
+        self.name = name
+        self.path = path
+        self.layout = layout
+        self.stored_dtype = dtype
+        self.pixel_size = pixel_size
+        self.notes = tuple(notes)
+        self.channels = _choose_channels(channels, layout.n_channels, name)
+
+    @property
+    def n_planes(self) -> int:
+        """Number of planes."""
+        return self.layout.n_planes
+
+    @property
+    def plane_shape(self) -> tuple[int, ...]:
+        """Sizes of the axes that count planes; () for a single image."""
+        return self.layout.plane_shape
+
+    @property
+    def height(self) -> int:
+        """Rows of a plane."""
+        return self.layout.height
+
+    @property
+    def width(self) -> int:
+        """Columns of a plane."""
+        return self.layout.width
+
+    @property
+    def n_channels(self) -> int:
+        """Channels that are read."""
+        return len(self.channels)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Dtype of what `read` gives."""
+        if self.stored_dtype.kind == "b":
+            return np.dtype(np.uint8)
+        return self.stored_dtype.newbyteorder("=")
+
+    def __repr__(self) -> str:
+        return (
+            f"<{type(self).__name__} {self.name}: {self.n_planes} planes of "
+            f"{self.height} x {self.width}, {self.n_channels} channels, {self.dtype}>"
+        )
+
+    def read(
+        self, plane: int, rows: slice = slice(None), columns: slice = slice(None)
+    ) -> NDArray[Any]:
+        """Read a part of one plane.
+
+        Parameters
+        ----------
+        plane : int
+            From 0 to `n_planes` - 1.
+        rows, columns : slice
+            Of step 1; clipped to the plane as numpy does.
+
+        Returns
+        -------
+        ndarray, (channels, rows, columns)
+            A copy in the native dtype.
+
+        Raises
+        ------
+        IndexError
+            If there is no such plane.
+        UnreadableFileError
+            If the file is damaged there.
+        """
+        if not 0 <= plane < self.n_planes:
+            raise IndexError(f"{self.name} has planes 0 to {self.n_planes - 1}, asked for {plane}")
+        rows = _bounded(rows, self.height)
+        columns = _bounded(columns, self.width)
+        block = self._fetch(plane, self.layout.index(plane, rows, columns, self.channels))
+        return np.array(self.layout.arrange(block, self.channels), dtype=self.dtype, order="C")
+
+    @abstractmethod
+    def _fetch(self, plane: int, index: tuple[Any, ...]) -> NDArray[Any]:
+        """Read the stored array at a basic index; `plane` is for messages."""
+
+    def fingerprint(self) -> str:
+        """Tell this content from others, wherever it is stored.
+
+        Hashes the shape, the dtype and small windows on a few planes, so it is
+        cheap on any size and equal for a file, its copy and its array.
+        """
+        return self._fingerprint
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        digest = hashlib.sha256()
+        digest.update(repr((self.n_planes, self.n_channels, self.height, self.width)).encode())
+        digest.update(self.dtype.str.encode())
+        for plane in spread(self.n_planes, _FINGERPRINT_PLANES):
+            for fraction in (0.0, 0.5, 1.0):
+                rows = _window(self.height, fraction)
+                columns = _window(self.width, fraction)
+                digest.update(self.read(plane, rows, columns).tobytes())
+        return digest.hexdigest()[:32]
+
+    def close(self) -> None:
+        """Give open files back; reading again opens them again."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class ArraySource(ImageSource):
+    """Planes of an array in memory, of dask, or of zarr."""
+
+    def __init__(
+        self,
+        array: ArrayLike,
+        *,
+        axes: str | None = None,
+        channels: int | Sequence[int] | None = None,
+        name: str | None = None,
+        pixel_size: PixelSize | None = None,
+    ) -> None:
+        shape = tuple(int(size) for size in array.shape)
+        letters = default_axes(shape, array.dtype) if axes is None else parse_axes(axes, len(shape))
+        super().__init__(
+            "array" if name is None else name,
+            Layout(shape, letters),
+            np.dtype(array.dtype),
+            pixel_size=pixel_size,
+            channels=channels,
+        )
+        self._array = array
+
+    def _fetch(self, plane: int, index: tuple[Any, ...]) -> NDArray[Any]:
+        return np.asarray(self._array[index])
+
+
+def spread(total: int, count: int) -> list[int]:
+    """At most `count` integers from 0 to `total` - 1, evenly spread, ends included."""
+    return sorted({round(i) for i in np.linspace(0, total - 1, min(count, total))})
+
+
+def _window(size: int, fraction: float) -> slice:
+    start = round(fraction * max(0, size - _FINGERPRINT_WINDOW))
+    return slice(start, start + _FINGERPRINT_WINDOW)
+
+
+def _bounded(part: slice, size: int) -> slice:
+    start, stop, step = part.indices(size)
+    if step != 1:
+        raise ValueError(f"only slices of step 1 can be read, got step {step}")
+    return slice(start, max(start, stop))
+
+
+def _choose_channels(
+    channels: int | Sequence[int] | None, available: int, name: str
+) -> tuple[int, ...]:
+    if channels is None:
+        return tuple(range(available))
+    chosen = (channels,) if isinstance(channels, int) else tuple(channels)
+    if not chosen or any(not 0 <= channel < available for channel in chosen):
+        raise ValueError(
+            f"{name} has channels 0 to {available - 1}, asked for {list(chosen)}"
+        )
+    return chosen

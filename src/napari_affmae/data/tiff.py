@@ -1,0 +1,148 @@
+"""TIFF, BigTIFF, OME-TIFF and ImageJ hyperstacks, memory-mapped or strip by strip."""
+
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+import zarr
+
+from napari_affmae.data.handles import OpenFile
+from napari_affmae.data.source import PixelSize
+from napari_affmae.data.units import pixel_size, to_nanometres
+
+_LARGEST_PLAUSIBLE_NM = 1000.0
+
+
+def open_tiff(path: Path) -> OpenFile:
+    """Open the largest series of a TIFF.
+
+    Uncompressed contiguous series are memory-mapped. Of others, the strips or
+    tiles that a crop touches are read and decoded.
+
+    Raises
+    ------
+    ValueError
+        If the file is cut short or lacks planes.
+    tifffile.TiffFileError
+        If it is no TIFF.
+    """
+    tiff = tifffile.TiffFile(path)
+    try:
+        series = max(tiff.series, key=lambda candidate: int(candidate.size))
+        _check_complete(tiff, series)
+        array: Any
+        if series.dataoffset is not None and series.keyframe.is_memmappable:
+            array = np.memmap(
+                path,
+                dtype=np.dtype(series.dtype).newbyteorder(tiff.byteorder),
+                mode="r",
+                offset=series.dataoffset,
+                shape=series.shape,
+            )
+            close = tiff.close
+        else:
+            store = series.aszarr(level=0, maxworkers=2)
+            array = zarr.open_array(store, mode="r")
+
+            def close() -> None:
+                store.close()
+                tiff.close()
+
+        notes = ()
+        if len(tiff.series) > 1:
+            notes = (f"holds {len(tiff.series)} image series, of which the largest is used",)
+        return OpenFile(array, series.axes, _pixel_size(tiff), close, notes)
+    except BaseException:
+        tiff.close()
+        raise
+
+
+def _check_complete(tiff: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> None:
+    """Raise where pages are missing or reach beyond the file's end."""
+    file_size = tiff.filehandle.size
+    if series.kind == "ome" and any(page is None for page in series.pages):
+        raise ValueError("planes that its OME metadata lists are in files that are not there")
+    if _next_page_offset(tiff) > file_size:
+        raise ValueError(f"the file is cut short: pages follow after its end at byte {file_size}")
+    if series.dataoffset is not None:
+        end = series.dataoffset + series.nbytes
+    else:
+        last = series.pages[len(series.pages) - 1]
+        end = max(
+            (
+                offset + size
+                for offset, size in zip(last.dataoffsets, last.databytecounts, strict=True)
+            ),
+            default=0,
+        )
+    if end > file_size:
+        raise ValueError(f"the file is cut short: {file_size} bytes of {end}")
+
+
+def _next_page_offset(tiff: tifffile.TiffFile) -> int:
+    """Where the last page that could be read says that the next one is; 0 for none.
+
+    tifffile ends the list of pages at the first that it cannot reach.
+    """
+    layout = tiff.tiff
+    handle = tiff.filehandle
+    handle.seek(tiff.pages[len(tiff.pages) - 1].offset)
+    (tags,) = struct.unpack(layout.tagnoformat, handle.read(layout.tagnosize))
+    handle.seek(tags * layout.tagsize, 1)
+    (offset,) = struct.unpack(layout.offsetformat, handle.read(layout.offsetsize))
+    return int(offset)
+
+
+def _pixel_size(tiff: tifffile.TiffFile) -> PixelSize | None:
+    """Pixel size by OME, ImageJ, Zeiss SEM and FEI metadata, else by the resolution tags."""
+    if tiff.is_ome and tiff.ome_metadata:
+        return _ome_pixel_size(tifffile.xml2dict(tiff.ome_metadata))
+    if tiff.is_sem and tiff.sem_metadata and "ap_image_pixel_size" in tiff.sem_metadata:
+        _, value, unit = tiff.sem_metadata["ap_image_pixel_size"]
+        size = to_nanometres(float(value), unit)
+        return pixel_size(size, size)
+    if tiff.is_fei and tiff.fei_metadata and "Scan" in tiff.fei_metadata:
+        scan = tiff.fei_metadata["Scan"]
+        return pixel_size(
+            to_nanometres(float(scan.get("PixelHeight", 0)), "m"),
+            to_nanometres(float(scan.get("PixelWidth", 0)), "m"),
+        )
+    unit = None
+    if tiff.is_imagej and tiff.imagej_metadata:
+        unit = tiff.imagej_metadata.get("unit")
+    return _resolution_pixel_size(tiff.pages.first.tags, unit)
+
+
+def _ome_pixel_size(metadata: Mapping[str, Any]) -> PixelSize | None:
+    image = metadata.get("OME", {}).get("Image", {})
+    pixels = (image[0] if isinstance(image, list) else image).get("Pixels", {})
+    return pixel_size(
+        *(
+            to_nanometres(
+                float(pixels.get(f"PhysicalSize{axis}", 0)),
+                pixels.get(f"PhysicalSize{axis}Unit", "µm"),
+            )
+            for axis in "YX"
+        )
+    )
+
+
+def _resolution_pixel_size(tags: tifffile.TiffTags, unit: str | None) -> PixelSize | None:
+    """Pixel size by the resolution tags, in ImageJ's `unit` or the tags' own.
+
+    Resolutions without ImageJ's unit are mostly meant for printers (72 dpi);
+    only pixels below a micrometre are believed.
+    """
+    trusted = unit is not None
+    if unit is None:
+        unit = {2: "inch", 3: "cm"}.get(int(tags.valueof("ResolutionUnit", 1)))
+    sizes = []
+    for tag in ("YResolution", "XResolution"):
+        pixels, length = tags.valueof(tag, (0, 1))
+        sizes.append(to_nanometres(length / pixels, unit) if pixels else None)
+    if not trusted and any(size is None or size > _LARGEST_PLAUSIBLE_NM for size in sizes):
+        return None
+    return pixel_size(*sizes)
