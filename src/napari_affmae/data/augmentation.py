@@ -1,10 +1,10 @@
 """Random changes to crops: how they are bent, turned, and lit.
 
-Bending resamples once, from true pixels around the crop, which MONAI's
-transforms of finished crops cannot; its intensity transforms do the rest.
+Bending resamples once, from true pixels around the crop. All is numpy and scipy
+on purpose: transforms made of torch operations would, in every prefetching
+thread, start a team of their own on the cores that the model trains on.
 """
 
-import threading
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import BSpline
-from scipy.ndimage import map_coordinates
+from scipy.ndimage import gaussian_filter, map_coordinates
 
 from napari_affmae.config import AugmentationConfig
 
@@ -23,7 +23,7 @@ _KNOT_SPACING = 32
 _DISPLACEMENT = 5.0
 
 _BRIGHTNESS = 0.3
-_CONTRAST = 0.3
+_CONTRAST = (0.75, 1.33)
 _GAMMA = (0.7, 1.5)
 _BLUR = (0.3, 1.2)
 _NOISE = 0.25
@@ -99,15 +99,14 @@ class Augmentation:
 
     def __init__(self, config: AugmentationConfig) -> None:
         self._config = config
-        self._threads = threading.local()
-        if config.intensity or config.noise:
-            self._threads.transforms = _intensity_transforms(config)
 
     def draw_geometry(self, rng: np.random.Generator, crop: int) -> Geometry:
         """Draw how to bend and turn a crop."""
         affine = rng.random() < self._config.affine
         elastic = rng.random() < self._config.elastic
-        turns, flip = (int(rng.integers(4)), bool(rng.integers(2))) if self._config.flips else (0, False)
+        turns, flip = 0, False
+        if self._config.flips:
+            turns, flip = int(rng.integers(4)), bool(rng.integers(2))
         coordinates = _coordinates(rng, crop, affine, elastic) if affine or elastic else None
         return Geometry(coordinates, turns, flip)
 
@@ -115,42 +114,35 @@ class Augmentation:
         self, image: NDArray[np.float32], rng: np.random.Generator
     ) -> NDArray[np.float32]:
         """Change brightness, contrast, gamma, blur and noise of (channels, rows, columns)."""
-        if not (self._config.intensity or self._config.noise):
-            return image
-        # MONAI's transforms hold their random state, so each thread has its own.
-        if not hasattr(self._threads, "transforms"):
-            self._threads.transforms = _intensity_transforms(self._config)
-        transforms = self._threads.transforms
-        transforms.set_random_state(seed=int(rng.integers(2**32)))
-        return np.asarray(transforms({"image": image})["image"], dtype=np.float32)
+        if rng.random() < self._config.intensity:
+            image = _with_gamma(image, float(np.exp(rng.uniform(*np.log(_GAMMA)))))
+        if rng.random() < self._config.intensity:
+            mean = image.mean(axis=(1, 2), keepdims=True)
+            contrast = np.float32(np.exp(rng.uniform(*np.log(_CONTRAST))))
+            image = (image - mean) * contrast + mean
+        if rng.random() < self._config.intensity:
+            image = image + np.float32(rng.uniform(-_BRIGHTNESS, _BRIGHTNESS))
+        if rng.random() < self._config.noise:
+            image = _blurred_or_noisy(image, rng)
+        return image
 
 
-def _intensity_transforms(config: AugmentationConfig) -> Any:
-    # Imported here because it takes seconds, which only runs with augmentation should pay.
-    from monai.transforms import (
-        Compose,
-        OneOf,
-        RandAdjustContrastd,
-        RandGaussianNoised,
-        RandGaussianSmoothd,
-        RandScaleIntensityFixedMeand,
-        RandShiftIntensityd,
-    )
+def _with_gamma(image: NDArray[np.float32], gamma: float) -> NDArray[np.float32]:
+    """Raise values to a power, within the range that they span."""
+    low = image.min(axis=(1, 2), keepdims=True)
+    span = image.max(axis=(1, 2), keepdims=True) - low
+    span[span == 0] = 1
+    return ((image - low) / span) ** np.float32(gamma) * span + low
 
-    key = "image"
-    return Compose(
-        [
-            RandAdjustContrastd(key, prob=config.intensity, gamma=_GAMMA),
-            RandScaleIntensityFixedMeand(key, prob=config.intensity, factors=_CONTRAST),
-            RandShiftIntensityd(key, prob=config.intensity, offsets=_BRIGHTNESS),
-            OneOf(
-                [
-                    RandGaussianSmoothd(key, prob=config.noise, sigma_x=_BLUR, sigma_y=_BLUR),
-                    RandGaussianNoised(key, prob=config.noise, std=_NOISE),
-                ]
-            ),
-        ]
-    )
+
+def _blurred_or_noisy(
+    image: NDArray[np.float32], rng: np.random.Generator
+) -> NDArray[np.float32]:
+    if rng.random() < 0.5:
+        sigma = rng.uniform(*_BLUR)
+        return gaussian_filter(image, (0, sigma, sigma))
+    noise = rng.standard_normal(image.shape, dtype=np.float32)
+    return image + noise * np.float32(rng.uniform(0, _NOISE))
 
 
 def _coordinates(
@@ -163,14 +155,16 @@ def _coordinates(
     if elastic:
         basis = _spline_basis(crop)
         knots = rng.normal(0, _DISPLACEMENT, (2, basis.shape[1], basis.shape[1]))
-        grid += basis @ knots @ basis.T
+        # einsum instead of @, which would wake the linear algebra library's threads.
+        columns = np.einsum("nij,cj->nic", knots, basis)
+        grid += np.einsum("ri,nic->nrc", basis, columns)
     if affine:
         angle = rng.uniform(-_ROTATION, _ROTATION)
         scale = _LARGEST_SCALE ** rng.uniform(-1, 1)
         sine, cosine = np.sin(angle), np.cos(angle)
         shear = np.eye(2) + rng.uniform(-_SHEAR, _SHEAR, (2, 2)) * (1 - np.eye(2))
         matrix = scale * np.array([[cosine, -sine], [sine, cosine]]) @ shear
-        grid = np.tensordot(matrix, grid, axes=1)
+        grid = matrix[:, :1, None] * grid[0] + matrix[:, 1:, None] * grid[1]
     return grid + centre
 
 
