@@ -1,6 +1,5 @@
 """The whole job on synthetic images: pretrain, fine-tune, segment, measure, draw."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,24 +9,124 @@ from rich.console import Console
 from napari_affmae.cli.inputs import Pair
 from napari_affmae.cli.progress import Reporter, meter
 from napari_affmae.cli.report import Example, draw_report
-from napari_affmae.cli.scoring import table
+from napari_affmae.cli.scoring import measure, score_table
 from napari_affmae.cli.segmenting import PlaneWriter
-from napari_affmae.cli.stopping import follow
+from napari_affmae.cli.stopping import command_line, follow
 from napari_affmae.cli.tiff import PlaneFile
 from napari_affmae.config import FinetuneConfig, LabelClass, PretrainConfig, SegmentConfig
-from napari_affmae.data import open_source, synthetic_em
-from napari_affmae.engine import evaluate, finetune, pretrain, segment
+from napari_affmae.data import SYNTHETIC_CLASSES, ImageSource, open_source, synthetic_em
+from napari_affmae.engine import finetune, pretrain, segment
 from napari_affmae.engine.run_folder import read_metrics
 
 # Lengths are times, so that a slow computer needs no longer than a fast one.
-PRETRAIN_MINUTES = 1.0
-FINETUNE_MINUTES = 1.0
+_PRETRAIN_MINUTES = 1.0
+_FINETUNE_MINUTES = 1.0
 _CROP = 128
 _BATCH = 4
-_PIXEL_NM = 8.0
-_CLASSES = (
-    LabelClass(value=0, name="cytoplasm", color="#3b3b58"),
-    LabelClass(value=1, name="membrane", color="#f4d35e"),
-    LabelClass(value=2, name="mitochondrion", color="#ee6352"),
-    LabelClass(value=3, name="vesicle", color="#59cd90"),
+_SIDE = 256
+_UNLABELLED, _LABELLED, _TEST = 24, 6, 4
+_PIXEL_NM = (8.0, 8.0)
+_COLORS = ("#33415c", "#f4d35e", "#ee6352", "#59cd90")
+_CLASSES = tuple(
+    LabelClass(value=value, name=name, color=color)
+    for value, (name, color) in enumerate(zip(SYNTHETIC_CLASSES, _COLORS, strict=True))
 )
+
+
+def run_demo(out: Path, seed: int, console: Console) -> None:
+    """Make images, learn from them, and leave scores and a report.
+
+    A demo that was stopped goes on where it was.
+
+    Parameters
+    ----------
+    out : Path
+        Folder for everything.
+    seed : int
+        Of images, weights, crops and masks.
+    console : rich.console.Console
+        Where progress is shown.
+    """
+    unlabelled, _ = _images(out / "data" / "unlabelled", _UNLABELLED, 3 * seed)
+    labelled = _images(out / "data" / "labelled", _LABELLED, 3 * seed + 1)
+    test = _images(out / "data" / "test", _TEST, 3 * seed + 2)
+    pretrained, finetuned = out / "pretrain", out / "finetune"
+    _pretrain(unlabelled, pretrained, seed, console)
+    _finetune(labelled, finetuned, pretrained, seed, console)
+    _segment(test[0], finetuned, out / "segmented.tif", console)
+    scores = measure([test], finetuned, SegmentConfig(), console)
+    report = out / "report.png"
+    title = (
+        f"napari-affmae on synthetic images: mIoU {scores.mean_iou:.3f}, "
+        f"mDice {scores.mean_dice:.3f} on {_TEST} planes that it was not trained on"
+    )
+    draw_report(
+        report,
+        title=title,
+        examples=_examples(test, out / "segmented.tif"),
+        classes=_CLASSES,
+        reconstruction=_last_preview(pretrained),
+        pretraining=read_metrics(pretrained),
+        finetuning=read_metrics(finetuned),
+    )
+    Console().print(score_table(scores))
+    console.print(f"report: {report}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _images(folder: Path, planes: int, seed: int) -> Pair:
+    """Make a stack and its labels, and open them as any other files."""
+    arrays = synthetic_em((planes, _SIDE, _SIDE), seed)
+    files = (folder / "image.tif", folder / "label.tif")
+    for path, stack in zip(files, arrays, strict=True):
+        with PlaneFile(path, planes, _PIXEL_NM) as file:
+            for plane in stack:
+                file.write(plane)
+    return open_source(files[0]), open_source(files[1])
+
+
+def _pretrain(source: ImageSource, run: Path, seed: int, console: Console) -> None:
+    config = PretrainConfig(
+        crop=_CROP,
+        batch=_BATCH,
+        minutes=_PRETRAIN_MINUTES,
+        seed=seed,
+        preview_steps=100,
+        validation_steps=50,
+    )
+    with meter(console, "pretrain") as progress:
+        events = pretrain([source], config, run, resume=run.exists())
+        follow(events, [Reporter(console, progress).show], console, resume=command_line())
+
+
+def _finetune(pair: Pair, run: Path, pretrained: Path, seed: int, console: Console) -> None:
+    config = FinetuneConfig(
+        crop=_CROP,
+        batch=_BATCH,
+        minutes=_FINETUNE_MINUTES,
+        seed=seed,
+        classes=_CLASSES,
+        validation_steps=50,
+    )
+    with meter(console, "finetune") as progress:
+        events = finetune([pair], config, run, pretrained=pretrained, resume=run.exists())
+        follow(events, [Reporter(console, progress).show], console, resume=command_line())
+
+
+def _segment(source: ImageSource, model: Path, target: Path, console: Console) -> None:
+    with meter(console, "segment") as progress, PlaneWriter(target, source) as writer:
+        reporter = Reporter(console, progress, planes=source.n_planes)
+        follow(segment(source, model, SegmentConfig()), [reporter.show, writer.take], console)
+
+
+def _examples(test: Pair, segmented: Path) -> list[Example]:
+    image, label = test
+    with open_source(segmented) as prediction:
+        return [
+            Example(*(source.read(plane)[0] for source in (image, label, prediction)))
+            for plane in (0, _TEST - 1)
+        ]
+
+
+def _last_preview(run: Path) -> dict[str, NDArray[np.float32]]:
+    with np.load(max((run / "previews").glob("*.npz"))) as arrays:
+        return dict(arrays)

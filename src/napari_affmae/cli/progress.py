@@ -72,19 +72,27 @@ class Reporter:
         Where to; standard error, so that results can be piped.
     meter : Meter
         Shows the progress.
+    planes : int
+        Planes that a segmentation goes over.
+    start : bool
+        Whether to say where the run computes: not again for the next of many images.
     """
 
-    def __init__(self, console: Console, meter: Meter) -> None:
+    def __init__(
+        self, console: Console, meter: Meter, *, planes: int = 1, start: bool = True
+    ) -> None:
         self._console = console
         self._meter = meter
+        self._planes = planes
+        self._start = start
         self._expected = False
-        self._start = ""
 
     def show(self, event: ev.Event) -> None:
         """Tell about one event."""
         match event:
             case ev.RunStarted():
-                self._tell_start(_start(event))
+                if self._start:
+                    self._say(_start(event))
             case ev.Notice():
                 source = f"{event.source}: " if event.source else ""
                 self._say(f"{event.level}: {source}{event.message}", _STYLES.get(event.level))
@@ -100,20 +108,16 @@ class Reporter:
             case ev.Validated():
                 self._say(_validation(event))
             case ev.TileDone():
-                plane = f"plane {event.plane + 1}"
-                self._meter.update(event.done, event.total, f"{plane}{_left(event.seconds_left)}")
+                done = event.plane * event.total + event.done
+                total = self._planes * event.total
+                plane = f"plane {event.plane + 1} of {self._planes}"
+                self._meter.update(done, total, f"{plane}{_left(event.seconds_left)}")
             case ev.RunFinished():
                 self._say(f"finished: {event.path}", "bold")
             case ev.PreviewReady() | ev.CheckpointSaved() | ev.PlaneDone():
                 pass
             case _:
                 raise TypeError(f"no words for the event {event!r}")
-
-    def _tell_start(self, text: str) -> None:
-        """Say where the run computes; not again for the next image of many."""
-        if text != self._start:
-            self._start = text
-            self._say(text)
 
     def _expect(self, event: ev.StepDone) -> None:
         """Say once how long the run will take, as soon as its steps were timed."""

@@ -9,8 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import ListedColormap
-from matplotlib.figure import Figure
-from matplotlib.gridspec import SubplotSpec
+from matplotlib.figure import Figure, SubFigure
 from numpy.typing import NDArray
 
 from napari_affmae.config import LabelClass
@@ -54,59 +53,43 @@ def draw_report(
     pretraining, finetuning : Sequence[Mapping[str, Any]]
         Lines of the runs' metrics.
     """
-    figure = Figure(figsize=(10, 3.2 * len(examples) + 5.6), layout="constrained")
+    heights = [3.3] * len(examples) + [2.6, 2.8]
+    figure = Figure(figsize=(10, sum(heights)), layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(title)
-    heights = [1.0] * len(examples) + [0.8, 0.8]
     grid = figure.add_gridspec(len(heights), 1, height_ratios=heights)
-    for row, example in enumerate(examples):
-        _draw_example(figure, grid[row], example, classes, titled=row == 0)
-    _draw_reconstruction(figure, grid[len(examples)], reconstruction)
-    axes = [figure.add_subplot(part) for part in grid[len(examples) + 1].subgridspec(1, 2)]
-    _draw_curves(axes[0], "pretraining: reconstruction loss", pretraining)
-    _draw_curves(axes[1], "fine-tuning: segmentation loss", finetuning)
+    rows = [figure.add_subfigure(grid[row]) for row in range(len(heights))]
+    for row, example in zip(rows, examples, strict=False):
+        _draw_example(row, example, classes)
+    _draw_reconstruction(rows[-2], reconstruction)
+    left, right = rows[-1].subplots(1, 2)
+    _draw_curves(left, "pretraining: reconstruction loss", pretraining)
+    _draw_curves(right, "fine-tuning: segmentation loss", finetuning)
     figure.savefig(path, dpi=_DPI)
 
 
-def _draw_example(
-    figure: Figure,
-    place: SubplotSpec,
-    example: Example,
-    classes: Sequence[LabelClass],
-    *,
-    titled: bool,
-) -> None:
+def _draw_example(figure: SubFigure, example: Example, classes: Sequence[LabelClass]) -> None:
     colors = ListedColormap([known.color for known in classes])
     values = [known.value for known in classes]
-    pictures = (
-        ("image", example.image),
-        ("label", example.label),
-        ("prediction", example.prediction),
-    )
-    axes = [figure.add_subplot(part) for part in place.subgridspec(1, 3)]
-    for axis, (name, picture) in zip(axes, pictures, strict=True):
-        if name == "image":
-            _show(axis, picture)
-        else:
-            index = np.searchsorted(values, picture)
-            axis.imshow(index, cmap=colors, vmin=-0.5, vmax=len(classes) - 0.5)
-            axis.set_axis_off()
-        if titled:
-            axis.set_title(name)
-    if titled:
-        for known in classes:
-            axes[0].plot([], [], "s", color=known.color, label=known.name)
-        axes[0].legend(loc="lower left", fontsize="small")
+    image, label, prediction = figure.subplots(1, 3)
+    _show(image, "image", example.image)
+    for axis, name, picture in (
+        (label, "label", example.label),
+        (prediction, "prediction", example.prediction),
+    ):
+        index = np.searchsorted(values, picture)
+        axis.imshow(index, cmap=colors, vmin=-0.5, vmax=len(classes) - 0.5)
+        axis.set_title(name)
+        axis.set_axis_off()
+    for known in classes:
+        label.plot([], [], "s", color=known.color, label=known.name)
+    label.legend(loc="lower left", fontsize="small")
 
 
-def _draw_reconstruction(
-    figure: Figure, place: SubplotSpec, pictures: Mapping[str, NDArray[np.float32]]
-) -> None:
-    parts = place.subgridspec(1, len(pictures))
-    for part, (name, picture) in zip(parts, pictures.items(), strict=True):
-        axis = figure.add_subplot(part)
-        _show(axis, picture[0])
-        axis.set_title(f"pretraining: {name}", fontsize="medium")
+def _draw_reconstruction(figure: SubFigure, pictures: Mapping[str, NDArray[np.float32]]) -> None:
+    axes = figure.subplots(1, len(pictures))
+    for axis, (name, picture) in zip(axes, pictures.items(), strict=True):
+        _show(axis, f"pretraining: {name}", picture[0])
 
 
 def _draw_curves(axis: Axes, title: str, metrics: Sequence[Mapping[str, Any]]) -> None:
@@ -121,6 +104,7 @@ def _draw_curves(axis: Axes, title: str, metrics: Sequence[Mapping[str, Any]]) -
     axis.legend(fontsize="small")
 
 
-def _show(axis: Axes, picture: NDArray[Any]) -> None:
+def _show(axis: Axes, title: str, picture: NDArray[Any]) -> None:
     axis.imshow(picture, cmap="gray")
+    axis.set_title(title)
     axis.set_axis_off()

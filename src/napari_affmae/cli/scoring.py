@@ -52,10 +52,10 @@ def run_evaluate(
     if as_json:
         output.print_json(json.dumps(_plain(scores)))
     else:
-        output.print(table(scores))
+        output.print(score_table(scores))
 
 
-def table(scores: Scores) -> Table:
+def score_table(scores: Scores) -> Table:
     """Make a table of IoU and Dice by class, and their means.
 
     Parameters

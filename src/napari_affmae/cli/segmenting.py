@@ -61,12 +61,11 @@ def run_segment(
     sources = open_images(paths, axes, console)
     targets = _targets(sources, out)
     _check_targets(sources, targets, overwrite=overwrite, probabilities=config.probabilities)
-    with meter(console, "segment") as progress:
-        reporter = Reporter(console, progress)
-        for target, source in targets.items():
-            with PlaneWriter(target, source) as writer:
-                follow(segment(source, model, config), [reporter.show, writer.take], console)
-            console.print(f"wrote {target}", markup=False, highlight=False, soft_wrap=True)
+    for number, (target, source) in enumerate(targets.items()):
+        with meter(console, source.name) as progress, PlaneWriter(target, source) as writer:
+            reporter = Reporter(console, progress, planes=source.n_planes, start=number == 0)
+            follow(segment(source, model, config), [reporter.show, writer.take], console)
+        console.print(f"wrote {target}", markup=False, highlight=False, soft_wrap=True)
 
 
 class PlaneWriter:

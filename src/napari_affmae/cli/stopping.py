@@ -5,11 +5,13 @@ import shlex
 import signal
 import sys
 from collections.abc import Callable, Generator, Iterator, Sequence
+from itertools import chain
 from types import FrameType
 
 import typer
 from rich.console import Console
 
+from napari_affmae.cli.inputs import argument_errors
 from napari_affmae.engine.events import Event
 
 STOPPED = 130
@@ -64,11 +66,15 @@ def follow(
 
     Raises
     ------
+    typer.BadParameter
+        The run does not take its arguments.
     typer.Exit
         With code 130, after the run was closed because of Ctrl-C.
     """
     with stop_on_signal(console) as request, contextlib.closing(events):
-        for event in events:
+        with argument_errors():  # what a run refuses before its first event
+            first = next(events)
+        for event in chain([first], events):
             for listener in listeners:
                 listener(event)
             if request.made:
@@ -84,7 +90,7 @@ def follow(
     raise typer.Exit(STOPPED)
 
 
-def resume_command() -> str:
-    """Return this process's command line with ``--resume``."""
-    arguments = [argument for argument in sys.argv[1:] if argument != "--resume"]
-    return shlex.join(["napari-affmae", *arguments, "--resume"])
+def command_line(*extra: str) -> str:
+    """Return this process's command line, with further options at its end."""
+    arguments = [argument for argument in sys.argv[1:] if argument not in extra]
+    return shlex.join(["napari-affmae", *arguments, *extra])

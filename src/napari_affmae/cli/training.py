@@ -9,14 +9,13 @@ from rich.console import Console
 
 from napari_affmae.cli.inputs import (
     Pair,
-    argument_errors,
     open_images,
     open_pairs,
     parse_classes,
 )
 from napari_affmae.cli.options import Given, build
 from napari_affmae.cli.progress import Reporter, meter
-from napari_affmae.cli.stopping import follow, resume_command
+from napari_affmae.cli.stopping import command_line, follow
 from napari_affmae.config import FinetuneConfig, PretrainConfig
 from napari_affmae.engine import finetune, pretrain
 from napari_affmae.engine.run_folder import read_config
@@ -53,10 +52,9 @@ def run_pretrain(
     before = _settings_before(run, given) if resume else {}
     sources = open_images(paths, axes, console)
     config = build(PretrainConfig, {"in_channels": sources[0].n_channels}, before, given)
-    with argument_errors():
-        events = pretrain(sources, config, run, resume=resume)
+    events = pretrain(sources, config, run, resume=resume)
     with meter(console, "pretrain") as progress:
-        follow(events, [Reporter(console, progress).show], console, resume=resume_command())
+        follow(events, [Reporter(console, progress).show], console, resume=command_line("--resume"))
 
 
 @dataclass(frozen=True)
@@ -96,17 +94,16 @@ def run_finetune(
     if arguments.classes:
         given = {**given, "classes": parse_classes(arguments.classes)}
     config = build(FinetuneConfig, {"in_channels": pairs[0][0].n_channels}, before, given)
-    with argument_errors():
-        events = finetune(
-            pairs,
-            config,
-            run,
-            validation=validation,
-            pretrained=arguments.pretrained,
-            resume=resume,
-        )
+    events = finetune(
+        pairs,
+        config,
+        run,
+        validation=validation,
+        pretrained=arguments.pretrained,
+        resume=resume,
+    )
     with meter(console, "finetune") as progress:
-        follow(events, [Reporter(console, progress).show], console, resume=resume_command())
+        follow(events, [Reporter(console, progress).show], console, resume=command_line("--resume"))
 
 
 def _settings_before(run: Path, given: Given) -> Given:

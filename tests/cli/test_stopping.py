@@ -1,0 +1,98 @@
+import io
+import os
+import signal
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+import typer
+from rich.console import Console
+
+from napari_affmae.cli.stopping import STOPPED, command_line, follow
+from napari_affmae.engine.events import Event, Notice
+
+
+class Run:
+    """A run of numbered notices that says whether it was closed."""
+
+    def __init__(self, steps: int) -> None:
+        self.closed = False
+        self.events = self._events(steps)
+
+    def _events(self, steps: int) -> Generator[Event, None, None]:
+        try:
+            for step in range(steps):
+                yield Notice(str(step))
+        finally:
+            self.closed = True
+
+
+def numbers(seen: list[Event]) -> list[int]:
+    return [int(event.message) for event in seen if isinstance(event, Notice)]
+
+
+def interrupt(number: int) -> None:
+    os.kill(os.getpid(), number)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_run_after_its_step_and_tells_how_to_go_on(number: int) -> None:
+    seen: list[Event] = []
+    text = io.StringIO()
+    before = signal.getsignal(number)
+
+    def listener(event: Event) -> None:
+        seen.append(event)
+        if len(seen) == 2:
+            interrupt(number)
+
+    run = Run(5)
+    with pytest.raises(typer.Exit) as stopped:
+        follow(run.events, [listener], Console(file=text, width=200), resume="again")
+    assert stopped.value.exit_code == STOPPED
+    assert numbers(seen) == [0, 1]
+    assert run.closed
+    assert "stopped; go on with: again" in text.getvalue()
+    assert signal.getsignal(number) is before
+
+
+def test_a_second_interrupt_does_not_wait() -> None:
+    def listener(_: Event) -> None:
+        interrupt(signal.SIGINT)
+        interrupt(signal.SIGINT)
+
+    run = Run(5)
+    with pytest.raises(KeyboardInterrupt):
+        follow(run.events, [listener], Console(file=io.StringIO()))
+    assert run.closed
+
+
+def test_a_run_goes_to_its_end_through_all_listeners() -> None:
+    one: list[Event] = []
+    two: list[Event] = []
+    follow(Run(3).events, [one.append, two.append], Console(file=io.StringIO()))
+    assert numbers(one) == numbers(two) == [0, 1, 2]
+
+
+def test_what_a_run_refuses_at_its_start_is_a_wrong_argument() -> None:
+    def refusing() -> Generator[Event, None, None]:
+        raise ValueError("steps: too few")
+        yield
+
+    with pytest.raises(typer.BadParameter, match="too few"):
+        follow(refusing(), [], Console(file=io.StringIO()))
+
+
+def test_an_error_later_keeps_its_kind() -> None:
+    def failing() -> Generator[Event, None, None]:
+        yield Notice("0")
+        raise ValueError("a bug")
+
+    with pytest.raises(ValueError, match="a bug"):
+        follow(failing(), [], Console(file=io.StringIO()))
+
+
+def test_command_line_repeats_the_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = str(Path("my images"))
+    monkeypatch.setattr("sys.argv", ["/bin/x", "pretrain", "--resume", folder])
+    assert command_line("--resume") == "napari-affmae pretrain 'my images' --resume"
