@@ -9,11 +9,11 @@ from napari_affmae.config import ViTConfig
 from napari_affmae.model.losses import segmentation_loss
 from napari_affmae.model.masking import draw_masks
 from napari_affmae.model.patches import patchify, take_tokens
+from napari_affmae.model.positions import positions_of
 from napari_affmae.model.vit import (
     VIT_PRESETS,
     ViTMAE,
     ViTSegmenter,
-    canvas_positions,
     sine_positions,
 )
 
@@ -141,7 +141,7 @@ def test_pretrained_weights_carry_over(mae: ViTMAE, images: torch.Tensor) -> Non
         for name, tensor in getattr(mae, part).state_dict().items():
             assert torch.equal(carried[name], tensor), name
     ids = torch.arange(80).expand(2, -1)
-    pos = canvas_positions((8, 10), images.device).expand(2, -1, -1)
+    pos = positions_of(ids, (8, 10))
     pixels = mae.head(mae.decoder(mae.encoder(patchify(images, 8), pos), pos))
     grey = pixels.unflatten(-1, (64, 2)).mean(-1)
     for index in range(3):
@@ -157,9 +157,8 @@ def test_layers_are_listed_from_the_image_upwards(mae: ViTMAE) -> None:
     assert mae.encoder.blocks_in_order() == list(mae.encoder.blocks)
 
 
-def test_positions_differ_and_are_row_major() -> None:
-    pos = canvas_positions((3, 4), torch.device("cpu"))
-    assert pos[:5].tolist() == [[0, 0], [1, 0], [2, 0], [3, 0], [0, 1]]
+def test_positions_differ() -> None:
+    pos = positions_of(torch.arange(12), (3, 4))
     embedded = sine_positions(pos, 16)
     assert embedded.shape == (12, 16)
     assert torch.cdist(embedded, embedded).add(torch.eye(12)).min() > 0.1

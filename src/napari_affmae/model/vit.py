@@ -14,7 +14,9 @@ from torch import Tensor, nn
 
 from napari_affmae.config import ViTConfig
 from napari_affmae.model.heads import class_head
+from napari_affmae.model.layers import initialise
 from napari_affmae.model.losses import reconstruction_loss
+from napari_affmae.model.mae import canvas_of
 from napari_affmae.model.masking import draw_masks
 from napari_affmae.model.outputs import Level, MAEOutput
 from napari_affmae.model.patches import (
@@ -24,6 +26,7 @@ from napari_affmae.model.patches import (
     take_tokens,
     unpatchify,
 )
+from napari_affmae.model.positions import canvas_ids, positions_of
 
 VIT_PRESETS: Mapping[str, ViTConfig] = {
     "small": ViTConfig(width=384, blocks=8, heads=6),
@@ -49,25 +52,6 @@ def sine_positions(pos: Tensor, width: int) -> Tensor:
     exponents = torch.arange(width // 4, device=pos.device) / (width // 4)
     angles = pos.float().unsqueeze(-1) / 10000**exponents
     return torch.cat([angles.sin(), angles.cos()], dim=-1).flatten(-2)
-
-
-def canvas_positions(canvas: tuple[int, int], device: torch.device) -> Tensor:
-    """List the cells of a canvas in row-major order.
-
-    Parameters
-    ----------
-    canvas : tuple[int, int]
-        Rows and columns.
-    device : torch.device
-        Where the result lies.
-
-    Returns
-    -------
-    Tensor
-        (rows * columns, 2) float32 positions (x, y).
-    """
-    rows, columns = (torch.arange(n, device=device, dtype=torch.float32) for n in canvas)
-    return torch.cartesian_prod(rows, columns).flip(-1)
 
 
 class Attention(nn.Module):
@@ -218,7 +202,7 @@ class ViTMAE(nn.Module):
             nn.LayerNorm(config.decoder_width),
             nn.Linear(config.decoder_width, config.patch_size**2 * config.in_channels),
         )
-        self.apply(_initialise)
+        self.apply(initialise)
         nn.init.normal_(self.mask_token, std=0.02)
 
     def forward(
@@ -247,17 +231,17 @@ class ViTMAE(nn.Module):
             tensors is missing.
         """
         check_images(images, self.config.in_channels)
-        if (ids_keep is None) != (ids_masked is None):
-            raise ValueError("give both ids_keep and ids_masked, or neither")
         patch_size = self.config.patch_size
         padded = pad_to_patches(images, patch_size)
-        canvas = (padded.shape[-2] // patch_size, padded.shape[-1] // patch_size)
+        canvas = canvas_of(padded, patch_size)
         if ids_keep is None or ids_masked is None:
-            ids_keep, ids_masked = draw_masks(len(images), canvas)
-        ids_keep, ids_masked = ids_keep.to(images.device), ids_masked.to(images.device)
+            if ids_keep is not ids_masked:
+                raise ValueError("give both ids_keep and ids_masked, or neither")
+            drawn = draw_masks(len(images), canvas)
+            ids_keep, ids_masked = (ids.to(images.device) for ids in drawn)
 
         patches = patchify(padded, patch_size)
-        pos = canvas_positions(canvas, images.device)[torch.cat([ids_keep, ids_masked], dim=1)]
+        pos = positions_of(torch.cat([ids_keep, ids_masked], dim=1), canvas)
         visible = ids_keep.shape[1]
         encoded = self.encoder(take_tokens(patches, ids_keep), pos[:, :visible])
         decoded = self.decoder(encoded, pos, self.mask_token)
@@ -294,7 +278,7 @@ class ViTSegmenter(nn.Module):
             nn.LayerNorm(config.decoder_width),
             nn.Linear(config.decoder_width, config.patch_size**2 * num_classes),
         )
-        self.apply(_initialise)
+        self.apply(initialise)
 
     @classmethod
     def from_pretrained(cls, mae: ViTMAE, num_classes: int) -> Self:
@@ -346,16 +330,9 @@ class ViTSegmenter(nn.Module):
         check_images(images, self.config.in_channels)
         patch_size = self.config.patch_size
         padded = pad_to_patches(images, patch_size)
-        canvas = (padded.shape[-2] // patch_size, padded.shape[-1] // patch_size)
-        pos = canvas_positions(canvas, images.device).expand(len(images), -1, -1)
+        canvas = canvas_of(padded, patch_size)
+        pos = positions_of(canvas_ids(len(images), canvas, images.device), canvas)
         decoded = self.decoder(self.encoder(patchify(padded, patch_size), pos), pos)
         logits = unpatchify(self.head(decoded), canvas, patch_size, self.num_classes)
         logits = logits[..., : images.shape[-2], : images.shape[-1]]
         return (logits, {}) if auxiliary else logits
-
-
-def _initialise(module: nn.Module) -> None:
-    """Initialise as MAE does."""
-    if isinstance(module, nn.Linear):
-        nn.init.xavier_uniform_(module.weight)
-        nn.init.zeros_(module.bias)
