@@ -110,9 +110,7 @@ class Augmentation:
         coordinates = _coordinates(rng, crop, affine, elastic) if affine or elastic else None
         return Geometry(coordinates, turns, flip)
 
-    def relight(
-        self, image: NDArray[np.float32], rng: np.random.Generator
-    ) -> NDArray[np.float32]:
+    def relight(self, image: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
         """Change brightness, contrast, gamma, blur and noise of (channels, rows, columns)."""
         if rng.random() < self._config.intensity:
             image = _with_gamma(image, float(np.exp(rng.uniform(*np.log(_GAMMA)))))
@@ -132,15 +130,15 @@ def _with_gamma(image: NDArray[np.float32], gamma: float) -> NDArray[np.float32]
     low = image.min(axis=(1, 2), keepdims=True)
     span = image.max(axis=(1, 2), keepdims=True) - low
     span[span == 0] = 1
-    return ((image - low) / span) ** np.float32(gamma) * span + low
+    changed: NDArray[np.float32] = ((image - low) / span) ** np.float32(gamma) * span + low
+    return changed
 
 
-def _blurred_or_noisy(
-    image: NDArray[np.float32], rng: np.random.Generator
-) -> NDArray[np.float32]:
+def _blurred_or_noisy(image: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
     if rng.random() < 0.5:
         sigma = rng.uniform(*_BLUR)
-        return gaussian_filter(image, (0, sigma, sigma))
+        blurred: NDArray[np.float32] = gaussian_filter(image, (0, sigma, sigma))
+        return blurred
     noise = rng.standard_normal(image.shape, dtype=np.float32)
     return image + noise * np.float32(rng.uniform(0, _NOISE))
 

@@ -91,4 +91,5 @@ def equalize(values: NDArray[np.float32], area: Area) -> NDArray[np.float32]:
     known = equalized[-3 * _BLOCK // 2]
     black, white = known.min(), known.max()
     inner = equalized[area.row_span.inner, area.column_span.inner]
-    return ((inner - black) / (white - black)).astype(np.float32)
+    stretched: NDArray[np.float64] = (inner - black) / (white - black)
+    return stretched.astype(np.float32)

@@ -38,7 +38,7 @@ class Planes(Protocol):
 
 
 def sample_rng(seed: int, index: int) -> np.random.Generator:
-    """Generator of one sample's random numbers: counter-based, so nothing needs storing."""
+    """Make the generator of one sample: counter-based, so that no state needs storing."""
     return np.random.Generator(np.random.Philox(key=seed, counter=[0, 0, 0, index]))
 
 
@@ -140,7 +140,7 @@ def chosen_planes(
 
 
 def common_channels(sources: Sequence[NormalizedSource]) -> int:
-    """Number of channels that all sources have.
+    """Count the channels that all sources have.
 
     Raises
     ------

@@ -195,4 +195,3 @@ def _walk(folder: Path, skipped: list[Skipped]) -> Iterator[Path]:
             skipped.append(Skipped(entry, "labels of the images beside it"))
         else:
             yield from _walk(entry, skipped)
-

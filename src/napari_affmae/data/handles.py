@@ -56,7 +56,8 @@ class OpenFile:
     @property
     def dtype(self) -> np.dtype[Any]:
         """Dtype of the array."""
-        return np.dtype(self.array.dtype)
+        dtype: np.dtype[Any] = np.dtype(self.array.dtype)
+        return dtype
 
 
 @dataclass

@@ -107,9 +107,7 @@ class LabelledCrops:
         for plane in planes:
             indices = self._encoder.encode(read_labels(labels, plane), _place(labels, plane))
             labelled = indices != IGNORE_INDEX
-            self.class_pixels += np.bincount(
-                indices[labelled], minlength=self.class_pixels.size
-            )
+            self.class_pixels += np.bincount(indices[labelled], minlength=self.class_pixels.size)
             if labelled.any():
                 self._planes.append(_LabelledPlane(number, plane, _any_in_blocks(labelled)))
 
@@ -152,9 +150,7 @@ class LabelledCrops:
             image = self._augmentation.relight(image, rng)
         return image, target
 
-    def _draw_corner(
-        self, rng: np.random.Generator, labelled: _LabelledPlane
-    ) -> tuple[int, int]:
+    def _draw_corner(self, rng: np.random.Generator, labelled: _LabelledPlane) -> tuple[int, int]:
         """Draw the corner of a crop, around a labelled block unless all are."""
         image = self._pairs[labelled.pair].image
         sizes = (image.height, image.width)

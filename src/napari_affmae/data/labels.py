@@ -4,6 +4,7 @@ import colorsys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,7 +76,7 @@ def read_labels(
     UnreadableFileError
         If the file is damaged.
     """
-    values = labels.read(plane, rows, columns)[0]
+    values: NDArray[Any] = labels.read(plane, rows, columns)[0]
     if values.dtype.kind == "f" and not np.array_equal(values, np.rint(values)):
         raise TypeError(
             f"plane {plane} of {labels.name} holds values that are not whole numbers; "
@@ -84,9 +85,7 @@ def read_labels(
     return values.astype(np.int64)
 
 
-def count_values(
-    labels: ImageSource, planes: Iterable[int] | None = None
-) -> Counter[int]:
+def count_values(labels: ImageSource, planes: Iterable[int] | None = None) -> Counter[int]:
     """Count pixels by label value, over all planes or the given ones."""
     counts: Counter[int] = Counter()
     for plane in range(labels.n_planes) if planes is None else planes:
@@ -137,7 +136,7 @@ class LabelEncoder:
             If a value has no class; `name` tells where.
         """
         position = np.searchsorted(self._sorted, values).clip(max=self.n_classes - 1)
-        indices = self._order[position].astype(np.int64)
+        indices: NDArray[np.int64] = self._order[position].astype(np.int64)
         indices[self._sorted[position] != values] = IGNORE_INDEX
         strange = indices == IGNORE_INDEX
         if self._ignore is not None:
@@ -187,7 +186,9 @@ def default_classes(values: Iterable[int]) -> tuple[LabelClass, ...]:
 
 
 def _color(index: int) -> str:
-    """Distinct colours: hues a golden-ratio step apart, grey for the first."""
+    """Grey for the first, then hues a golden-ratio step apart."""
     hue = (0.02 + index * _GOLDEN_RATIO) % 1
-    red, green, blue = colorsys.hsv_to_rgb(hue, 0.0 if index == 0 else 0.75, 0.35 if index == 0 else 0.95)
-    return f"#{round(red * 255):02x}{round(green * 255):02x}{round(blue * 255):02x}"
+    saturation, value = (0.75, 0.95) if index else (0.0, 0.35)
+    return "#" + "".join(
+        f"{round(c * 255):02x}" for c in colorsys.hsv_to_rgb(hue, saturation, value)
+    )

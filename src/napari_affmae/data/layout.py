@@ -106,7 +106,7 @@ class Layout:
     def index(
         self, plane: int, rows: slice, columns: slice, channels: Sequence[int]
     ) -> tuple[Any, ...]:
-        """Basic index (integers and slices) that covers what is asked.
+        """Make the basic index (integers and slices) that covers what is asked.
 
         With one channel axis, only the range from the lowest to the highest
         channel is read; `arrange` picks those wanted.
@@ -116,9 +116,7 @@ class Layout:
         if len(self._sizes(channels=True)) == 1:
             span = slice(min(channels), max(channels) + 1)
         named = {"Y": rows, "X": columns, "C": span, "S": span}
-        return tuple(
-            named[axis] if axis in named else int(next(position)) for axis in self.axes
-        )
+        return tuple(named[axis] if axis in named else int(next(position)) for axis in self.axes)
 
     def arrange(self, block: NDArray[Any], channels: Sequence[int]) -> NDArray[Any]:
         """Bring what `index` has read into the order (channel, row, column)."""

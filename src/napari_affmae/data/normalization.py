@@ -4,7 +4,6 @@ Statistics come from a sample of windows that depends on the source's shape
 alone, so that the same data always give the same numbers.
 """
 
-import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -218,7 +217,7 @@ def sample_windows(source: ImageSource) -> Iterator[tuple[int, slice, slice]]:
             yield plane, slice(0, source.height), slice(0, source.width)
             continue
         for _ in range(count):
-            yield plane, *(_random_window(rng, size) for size in (source.height, source.width))
+            yield plane, _random_window(rng, source.height), _random_window(rng, source.width)
 
 
 def _random_window(rng: np.random.Generator, size: int) -> slice:
@@ -245,13 +244,14 @@ def _scaled(
 def _clipped(
     raw: NDArray[Any], config: NormalizationConfig, statistics: SourceStatistics
 ) -> NDArray[np.float32]:
-    exact = raw.dtype.itemsize <= 2 or raw.dtype == np.float32
-    values = raw.astype(np.float32 if exact else np.float64)
+    # Integers of 16 bits fit float32 exactly; wider values are scaled in float64.
+    fits = np.can_cast(raw.dtype, np.float32)
+    values: NDArray[np.floating] = raw.astype(np.float32 if fits else np.float64)
     low, high = _column(statistics.low), _column(statistics.high)
     if raw.dtype.kind == "f":
         values = np.where(np.isfinite(values), values, _column(statistics.fill))
-    values = np.clip((values - low) / (high - low), 0, 1).astype(np.float32, copy=False)
-    return 1 - values if config.invert else values
+    scaled = np.clip((values - low) / (high - low), 0, 1).astype(np.float32)
+    return np.float32(1) - scaled if config.invert else scaled
 
 
 def _column(values: Sequence[float]) -> NDArray[np.float64]:

@@ -144,9 +144,7 @@ def _open_path(
         except Exception as error:  # decoders raise errors of every kind
             raise UnreadableFileError(f"cannot read {path}: {_words(error)}") from error
 
-    return FileSource(
-        path, checked_opener, axes=axes, channels=channels, name=name or default_name
-    )
+    return FileSource(path, checked_opener, axes=axes, channels=channels, name=name or default_name)
 
 
 def split_inner(text: str) -> tuple[Path, str | None]:

@@ -179,7 +179,7 @@ class ImageSource(ABC):
                 digest.update(self.read(plane, rows, columns).tobytes())
         return digest.hexdigest()[:32]
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - nothing to close is common
         """Give open files back; reading again opens them again."""
 
     def __enter__(self) -> Self:
@@ -245,7 +245,5 @@ def _choose_channels(
         return tuple(range(available))
     chosen = (channels,) if isinstance(channels, int) else tuple(channels)
     if not chosen or any(not 0 <= channel < available for channel in chosen):
-        raise ValueError(
-            f"{name} has channels 0 to {available - 1}, asked for {list(chosen)}"
-        )
+        raise ValueError(f"{name} has channels 0 to {available - 1}, asked for {list(chosen)}")
     return chosen

@@ -48,10 +48,10 @@ def split_planes(
         _hold_something(n_planes, held, whole)
     training, validation = [], []
     for number, (count, out) in enumerate(zip(n_planes, held, strict=True)):
-        out = count if number in whole else out
-        space = min(gap, max(0, count - out - 1)) if out else 0
-        training.append(list(range(count - out - space)))
-        validation.append(list(range(count - out, count)))
+        end = 0 if number in whole else count - out
+        space = min(gap, end - 1) if 0 < end < count else 0
+        training.append(list(range(end - space)))
+        validation.append(list(range(end, count)))
     return training, validation
 
 

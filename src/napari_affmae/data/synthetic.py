@@ -61,19 +61,20 @@ def synthetic_em(
     return _imaged(volume, rng), labels
 
 
-def _smooth(shape: tuple[int, int, int], sigma: float, rng: np.random.Generator) -> NDArray[np.float32]:
+def _smooth(shape: tuple[int, ...], sigma: float, rng: np.random.Generator) -> NDArray[np.float32]:
     """Smooth noise of unit variance, made coarse and enlarged."""
     step = max(1, int(sigma / 2))
     coarse = tuple(-(-size // step) + 2 for size in shape)
     noise = gaussian_filter(rng.standard_normal(coarse, dtype=np.float32), sigma / step)
-    noise /= noise.std() or 1
+    noise /= max(float(noise.std()), 1e-6)
     return _enlarge(noise, shape, step)
 
 
-def _enlarge(coarse: NDArray[np.float32], shape: tuple[int, int, int], step: int) -> NDArray[np.float32]:
+def _enlarge(coarse: NDArray[np.float32], shape: tuple[int, ...], step: int) -> NDArray[np.float32]:
+    """Enlarge linearly by a whole factor, and cut to `shape`."""
     if step == 1:
         return coarse[tuple(slice(size) for size in shape)]
-    large = zoom(coarse, step, order=1, grid_mode=True, mode="nearest")
+    large: NDArray[np.float32] = zoom(coarse, step, order=1, grid_mode=True, mode="nearest")
     return large[tuple(slice(size) for size in shape)]
 
 
@@ -192,5 +193,5 @@ def _imaged(volume: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np
     light = 1 + slope[0] * rows + slope[1] * columns - 0.05 * (rows**2 + columns**2)
     flicker = rng.normal(1, 0.015, (shape[0], 1, 1))
     noise = rng.standard_normal(shape, dtype=np.float32) * 9
-    image = blurred * (light * flicker).astype(np.float32) + noise
+    image: NDArray[np.float32] = blurred * (light * flicker).astype(np.float32) + noise
     return image.clip(0, 255).astype(np.uint8)

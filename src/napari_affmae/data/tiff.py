@@ -51,7 +51,7 @@ def open_tiff(path: Path) -> OpenFile:
                 store.close()
                 tiff.close()
 
-        notes = ()
+        notes: tuple[str, ...] = ()
         if len(tiff.series) > 1:
             notes = (f"holds {len(tiff.series)} image series, of which the largest is used",)
         return OpenFile(array, series.axes, _pixel_size(tiff), close, notes)
@@ -71,13 +71,8 @@ def _check_complete(tiff: tifffile.TiffFile, series: tifffile.TiffPageSeries) ->
         end = series.dataoffset + series.nbytes
     else:
         last = series.pages[len(series.pages) - 1]
-        end = max(
-            (
-                offset + size
-                for offset, size in zip(last.dataoffsets, last.databytecounts, strict=True)
-            ),
-            default=0,
-        )
+        extents = zip(last.dataoffsets, last.databytecounts, strict=True) if last else ()
+        end = max((offset + size for offset, size in extents), default=0)
     if end > file_size:
         raise ValueError(f"the file is cut short: {file_size} bytes of {end}")
 
