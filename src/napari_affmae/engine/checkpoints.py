@@ -1,0 +1,184 @@
+"""Checkpoints: complete folders that appear by being renamed."""
+
+import json
+import re
+import shutil
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from napari_affmae.engine.files import disk_full_errors, sync_folder, to_json, write_bytes
+from napari_affmae.errors import CheckpointError
+
+MODEL_FILE = "model.safetensors"
+OPTIMIZER_FILE = "optimizer.safetensors"
+STATE_FILE = "state.json"
+_NAME = re.compile(r"step_(\d{8,})")
+
+
+def checkpoint_path(folder: Path, step: int) -> Path:
+    """Return where the checkpoint of a step lies.
+
+    Parameters
+    ----------
+    folder : Path
+        The run's ``checkpoints`` folder.
+    step : int
+        Number of optimiser steps made.
+    """
+    return folder / f"step_{step:08d}"
+
+
+def list_checkpoints(folder: Path) -> list[int]:
+    """List the steps of the complete checkpoints, ascending.
+
+    Parameters
+    ----------
+    folder : Path
+        The run's ``checkpoints`` folder; it may be missing.
+    """
+    if not folder.is_dir():
+        return []
+    matches = (_NAME.fullmatch(entry.name) for entry in folder.iterdir())
+    return sorted(int(match[1]) for match in matches if match)
+
+
+def save_checkpoint(
+    folder: Path,
+    step: int,
+    model: bytes,
+    optimizer: Mapping[str, Tensor],
+    state: Mapping[str, Any],
+) -> Path:
+    """Write a checkpoint; a kill at any moment leaves it complete or absent.
+
+    Parameters
+    ----------
+    folder : Path
+        The run's ``checkpoints`` folder.
+    step : int
+        Number of optimiser steps made.
+    model : bytes
+        Content of the model file.
+    optimizer : Mapping[str, Tensor]
+        State of the optimiser, from `optimiser.state_tensors`.
+    state : Mapping[str, Any]
+        Everything else, as plain data.
+
+    Returns
+    -------
+    Path
+        Folder of the checkpoint.
+
+    Raises
+    ------
+    DiskFullError
+        If there is no room; other checkpoints are intact.
+    """
+    path = checkpoint_path(folder, step)
+    # The leading dot keeps it out of every listing until it is renamed.
+    temporary = folder / f".{path.name}.new"
+    tensors = save(dict(optimizer))
+    files = {MODEL_FILE: model, OPTIMIZER_FILE: tensors, STATE_FILE: to_json(dict(state))}
+    try:
+        with disk_full_errors(path, sum(map(len, files.values()))):
+            folder.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir()
+            for name, content in files.items():
+                write_bytes(temporary / name, content)
+            sync_folder(temporary)
+            _remove(path)
+            temporary.replace(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    sync_folder(folder)
+    return path
+
+
+def prune_checkpoints(folder: Path, keep: Collection[int | None]) -> None:
+    """Delete all checkpoints but those of the given steps.
+
+    Parameters
+    ----------
+    folder : Path
+        The run's ``checkpoints`` folder.
+    keep : Collection[int | None]
+        Steps to keep; None stands for nothing.
+    """
+    for step in list_checkpoints(folder):
+        if step not in keep:
+            _remove(checkpoint_path(folder, step))
+
+
+def clean_leftovers(folder: Path) -> None:
+    """Delete what a killed write or deletion left behind.
+
+    Parameters
+    ----------
+    folder : Path
+        The run's ``checkpoints`` folder; it may be missing.
+    """
+    for leftover in folder.glob(".step_*"):
+        shutil.rmtree(leftover)
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """Read the plain data of a checkpoint.
+
+    Parameters
+    ----------
+    path : Path
+        Folder of the checkpoint.
+
+    Raises
+    ------
+    CheckpointError
+        If it is missing or damaged.
+    """
+    try:
+        state = json.loads((path / STATE_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise _damaged(path / STATE_FILE, error) from error
+    if not isinstance(state, dict):
+        raise _damaged(path / STATE_FILE, "it holds no JSON object")
+    return state
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Read a safetensors file to the CPU.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Raises
+    ------
+    CheckpointError
+        If it is missing or damaged.
+    """
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, reason: object) -> CheckpointError:
+    return CheckpointError(
+        f"cannot read {path}: {reason}. If it is damaged, delete the folder "
+        f"{path.parent} to go on from the checkpoint before it"
+    )
+
+
+def _remove(path: Path) -> None:
+    """Delete a checkpoint; hidden by a rename first, since deleting takes several steps."""
+    if path.exists():
+        hidden = path.with_name(f".{path.name}.old")
+        shutil.rmtree(hidden, ignore_errors=True)
+        path.replace(hidden)
+        shutil.rmtree(hidden)

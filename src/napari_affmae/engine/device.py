@@ -1,0 +1,153 @@
+"""Where a run computes, in which precision, and what fits there."""
+
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+
+from napari_affmae.config import Precision
+from napari_affmae.errors import BackendUnavailableError
+
+
+@dataclass(frozen=True)
+class DevicePlan:
+    """The device and precision that a run settled on.
+
+    Attributes
+    ----------
+    device : torch.device
+        With an index where the kind of device has several.
+    precision : {"fp32", "fp16", "bf16"}
+        Of matrix products; weights and losses stay float32.
+    words : str
+        The device in the user's words, for instance ``"NVIDIA H100, 80 GB"``.
+    memory : int or None
+        Bytes of the device's own memory; None where it shares the computer's.
+    """
+
+    device: torch.device
+    precision: str
+    words: str
+    memory: int | None
+
+    @property
+    def backend(self) -> str:
+        """What computes the network's operations, in words."""
+        return "PyTorch"
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        """Make this the thread's current device for a block that does not yield."""
+        if self.device.type == "cuda":
+            with torch.cuda.device(self.device):
+                yield
+        else:
+            yield
+
+    def release_memory(self) -> None:
+        """Hand cached memory back, after running out of it."""
+        gc.collect()
+        if self.device.type != "cpu":
+            torch.get_device_module(self.device).empty_cache()
+
+
+def plan_device(device: str = "auto", precision: Precision = "auto") -> DevicePlan:
+    """Choose a device and a precision.
+
+    ``auto`` takes the first CUDA GPU, else Apple's GPU, else the CPU; and bf16
+    where the GPU computes in it, else fp16; on Apple's GPU and the CPU fp32.
+
+    Parameters
+    ----------
+    device : str
+        ``"auto"``, ``"cpu"``, ``"mps"``, ``"cuda"`` or ``"cuda:1"``.
+    precision : {"auto", "fp32", "fp16", "bf16"}
+        Precision of matrix products.
+
+    Returns
+    -------
+    DevicePlan
+        The choice, with words for the user.
+
+    Raises
+    ------
+    BackendUnavailableError
+        If the device is not there or cannot compute in this precision.
+    """
+    chosen = _choose_device(device)
+    if chosen.type == "cuda":
+        properties = torch.cuda.get_device_properties(chosen)
+        memory = properties.total_memory
+        words = f"{properties.name}, {memory / 2**30:.0f} GB"
+    elif chosen.type == "mps":
+        memory, words = None, "Apple GPU"
+    else:
+        memory, words = None, f"CPU, {torch.get_num_threads()} threads"
+    return DevicePlan(chosen, _choose_precision(chosen, precision), words, memory)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether an exception means that memory ran out, on a GPU or the CPU."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    # The CPU's allocator has no exception class of its own.
+    return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
+
+
+def _choose_device(device: str) -> torch.device:
+    cuda, mps = torch.cuda.device_count(), torch.backends.mps.is_available()
+    if device == "auto":
+        if cuda:
+            return torch.device("cuda", 0)
+        return torch.device("mps", 0) if mps else torch.device("cpu")
+    asked = torch.device(device)
+    if asked.type == "cuda":
+        index = asked.index or 0
+        if index >= cuda:
+            raise _missing(device)
+        return torch.device("cuda", index)
+    if asked.type == "mps":
+        if not mps:
+            raise _missing(device)
+        return torch.device("mps", 0)
+    if asked.type != "cpu":
+        raise ValueError(f"device must be auto, cpu, mps, cuda or cuda:N, got {device!r}")
+    return asked
+
+
+def _missing(device: str) -> BackendUnavailableError:
+    there = ["cpu"]
+    there += [
+        f"cuda:{index} ({torch.cuda.get_device_name(index)})"
+        for index in range(torch.cuda.device_count())
+    ]
+    if torch.backends.mps.is_available():
+        there.append("mps")
+    hint = ""
+    if device.startswith("cuda") and not torch.backends.cuda.is_built():
+        hint = f"; the installed torch {torch.__version__} is built without CUDA"
+    return BackendUnavailableError(
+        f"device {device!r} is not available here, only {', '.join(there)}{hint}. "
+        "Choose one of these, or 'auto'"
+    )
+
+
+def _choose_precision(device: torch.device, precision: Precision) -> str:
+    if device.type != "cuda":
+        if precision == "fp16":
+            raise BackendUnavailableError(
+                f"precision 'fp16' needs a CUDA GPU and the device is {device.type!r}; "
+                "use 'fp32' or 'auto'"
+            )
+        return "fp32" if precision == "auto" else precision
+    with torch.cuda.device(device):
+        has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+    if precision == "auto":
+        return "bf16" if has_bf16 else "fp16"
+    if precision == "bf16" and not has_bf16:
+        raise BackendUnavailableError(
+            f"{torch.cuda.get_device_name(device)} does not compute in bf16; use 'fp16' or 'auto'"
+        )
+    return precision

@@ -1,0 +1,302 @@
+"""Fine-tuning for segmentation."""
+
+import math
+from collections.abc import Generator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from napari_affmae.config import FinetuneConfig, ModelConfig
+from napari_affmae.data import (
+    LabelEncoder,
+    LabelledCrops,
+    check_pairs,
+)
+from napari_affmae.engine.batch import plan_batch
+from napari_affmae.engine.class_weights import class_weights
+from napari_affmae.engine.device import plan_device
+from napari_affmae.engine.evaluation import count_confusion
+from napari_affmae.engine.events import Event, Notice, Validated
+from napari_affmae.engine.labelled import Labelled, Pairs, settle_classes
+from napari_affmae.engine.layer_decay import layer_scales
+from napari_affmae.engine.model_files import ModelMetadata, load_model
+from napari_affmae.engine.predictor import Predictor
+from napari_affmae.engine.run_folder import RunFolder, read_record
+from napari_affmae.engine.runtime import Runtime
+from napari_affmae.engine.seeds import Stream, derived_seed, seeded
+from napari_affmae.engine.starting import describe, note_changes, note_findings, settle_config
+from napari_affmae.engine.task import Task, evaluating, mean_loss
+from napari_affmae.engine.training import Training
+from napari_affmae.errors import CheckpointError, DataError
+from napari_affmae.model import AFFMAE, AFFSegmenter, preset
+from napari_affmae.model.losses import segmentation_loss
+
+_VALIDATION_CROPS = 16
+_VALIDATION_BATCH = 4
+_VALIDATION_OVERLAP = 0.25
+_PREVIEW_CROPS = 4
+
+
+def finetune(
+    pairs: Pairs,
+    config: FinetuneConfig | None,
+    run: Path,
+    *,
+    validation: Pairs | None = None,
+    pretrained: Path | None = None,
+    resume: bool = False,
+) -> Generator[Event, None, None]:
+    """Train a segmentation network on labelled images.
+
+    Parameters
+    ----------
+    pairs : sequence of (ImageSource, ImageSource)
+        Images and their labels.
+    config : FinetuneConfig or None
+        Settings; see `starting.settle_config` for what may change in a resumed
+        run. None resumes with the stored ones.
+    run : Path
+        Run folder; made where it does not exist.
+    validation : sequence of (ImageSource, ImageSource), optional
+        Pairs to choose the best weights on; without them a share of the planes
+        of `pairs` is kept out of training for it.
+    pretrained : Path, optional
+        Model file or run folder to start from; random weights without it. Layer-wise
+        decay of the learning rate applies to pretrained weights only: it keeps
+        what the lower layers have learned, and random ones have learned nothing.
+    resume : bool
+        Go on with the run in the folder; `pretrained` no longer matters then.
+
+    Yields
+    ------
+    Event
+        `Notice`, `RunStarted`, `StepDone` and others, at last `RunFinished`.
+        Closing the generator stops the run and leaves a checkpoint.
+
+    Raises
+    ------
+    AffmaeError
+        Its subclasses say what went wrong; a `DataError` names the pair.
+    ValueError
+        If settings are wrong.
+    """
+    with RunFolder(Path(run)) as folder:
+        config = settle_config(folder, "finetune", config, resume=resume)
+        plan = plan_device(config.device, config.precision)
+        stored = read_record(folder.path) if resume else None
+        both = [*pairs, *(validation or ())]
+        if not pairs:
+            raise DataError("there is nothing to train on: give at least one labelled image")
+        classes = settle_classes(both, config, stored)
+        module, start = _module(config, len(classes), pretrained, stored)
+        size = config.batch if stored is None else stored["batch"]
+        batch = plan_batch(size, config.crop, start["preset"], "finetune", plan)
+        findings = check_pairs(
+            both,
+            classes=classes,
+            ignore_value=config.ignore_value,
+            crop=config.crop,
+            batch=batch.batch,
+        )
+        yield from note_findings(findings)
+        data = Labelled.of(pairs, validation, config, classes, stored)
+        described = describe(source for pair in both for source in pair)
+        if stored is None:
+            folder.write_record(
+                "finetune",
+                config,
+                {
+                    **start,
+                    "batch": batch.batch,
+                    "classes": [item.model_dump(mode="json") for item in classes],
+                    "normalization": data.record.model_dump(mode="json"),
+                    "data": described,
+                },
+            )
+        else:
+            yield from note_changes(stored["data"], described)
+            folder.update_record(config=config.model_dump(mode="json"))
+        if not any(data.validation):
+            yield Notice(
+                "there is no validation set (one plane alone cannot be split, or its share is 0): "
+                "no scores are measured, and the last weights are kept instead of the best"
+            )
+        task = Finetuning(config, module, data, start)
+        training = Training(task, folder, Runtime(plan), batch)
+        training.load_latest()
+        yield from training.events()
+
+
+def _module(
+    config: FinetuneConfig, classes: int, pretrained: Path | None, stored: Mapping[str, Any] | None
+) -> tuple[AFFSegmenter, dict[str, Any]]:
+    """Make the network, and what the run's record says of its start."""
+    with seeded(config.seed, Stream.WEIGHTS, 0, torch.device("cpu")):
+        if stored is not None:
+            model = ModelConfig.model_validate(stored["model"])
+            start = {key: stored[key] for key in ("model", "preset", "pretrained")}
+            return AFFSegmenter(model, classes), start
+        if pretrained is None:
+            module = AFFSegmenter(preset(config.preset, config.in_channels), classes)
+            start = {"preset": config.preset, "pretrained": None}
+        else:
+            module, size = _from_pretrained(pretrained, config, classes)
+            start = {"preset": size, "pretrained": str(pretrained)}
+    return module, {"model": module.config.model_dump(mode="json"), **start}
+
+
+def _from_pretrained(path: Path, config: FinetuneConfig, classes: int) -> tuple[AFFSegmenter, str]:
+    module, metadata = load_model(path)
+    if metadata.model.in_channels != config.in_channels:
+        raise CheckpointError(
+            f"the model {path} takes {metadata.model.in_channels} channels and the images have "
+            f"{config.in_channels}; choose channels of the images, or another model"
+        )
+    # The preset only serves the estimate of memory; imported models have none.
+    size = str(metadata.training.get("preset", "base"))
+    if isinstance(module, AFFMAE):
+        return AFFSegmenter.from_pretrained(module, classes), size
+    if module.num_classes != classes:
+        raise CheckpointError(
+            f"the model {path} knows {module.num_classes} classes and the labels have {classes}; "
+            "start from a pretrained model, or give the same classes"
+        )
+    return module.train(), size
+
+
+class Finetuning(Task):
+    """A segmentation network and the labelled crops it learns from.
+
+    Parameters
+    ----------
+    config : FinetuneConfig
+        Settings.
+    module : AFFSegmenter
+        The network.
+    data : Labelled
+        Images and labels.
+    start : Mapping[str, Any]
+        ``preset`` and ``pretrained`` of the run's record.
+    """
+
+    kind = "finetune"
+
+    def __init__(
+        self,
+        config: FinetuneConfig,
+        module: AFFSegmenter,
+        data: Labelled,
+        start: Mapping[str, Any],
+    ) -> None:
+        self.config: FinetuneConfig = config
+        self.module: AFFSegmenter = module
+        self.validation_steps = self.preview_steps = config.validation_steps
+        self._data = data
+        self._start = start
+        self.crops = self._labelled_crops(data.training, config.seed, augmented=True)
+        self._weights = class_weights(config.class_weights, self.crops.class_pixels)
+        self._scales = (
+            {} if start["pretrained"] is None else layer_scales(module, config.layer_decay)
+        )
+
+    def _labelled_crops(
+        self, planes: Sequence[Sequence[int]], seed: int, *, augmented: bool
+    ) -> LabelledCrops:
+        return LabelledCrops(
+            self._data.pairs,
+            self.config.crop,
+            self._data.classes,
+            self.config.ignore_value,
+            planes=planes,
+            augmentation=self.config.augmentation if augmented else None,
+            seed=seed,
+        )
+
+    def rate_scale(self, name: str) -> float:
+        """Lower the rate from block to block down; see `Task.rate_scale`."""
+        return self._scales.get(name, 1.0)
+
+    def prepare(self, batch: tuple[Tensor, ...], step: int) -> tuple[Tensor, ...]:  # noqa: ARG002
+        """Take images and labels as they come; see `Task.prepare`."""
+        return batch
+
+    def loss(self, *batch: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """Classify pixels; see `Task.loss`.
+
+        The focal part is a mean over labelled pixels, so where crops differ in
+        their number, accumulated micro-batches weigh crops, and not pixels, alike.
+        """
+        images, target = batch
+        weights = None if self._weights is None else self._weights.to(images.device)
+        loss = segmentation_loss(self.module(images), target, weights, self.config.focal_gamma)
+        return loss, {}
+
+    @cached_property
+    def _fixed_batches(self) -> list[tuple[Tensor, ...]]:
+        """The same crops at every validation and preview, prepared once."""
+        planes = self._data.validation if any(self._data.validation) else self._data.training
+        seed = derived_seed(self.config.seed, Stream.VALIDATION)
+        crops = self._labelled_crops(planes, seed, augmented=False)
+        samples = [crops.sample(index) for index in range(_VALIDATION_CROPS)]
+        images, targets = (torch.from_numpy(np.stack(part)) for part in zip(*samples, strict=True))
+        return list(
+            zip(images.split(_VALIDATION_BATCH), targets.split(_VALIDATION_BATCH), strict=True)
+        )
+
+    def validate(self, runtime: Runtime, step: int) -> Generator[Event, None, Validated | None]:
+        """Predict the held-out planes whole; the loss is that of fixed crops of them."""
+        if not any(self._data.validation):
+            return None
+        loss = mean_loss(self, runtime, self._fixed_batches)
+        predictor = Predictor(
+            self.module, runtime, self.config.crop, _VALIDATION_OVERLAP, _VALIDATION_BATCH
+        )
+        encoder = LabelEncoder(self._data.classes, self.config.ignore_value)
+        confusion = yield from count_confusion(
+            predictor, self._data.pairs, self._data.validation, encoder
+        )
+        scores = confusion.scores([item.name for item in self._data.classes])
+        return Validated(step, loss, scores.iou, scores.dice, scores.mean_iou, scores.mean_dice)
+
+    def score(self, validated: Validated) -> float | None:
+        """Choose the best by mean IoU; see `Task.score`."""
+        mean_iou = validated.mean_iou
+        return None if mean_iou is None or math.isnan(mean_iou) else mean_iou
+
+    def preview(self, runtime: Runtime) -> Mapping[str, NDArray[np.float32]]:
+        """Show the same few crops with labels (-1: not labelled) and predictions."""
+        images, targets = (part[:_PREVIEW_CROPS] for part in self._fixed_batches[0])
+        with evaluating(self.module), runtime.computing():
+            logits = self.module(*runtime.to_device((images,)))
+            predicted = logits.argmax(1).cpu()
+        return {
+            "input": images[:, 0].numpy(),
+            "label": targets.clamp(min=-1).numpy().astype(np.float32),
+            "prediction": predicted.numpy().astype(np.float32),
+        }
+
+    def metadata(self, step: int, validated: Validated | None) -> ModelMetadata:
+        """Describe the network; see `Task.metadata`."""
+        training: dict[str, Any] = {
+            "preset": self._start["preset"],
+            "pretrained": self._start["pretrained"],
+            "steps": step,
+            "sources": [pair.image.name for pair in self._data.pairs],
+        }
+        if validated is not None:
+            training["mean_iou"] = validated.mean_iou
+            training["iou"] = dict(validated.iou)
+        return ModelMetadata(
+            kind="segment",
+            model=self.module.config,
+            normalization=self._data.record,
+            crop=self.config.crop,
+            classes=self._data.classes,
+            ignore_value=self.config.ignore_value,
+            training=training,
+        )

@@ -1,0 +1,99 @@
+"""Checkpoints of the paper's own program."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from napari_affmae.config import LabelClass, NormalizationConfig
+from napari_affmae.data import NormalizationRecord, default_classes
+from napari_affmae.engine.checkpoints import read_tensors
+from napari_affmae.engine.files import replace_bytes
+from napari_affmae.engine.model_files import ModelMetadata, model_bytes
+from napari_affmae.errors import CheckpointError
+from napari_affmae.model import AFFSegmenter, from_reference_state
+
+_WRAPPERS = ("model", "state_dict", "model_state_dict")
+_PREFIX = "module."
+# The published models saw crops of this side.
+_CROP = 512
+
+
+def import_checkpoint(
+    path: Path, out: Path, task: Literal["pretrain", "segment"] = "pretrain"
+) -> ModelMetadata:
+    """Convert a checkpoint of the paper's own program to a model file.
+
+    It is read without running any code that it may contain. It says nothing of
+    normalisation, so images are normalised by the default settings, each source
+    by itself; classes get numbers for names.
+
+    Parameters
+    ----------
+    path : Path
+        A ``.safetensors`` file, or one that `torch.save` wrote; weights alone,
+        or under ``model``, ``state_dict`` or ``model_state_dict``.
+    out : Path
+        Model file to write or replace.
+    task : {"pretrain", "segment"}
+        What the checkpoint was trained for.
+
+    Returns
+    -------
+    ModelMetadata
+        Of the file that was written.
+
+    Raises
+    ------
+    CheckpointError
+        If it cannot be read safely or is not of this network.
+    """
+    state = _strip(read_tensors(path) if path.suffix == ".safetensors" else _read_pickle(path))
+    try:
+        module = from_reference_state(state, task=task)
+    except (KeyError, ValueError) as error:
+        raise CheckpointError(
+            f"{path} does not hold the weights of an AFFMAE network for {task}: {error}"
+        ) from error
+    classes: tuple[LabelClass, ...] = ()
+    if isinstance(module, AFFSegmenter):
+        classes = default_classes(range(module.num_classes))
+    metadata = ModelMetadata(
+        kind=task,
+        model=module.config,
+        normalization=NormalizationRecord(config=NormalizationConfig(), statistics={}),
+        crop=_CROP,
+        classes=classes,
+        training={"imported_from": path.name},
+    )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    replace_bytes(out, model_bytes(module, metadata))
+    return metadata
+
+
+def _read_pickle(path: Path) -> Mapping[str, Any]:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, UnpicklingError, EOFError, RuntimeError) as error:
+        raise CheckpointError(
+            f"cannot read {path} as plain weights: {error}. Files that need more than tensors "
+            "to be loaded could run any program; save its state_dict alone and import that"
+        ) from error
+    if not isinstance(content, Mapping):
+        raise CheckpointError(f"{path} holds a {type(content).__name__}, not named weights")
+    return content
+
+
+def _strip(content: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Unwrap the weights, and take off what parallel training puts before their names."""
+    for key in _WRAPPERS:
+        if isinstance(content.get(key), Mapping):
+            content = content[key]
+    return {
+        name.removeprefix(_PREFIX): value
+        for name, value in content.items()
+        if isinstance(value, Tensor)
+    }

@@ -1,0 +1,125 @@
+"""Labelled images of a run: normalised, split into training and validation, with classes."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from napari_affmae.config import FinetuneConfig, LabelClass
+from napari_affmae.data import (
+    ImageSource,
+    LabelledPair,
+    NormalizationRecord,
+    count_values,
+    default_classes,
+    normalize_sources,
+    split_planes,
+)
+from napari_affmae.errors import DataError, UnreadableFileError
+
+Pairs = Sequence[tuple[ImageSource, ImageSource]]
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Labelled planes, split into training and validation.
+
+    Attributes
+    ----------
+    pairs : sequence of LabelledPair
+        Of both parts.
+    training, validation : sequence of sequence of int
+        Planes of each pair.
+    classes : tuple of LabelClass
+        In the order of their indices.
+    """
+
+    pairs: Sequence[LabelledPair]
+    training: Sequence[Sequence[int]]
+    validation: Sequence[Sequence[int]]
+    classes: tuple[LabelClass, ...]
+
+    @property
+    def record(self) -> NormalizationRecord:
+        """How the images were normalised."""
+        return NormalizationRecord.of([pair.image for pair in self.pairs])
+
+    @classmethod
+    def of(
+        cls,
+        pairs: Pairs,
+        validation: Pairs | None,
+        config: FinetuneConfig,
+        classes: tuple[LabelClass, ...],
+        stored: Mapping[str, Any] | None,
+    ) -> "Labelled":
+        """Normalise the images and split the planes.
+
+        Raises
+        ------
+        DataError
+            If an image has other channels than the settings say, or a file is
+            damaged; names the pair.
+        """
+        record = None
+        if stored is not None:
+            record = NormalizationRecord.model_validate(stored["normalization"])
+        labelled = [_labelled_pair(*pair, config, record) for pair in [*pairs, *(validation or ())]]
+        planes = [image.n_planes for image, _ in pairs]
+        if validation is None:
+            training, held = split_planes(planes, config.validation, config.validation_gap)
+        else:
+            nothing: list[list[int]] = [[] for _ in pairs]
+            training = [list(range(count)) for count in planes] + [[] for _ in validation]
+            held = nothing + [list(range(image.n_planes)) for image, _ in validation]
+        return cls(labelled, training, held, classes)
+
+
+def _labelled_pair(
+    image: ImageSource,
+    labels: ImageSource,
+    config: FinetuneConfig,
+    record: NormalizationRecord | None,
+) -> LabelledPair:
+    if image.n_channels != config.in_channels:
+        raise DataError(
+            f"{image.name} has {image.n_channels} channels and the network is to take "
+            f"{config.in_channels}; choose channels of the image, or set in_channels"
+        )
+    try:
+        normalized = normalize_sources([image], config.normalization, record)
+    except UnreadableFileError as error:
+        raise DataError(f"the pair {image.name} and {labels.name}: {error}") from error
+    return LabelledPair(normalized[0], labels)
+
+
+def settle_classes(
+    pairs: Pairs, config: FinetuneConfig, stored: Mapping[str, Any] | None
+) -> tuple[LabelClass, ...]:
+    """Decide on the classes: those of a stored run, of the settings, or found in the labels.
+
+    Parameters
+    ----------
+    pairs : sequence of (ImageSource, ImageSource)
+        Images and their labels.
+    config : FinetuneConfig
+        Settings.
+    stored : Mapping[str, Any] or None
+        Record of the run that is resumed.
+
+    Raises
+    ------
+    DataError
+        If there are fewer than two.
+    """
+    if stored is not None:
+        return tuple(LabelClass.model_validate(item) for item in stored["classes"])
+    values = {item.value for item in config.classes}
+    if not values:
+        found = {value for _, labels in pairs for value in count_values(labels)}
+        values = found - {config.ignore_value}
+    if len(values) < 2:
+        raise DataError(
+            f"there is only {len(values)} class beside what is not labelled; "
+            "a segmentation needs at least two: label some of the background too"
+        )
+    return config.classes or default_classes(values)

@@ -1,0 +1,127 @@
+"""AdamW with its parameter groups, and its state as named tensors."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from napari_affmae.errors import CheckpointError
+
+
+def make_optimiser(
+    module: nn.Module,
+    betas: tuple[float, float],
+    weight_decay: float,
+    scale: Callable[[str], float],
+) -> torch.optim.AdamW:
+    """Make AdamW; vectors (norms, biases, single tokens) do not decay.
+
+    Parameters
+    ----------
+    module : nn.Module
+        The network; parameters that need no gradient are left out.
+    betas : tuple[float, float]
+        Of AdamW.
+    weight_decay : float
+        For parameters of two and more dimensions.
+    scale : Callable[[str], float]
+        Factor of the learning rate by parameter name.
+
+    Returns
+    -------
+    torch.optim.AdamW
+        With a rate of 0 until `set_learning_rate` is called.
+    """
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad:
+            decay = weight_decay if parameter.ndim > 1 else 0.0
+            groups.setdefault((scale(name), decay), []).append(parameter)
+    return torch.optim.AdamW(
+        [
+            {"params": parameters, "weight_decay": decay, "scale": factor}
+            for (factor, decay), parameters in groups.items()
+        ],
+        lr=0.0,
+        betas=betas,
+    )
+
+
+def set_learning_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
+    """Set the rate of every group to `rate` times the group's factor."""
+    for group in optimiser.param_groups:
+        group["lr"] = rate * group["scale"]
+
+
+def state_tensors(module: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Collect the optimiser's state under ``parameter name/state name``.
+
+    Parameters
+    ----------
+    module : nn.Module
+        The network that is optimised.
+    optimiser : torch.optim.Optimizer
+        Its optimiser.
+
+    Returns
+    -------
+    dict[str, Tensor]
+        On the CPU; parameters without a step yet have none.
+    """
+    return {
+        f"{name}/{key}": value.detach().cpu().contiguous()
+        for name, parameter in module.named_parameters()
+        for key, value in optimiser.state.get(parameter, {}).items()
+    }
+
+
+def load_state_tensors(
+    module: nn.Module, optimiser: torch.optim.Optimizer, tensors: Mapping[str, Tensor]
+) -> None:
+    """Restore what `state_tensors` collected.
+
+    Parameters
+    ----------
+    module : nn.Module
+        The network that is optimised.
+    optimiser : torch.optim.Optimizer
+        Its optimiser, made with the same groups.
+    tensors : Mapping[str, Tensor]
+        From `state_tensors`.
+
+    Raises
+    ------
+    CheckpointError
+        If a tensor belongs to no parameter or has another shape.
+    """
+    names = {parameter: name for name, parameter in module.named_parameters()}
+    by_name: dict[str, dict[str, Tensor]] = {}
+    for key, tensor in tensors.items():
+        name, _, kind = key.rpartition("/")
+        by_name.setdefault(name, {})[kind] = tensor
+    content: dict[str, Any] = optimiser.state_dict()
+    index = 0
+    for group in optimiser.param_groups:
+        for parameter in group["params"]:
+            stored = by_name.pop(names[parameter], {})
+            _check_shapes(names[parameter], parameter, stored)
+            if stored:
+                content["state"][index] = stored
+            index += 1
+    if by_name:
+        raise CheckpointError(
+            f"the optimiser's checkpoint has state for {next(iter(by_name))!r}, "
+            "which the model does not have; it belongs to another model"
+        )
+    # torch itself moves each tensor to the device where its parameter needs it.
+    optimiser.load_state_dict(content)
+
+
+def _check_shapes(name: str, parameter: Tensor, state: Mapping[str, Tensor]) -> None:
+    for key, tensor in state.items():
+        if tensor.ndim and tensor.shape != parameter.shape:
+            raise CheckpointError(
+                f"the optimiser's checkpoint has {key} of shape {tuple(tensor.shape)} for "
+                f"{name!r}, which has shape {tuple(parameter.shape)}"
+            )

@@ -1,0 +1,132 @@
+"""A segmentation network that predicts tiles and planes."""
+
+from collections.abc import Generator
+
+import torch
+
+from napari_affmae.data import NormalizedSource
+from napari_affmae.engine.device import is_out_of_memory
+from napari_affmae.engine.runtime import Runtime
+from napari_affmae.engine.task import evaluating
+from napari_affmae.engine.tiles import Band, Floats, Grid, predict_plane
+from napari_affmae.errors import OutOfMemoryError
+from napari_affmae.model import AFFSegmenter
+from napari_affmae.model.patches import SMALLEST_IMAGE
+
+
+class Predictor:
+    """Class probabilities of tiles and planes.
+
+    Attributes
+    ----------
+    batch : int
+        Tiles of one forward pass; halved where memory runs out.
+
+    Parameters
+    ----------
+    module : AFFSegmenter
+        The network, on the device.
+    runtime : Runtime
+        Device and precision.
+    tile : int
+        Side of a tile, pixels.
+    overlap : float
+        Share of a tile that it shares with the next.
+    batch : int
+        Tiles of one forward pass.
+
+    Raises
+    ------
+    ValueError
+        If tiles are smaller than the network can take.
+    """
+
+    def __init__(
+        self, module: AFFSegmenter, runtime: Runtime, tile: int, overlap: float, batch: int
+    ) -> None:
+        if tile < SMALLEST_IMAGE:
+            raise ValueError(f"tile must be at least {SMALLEST_IMAGE} pixels, got {tile}")
+        self.batch = batch
+        self._module = module
+        self._runtime = runtime
+        self._tile = tile
+        self._overlap = overlap
+
+    def tiles_of(self, source: NormalizedSource) -> int:
+        """Count the tiles of a plane of the source."""
+        grid = self._grid(source)
+        return len(grid.rows) * len(grid.columns)
+
+    def plane(self, source: NormalizedSource, plane: int) -> Generator[Band, None, None]:
+        """Predict a plane; see `tiles.predict_plane`.
+
+        Parameters
+        ----------
+        source : NormalizedSource
+            The image.
+        plane : int
+            Which of its planes.
+
+        Yields
+        ------
+        Band
+            Progress and finished rows.
+
+        Raises
+        ------
+        OutOfMemoryError
+            If not even one tile fits.
+        UnreadableFileError
+            If the file is damaged.
+        """
+        yield from predict_plane(
+            lambda rows, columns: source.read(plane, rows, columns),
+            self.tiles,
+            self._grid(source),
+            self._module.num_classes,
+            self.batch,
+        )
+
+    def tiles(self, tiles: Floats) -> Floats:
+        """Predict tiles.
+
+        Parameters
+        ----------
+        tiles : ndarray
+            (count, channels, tile, tile) float32, normalised.
+
+        Returns
+        -------
+        ndarray
+            (count, classes, tile, tile) float32 probabilities.
+
+        Raises
+        ------
+        OutOfMemoryError
+            If not even one tile fits.
+        """
+        parts = torch.from_numpy(tiles).split(self.batch)
+        try:
+            with evaluating(self._module), self._runtime.computing():
+                logits = [self._module(*self._runtime.to_device((part,))) for part in parts]
+                probabilities: Floats = torch.cat(
+                    [part.float().softmax(1).cpu() for part in logits]
+                ).numpy()
+                return probabilities
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            reason = str(error)
+        # Here, and not in the except clause, the traceback no longer holds the tensors.
+        self._runtime.plan.release_memory()
+        if self.batch == 1:
+            raise OutOfMemoryError(
+                f"a tile of {self._tile} pixels does not fit the memory of "
+                f"{self._runtime.plan.words} ({reason}). Use smaller tiles, "
+                "or close other programs that use this memory"
+            )
+        self.batch = -(-self.batch // 2)
+        return self.tiles(tiles)
+
+    def _grid(self, source: NormalizedSource) -> Grid:
+        return Grid(source.height, source.width, self._tile, self._overlap)

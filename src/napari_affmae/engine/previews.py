@@ -1,0 +1,55 @@
+"""Pictures that a run leaves to look at."""
+
+from collections.abc import Mapping
+from io import BytesIO
+from pathlib import Path
+
+import imageio.v3 as iio
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_affmae.engine.files import replace_bytes
+
+_GAP = 4
+
+
+def save_preview(folder: Path, step: int, images: Mapping[str, NDArray[np.float32]]) -> Path:
+    """Save the arrays as npz, and side by side as PNG.
+
+    Parameters
+    ----------
+    folder : Path
+        The run's ``previews`` folder.
+    step : int
+        Number of optimiser steps made.
+    images : Mapping[str, ndarray]
+        Arrays (count, height, width); a row of the PNG is one crop, a column
+        one name.
+
+    Returns
+    -------
+    Path
+        The PNG; the npz lies beside it.
+
+    Raises
+    ------
+    DiskFullError
+        If the disk has no room.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"step_{step:08d}.png"
+    arrays = BytesIO()
+    np.savez_compressed(arrays, **images)  # type: ignore[arg-type]
+    replace_bytes(path.with_suffix(".npz"), arrays.getvalue())
+    replace_bytes(path, iio.imwrite("<bytes>", _montage(images), extension=".png"))
+    return path
+
+
+def _montage(images: Mapping[str, NDArray[np.float32]]) -> NDArray[np.uint8]:
+    columns = []
+    for stack in images.values():
+        low, high = np.percentile(stack, (0.5, 99.5))
+        grey = np.clip((stack - low) / max(high - low, 1e-6), 0, 1) * 255
+        framed = np.pad(grey.astype(np.uint8), [(0, 0), (0, _GAP), (0, _GAP)], constant_values=255)
+        columns.append(framed.reshape(-1, framed.shape[-1]))
+    return np.concatenate(columns, axis=1)

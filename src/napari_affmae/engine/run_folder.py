@@ -1,0 +1,268 @@
+"""The record of a run: what it was asked, what it did, what it made.
+
+::
+
+    run.json                   what was asked and settled: kind, settings, data, versions
+    metrics.jsonl              one line a step, a validation, a change of micro-batch
+    previews/                  pictures, npz and png
+    checkpoints/step_00000100/ model.safetensors, optimizer.safetensors, state.json
+    model.safetensors          the one file to share, written at the end
+"""
+
+import json
+import logging
+import os
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from platform import python_version
+from types import TracebackType
+from typing import Any, Literal, Self
+
+from filelock import FileLock, Timeout
+from pydantic import ValidationError
+
+from napari_affmae.config import FinetuneConfig, PretrainConfig, TrainingConfig
+from napari_affmae.engine.checkpoints import (
+    MODEL_FILE,
+    checkpoint_path,
+    clean_leftovers,
+    list_checkpoints,
+    prune_checkpoints,
+    save_checkpoint,
+)
+from napari_affmae.engine.files import disk_full_errors, replace_bytes, to_json
+from napari_affmae.errors import AffmaeError, CheckpointError
+
+logger = logging.getLogger(__name__)
+
+Kind = Literal["pretrain", "finetune"]
+FORMAT = 1
+RUN_FILE = "run.json"
+METRICS_FILE = "metrics.jsonl"
+_CONFIGS: dict[str, type[TrainingConfig]] = {
+    "pretrain": PretrainConfig,
+    "finetune": FinetuneConfig,
+}
+_KEEP_LAST = 2
+
+
+class RunFolder:
+    """A run on disk, open for one process.
+
+    Use it as a context manager: it holds a lock, which the system releases
+    even where the process is killed.
+
+    Parameters
+    ----------
+    path : Path
+        The run folder; made where it does not exist.
+
+    Raises
+    ------
+    AffmaeError
+        If another process writes to it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.checkpoints = path / "checkpoints"
+        self.previews = path / "previews"
+        self.metrics = path / METRICS_FILE
+        with disk_full_errors(path):
+            path.mkdir(parents=True, exist_ok=True)
+        # Not local to the thread: a generator may be closed by another than it ran in.
+        self._lock = FileLock(path / ".lock", thread_local=False)
+
+    def __enter__(self) -> Self:
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout as error:
+            raise AffmaeError(
+                f"another process is writing to the run {self.path}; "
+                "stop it or choose another folder"
+            ) from error
+        clean_leftovers(self.checkpoints)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._lock.release()
+
+    @property
+    def model(self) -> Path:
+        """Where the run's exported model lies."""
+        return self.path / MODEL_FILE
+
+    def holds_run(self) -> bool:
+        """Tell whether a run was started here."""
+        return (self.path / RUN_FILE).exists()
+
+    def write_record(self, kind: Kind, config: TrainingConfig, facts: Mapping[str, Any]) -> None:
+        """Write what the run was asked and what it settled on.
+
+        Parameters
+        ----------
+        kind : {"pretrain", "finetune"}
+            What the run does.
+        config : TrainingConfig
+            Its settings.
+        facts : Mapping[str, Any]
+            Plain data that the run decided once: data, batch, classes.
+        """
+        record = {
+            "format": FORMAT,
+            "kind": kind,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "versions": versions(),
+            "config": config.model_dump(mode="json"),
+            **facts,
+        }
+        replace_bytes(self.path / RUN_FILE, to_json(record))
+
+    def update_record(self, **changes: Any) -> None:
+        """Replace entries of the record, for instance the settings of an extended run."""
+        replace_bytes(self.path / RUN_FILE, to_json({**read_record(self.path), **changes}))
+
+    def append_metrics(self, line: Mapping[str, Any]) -> None:
+        """Append one line of measurements."""
+        with disk_full_errors(self.metrics), self.metrics.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def cut_metrics(self, step: int, validated: int) -> None:
+        """Drop what a resumed run will measure again, and a line cut short by a kill.
+
+        Parameters
+        ----------
+        step : int
+            Last step that is kept.
+        validated : int
+            Step of the last validation that is kept.
+        """
+        if self.metrics.exists():
+            lines = [
+                json.dumps(line) + "\n"
+                for line in read_metrics(self.path)
+                if line["step"] <= (validated if line["event"] == "validation" else step)
+            ]
+            replace_bytes(self.metrics, "".join(lines).encode())
+
+    def save(
+        self,
+        step: int,
+        model: bytes,
+        optimizer: Mapping[str, Any],
+        state: Mapping[str, Any],
+        best: int | None,
+    ) -> Path:
+        """Write a checkpoint and delete those that are neither recent nor the best.
+
+        Parameters
+        ----------
+        step, model, optimizer, state
+            See `checkpoints.save_checkpoint`.
+        best : int, optional
+            Step of the best checkpoint so far.
+
+        Returns
+        -------
+        Path
+            Folder of the checkpoint.
+
+        Raises
+        ------
+        DiskFullError
+            If there is no room; earlier checkpoints are intact.
+        """
+        if self.metrics.exists():
+            with self.metrics.open("rb") as file:  # on disk before the step that it leads to
+                os.fsync(file.fileno())
+        path = save_checkpoint(self.checkpoints, step, model, optimizer, state)
+        recent = list_checkpoints(self.checkpoints)[-_KEEP_LAST:]
+        prune_checkpoints(self.checkpoints, [*recent, best])
+        return path
+
+    def latest(self) -> Path | None:
+        """Return the folder of the last checkpoint, or None before the first."""
+        steps = list_checkpoints(self.checkpoints)
+        return checkpoint_path(self.checkpoints, steps[-1]) if steps else None
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that a run's numbers depend on."""
+    names = ("napari-affmae", "torch", "numpy", "monai", "lightning-fabric")
+    return {"python": python_version(), **{name: version(name) for name in names}}
+
+
+def read_record(run: Path) -> dict[str, Any]:
+    """Read a run's ``run.json``.
+
+    Parameters
+    ----------
+    run : Path
+        The run folder.
+
+    Raises
+    ------
+    CheckpointError
+        If there is no run, or a newer version of the program wrote it.
+    """
+    path = run / RUN_FILE
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{run} holds no run: {RUN_FILE} is missing") from error
+    except ValueError as error:
+        raise CheckpointError(f"cannot read {path}: {error}") from error
+    if not isinstance(record, dict) or record.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{path} has another format than {FORMAT}; "
+            "it was written by a newer version of napari-affmae: update"
+        )
+    return record
+
+
+def read_config(run: Path) -> TrainingConfig:
+    """Read the settings of a run: a `PretrainConfig` or a `FinetuneConfig`.
+
+    Parameters
+    ----------
+    run : Path
+        The run folder.
+
+    Raises
+    ------
+    CheckpointError
+        If there is no run or its settings cannot be read.
+    """
+    record = read_record(run)
+    try:
+        return _CONFIGS[record["kind"]].model_validate_json(json.dumps(record["config"]))
+    except (KeyError, ValidationError) as error:
+        raise CheckpointError(f"cannot read the settings in {run / RUN_FILE}: {error}") from error
+
+
+def read_metrics(run: Path) -> list[dict[str, Any]]:
+    """Read all complete lines of a run's ``metrics.jsonl``.
+
+    Parameters
+    ----------
+    run : Path
+        The run folder.
+
+    Returns
+    -------
+    list[dict[str, Any]]
+        Each with ``event`` (``"step"``, ``"validation"`` or ``"micro_batch"``) and ``step``.
+    """
+    path = run / METRICS_FILE
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8").split("\n")
+    # A line without its end was being written when the process was killed.
+    return [json.loads(line) for line in lines[:-1]]

@@ -1,0 +1,70 @@
+"""Lightning Fabric, set up for one process on the planned device.
+
+Fabric gives mixed precision, loss scaling, gradient clipping and data movement.
+Two of its habits are not taken over: modules are called directly, inside
+`Runtime.computing`, because a module wrapped by Fabric would round its inputs to
+16 bits, and a masked autoencoder's inputs are also its targets; and checkpoints
+are our own safetensors, to which Fabric contributes the loss scaler's state.
+
+Importing it takes seconds, so `napari_affmae.engine` does that when a run starts.
+"""
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from torch import Tensor
+
+from napari_affmae.engine.device import DevicePlan
+
+# Fabric writes to stderr by a handler of its own; its messages belong to the log.
+_log = logging.getLogger("lightning_fabric")
+_log.handlers.clear()
+_log.propagate = True
+
+_PRECISION = {"fp32": "32-true", "fp16": "16-mixed", "bf16": "bf16-mixed"}
+
+
+class Runtime:
+    """The planned device and precision, at work.
+
+    Attributes
+    ----------
+    plan : DevicePlan
+        Device and precision.
+    fabric : Fabric
+        For one device of one process.
+    """
+
+    def __init__(self, plan: DevicePlan) -> None:
+        self.plan = plan
+        # The environment is given because Fabric would otherwise look for cluster
+        # managers and warn about those that it finds beside a single process.
+        self.fabric = Fabric(
+            accelerator=plan.device.type,
+            devices=1 if plan.device.type == "cpu" else [plan.device.index or 0],
+            precision=_PRECISION[plan.precision],  # type: ignore[arg-type]
+            plugins=[LightningEnvironment()],
+        )
+
+    @contextmanager
+    def computing(self) -> Iterator[None]:
+        """Enter device and precision, which belong to the thread: a block must not yield."""
+        with self.plan.active(), self.fabric.autocast():
+            yield
+
+    def to_device(self, tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Move tensors to the device."""
+        return tuple(self.fabric.to_device(tensor) for tensor in tensors)
+
+    @property
+    def scaler(self) -> dict[str, float]:
+        """State of the loss scaler; empty unless the precision is fp16."""
+        return dict(self.fabric.strategy.precision.state_dict())
+
+    def load_scaler(self, state: Mapping[str, float]) -> None:
+        """Restore the loss scaler; a precision without one needs none."""
+        if self.scaler and state:
+            self.fabric.strategy.precision.load_state_dict(dict(state))

@@ -1,0 +1,77 @@
+"""Random numbers as functions of the run's seed and the step.
+
+Nothing is carried from step to step, so a resumed run, and a step repeated
+after running out of memory, draw what they would have drawn.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import IntEnum
+
+import numpy as np
+import torch
+
+
+class Stream(IntEnum):
+    """What random numbers are for; each purpose has its own sequence."""
+
+    WEIGHTS = 0
+    MASKS = 1
+    DROPOUT = 2
+    VALIDATION = 3
+
+
+def derived_seed(seed: int, stream: Stream, step: int = 0) -> int:
+    """Mix the run's seed, a purpose and a step to a seed for torch.
+
+    Parameters
+    ----------
+    seed : int
+        Seed of the run.
+    stream : Stream
+        Purpose.
+    step : int
+        Number of the step.
+
+    Returns
+    -------
+    int
+        0 to 2**63 - 1.
+    """
+    state = np.random.SeedSequence((seed, int(stream), step)).generate_state(1, np.uint64)
+    return int(state[0]) >> 1
+
+
+def generator(seed: int, stream: Stream, step: int = 0) -> torch.Generator:
+    """Make a CPU generator for one purpose in one step."""
+    return torch.Generator().manual_seed(derived_seed(seed, stream, step))
+
+
+@contextmanager
+def seeded(seed: int, stream: Stream, step: int, device: torch.device) -> Iterator[None]:
+    """Seed torch's global generators for a block, and leave them as they were.
+
+    Dropout and initial weights take theirs from these. A block must not yield:
+    the generators belong to the whole process.
+
+    Parameters
+    ----------
+    seed, stream, step
+        See `derived_seed`.
+    device : torch.device
+        The current device, whose generator is seeded besides the CPU's.
+    """
+    # torch.manual_seed would seed every device, also those that this run does not use.
+    modules = [torch.random]
+    if device.type != "cpu":
+        modules.append(torch.get_device_module(device))
+    states = [module.get_rng_state() for module in modules]
+    value = derived_seed(seed, stream, step)
+    torch.default_generator.manual_seed(value)
+    for module in modules[1:]:
+        module.manual_seed(value)
+    try:
+        yield
+    finally:
+        for module, state in zip(modules, states, strict=True):
+            module.set_rng_state(state)

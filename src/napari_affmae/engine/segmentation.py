@@ -1,0 +1,167 @@
+"""Segmentation of planes and stacks with a fine-tuned network."""
+
+from collections.abc import Generator
+from pathlib import Path
+
+import numpy as np
+
+from napari_affmae.config import SegmentConfig
+from napari_affmae.data import ImageSource, NormalizedSource, normalize_sources
+from napari_affmae.engine.device import plan_device
+from napari_affmae.engine.events import Event, PlaneDone, RunStarted, TileDone
+from napari_affmae.engine.meter import Stopwatch
+from napari_affmae.engine.model_files import ModelMetadata, load_model
+from napari_affmae.engine.predictor import Predictor
+from napari_affmae.engine.runtime import Runtime
+from napari_affmae.errors import CheckpointError, DataError
+from napari_affmae.model import AFFSegmenter
+
+
+class Segmenter:
+    """A fine-tuned model on its device.
+
+    Attributes
+    ----------
+    metadata : ModelMetadata
+        What belongs to the model.
+    predictor : Predictor
+        Its network.
+    started : RunStarted
+        Where it runs, in words.
+
+    Parameters
+    ----------
+    model : Path
+        Model file or run folder.
+    config : SegmentConfig
+        Tiles, device and precision.
+
+    Raises
+    ------
+    CheckpointError
+        If there is no segmentation model.
+    BackendUnavailableError
+        If the device is not there.
+    """
+
+    def __init__(self, model: Path, config: SegmentConfig) -> None:
+        plan = plan_device(config.device, config.precision)
+        module, self.metadata = load_model(Path(model))
+        if not isinstance(module, AFFSegmenter):
+            raise CheckpointError(
+                f"{model} is a pretrained model, which knows no classes; fine-tune it first"
+            )
+        runtime = Runtime(plan)
+        with plan.active():
+            runtime.fabric.to_device(module)
+        tile = self.metadata.crop if config.tile == "auto" else config.tile
+        self.predictor = Predictor(module, runtime, tile, config.overlap, config.batch)
+        self.started = RunStarted(
+            device=plan.words,
+            precision=plan.precision,
+            backend=plan.backend,
+            parameters=sum(parameter.numel() for parameter in module.parameters()),
+            batch=config.batch,
+            micro_batch=config.batch,
+            step=0,
+            total_steps=None,
+        )
+
+    def normalize(self, source: ImageSource) -> NormalizedSource:
+        """Normalise an image as the model's training images were.
+
+        Parameters
+        ----------
+        source : ImageSource
+            The image.
+
+        Raises
+        ------
+        DataError
+            If its channels are not the model's.
+        """
+        return normalize_like(source, self.metadata)
+
+
+def normalize_like(source: ImageSource, metadata: ModelMetadata) -> NormalizedSource:
+    """Normalise an image as a model's record says.
+
+    Parameters
+    ----------
+    source : ImageSource
+        The image.
+    metadata : ModelMetadata
+        Of the model.
+
+    Raises
+    ------
+    DataError
+        If its channels are not the model's.
+    """
+    wanted = metadata.model.in_channels
+    if source.n_channels != wanted:
+        raise DataError(
+            f"{source.name} has {source.n_channels} channels and the model takes {wanted}; "
+            "choose channels of the image, or another model"
+        )
+    record = metadata.normalization
+    return normalize_sources([source], record.config, record)[0]
+
+
+def segment(
+    source: ImageSource, model: Path, config: SegmentConfig
+) -> Generator[Event, None, None]:
+    """Segment every plane of an image or stack.
+
+    Parameters
+    ----------
+    source : ImageSource
+        The image, with the channels that the model was trained on.
+    model : Path
+        Model file or folder of a fine-tuning run.
+    config : SegmentConfig
+        Tiles, device and precision.
+
+    Yields
+    ------
+    Event
+        `RunStarted`, then `TileDone` and, after a plane's last tile, `PlaneDone`.
+
+    Raises
+    ------
+    CheckpointError
+        If there is no segmentation model.
+    DataError
+        If image and model have different channels.
+    BackendUnavailableError
+        If the device is not there.
+    OutOfMemoryError
+        If not even one tile fits.
+    UnreadableFileError
+        If the image's file is damaged.
+    """
+    segmenter = Segmenter(model, config)
+    normalized = segmenter.normalize(source)
+    yield segmenter.started
+    values = np.array([item.value for item in segmenter.metadata.classes])
+    values = values.astype(np.min_scalar_type(values.max()))
+    tiles = segmenter.predictor.tiles_of(normalized)
+    total = tiles * source.n_planes
+    watch = Stopwatch()
+    for plane in range(source.n_planes):
+        labels = np.zeros((source.height, source.width), values.dtype)
+        probabilities = None
+        if config.probabilities:
+            probabilities = np.zeros((len(values), *labels.shape), np.float32)
+        watch.start()
+        for band in segmenter.predictor.plane(normalized, plane):
+            if band.probabilities is not None:
+                rows = slice(band.start, band.start + band.probabilities.shape[1])
+                labels[rows] = values[band.probabilities.argmax(0)]
+                if probabilities is not None:
+                    probabilities[:, rows] = band.probabilities
+            watch.stop()
+            done = plane * tiles + band.done
+            yield TileDone(band.done, tiles, plane, watch.elapsed / done * (total - done))
+            watch.start()
+        yield PlaneDone(plane, source.n_planes, labels, probabilities)

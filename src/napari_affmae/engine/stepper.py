@@ -1,0 +1,177 @@
+"""One optimiser step: micro-batches, mixed precision, memory that runs out."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from napari_affmae.engine.batch import BatchPlan
+from napari_affmae.engine.device import is_out_of_memory
+from napari_affmae.engine.optimiser import make_optimiser, set_learning_rate
+from napari_affmae.engine.runtime import Runtime
+from napari_affmae.engine.seeds import Stream, seeded
+from napari_affmae.engine.task import Task
+from napari_affmae.errors import DivergedError, OutOfMemoryError
+
+# The loss scaler starts at 65,536 and halves itself at each skipped step, so after 17
+# of them in a row it no longer scales anything up.
+_MOST_SKIPPED = 25
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a step found out.
+
+    Attributes
+    ----------
+    loss : float
+        Mean over the crops.
+    losses : Mapping[str, float]
+        Its parts.
+    gradient_norm : float or None
+        Before clipping; None where the loss scaler skipped the step.
+    """
+
+    loss: float
+    losses: Mapping[str, float]
+    gradient_norm: float | None
+
+
+class Stepper:
+    """The network on its device, with its optimiser.
+
+    Attributes
+    ----------
+    batch : BatchPlan
+        The micro-batch shrinks when memory runs out.
+    runtime : Runtime
+        Device and precision.
+    optimiser : torch.optim.AdamW
+        Of the task's network.
+    updating : bool
+        Whether the weights are being changed: an interrupt has left them
+        between two steps.
+
+    Parameters
+    ----------
+    task : Task
+        Network and loss.
+    runtime : Runtime
+        Where to compute.
+    batch : BatchPlan
+        Crops of a step.
+    """
+
+    def __init__(self, task: Task, runtime: Runtime, batch: BatchPlan) -> None:
+        self.batch = batch
+        self.runtime = runtime
+        self.updating = False
+        self._task = task
+        with runtime.plan.active():
+            self._module = runtime.fabric.to_device(task.module).train()
+        config = task.config
+        self.optimiser = make_optimiser(
+            self._module, config.betas, config.weight_decay, task.rate_scale
+        )
+        # Only steps are made through this one: it applies the loss scaler.
+        self._scaled = runtime.fabric.setup_optimizers(self.optimiser)
+        self._skipped = 0
+
+    def make(self, batch: tuple[Tensor, ...], step: int, rate: float) -> Measured | None:
+        """Make one step, or halve the micro-batch.
+
+        Parameters
+        ----------
+        batch : tuple of Tensor
+            What `Task.loss` takes, on the CPU.
+        step : int
+            Number of the step.
+        rate : float
+            Learning rate.
+
+        Returns
+        -------
+        Measured or None
+            None where memory ran out: nothing has changed but `self.batch`, and
+            the same step can be tried again.
+
+        Raises
+        ------
+        DivergedError
+            The loss or gradient is not finite; the weights are those of the
+            step before.
+        OutOfMemoryError
+            Not even one crop fits.
+        """
+        self.optimiser.zero_grad(set_to_none=True)
+        device = self.runtime.plan.device
+        try:
+            with self.runtime.plan.active():
+                with seeded(self._task.config.seed, Stream.DROPOUT, step, device):
+                    loss, losses = self._accumulate(batch)
+                return self._update(loss, losses, step, rate)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            reason = str(error)
+        # Here, and not in the except clause, the traceback no longer holds the tensors.
+        self.optimiser.zero_grad(set_to_none=True)
+        self.runtime.plan.release_memory()
+        if self.batch.micro_batch == 1 or self.updating:
+            raise OutOfMemoryError(
+                f"step {step} does not fit the memory of {self.runtime.plan.words}: it failed "
+                f"{'in the optimiser' if self.updating else 'with a single crop'} ({reason}). "
+                "Use a smaller crop or preset, or close other programs that use this memory"
+            )
+        self.batch = self.batch.halved()
+        return None
+
+    def _accumulate(self, batch: tuple[Tensor, ...]) -> tuple[float, dict[str, float]]:
+        """Add up the gradients of the micro-batches, so that they are those of the batch."""
+        crops = len(batch[0])
+        total: dict[str, Tensor] = {}
+        for part in zip(*(tensor.split(self.batch.micro_batch) for tensor in batch), strict=True):
+            share = len(part[0]) / crops
+            with self.runtime.computing():
+                loss, losses = self._task.loss(*self.runtime.to_device(part))
+            self.runtime.fabric.backward(loss * share)
+            for name, value in {"": loss, **losses}.items():
+                total[name] = total.get(name, 0) + share * value.detach()
+        # One transfer for all of them: each would make the host wait for the device.
+        numbers = dict(zip(total, torch.stack(list(total.values())).tolist(), strict=True))
+        return numbers.pop(""), numbers
+
+    def _update(self, loss: float, losses: Mapping[str, float], step: int, rate: float) -> Measured:
+        if not math.isfinite(loss):
+            raise self._diverged(step, f"the loss is {loss}")
+        norm = self.runtime.fabric.clip_gradients(
+            self._module,
+            self.optimiser,
+            max_norm=self._task.config.clip,
+            error_if_nonfinite=False,
+        )
+        gradient_norm: float | None = float(norm)  # type: ignore[arg-type]
+        if math.isfinite(gradient_norm):  # type: ignore[arg-type]
+            self._skipped = 0
+        else:
+            self._skipped += 1
+            if not self.runtime.scaler or self._skipped > _MOST_SKIPPED:
+                raise self._diverged(step, f"the norm of the gradient is {gradient_norm}")
+            gradient_norm = None
+        set_learning_rate(self.optimiser, rate)
+        self.updating = True
+        self._scaled.step()  # type: ignore[union-attr]
+        self.updating = False
+        return Measured(loss, losses, gradient_norm)
+
+    def _diverged(self, step: int, what: str) -> DivergedError:
+        config = self._task.config
+        advice = f"start again with a learning rate below {config.learning_rate:g}"
+        if self.runtime.plan.precision != "fp32":
+            advice += ", or resume with precision fp32"
+        return DivergedError(
+            f"training diverged in step {step}: {what}. Checkpoints up to the last one are "
+            f"intact; {advice}"
+        )

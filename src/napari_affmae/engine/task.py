@@ -1,0 +1,128 @@
+"""What a training run learns: the part in which pretraining and fine-tuning differ."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from napari_affmae.config import TrainingConfig
+from napari_affmae.data import LabelledCrops, PretrainCrops
+from napari_affmae.engine.events import Event, Validated
+from napari_affmae.engine.model_files import ModelMetadata
+from napari_affmae.engine.run_folder import Kind
+from napari_affmae.engine.runtime import Runtime
+
+
+class Task(ABC):
+    """A network with its data, its loss, and its measures.
+
+    Attributes
+    ----------
+    kind : {"pretrain", "finetune"}
+        What the run does.
+    module : nn.Module
+        The network.
+    config : TrainingConfig
+        Settings of the run.
+    crops : PretrainCrops or LabelledCrops
+        Training crops, numbered without end.
+    validation_steps : int
+        Steps between validations.
+    preview_steps : int
+        Steps between previews.
+    """
+
+    kind: Kind
+    module: nn.Module
+    config: TrainingConfig
+    crops: PretrainCrops | LabelledCrops
+    validation_steps: int
+    preview_steps: int
+
+    def rate_scale(self, name: str) -> float:  # noqa: ARG002 - the default is for any name
+        """Return the factor of the learning rate of a parameter."""
+        return 1.0
+
+    @abstractmethod
+    def prepare(self, batch: tuple[Tensor, ...], step: int) -> tuple[Tensor, ...]:
+        """Complete a batch from the loader.
+
+        Parameters
+        ----------
+        batch : tuple of Tensor
+            On the CPU, each of length B.
+        step : int
+            Number of the step, for what is drawn at random.
+
+        Returns
+        -------
+        tuple of Tensor
+            What `loss` takes, each of length B; cut into parts where the batch
+            does not fit the memory at once.
+        """
+
+    @abstractmethod
+    def loss(self, *batch: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """Compute the loss, a mean over crops, and its parts (on the device)."""
+
+    @abstractmethod
+    def validate(self, runtime: Runtime, step: int) -> Generator[Event, None, Validated | None]:
+        """Measure the network in evaluation mode; None where there is nothing to measure on."""
+
+    @abstractmethod
+    def preview(self, runtime: Runtime) -> Mapping[str, NDArray[np.float32]] | None:
+        """Make the pictures of a `PreviewReady` event, or None."""
+
+    @abstractmethod
+    def metadata(self, step: int, validated: Validated | None) -> ModelMetadata:
+        """Describe the network as it is now, for its model file."""
+
+    def score(self, validated: Validated) -> float | None:  # noqa: ARG002 - the default has none
+        """Return what makes a checkpoint the best, the larger the better; None: no best."""
+        return None
+
+
+def to_tensors(batch: "Tensor | tuple[Tensor, ...]") -> tuple[Tensor, ...]:
+    """Make the loader's batch a tuple, whatever the crops consist of."""
+    return batch if isinstance(batch, tuple) else (batch,)
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Switch dropout and gradients off for a block that does not yield."""
+    was_training = module.training
+    module.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        module.train(was_training)
+
+
+def mean_loss(task: Task, runtime: Runtime, batches: Sequence[tuple[Tensor, ...]]) -> float:
+    """Average the loss of a crop over batches, in evaluation mode.
+
+    Parameters
+    ----------
+    task : Task
+        Network and loss.
+    runtime : Runtime
+        Device and precision.
+    batches : sequence of tuple of Tensor
+        What `Task.loss` takes, on the CPU.
+
+    Returns
+    -------
+    float
+        The mean.
+    """
+    total = 0.0
+    with evaluating(task.module), runtime.computing():
+        for batch in batches:
+            loss, _ = task.loss(*runtime.to_device(batch))
+            total += float(loss) * len(batch[0])
+    return total / sum(len(batch[0]) for batch in batches)
