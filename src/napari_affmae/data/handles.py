@@ -1,7 +1,8 @@
 """Open files, of which only so many stay open at a time.
 
-A folder may hold more images than a process may have open files, so sources
-keep a recipe to open their file, and this pool closes those used longest ago.
+A folder may hold more images than a process may have open files, or than fit
+into memory where they must be decoded whole. So sources keep a recipe to open
+their file, and this pool closes those used longest ago.
 """
 
 import atexit
@@ -17,7 +18,8 @@ import numpy as np
 
 from napari_affmae.data.source import ArrayLike, PixelSize
 
-_CAPACITY = 64
+_FILES = 64
+_BYTES = 2**29
 
 
 def _nothing() -> None:
@@ -40,6 +42,8 @@ class OpenFile:
         Closes the file.
     notes : sequence of str
         Choices made on opening that the user should hear of.
+    resident : int
+        Bytes that it may keep in memory while it is open.
     """
 
     array: ArrayLike
@@ -47,6 +51,7 @@ class OpenFile:
     pixel_size: PixelSize | None = None
     close: Callable[[], None] = _nothing
     notes: Sequence[str] = ()
+    resident: int = 0
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -69,9 +74,10 @@ class _Entry:
 
 @dataclass
 class HandlePool:
-    """At most `capacity` open files, besides those being read at the moment."""
+    """At most `files` open files that keep `size` bytes in memory, besides those being read."""
 
-    capacity: int = _CAPACITY
+    files: int = _FILES
+    size: int = _BYTES
     _entries: OrderedDict[int, _Entry] = field(default_factory=OrderedDict)
     _lock: threading.RLock = field(default_factory=threading.RLock)
     _keys: Iterator[int] = field(default_factory=count)
@@ -117,9 +123,13 @@ class HandlePool:
             self.discard(key)
 
     def _trim(self) -> None:
-        idle = [key for key, entry in self._entries.items() if not entry.readers]
-        for key in idle[: max(0, len(self._entries) - self.capacity)]:
-            self.discard(key)
+        resident = sum(entry.file.resident for entry in self._entries.values())
+        for key, entry in list(self._entries.items()):
+            if len(self._entries) <= self.files and resident <= self.size:
+                return
+            if not entry.readers:
+                resident -= entry.file.resident
+                self.discard(key)
 
 
 POOL = HandlePool()

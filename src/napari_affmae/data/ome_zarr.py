@@ -6,13 +6,13 @@ from typing import Any
 
 import zarr
 
-from napari_affmae.data.formats import choose_array, is_image
+from napari_affmae.data.containers import choose_array, is_image
 from napari_affmae.data.handles import OpenFile
 from napari_affmae.data.source import PixelSize
 from napari_affmae.data.units import pixel_size, to_nanometres
 
 
-def open_zarr(path: Path, inner: str | None) -> OpenFile:
+def open_file(path: Path, inner: str | None) -> OpenFile:
     """Open an OME-Zarr image at full resolution, or a zarr array.
 
     Parameters

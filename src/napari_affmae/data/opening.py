@@ -3,7 +3,7 @@
 import weakref
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +12,19 @@ from numpy.typing import NDArray
 
 from napari_affmae.data.handles import POOL, OpenFile
 from napari_affmae.data.layout import Layout, default_axes, parse_axes
-from napari_affmae.data.source import ArrayLike, ArraySource, ImageSource
+from napari_affmae.data.source import ArrayLike, ArraySource, ImageSource, PixelSize
 from napari_affmae.errors import UnreadableFileError
 
-TIFF_SUFFIXES = (".tif", ".tiff", ".btf", ".tf8")
-ENCODED_SUFFIXES = (".png", ".jpg", ".jpeg")
-MRC_SUFFIXES = (".mrc", ".mrcs", ".rec", ".map", ".st")
-HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf")
-SUFFIXES = TIFF_SUFFIXES + ENCODED_SUFFIXES + MRC_SUFFIXES + HDF5_SUFFIXES
+_TIFF, _ENCODED, _MRC, _HDF5, _ZARR = "tiff", "encoded", "mrc", "hdf5", "ome_zarr"
+_KINDS = {
+    **dict.fromkeys((".tif", ".tiff", ".btf", ".tf8"), _TIFF),
+    **dict.fromkeys((".png", ".jpg", ".jpeg"), _ENCODED),
+    **dict.fromkeys((".mrc", ".mrcs", ".rec", ".map", ".st"), _MRC),
+    **dict.fromkeys((".h5", ".hdf5", ".hdf"), _HDF5),
+}
+_CONTAINERS = (_HDF5, _ZARR)
+
+SUFFIXES = tuple(_KINDS)
 
 _ZARR_MARKERS = (".zarray", ".zgroup", "zarr.json")
 
@@ -38,6 +43,7 @@ class FileSource(ImageSource):
         axes: str | None,
         channels: int | Sequence[int] | None,
         name: str,
+        pixel_size: PixelSize | None,
     ) -> None:
         with closing(opener()) as file:
             if axes is not None:
@@ -49,7 +55,7 @@ class FileSource(ImageSource):
                 Layout(file.shape, letters),
                 file.dtype,
                 path=path,
-                pixel_size=file.pixel_size,
+                pixel_size=pixel_size or file.pixel_size,
                 channels=channels,
                 notes=file.notes,
             )
@@ -64,17 +70,10 @@ class FileSource(ImageSource):
             raise UnreadableFileError(f"{self.path} changed since it was opened")
         return file
 
-    def _fetch(self, plane: int, index: tuple[Any, ...]) -> NDArray[Any]:
-        try:
-            with POOL.use(self._key, self._reopen) as file:
-                # A copy, because the file may be closed before the caller is done with it.
-                return np.array(file.array[index])
-        except (MemoryError, UnreadableFileError):
-            raise
-        except Exception as error:  # decoders raise errors of every kind
-            raise UnreadableFileError(
-                f"cannot read plane {plane} of {self.path}: {_words(error)}"
-            ) from error
+    def _fetch(self, index: tuple[Any, ...]) -> NDArray[Any]:
+        with POOL.use(self._key, self._reopen) as file:
+            # A copy, because the file may be closed before the caller is done with it.
+            return np.array(file.array[index])
 
     def close(self) -> None:
         """Close the file; reading again opens it again."""
@@ -87,6 +86,7 @@ def open_source(
     axes: str | None = None,
     channels: int | Sequence[int] | None = None,
     name: str | None = None,
+    pixel_size: PixelSize | None = None,
 ) -> ImageSource:
     """Open an image, a stack or an array, without reading its pixels.
 
@@ -106,6 +106,8 @@ def open_source(
         Channels to use; all by default.
     name : str, optional
         What messages call it; the file's name by default.
+    pixel_size : (float, float), optional
+        (row, column) in nanometres; by default what the file says, if it does.
 
     Returns
     -------
@@ -121,37 +123,37 @@ def open_source(
         If `data` is neither a path nor an array, or its elements are no real numbers.
     """
     if isinstance(data, str | Path):
-        return _open_path(str(data), axes, channels, name)
+        return _open_path(str(data), axes, channels, name, pixel_size)
     if all(hasattr(data, attribute) for attribute in ("shape", "dtype", "__getitem__")):
-        return ArraySource(data, axes=axes, channels=channels, name=name)
+        return ArraySource(data, axes=axes, channels=channels, name=name, pixel_size=pixel_size)
     raise TypeError(f"an image is a path or an array, got {type(data).__name__}")
 
 
 def _open_path(
-    text: str, axes: str | None, channels: int | Sequence[int] | None, name: str | None
+    text: str,
+    axes: str | None,
+    channels: int | Sequence[int] | None,
+    name: str | None,
+    pixel_size: PixelSize | None,
 ) -> ImageSource:
     path, inner = split_inner(text)
-    if not path.exists():
-        raise UnreadableFileError(f"{path} does not exist")
-    default_name = path.name if inner is None else f"{path.name}:{inner}"
     opener = _opener(path, inner)
-
-    def checked_opener() -> OpenFile:
-        try:
-            return opener()
-        except MemoryError:
-            raise
-        except Exception as error:  # decoders raise errors of every kind
-            raise UnreadableFileError(f"cannot read {path}: {_words(error)}") from error
-
-    return FileSource(path, checked_opener, axes=axes, channels=channels, name=name or default_name)
+    default_name = path.name if inner is None else f"{path.name}:{inner}"
+    return FileSource(
+        path,
+        opener,
+        axes=axes,
+        channels=channels,
+        name=name or default_name,
+        pixel_size=pixel_size,
+    )
 
 
 def split_inner(text: str) -> tuple[Path, str | None]:
     """Split ``file.h5:/dataset`` into the file and the array inside."""
     head, separator, inner = text.partition(":/")
-    is_container = Path(head).suffix.lower() in (*HDF5_SUFFIXES, ".zarr")
-    if separator and is_container:
+    suffix = Path(head).suffix.lower()
+    if separator and (suffix == ".zarr" or _KINDS.get(suffix) == _HDF5):
         return Path(head), f"/{inner.strip('/')}"
     return Path(text), None
 
@@ -162,31 +164,35 @@ def is_zarr(folder: Path) -> bool:
 
 
 def _opener(path: Path, inner: str | None) -> Callable[[], OpenFile]:
-    """Recipe to open a file by its kind; imports only what that kind needs."""
-    suffix = path.suffix.lower()
-    if path.is_dir():
-        from napari_affmae.data.ome_zarr import open_zarr
+    """Recipe to open a file by its kind.
 
+    The kind's module, and the libraries behind it, are imported only for a file of it.
+    """
+    if not path.exists():
+        raise UnreadableFileError(f"{path} does not exist")
+    if path.is_dir():
         if not is_zarr(path):
             raise UnreadableFileError(
                 f"{path} is a folder but no zarr; find_sources reads the images of a folder"
             )
-        return partial(open_zarr, path, inner)
-    if suffix in TIFF_SUFFIXES:
-        from napari_affmae.data.tiff import open_tiff
-
-        return partial(open_tiff, path)
-    if suffix not in SUFFIXES:
+        kind = _ZARR
+    elif path.suffix.lower() in _KINDS:
+        kind = _KINDS[path.suffix.lower()]
+    else:
         raise UnreadableFileError(
             f"{path} is of no known kind; known are zarr folders and {', '.join(SUFFIXES)}"
         )
-    from napari_affmae.data import formats
+    open_kind = import_module(f"napari_affmae.data.{kind}").open_file
+    arguments = (path, inner) if kind in _CONTAINERS else (path,)
 
-    if suffix in HDF5_SUFFIXES:
-        return partial(formats.open_hdf5, path, inner)
-    return partial(formats.open_mrc if suffix in MRC_SUFFIXES else formats.open_encoded, path)
+    def opener() -> OpenFile:
+        try:
+            file: OpenFile = open_kind(*arguments)
+        except MemoryError:
+            raise
+        except Exception as error:  # decoders raise errors of every kind
+            reason = str(error) or type(error).__name__
+            raise UnreadableFileError(f"cannot read {path}: {reason}") from error
+        return file
 
-
-def _words(error: Exception) -> str:
-    """Message of an error, or its kind where it has none."""
-    return str(error) or type(error).__name__
+    return opener

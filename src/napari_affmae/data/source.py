@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_affmae.data.layout import Layout, default_axes, parse_axes
+from napari_affmae.errors import AffmaeError, UnreadableFileError
 
 PixelSize = tuple[float, float]
 
@@ -146,18 +147,26 @@ class ImageSource(ABC):
         IndexError
             If there is no such plane.
         UnreadableFileError
-            If the file is damaged there.
+            If the file, or what a lazy array is made from, is damaged there.
         """
         if not 0 <= plane < self.n_planes:
             raise IndexError(f"{self.name} has planes 0 to {self.n_planes - 1}, asked for {plane}")
         rows = _bounded(rows, self.height)
         columns = _bounded(columns, self.width)
-        block = self._fetch(plane, self.layout.index(plane, rows, columns, self.channels))
+        try:
+            block = self._fetch(self.layout.index(plane, rows, columns, self.channels))
+        except (MemoryError, AffmaeError):
+            raise
+        except Exception as error:  # decoders and lazy arrays raise errors of every kind
+            place = self.path or self.name
+            raise UnreadableFileError(
+                f"cannot read plane {plane} of {place}: {str(error) or type(error).__name__}"
+            ) from error
         return np.array(self.layout.arrange(block, self.channels), dtype=self.dtype, order="C")
 
     @abstractmethod
-    def _fetch(self, plane: int, index: tuple[Any, ...]) -> NDArray[Any]:
-        """Read the stored array at a basic index; `plane` is for messages."""
+    def _fetch(self, index: tuple[Any, ...]) -> NDArray[Any]:
+        """Read the stored array at a basic index; errors of every kind may come out."""
 
     def fingerprint(self) -> str:
         """Tell this content from others, wherever it is stored.
@@ -217,7 +226,7 @@ class ArraySource(ImageSource):
         )
         self._array = array
 
-    def _fetch(self, plane: int, index: tuple[Any, ...]) -> NDArray[Any]:
+    def _fetch(self, index: tuple[Any, ...]) -> NDArray[Any]:
         return np.asarray(self._array[index])
 
 

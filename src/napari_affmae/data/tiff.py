@@ -16,7 +16,7 @@ from napari_affmae.data.units import pixel_size, to_nanometres
 _LARGEST_PLAUSIBLE_NM = 1000.0
 
 
-def open_tiff(path: Path) -> OpenFile:
+def open_file(path: Path) -> OpenFile:
     """Open the largest series of a TIFF.
 
     Uncompressed contiguous series are memory-mapped. Of others, the strips or
