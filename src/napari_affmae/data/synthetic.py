@@ -4,6 +4,8 @@ Cells are a warped Voronoi tessellation with membranes where two meet;
 mitochondria are ellipsoids with cristae, vesicles small rings in clusters.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, zoom
@@ -22,13 +24,13 @@ _VESICLES_PER_CLUSTER = 30
 
 
 def synthetic_em(
-    shape: tuple[int, int, int], seed: int = 0
+    shape: Sequence[int], seed: int = 0
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Make a volume that looks like EM of neural tissue, and its labels.
 
     Parameters
     ----------
-    shape : (int, int, int)
+    shape : sequence of three int
         Planes, rows and columns; isotropic voxels.
     seed : int
         The same seed and shape give the same volume.
@@ -47,6 +49,7 @@ def synthetic_em(
     """
     if len(shape) != 3 or min(shape) < 1:
         raise ValueError(f"shape must be (planes, rows, columns), each at least 1, got {shape}")
+    shape = tuple(shape)
     rng = np.random.default_rng(seed)
     cell, distance = _cells(shape, rng)
     tone = rng.normal(0, 9, cell.max() + 1).astype(np.float32)
@@ -79,7 +82,7 @@ def _enlarge(coarse: NDArray[np.float32], shape: tuple[int, ...], step: int) -> 
 
 
 def _cells(
-    shape: tuple[int, int, int], rng: np.random.Generator
+    shape: tuple[int, ...], rng: np.random.Generator
 ) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
     """Cell number of each voxel, and its distance in voxels from the nearest membrane."""
     coarse = tuple(-(-size // _COARSE) + 1 for size in shape)
@@ -100,14 +103,14 @@ def _cells(
     return nearest[tuple(slice(size) for size in shape)], wall
 
 
-def _texture(shape: tuple[int, int, int], rng: np.random.Generator) -> NDArray[np.float32]:
+def _texture(shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float32]:
     """Grain of the cytoplasm."""
     grain: NDArray[np.float32] = 7 * _smooth(shape, 2, rng) + 6 * _smooth(shape, 6, rng)
     return grain
 
 
 def _local_box(
-    centre: NDArray[np.float64], radius: float, shape: tuple[int, int, int]
+    centre: NDArray[np.float64], radius: float, shape: tuple[int, ...]
 ) -> tuple[tuple[slice, ...], NDArray[np.float64]]:
     """Slices around a centre, and the offsets from it, (3, planes, rows, columns)."""
     box = tuple(

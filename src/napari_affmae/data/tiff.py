@@ -2,6 +2,7 @@
 
 import struct
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import tifffile
 import zarr
 
 from napari_affmae.data.handles import OpenFile
+from napari_affmae.data.kept import KeptChunks
 from napari_affmae.data.source import PixelSize
 from napari_affmae.data.units import pixel_size, to_nanometres
 
@@ -33,31 +35,37 @@ def open_file(path: Path) -> OpenFile:
     try:
         series = max(tiff.series, key=lambda candidate: int(candidate.size))
         _check_complete(tiff, series)
-        array: Any
-        if series.dataoffset is not None and series.keyframe.is_memmappable:
-            array = np.memmap(
-                path,
-                dtype=np.dtype(series.dtype).newbyteorder(tiff.byteorder),
-                mode="r",
-                offset=series.dataoffset,
-                shape=series.shape,
-            )
-            close = tiff.close
-        else:
-            store = series.aszarr(level=0, maxworkers=2)
-            array = zarr.open_array(store, mode="r")
-
-            def close() -> None:
-                store.close()
-                tiff.close()
-
-        notes: tuple[str, ...] = ()
-        if len(tiff.series) > 1:
-            notes = (f"holds {len(tiff.series)} image series, of which the largest is used",)
-        return OpenFile(array, series.axes, _pixel_size(tiff), close, notes)
+        file = _open_series(tiff, series)
     except BaseException:
         tiff.close()
         raise
+    notes: tuple[str, ...] = ()
+    if len(tiff.series) > 1:
+        notes = (f"holds {len(tiff.series)} image series, of which the largest is used",)
+    return replace(file, notes=notes)
+
+
+def _open_series(tiff: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> OpenFile:
+    if series.dataoffset is not None and series.keyframe.is_memmappable:
+        mapped = np.memmap(
+            tiff.filehandle.path,
+            dtype=np.dtype(series.dtype).newbyteorder(tiff.byteorder),
+            mode="r",
+            offset=series.dataoffset,
+            shape=series.shape,
+        )
+        return OpenFile(mapped, series.axes, _pixel_size(tiff), tiff.close)
+    store = series.aszarr(level=0, maxworkers=2)
+    array = zarr.open_array(store, mode="r")
+
+    def close() -> None:
+        store.close()
+        tiff.close()
+
+    if not KeptChunks.worthwhile(array):
+        return OpenFile(array, series.axes, _pixel_size(tiff), close)
+    kept = KeptChunks(array)
+    return OpenFile(kept, series.axes, _pixel_size(tiff), close, resident=kept.resident)
 
 
 def _check_complete(tiff: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> None:

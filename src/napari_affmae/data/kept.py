@@ -1,0 +1,87 @@
+"""Decoded planes that are kept, where a plane can only be decoded whole."""
+
+import threading
+from collections import OrderedDict
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+_SMALL = 2**18
+_SIZE = 2**27
+
+
+class KeptChunks:
+    """A zarr array with large chunks, of which those read last stay decoded.
+
+    A crop of an image that is compressed as one piece costs the decoding of the
+    whole image, again for each crop.
+
+    Parameters
+    ----------
+    array : zarr.Array
+        The array.
+    size : int
+        Bytes to keep, besides the piece read last.
+    """
+
+    def __init__(self, array: zarr.Array[Any], size: int = _SIZE) -> None:
+        self._array = array
+        self._size = size
+        self._kept: OrderedDict[tuple[Any, ...], NDArray[Any]] = OrderedDict()
+        self._lock = threading.Lock()
+        self._whole = [
+            chunk == size > 1 for size, chunk in zip(array.shape, array.chunks, strict=True)
+        ]
+
+    @classmethod
+    def worthwhile(cls, array: zarr.Array[Any]) -> bool:
+        """Whether every chunk is a whole plane, and large."""
+        is_plane = all(
+            chunk in (1, size) for chunk, size in zip(array.chunks, array.shape, strict=True)
+        )
+        return is_plane and int(np.prod(array.chunks)) * array.dtype.itemsize >= _SMALL
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Size of each axis."""
+        return self._array.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the elements."""
+        return np.dtype(self._array.dtype)
+
+    @property
+    def resident(self) -> int:
+        """Bytes that may be kept."""
+        piece = int(np.prod(self._array.chunks)) * self.dtype.itemsize
+        return min(int(self._array.nbytes), max(self._size, piece))
+
+    def __getitem__(self, index: tuple[Any, ...]) -> NDArray[Any]:
+        """Read by one integer or slice for each axis."""
+        widened = tuple(
+            slice(None) if whole and isinstance(part, slice) else part
+            for part, whole in zip(index, self._whole, strict=True)
+        )
+        piece = self._piece(widened)
+        within = tuple(
+            part if whole else slice(None)
+            for part, whole in zip(index, self._whole, strict=True)
+            if isinstance(part, slice)
+        )
+        return piece[within]
+
+    def _piece(self, index: tuple[Any, ...]) -> NDArray[Any]:
+        key = tuple((part.start, part.stop) if isinstance(part, slice) else part for part in index)
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key]
+        piece = np.asarray(self._array[index])
+        with self._lock:
+            self._kept[key] = piece
+            while len(self._kept) > 1 and sum(p.nbytes for p in self._kept.values()) > self._size:
+                self._kept.popitem(last=False)
+        return piece
