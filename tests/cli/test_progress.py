@@ -32,7 +32,7 @@ def step(number: int, seconds_left: float | None = None) -> ev.StepDone:
     )
 
 
-def told(*events: ev.Event, terminal: bool = False, planes: int = 1) -> str:
+def told(*events: ev.Event, terminal: bool = False, planes: int | None = None) -> str:
     text = io.StringIO()
     console = Console(file=text, force_terminal=terminal, width=200)
     with meter(console, "pretrain") as progress:
@@ -71,9 +71,15 @@ def test_log_lines_hold_no_control_characters() -> None:
     assert not re.search(r"\x1b|\r", text)
 
 
-def test_planes_of_a_stack_are_one_way() -> None:
-    text = told(ev.TileDone(done=4, total=4, plane=2, seconds_left=None), planes=3)
-    assert "12/12  plane 3 of 3" in text
+def test_tiles_of_a_stack_are_progress_over_its_planes() -> None:
+    events = [ev.TileDone(done, 4, plane, 3.0) for plane in range(3) for done in (2, 4)]
+    text = told(*events, planes=3)
+    assert text.splitlines()[-1] == "pretrain: 3/3  tile 4 of 4 of plane 3  3 s left"
+    assert "2/3" in told(events[3], planes=3, terminal=True)
+
+
+def test_tiles_of_a_validation_are_no_progress() -> None:
+    assert told(ev.TileDone(done=4, total=4, plane=2, seconds_left=None)) == ""
 
 
 @pytest.mark.parametrize(

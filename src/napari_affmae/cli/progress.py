@@ -17,7 +17,7 @@ SECONDS_BETWEEN_LINES = 10.0
 class Meter(Protocol):
     """Shows how far the work is."""
 
-    def update(self, done: int, total: int | None, text: str) -> None:
+    def update(self, done: float, total: int | None, text: str) -> None:
         """Show that `done` of `total` is done, and what there is to say about it."""
 
 
@@ -26,7 +26,7 @@ class _Bar:
         self._progress = progress
         self._task = progress.add_task(task, total=None, text="")
 
-    def update(self, done: int, total: int | None, text: str) -> None:
+    def update(self, done: float, total: int | None, text: str) -> None:
         self._progress.update(self._task, completed=done, total=total, text=text)
 
 
@@ -38,13 +38,15 @@ class _Lines:
         self._task = task
         self._last = -SECONDS_BETWEEN_LINES
 
-    def update(self, done: int, total: int | None, text: str) -> None:
+    def update(self, done: float, total: int | None, text: str) -> None:
         now = time.monotonic()
         if now - self._last < SECONDS_BETWEEN_LINES and done != total:
             return
         self._last = now
         of = "" if total is None else f"/{total}"
-        self._console.print(f"{self._task}: {done}{of}  {text}", highlight=False, soft_wrap=True)
+        self._console.print(
+            f"{self._task}: {int(done)}{of}  {text}", highlight=False, soft_wrap=True
+        )
 
 
 @contextmanager
@@ -72,14 +74,15 @@ class Reporter:
         Where to; standard error, so that results can be piped.
     meter : Meter
         Shows the progress.
-    planes : int
-        Planes that a segmentation goes over.
+    planes : int or None
+        Planes that a segmentation goes over; None in training, where tiles come
+        from validations in between and are no progress.
     start : bool
         Whether to say where the run computes: not again for the next of many images.
     """
 
     def __init__(
-        self, console: Console, meter: Meter, *, planes: int = 1, start: bool = True
+        self, console: Console, meter: Meter, *, planes: int | None = None, start: bool = True
     ) -> None:
         self._console = console
         self._meter = meter
@@ -91,8 +94,7 @@ class Reporter:
         """Tell about one event."""
         match event:
             case ev.RunStarted():
-                if self._start:
-                    self._say(_start(event))
+                self._tell_start(event)
             case ev.Notice():
                 source = f"{event.source}: " if event.source else ""
                 self._say(f"{event.level}: {source}{event.message}", _STYLES.get(event.level))
@@ -108,16 +110,22 @@ class Reporter:
             case ev.Validated():
                 self._say(_validation(event))
             case ev.TileDone():
-                done = event.plane * event.total + event.done
-                total = self._planes * event.total
-                plane = f"plane {event.plane + 1} of {self._planes}"
-                self._meter.update(done, total, f"{plane}{_left(event.seconds_left)}")
+                self._count_tile(event)
             case ev.RunFinished():
                 self._say(f"finished: {event.path}", "bold")
             case ev.PreviewReady() | ev.CheckpointSaved() | ev.PlaneDone():
                 pass
             case _:
                 raise TypeError(f"no words for the event {event!r}")
+
+    def _tell_start(self, event: ev.RunStarted) -> None:
+        if self._start:
+            self._say(_start(event))
+
+    def _count_tile(self, event: ev.TileDone) -> None:
+        if self._planes is not None:
+            done = event.plane + event.done / event.total
+            self._meter.update(done, self._planes, _tile(event))
 
     def _expect(self, event: ev.StepDone) -> None:
         """Say once how long the run will take, as soon as its steps were timed."""
@@ -157,6 +165,11 @@ def _start(event: ev.RunStarted) -> str:
 def _step(event: ev.StepDone) -> str:
     speed = f"{event.images_per_second:.3g} images/s"
     return f"loss {event.loss:.4f}  {speed}{_left(event.seconds_left)}"
+
+
+def _tile(event: ev.TileDone) -> str:
+    tile = f"tile {event.done} of {event.total} of plane {event.plane + 1}"
+    return f"{tile}{_left(event.seconds_left)}"
 
 
 def _left(seconds: float | None) -> str:

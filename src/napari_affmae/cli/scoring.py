@@ -2,16 +2,16 @@
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from napari_affmae.cli.inputs import check_exists, open_pairs
+from napari_affmae.cli.inputs import Pair, check_exists, open_pairs
 from napari_affmae.cli.options import Given, build
 from napari_affmae.cli.progress import Reporter, meter
-from napari_affmae.cli.stopping import follow
 from napari_affmae.config import SegmentConfig
 from napari_affmae.engine import Scores, evaluate
 
@@ -46,13 +46,31 @@ def run_evaluate(
     config = build(SegmentConfig, given)
     check_exists(model)
     pairs = open_pairs(images, labels, axes)
-    with meter(console, "evaluate") as progress:
-        scores = evaluate(pairs, model, config)
+    scores = measure(pairs, model, config, console)
     output = Console()
     if as_json:
         output.print_json(json.dumps(_plain(scores)))
     else:
         output.print(score_table(scores))
+
+
+def measure(pairs: Sequence[Pair], model: Path, config: SegmentConfig, console: Console) -> Scores:
+    """Segment labelled images and count, showing the progress.
+
+    Parameters
+    ----------
+    pairs : Sequence[tuple[ImageSource, ImageSource]]
+        Images and labels.
+    model : Path
+        A fine-tuned run or model file.
+    config : SegmentConfig
+        Tiles, device and precision.
+    console : rich.console.Console
+        Where progress is shown.
+    """
+    planes = sum(image.n_planes for image, _ in pairs)
+    with meter(console, "evaluate") as progress:
+        return evaluate(pairs, model, config, Reporter(console, progress, planes=planes).show)
 
 
 def score_table(scores: Scores) -> Table:

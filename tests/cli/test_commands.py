@@ -1,0 +1,176 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+
+from napari_affmae.cli import main
+from napari_affmae.engine import read_metadata, read_metrics
+from napari_affmae.engine.checkpoints import list_checkpoints
+
+Cli = Callable[..., Any]
+SMALL = ("--crop", "64", "--batch", "2", "--workers", "1", "--device", "cpu")
+
+
+@pytest.fixture(scope="session")
+def runs(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A pretraining run, and a fine-tuning run that started from it."""
+    root = tmp_path_factory.mktemp("runs")
+    pretrain = ("pretrain", data / "images", "--out", root / "pretrain", "--steps", 3, *SMALL)
+    finetune = ("finetune", data / "images", data / "labels", "--pretrained", root / "pretrain")
+    finetune += ("--out", root / "finetune", "--steps", 3, *SMALL)
+    finetune += ("--class", "0=inside", "--class", "1=membrane=#ff0000", "--class", "2=organelle")
+    for words in (pretrain, finetune):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("sys.argv", ["napari-affmae", *map(str, words)])
+            with pytest.raises(SystemExit) as exit_:
+                main()
+        assert not exit_.value.code
+    return root
+
+
+def test_training_leaves_models_that_know_their_classes(runs: Path) -> None:
+    assert read_metadata(runs / "pretrain").kind == "pretrain"
+    classes = read_metadata(runs / "finetune").classes
+    assert [known.name for known in classes] == ["inside", "membrane", "organelle"]
+    assert classes[1].color == "#ff0000"
+
+
+def test_resuming_goes_on_to_a_longer_end(cli: Cli, data: Path, tmp_path: Path) -> None:
+    words = ("pretrain", data / "images", "--out", tmp_path / "run", *SMALL)
+    first = cli(*words, "--steps", 2)
+    assert first.code == 0, first.err
+    for part in ("device: CPU", "precision: fp32", "backend:", "pretrain: 2/2", "finished:"):
+        assert part in first.err
+    again = cli(*words, "--steps", 2)
+    assert again.code == 1
+    assert "--resume" in again.err
+    longer = cli("pretrain", data / "images", "--out", tmp_path / "run", "--steps", 3, "--resume")
+    assert longer.code == 0, longer.err
+    steps = [m["step"] for m in read_metrics(tmp_path / "run") if m["event"] == "step"]
+    assert steps == [1, 2, 3]
+
+
+def test_ctrl_c_leaves_a_run_that_resumes(data: Path, tmp_path: Path) -> None:
+    words = ["pretrain", str(data / "images"), "--out", str(tmp_path / "run"), *SMALL]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "napari_affmae", *words, "--steps", "10000"],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("pretrain: "):
+            break
+    process.send_signal(signal.SIGINT)
+    rest = process.stderr.read()
+    process.stderr.close()
+    assert process.wait(60) == 130
+    assert "go on with: napari-affmae pretrain" in rest
+    assert "--resume" in rest
+    assert "Traceback" not in rest
+    (*_, step) = list_checkpoints(tmp_path / "run" / "checkpoints")
+    assert 0 < step < 10000
+
+
+def test_segment_writes_stacks_of_the_same_names(
+    cli: Cli, data: Path, runs: Path, tmp_path: Path
+) -> None:
+    done = cli("segment", data / "images", "--model", runs / "finetune", "--out", tmp_path)
+    assert done.code == 0, done.err
+    for name, planes in (("a.tif", 3), ("deep/b.tif", 2)):
+        with tifffile.TiffFile(tmp_path / name) as file:
+            labels = file.asarray()
+            assert 'PhysicalSizeX="8.0"' in (file.ome_metadata or "")
+        assert labels.shape == (planes, 80, 96)
+        assert set(np.unique(labels)) <= {0, 1, 2}
+    assert len(list(tmp_path.rglob("*.*"))) == 2
+
+
+def test_probabilities_agree_with_the_labels(
+    cli: Cli, data: Path, runs: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "result.tif"
+    words = ("segment", data / "images" / "a.tif", "--model", runs / "finetune", "--out", out)
+    done = cli(*words, "--probabilities")
+    assert done.code == 0, done.err
+    probabilities = tifffile.imread(tmp_path / "result_probabilities.tif")
+    assert probabilities.shape == (3, 3, 80, 96)
+    np.testing.assert_allclose(probabilities.sum(1), 1, atol=1e-5)
+    np.testing.assert_array_equal(probabilities.argmax(1), tifffile.imread(out))
+
+
+def test_evaluate_counts_what_segment_writes(
+    cli: Cli, data: Path, runs: Path, tmp_path: Path
+) -> None:
+    model = ("--model", runs / "finetune")
+    cli("segment", data / "images", *model, "--out", tmp_path)
+    names = ("a.tif", "deep/b.tif")
+    label = np.concatenate([tifffile.imread(data / "labels" / name).ravel() for name in names])
+    predicted = np.concatenate([tifffile.imread(tmp_path / name).ravel() for name in names])
+    done = cli("evaluate", data / "images", data / "labels", *model, "--json")
+    assert done.code == 0, done.err
+    scores = json.loads(done.out)
+    ious = []
+    for value, name in enumerate(("inside", "membrane", "organelle")):
+        both = np.sum((label == value) & (predicted == value))
+        either = np.sum((label == value) | (predicted == value))
+        ious.append(both / either)
+        assert scores["classes"][name]["iou"] == pytest.approx(both / either)
+        assert scores["classes"][name]["dice"] == pytest.approx(2 * both / (both + either))
+    assert scores["mean_iou"] == pytest.approx(np.mean(ious))
+    table = cli("evaluate", data / "images", data / "labels", *model).out
+    assert f"{scores['mean_iou']:.3f}" in table
+    assert "membrane" in table
+
+
+def test_results_are_replaced_only_on_demand_and_images_never(
+    cli: Cli, data: Path, runs: Path, tmp_path: Path
+) -> None:
+    words = ("segment", data / "images" / "a.tif", "--model", runs / "finetune", "--out", tmp_path)
+    assert cli(*words).code == 0
+    before = (tmp_path / "a.tif").stat().st_mtime_ns
+    refused = cli(*words)
+    assert refused.code == 2
+    assert "--overwrite" in refused.err
+    assert (tmp_path / "a.tif").stat().st_mtime_ns == before
+    assert cli(*words, "--overwrite").code == 0
+    assert (tmp_path / "a.tif").stat().st_mtime_ns > before
+    content = (data / "images" / "a.tif").read_bytes()
+    onto = ("segment", data / "images", "--model", runs / "finetune", "--out", data / "images")
+    assert cli(*onto, "--overwrite").code == 2
+    assert (data / "images" / "a.tif").read_bytes() == content
+
+
+def test_info_shows_machine_run_model_and_images(cli: Cli, data: Path, runs: Path) -> None:
+    expected = (
+        ((), ("torch", "CPU", "auto takes")),
+        ((runs / "finetune",), ("kind", "finetune", "step 3", "1 membrane")),
+        ((runs / "pretrain" / "model.safetensors",), ("fine-tuning", "widths", "64 px")),
+        ((data / "images",), ("deep/b.tif", "80 x 96", "uint8", "8 x 8 nm")),
+    )
+    for words, parts in expected:
+        done = cli("info", *words)
+        assert done.code == 0, done.err
+        for part in parts:
+            assert part in done.out
+
+
+@pytest.mark.skipif(os.name == "nt", reason="folders are made unreadable differently there")
+def test_a_broken_image_is_named_and_left_out_of_pretraining(
+    cli: Cli, data: Path, tmp_path: Path
+) -> None:
+    whole = (data / "images" / "a.tif").read_bytes()
+    (tmp_path / "good.tif").write_bytes(whole)
+    (tmp_path / "broken.tif").write_bytes(whole[:200])
+    words = ("pretrain", tmp_path, "--out", tmp_path / "run", "--steps", 1, *SMALL)
+    done = cli(*words)
+    assert done.code == 0, done.err
+    assert "broken.tif" in done.err
