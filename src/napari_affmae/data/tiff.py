@@ -73,7 +73,7 @@ def _check_complete(tiff: tifffile.TiffFile, series: tifffile.TiffPageSeries) ->
     file_size = tiff.filehandle.size
     if series.kind == "ome" and any(page is None for page in series.pages):
         raise ValueError("planes that its OME metadata lists are in files that are not there")
-    if _next_page_offset(tiff) > file_size:
+    if _next_page_offset(tiff) >= file_size:
         raise ValueError(f"the file is cut short: pages follow after its end at byte {file_size}")
     if series.dataoffset is not None:
         end = series.dataoffset + series.nbytes

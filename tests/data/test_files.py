@@ -1,0 +1,383 @@
+import struct
+import threading
+from pathlib import Path
+
+import dask.array
+import h5py
+import imageio.v3 as iio
+import mrcfile
+import numpy as np
+import pytest
+import tifffile
+import zarr
+
+from napari_affmae.data.kept import KeptChunks
+from napari_affmae.data.opening import open_source
+from napari_affmae.errors import UnreadableFileError
+
+
+def assert_reads(source, expected):
+    """Compare whole planes and parts with (planes, rows, columns) or (..., channels last)."""
+    expected = expected[:, None] if expected.ndim == 3 else np.moveaxis(expected, -1, 1)
+    assert source.n_planes == len(expected)
+    for plane in (len(expected) - 1, 0):
+        np.testing.assert_array_equal(source.read(plane), expected[plane])
+        part = source.read(plane, slice(3, 20), slice(10, 99))
+        np.testing.assert_array_equal(part, expected[plane, :, 3:20, 10:99])
+    assert source.read(0).dtype == expected.dtype.newbyteorder("=")
+
+
+@pytest.mark.parametrize("kind", ["numpy", "dask", "zarr"])
+def test_arrays(stack, kind):
+    array = {
+        "numpy": lambda: stack,
+        "dask": lambda: dask.array.from_array(stack, chunks=(1, 20, 20)),
+        "zarr": lambda: zarr.array(stack, chunks=(1, 20, 20)),
+    }[kind]()
+    assert_reads(open_source(array), stack)
+
+
+def test_read_gives_a_copy(stack):
+    source = open_source(stack)
+    source.read(0)[:] = 0
+    assert stack[0].any()
+
+
+def test_what_is_no_image_is_refused():
+    with pytest.raises(TypeError, match="got int"):
+        open_source(3)
+    with pytest.raises(TypeError, match="complex64"):
+        open_source(np.zeros((4, 4), np.complex64))
+
+
+def test_planes_and_steps_that_are_not_there(stack):
+    source = open_source(stack)
+    with pytest.raises(IndexError, match="planes 0 to 4, asked for 5"):
+        source.read(5)
+    with pytest.raises(ValueError, match="step 1"):
+        source.read(0, slice(0, 10, 2))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"bigtiff": True},
+        {"byteorder": ">"},
+        {"compression": "zlib"},
+        {"compression": "zlib", "rowsperstrip": 7},
+        {"compression": "zlib", "tile": (16, 16)},
+        {"tile": (16, 32)},
+        {"compression": "zlib", "metadata": None},
+        {"compression": "lzw", "predictor": True},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_tiff(tmp_path, stack, options, dtype):
+    expected = stack.astype(dtype)
+    tifffile.imwrite(tmp_path / "a.tif", expected, **options)
+    assert_reads(open_source(tmp_path / "a.tif"), expected)
+
+
+def test_contiguous_tiff_is_memory_mapped_and_others_are_not_decoded_whole(tmp_path, stack):
+    from napari_affmae.data.tiff import open_file
+
+    tifffile.imwrite(tmp_path / "a.tif", stack)
+    tifffile.imwrite(tmp_path / "b.tif", stack, compression="zlib", tile=(16, 16))
+    mapped, tiled = open_file(tmp_path / "a.tif"), open_file(tmp_path / "b.tif")
+    assert isinstance(mapped.array, np.memmap)
+    assert tiled.array.chunks == (1, 16, 16)
+    mapped.close()
+    tiled.close()
+
+
+def test_planes_compressed_as_one_piece_are_kept(tmp_path):
+    large = np.random.default_rng(0).integers(0, 255, (3, 600, 600), dtype=np.uint8)
+    tifffile.imwrite(
+        tmp_path / "a.tif", large, compression="zlib", rowsperstrip=600, photometric="minisblack"
+    )
+    from napari_affmae.data.tiff import open_file
+
+    file = open_file(tmp_path / "a.tif")
+    assert isinstance(file.array, KeptChunks)
+    assert file.resident == large.nbytes
+    file.close()
+    assert_reads(open_source(tmp_path / "a.tif"), large)
+
+
+def test_kept_planes_stay_within_their_size():
+    large = np.random.default_rng(0).integers(0, 255, (6, 600, 600), dtype=np.uint8)
+    kept = KeptChunks(zarr.array(large, chunks=(1, 600, 600)), size=2 * 600 * 600)
+    for plane in (0, 1, 2, 0, 5):
+        part = kept[plane, slice(5, 9), slice(0, 7)]
+        np.testing.assert_array_equal(part, large[plane, 5:9, :7])
+    assert len(kept._kept) == 2
+
+
+def test_imagej_hyperstack(tmp_path):
+    array = np.random.default_rng(0).integers(0, 999, (2, 3, 2, 24, 30), dtype=np.uint16)
+    tifffile.imwrite(
+        tmp_path / "a.tif",
+        array,
+        imagej=True,
+        resolution=(0.25, 0.2),
+        metadata={"axes": "TZCYX", "unit": "nm"},
+    )
+    source = open_source(tmp_path / "a.tif")
+    assert source.n_channels == 2
+    assert source.pixel_size == (5.0, 4.0)
+    assert_reads(source, np.moveaxis(array, 2, -1).reshape(6, 24, 30, 2))
+
+
+def test_ome_tiff(tmp_path, stack):
+    tifffile.imwrite(
+        tmp_path / "a.ome.tif",
+        stack,
+        compression="zlib",
+        metadata={
+            "axes": "CYX",
+            "PhysicalSizeX": 0.004,
+            "PhysicalSizeY": 5.0,
+            "PhysicalSizeYUnit": "nm",
+        },
+    )
+    source = open_source(tmp_path / "a.ome.tif")
+    assert (source.n_planes, source.n_channels) == (1, 5)
+    assert source.pixel_size == (5.0, 4.0)
+    np.testing.assert_array_equal(source.read(0), stack)
+    assert_reads(open_source(tmp_path / "a.ome.tif", axes="ZYX"), stack)
+
+
+def test_ome_tiff_without_its_other_files_is_refused(tmp_path, stack):
+    first, second = (
+        f'<TiffData IFD="0" FirstZ="{z}" PlaneCount="1"><UUID FileName="{name}">urn:uuid:{z}</UUID></TiffData>'
+        for z, name in enumerate(("a.ome.tif", "gone.ome.tif"))
+    )
+    xml = (
+        '<?xml version="1.0"?><OME UUID="urn:uuid:0" '
+        'xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06">'
+        '<Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint8" '
+        'SizeX="56" SizeY="40" SizeZ="2" SizeC="1" SizeT="1">'
+        f"{first}{second}</Pixels></Image></OME>"
+    )
+    tifffile.imwrite(tmp_path / "a.ome.tif", stack[0], description=xml, metadata=None)
+    with pytest.raises(UnreadableFileError, match="files that are not there"):
+        open_source(tmp_path / "a.ome.tif")
+
+
+def test_colour_tiff(tmp_path):
+    array = np.random.default_rng(0).integers(0, 255, (2, 24, 30, 3), dtype=np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", array, photometric="rgb", compression="zlib")
+    assert_reads(open_source(tmp_path / "a.tif"), array)
+
+
+@pytest.mark.parametrize(
+    ("resolution", "unit", "expected"),
+    [
+        ((1e6, 2e6), "CENTIMETER", (5.0, 10.0)),
+        ((72, 72), "INCH", None),
+        ((1e6, 1e6), "NONE", None),
+    ],
+)
+def test_tiff_resolution_counts_only_at_microscopic_sizes(
+    tmp_path, stack, resolution, unit, expected
+):
+    tifffile.imwrite(tmp_path / "a.tif", stack[0], resolution=resolution, resolutionunit=unit)
+    assert open_source(tmp_path / "a.tif").pixel_size == expected
+
+
+def test_pixel_size_of_scanning_microscopes(tmp_path, stack):
+    fei = b"[Scan]\r\nPixelWidth=4e-09\r\nPixelHeight=5e-09\r\n\x00"
+    tifffile.imwrite(tmp_path / "fei.tif", stack[0], extratags=[(34682, "s", len(fei), fei, True)])
+    zeiss = "\r\n".join(["0"] * 70) + "\r\nAP_IMAGE_PIXEL_SIZE\r\nImage Pixel Size = 3.5 nm\r\n"
+    tifffile.imwrite(
+        tmp_path / "zeiss.tif", stack[0], extratags=[(34118, "s", len(zeiss), zeiss, True)]
+    )
+    assert open_source(tmp_path / "fei.tif").pixel_size == (5.0, 4.0)
+    assert open_source(tmp_path / "zeiss.tif").pixel_size == (3.5, 3.5)
+
+
+def test_largest_series_is_used_and_told(tmp_path, stack):
+    with tifffile.TiffWriter(tmp_path / "a.tif") as writer:
+        writer.write(stack[0, :10, :10], metadata=None)
+        writer.write(stack, metadata=None)
+    source = open_source(tmp_path / "a.tif")
+    assert_reads(source, stack)
+    assert "2 image series" in source.notes[0]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".PNG", ".jpg"])
+def test_encoded_images(tmp_path, stack, suffix):
+    path = tmp_path / f"a{suffix}"
+    iio.imwrite(path, stack[0])
+    assert_reads(open_source(path), iio.imread(path)[None])
+
+
+def test_colour_png_and_one_of_its_channels(tmp_path):
+    array = np.random.default_rng(0).integers(0, 255, (24, 30, 4), dtype=np.uint8)
+    iio.imwrite(tmp_path / "a.png", array)
+    assert_reads(open_source(tmp_path / "a.png"), array[None])
+    green = open_source(tmp_path / "a.png", channels=1)
+    np.testing.assert_array_equal(green.read(0)[0], array[..., 1])
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.int16, np.uint16, np.float32])
+def test_mrc(tmp_path, stack, dtype):
+    expected = stack.astype(np.int16).astype(dtype)
+    with mrcfile.new(tmp_path / "a.mrc") as file:
+        file.set_data(expected)
+        file.voxel_size = (49.0, 50.0, 80.0)
+    source = open_source(tmp_path / "a.mrc")
+    assert_reads(source, expected)
+    assert source.pixel_size == pytest.approx((5.0, 4.9))
+
+
+def test_hdf5(tmp_path, stack):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        raw = file.create_dataset("volumes/raw", data=stack, chunks=(1, 16, 16))
+        raw.attrs["element_size_um"] = [0.04, 0.005, 0.004]
+        file["small"] = stack[0]
+        file["words"] = "not an image"
+    source = open_source(tmp_path / "a.h5")
+    assert_reads(source, stack)
+    assert source.pixel_size == (5.0, 4.0)
+    assert "volumes/raw" in source.notes[0]
+    small = open_source(f"{tmp_path / 'a.h5'}:/small")
+    assert small.name == "a.h5:/small"
+    assert_reads(small, stack[:1])
+
+
+def test_hdf5_axes_by_dimension_labels(tmp_path, stack):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        data = file.create_dataset("raw", data=stack)
+        for axis, label in enumerate("cyx"):
+            data.dims[axis].label = label
+    assert open_source(tmp_path / "a.h5").n_channels == 5
+
+
+def test_ambiguous_hdf5_lists_its_datasets(tmp_path, stack):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["raw"] = stack
+        file["label"] = stack
+    with pytest.raises(UnreadableFileError, match=r"label \(5, 40, 56\), raw.*FILE:/NAME"):
+        open_source(tmp_path / "a.h5")
+    with pytest.raises(UnreadableFileError, match=r"no image array '/nothing'; it has: label"):
+        open_source(f"{tmp_path / 'a.h5'}:/nothing")
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_zarr_array_and_group(tmp_path, stack, zarr_format):
+    group = zarr.open_group(tmp_path / "a.zarr", mode="w", zarr_format=zarr_format)
+    group.create_array("raw", data=stack, chunks=(1, 16, 16))
+    group.create_array("more/small", data=stack[0])
+    assert_reads(open_source(tmp_path / "a.zarr" / "raw"), stack)
+    assert_reads(open_source(tmp_path / "a.zarr"), stack)
+    assert_reads(open_source(f"{tmp_path / 'a.zarr'}:/more/small"), stack[:1])
+
+
+def write_ome_zarr(path: Path, array, version: str) -> None:
+    """Write two resolutions as the specification says (ngff.openmicroscopy.org)."""
+    units = {"z": "micrometer", "y": "micrometer", "x": "nanometer"}
+    multiscale = {
+        "axes": [
+            {"name": "c", "type": "channel"},
+            *({"name": axis, "type": "space", "unit": unit} for axis, unit in units.items()),
+        ],
+        "datasets": [
+            {
+                "path": str(level),
+                "coordinateTransformations": [
+                    {"type": "scale", "scale": [1, 0.04, 0.0025 * 2**level, 2 * 2**level]}
+                ],
+            }
+            for level in range(2)
+        ],
+        "coordinateTransformations": [{"type": "scale", "scale": [1, 1, 2, 2]}],
+    }
+    old = version == "0.4"
+    group = zarr.open_group(path, mode="w", zarr_format=2 if old else 3)
+    group.create_array("0", data=array, chunks=(1, 1, 16, 16))
+    group.create_array("1", data=array[..., ::2, ::2])
+    group.create_array("labels/cells/0", data=array)
+    if old:
+        group.attrs["multiscales"] = [{**multiscale, "version": version}]
+    else:
+        group.attrs["ome"] = {"version": version, "multiscales": [multiscale]}
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_ome_zarr(tmp_path, version):
+    array = np.random.default_rng(0).integers(0, 255, (2, 3, 32, 40), dtype=np.uint8)
+    write_ome_zarr(tmp_path / "a.zarr", array, version)
+    source = open_source(tmp_path / "a.zarr")
+    assert source.n_channels == 2
+    assert source.pixel_size == pytest.approx((5.0, 4.0))
+    assert_reads(source, np.moveaxis(array, 0, -1))
+
+
+def test_given_pixel_size_goes_before_the_files(tmp_path, stack):
+    iio.imwrite(tmp_path / "a.png", stack[0])
+    assert open_source(tmp_path / "a.png", pixel_size=(7.0, 8.0)).pixel_size == (7.0, 8.0)
+
+
+def test_booleans_are_read_as_numbers():
+    source = open_source(np.eye(5, dtype=bool))
+    assert source.dtype == np.uint8
+    np.testing.assert_array_equal(source.read(0)[0], np.eye(5))
+
+
+def test_fingerprint_is_of_the_content(tmp_path, stack):
+    tifffile.imwrite(tmp_path / "a.tif", stack)
+    tifffile.imwrite(tmp_path / "b.tif", stack, compression="zlib", byteorder=">")
+    changed = stack.copy()
+    changed[2, 20, 28] ^= 1
+    mine = open_source(stack).fingerprint()
+    assert open_source(tmp_path / "a.tif").fingerprint() == mine
+    assert open_source(tmp_path / "b.tif").fingerprint() == mine
+    assert open_source(changed).fingerprint() != mine
+    assert open_source(stack.astype(np.uint16)).fingerprint() != mine
+    assert open_source(stack[:4]).fingerprint() != mine
+
+
+@pytest.mark.parametrize("name", ["a.tif", "a.h5", "a.png", "a.mrc", "a.zarr"])
+def test_many_threads_read_the_same_source(tmp_path, name):
+    array = np.random.default_rng(0).integers(0, 255, (6, 64, 64), dtype=np.uint8)
+    path = tmp_path / name
+    if name == "a.tif":
+        tifffile.imwrite(path, array, compression="zlib", rowsperstrip=8)
+    elif name == "a.h5":
+        with h5py.File(path, "w") as file:
+            file["raw"] = array
+    elif name == "a.png":
+        array = array[:1]
+        iio.imwrite(path, array[0])
+    elif name == "a.mrc":
+        array = array.astype(np.uint16)
+        mrcfile.write(path, array)
+    else:
+        zarr.save_array(path, array)
+    source = open_source(path)
+    wrong = []
+
+    def read(seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        for _ in range(40):
+            plane, top, left = rng.integers(len(array)), *rng.integers(0, 40, 2)
+            part = source.read(int(plane), slice(top, top + 20), slice(left, left + 20))
+            if not np.array_equal(part[0], array[plane, top : top + 20, left : left + 20]):
+                wrong.append((plane, top, left))
+
+    threads = [threading.Thread(target=read, args=(seed,)) for seed in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+    source.close()
+
+
+def test_tiff_header_alone_is_not_enough(tmp_path):
+    (tmp_path / "a.tif").write_bytes(struct.pack("<2sHI", b"II", 42, 8))
+    with pytest.raises(UnreadableFileError, match=r"a\.tif"):
+        open_source(tmp_path / "a.tif")
