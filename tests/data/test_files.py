@@ -13,6 +13,7 @@ import zarr
 
 from napari_affmae.data.kept import KeptChunks
 from napari_affmae.data.opening import open_source
+from napari_affmae.data.tiff import open_file
 from napari_affmae.errors import UnreadableFileError
 
 
@@ -81,8 +82,6 @@ def test_tiff(tmp_path, stack, options, dtype):
 
 
 def test_contiguous_tiff_is_memory_mapped_and_others_are_not_decoded_whole(tmp_path, stack):
-    from napari_affmae.data.tiff import open_file
-
     tifffile.imwrite(tmp_path / "a.tif", stack)
     tifffile.imwrite(tmp_path / "b.tif", stack, compression="zlib", tile=(16, 16))
     mapped, tiled = open_file(tmp_path / "a.tif"), open_file(tmp_path / "b.tif")
@@ -97,8 +96,6 @@ def test_planes_compressed_as_one_piece_are_kept(tmp_path):
     tifffile.imwrite(
         tmp_path / "a.tif", large, compression="zlib", rowsperstrip=600, photometric="minisblack"
     )
-    from napari_affmae.data.tiff import open_file
-
     file = open_file(tmp_path / "a.tif")
     assert isinstance(file.array, KeptChunks)
     assert file.resident == large.nbytes
@@ -151,7 +148,8 @@ def test_ome_tiff(tmp_path, stack):
 
 def test_ome_tiff_without_its_other_files_is_refused(tmp_path, stack):
     first, second = (
-        f'<TiffData IFD="0" FirstZ="{z}" PlaneCount="1"><UUID FileName="{name}">urn:uuid:{z}</UUID></TiffData>'
+        f'<TiffData IFD="0" FirstZ="{z}" PlaneCount="1">'
+        f'<UUID FileName="{name}">urn:uuid:{z}</UUID></TiffData>'
         for z, name in enumerate(("a.ome.tif", "gone.ome.tif"))
     )
     xml = (

@@ -21,7 +21,7 @@ _BAR_TOLERANCE = 0.02
 _BAR_UNIFORM = 0.5
 _ABOVE_BAR_UNIFORM = 0.35
 _BAR_ROWS = 8
-_BAR_LARGEST_SHARE = 0.3
+_BAR_LARGEST_SHARE = 0.6
 _BAR_TEXT_ROWS = 3
 
 
@@ -68,7 +68,7 @@ def bar_height(pixels: NDArray[Any]) -> int:
     Parameters
     ----------
     pixels : ndarray, (rows, columns)
-        A plane, or at least its bottom third.
+        The lower half of a plane.
     """
     values = pixels.astype(np.float32)
     low, high = np.percentile(values, [0.5, 99.5])

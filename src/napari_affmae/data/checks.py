@@ -18,6 +18,7 @@ Level = Literal["info", "warning", "error"]
 
 _PLANES_LOOKED_AT = 16
 _BAR_PLANES = 4
+_BAR_COLUMNS = 2048
 _WINDOW = 512
 _WINDOWS_AXIS = 4
 _PIXEL_SIZE_RATIO = 1.5
@@ -207,7 +208,8 @@ def _planes(planes: Sequence[int], source: ImageSource) -> str:
 def _check_bar(source: ImageSource) -> Iterator[Finding]:
     bars = []
     for plane in spread(source.n_planes, _BAR_PLANES):
-        bottom = source.read(plane, slice(source.height // 2, None))[0]
+        lower_half = slice(source.height // 2, None)
+        bottom = source.read(plane, lower_half, slice(0, _BAR_COLUMNS))[0]
         if np.isfinite(bottom).all() and np.ptp(bottom) > 0:
             bars.append((bar_height(bottom), plane))
     height, plane = max(bars, default=(0, 0))

@@ -77,7 +77,10 @@ def read_labels(
         If the file is damaged.
     """
     values: NDArray[Any] = labels.read(plane, rows, columns)[0]
-    if values.dtype.kind == "f" and not np.array_equal(values, np.rint(values)):
+    is_whole = values.dtype.kind != "f" or (
+        np.isfinite(values).all() and np.array_equal(values, np.rint(values))
+    )
+    if not is_whole:
         raise TypeError(
             f"plane {plane} of {labels.name} holds values that are not whole numbers; "
             "labels are integers, one for each class"

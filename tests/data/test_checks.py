@@ -1,0 +1,171 @@
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+from napari_affmae.data.appearance import bar_height
+from napari_affmae.data.checks import check_pairs, check_sources
+from napari_affmae.data.labels import default_classes
+from napari_affmae.data.opening import open_source
+from napari_affmae.data.synthetic import synthetic_em
+
+
+@pytest.fixture(scope="module")
+def volume():
+    return synthetic_em((6, 160, 200), seed=0)[0]
+
+
+def with_bar(plane, height, background=0, text=255):
+    """A plane with an information bar drawn over its bottom rows."""
+    picture = Image.fromarray(plane.copy())
+    draw = ImageDraw.Draw(picture)
+    top = picture.height - height
+    draw.rectangle([0, top, picture.width, picture.height], fill=background)
+    draw.text((10, top + 3), "HV 20 kV  WD 5.1 mm  x 20000", fill=text)
+    draw.rectangle([130, top + 6, 190, top + 8], fill=text)
+    return np.asarray(picture)
+
+
+def messages(findings, level=None):
+    return [finding.message for finding in findings if level in (None, finding.level)]
+
+
+def test_nothing_to_say_about_good_images(volume):
+    sources = [open_source(volume, name="a"), open_source(volume[:3], name="b")]
+    assert check_sources(sources, crop=64, batch=8) == []
+
+
+def test_constant_planes_are_named(volume):
+    stack = volume.copy()
+    stack[2], stack[4] = 0, 255
+    (finding,) = check_sources([open_source(stack, name="a.tif")])
+    assert finding.level == "warning"
+    assert finding.source == "a.tif"
+    assert "a.tif: planes 2, 4 of one single value" in finding.message
+    (finding,) = check_sources([open_source(np.zeros((64, 64)), name="a.tif")])
+    assert finding.level == "error"
+
+
+def test_not_finite_values_are_named(volume):
+    stack = volume.astype(np.float32)
+    stack[1, 5, 5], stack[3, 2, 2] = np.nan, np.inf
+    (finding,) = check_sources([open_source(stack, name="a")])
+    assert "a: NaN or infinite values in planes 1, 3" in finding.message
+    stack[:] = np.nan
+    (finding,) = check_sources([open_source(stack, name="a")])
+    assert (finding.level, finding.source) == ("error", "a")
+
+
+@pytest.mark.parametrize("height", [12, 24, 40])
+@pytest.mark.parametrize(("background", "text"), [(0, 255), (255, 0), (120, 250)])
+def test_information_bar_is_found(volume, height, background, text):
+    plane = with_bar(volume[0], height, background, text)
+    assert bar_height(plane[80:]) == height
+    (finding,) = check_sources([open_source(plane, name="a")])
+    assert f"the bottom {height} rows of the image look like an information bar" in finding.message
+
+
+def test_bar_on_noisy_background_is_found(volume):
+    noise = np.random.default_rng(0).integers(0, 3, (24, 200), dtype=np.uint8)
+    plane = with_bar(volume[0], 24)
+    plane = plane.copy()
+    plane[-24:] = np.maximum(plane[-24:], noise)
+    assert bar_height(plane[80:]) == 24
+
+
+def test_images_without_bar_have_none(volume):
+    for plane in volume:
+        assert bar_height(plane[80:]) == 0
+    assert bar_height(np.full((90, 90), 3)) == 0
+
+
+def test_inverted_contrast_between_sources(volume):
+    sources = [open_source(volume[i : i + 2], name=f"s{i}") for i in (0, 2)]
+    inverted = open_source(255 - volume[4:], name="odd")
+    (finding,) = check_sources([*sources, inverted])
+    assert "membranes look bright in odd, unlike in 2 others" in finding.message
+    assert finding.source is None
+
+
+def test_pixel_sizes_that_differ(volume):
+    sizes = {"a": (4.0, 4.0), "b": (10.0, 10.0), "c": (5.0, 9.0), "d": None}
+    sources = [open_source(volume, name=name, pixel_size=size) for name, size in sizes.items()]
+    found = messages(check_sources(sources))
+    assert found[0] == "c: pixels of 5 x 9 nm"
+    assert "from 4 nm (a) to 10 nm (b)" in found[1]
+    assert len(found) == 2
+    assert check_sources([sources[0], open_source(volume, pixel_size=(5.0, 5.0))]) == []
+
+
+def test_grey_images_stored_as_colours(volume):
+    grey = np.repeat(volume[0, :, :, None], 4, axis=2)
+    grey[..., 3] = 255
+    (finding,) = check_sources([open_source(grey)])
+    assert "colour channels are equal; choose channel 0" in finding.message
+
+
+def test_too_few_crops_and_small_images(volume):
+    (finding,) = check_sources([open_source(volume, name="a")], crop=128, batch=16)
+    assert finding.level == "warning"
+    assert "hold 6 separate crops of 128 px, fewer than the batch of 16" in finding.message
+    (finding,) = check_sources([open_source(volume, name="a")], crop=256)
+    assert finding.level == "info"
+    assert "smaller than the crop of 256 px" in finding.message
+
+
+def test_large_stacks_are_only_sampled():
+    read = []
+    noise = np.random.default_rng(0).integers(0, 255, (4500, 2048), dtype=np.uint8)
+
+    class Huge:
+        shape, dtype = (5000, 9000, 9000), np.dtype(np.uint8)
+
+        def __getitem__(self, index):
+            _, rows, columns = index
+            size = (rows.stop - rows.start, columns.stop - columns.start)
+            read.append(size[0] * size[1])
+            return noise[: size[0], : size[1]]
+
+    check_sources([open_source(Huge())])
+    assert sum(read) < 120e6
+
+
+def pairs(volume, labels):
+    return [(open_source(volume, name="em"), open_source(labels, name="truth"))]
+
+
+def test_good_pairs(volume):
+    labels = np.zeros_like(volume)
+    labels[:, ::2] = 1
+    assert check_pairs(pairs(volume, labels), classes=default_classes([0, 1])) == []
+
+
+def test_labels_of_another_shape_or_with_colours(volume):
+    (finding,) = check_pairs(pairs(volume, np.zeros((6, 160, 160), np.uint8)))
+    assert finding.level == "error"
+    assert "(6, 160, 200), its labels truth have (6, 160, 160)" in finding.message
+    colours = np.zeros((6, 160, 200, 3), np.uint8)
+    assert "not colours" in messages(check_pairs(pairs(volume, colours)), "error")[0]
+
+
+def test_values_without_class_and_classes_without_values(volume):
+    labels = np.zeros_like(volume)
+    labels[3, :2, :5] = 7
+    findings = check_pairs(pairs(volume, labels), classes=default_classes([0, 1]))
+    assert "truth holds values that no class has: 7 (10 px)" in messages(findings, "error")[0]
+    assert "no pixel has the class class 1" in messages(findings, "warning")[0]
+    assert (
+        messages(check_pairs(pairs(volume, labels), classes=default_classes([0]), ignore_value=7))
+        == []
+    )
+
+
+def test_labels_that_are_no_classes(volume):
+    numbered = np.arange(volume.size).reshape(volume.shape) % 500
+    assert "look like numbered objects" in messages(check_pairs(pairs(volume, numbered)))[0]
+    fractions = np.full(volume.shape, 0.5)
+    assert "not whole numbers" in messages(check_pairs(pairs(volume, fractions)), "error")[0]
+    negative = np.full(volume.shape, -1)
+    assert "at least 0" in messages(check_pairs(pairs(volume, negative)), "error")[0]
+    empty = np.zeros_like(volume)
+    found = messages(check_pairs(pairs(volume, empty), ignore_value=0), "warning")
+    assert "truth: no labelled pixel was seen" in found[0]

@@ -1,0 +1,127 @@
+import numpy as np
+import pytest
+
+from napari_affmae.config import AugmentationConfig, NormalizationConfig
+from napari_affmae.data.crops import PretrainCrops, random_start
+from napari_affmae.data.normalization import normalize_sources
+from napari_affmae.data.opening import open_source
+from napari_affmae.errors import DataError
+
+EVERYTHING = AugmentationConfig(affine=1, elastic=1, intensity=1, noise=1)
+
+
+def normalized(*arrays, **options):
+    sources = [open_source(array, **options) for array in arrays]
+    return normalize_sources(sources, NormalizationConfig(low=0, high=100))
+
+
+def numbered(planes, height, width):
+    """Every pixel has its own value."""
+    size = planes * height * width
+    return np.arange(size, dtype=np.float64).reshape(planes, height, width)
+
+
+def undone(source, values):
+    """Values before normalisation."""
+    numbers = source.statistics
+    scaled = values.astype(np.float64) * numbers.std[0] + numbers.mean[0]
+    return np.rint(scaled * (numbers.high[0] - numbers.low[0]) + numbers.low[0])
+
+
+def test_crops_are_parts_of_planes():
+    array = numbered(3, 90, 100)
+    (source,) = normalized(array)
+    crops = PretrainCrops([source], 64, seed=5)
+    corners = set()
+    for index in range(40):
+        values = undone(source, crops.sample(index)[0])
+        plane, top, left = (int(i) for i in np.unravel_index(int(values[0, 0]), array.shape))
+        np.testing.assert_array_equal(values, array[plane, top : top + 64, left : left + 64])
+        corners.add((plane, top, left))
+    assert len(corners) > 35
+
+
+@pytest.mark.parametrize("augmentation", [None, AugmentationConfig(), EVERYTHING])
+def test_samples_are_pure_functions_of_seed_and_index(augmentation):
+    sources = normalized(*np.random.default_rng(0).random((2, 3, 80, 90)))
+    one, two = (PretrainCrops(sources, 64, augmentation=augmentation, seed=3) for _ in range(2))
+    other = PretrainCrops(sources, 64, augmentation=augmentation, seed=4)
+    forwards = [one.sample(index) for index in range(8)]
+    backwards = [two.sample(index) for index in reversed(range(8))][::-1]
+    np.testing.assert_array_equal(forwards, backwards)
+    assert forwards[0].shape == (1, 64, 64)
+    assert forwards[0].dtype == np.float32
+    assert np.isfinite(forwards).all()
+    assert not np.array_equal(forwards[0], other.sample(0))
+    assert not np.array_equal(forwards[0], forwards[1])
+
+
+def test_planes_are_drawn_by_area():
+    small, large = np.zeros((4, 64, 64)), np.zeros((1, 128, 256))
+    small[:, ::2], large[..., ::2] = 1, 1  # rows and columns
+    crops = PretrainCrops(normalized(small, large), 64, seed=0)
+    drawn = [crops.sample(index)[0] for index in range(600)]
+    of_small = np.mean([np.ptp(crop, axis=0).max() > 1 for crop in drawn])
+    assert of_small == pytest.approx(1 / 3, abs=0.06)
+
+
+def test_only_the_chosen_planes_are_drawn():
+    array = numbered(4, 64, 64)
+    sources = normalized(array, array + 1e6)
+    crops = PretrainCrops(sources, 64, planes=[[1, 3], []], seed=0)
+    drawn = {int(undone(sources[0], crops.sample(i)[0])[0, 0]) // 64**2 for i in range(30)}
+    assert drawn == {1, 3}
+
+
+@pytest.mark.parametrize("augmentation", [None, EVERYTHING])
+@pytest.mark.parametrize("shape", [(1, 40, 50), (2, 20, 200), (1, 1, 70)])
+def test_planes_smaller_than_the_crop_are_mirrored(shape, augmentation):
+    sources = normalized(np.random.default_rng(0).random(shape))
+    crop = PretrainCrops(sources, 64, augmentation=augmentation, seed=0).sample(0)
+    assert crop.shape == (1, 64, 64)
+    assert np.isfinite(crop).all()
+    if augmentation is None:
+        low, high = sources[0].read(0).min(), sources[0].read(0).max()
+        assert low <= crop.min()
+        assert crop.max() <= high
+
+
+def test_mirrored_pixels_are_the_planes_own():
+    array = numbered(1, 40, 64)
+    (source,) = normalized(array)
+    for index in range(5):
+        rows = undone(source, PretrainCrops([source], 64, seed=2).sample(index)[0])[:, 0] // 64
+        steps = np.abs(np.diff(rows))
+        assert set(rows) == set(range(40))
+        assert (steps == 1).all()
+
+
+def test_channels_must_agree():
+    one = normalized(np.random.default_rng(0).random((70, 70)))
+    two = normalized(np.random.default_rng(0).random((2, 70, 70)), axes="CYX")
+    with pytest.raises(DataError, match=r"differ in channels.*has 1.*has 2"):
+        PretrainCrops([*one, *two], 64)
+    assert PretrainCrops(two, 64).sample(0).shape == (2, 64, 64)
+
+
+def test_nothing_to_draw_from():
+    with pytest.raises(DataError, match="no image"):
+        PretrainCrops([], 64)
+    sources = normalized(np.random.default_rng(0).random((2, 70, 70)))
+    with pytest.raises(DataError, match="no image"):
+        PretrainCrops(sources, 64, planes=[[]])
+    with pytest.raises(ValueError, match="planes are given for 2 of 1"):
+        PretrainCrops(sources, 64, planes=[[0], [0]])
+    with pytest.raises(ValueError, match="source with 2"):
+        PretrainCrops(sources, 64, planes=[[2]])
+
+
+@pytest.mark.parametrize("size", [40, 64, 65, 200])
+@pytest.mark.parametrize("hold", [None, slice(0, 10), slice(30, 40)])
+def test_starts_cover_the_whole_range(size, hold):
+    rng = np.random.default_rng(0)
+    starts = {random_start(rng, size, 64, hold) for _ in range(2000)}
+    allowed = range(min(0, size - 64), max(0, size - 64) + 1)
+    if hold is not None:
+        allowed = [s for s in allowed if s <= hold.start and s + 64 >= hold.stop]
+    assert starts == set(allowed)

@@ -1,0 +1,80 @@
+import gc
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import tifffile
+
+from napari_affmae.data import handles
+from napari_affmae.data.handles import POOL, HandlePool, OpenFile
+from napari_affmae.data.opening import open_source
+
+
+class Counting:
+    """Opens files that note when they are closed."""
+
+    def __init__(self):
+        self.closed = []
+
+    def opener(self, number, resident=0):
+        return lambda: OpenFile(
+            np.zeros((2, 2)), close=lambda: self.closed.append(number), resident=resident
+        )
+
+
+def test_files_used_longest_ago_are_closed():
+    pool, counting = HandlePool(files=2), Counting()
+    for key in (0, 1, 0, 2):
+        with pool.use(key, counting.opener(key)):
+            pass
+    assert counting.closed == [1]
+    assert len(pool) == 2
+
+
+def test_memory_is_bounded_too():
+    pool, counting = HandlePool(files=9, size=100), Counting()
+    for key in range(3):
+        with pool.use(key, counting.opener(key, resident=40)):
+            pass
+    assert counting.closed == [0]
+
+
+def test_a_file_that_is_read_stays_open():
+    pool, counting = HandlePool(files=1), Counting()
+    with pool.use(0, counting.opener(0)):
+        with pool.use(1, counting.opener(1)):
+            assert counting.closed == []
+        pool.discard(0)
+        assert counting.closed == []
+    assert counting.closed == [0]
+
+
+def test_a_thousand_files_need_few_handles(tmp_path, stack):
+    tifffile.imwrite(tmp_path / "a.tif", stack)
+    before = len(POOL)
+    sources = [open_source(tmp_path / "a.tif") for _ in range(handles._FILES + 20)]
+    for source in sources:
+        np.testing.assert_array_equal(source.read(4)[0], stack[4])
+    assert len(POOL) <= handles._FILES
+    np.testing.assert_array_equal(sources[0].read(1)[0], stack[1])
+    del sources, source
+    gc.collect()
+    assert len(POOL) <= before
+
+
+def test_close_and_read_again(pages, stack):
+    with open_source(pages) as source:
+        source.read(0)
+    np.testing.assert_array_equal(source.read(1)[0], stack[1])
+    source.close()
+
+
+def test_closing_while_others_read(pages, stack):
+    source = open_source(pages)
+
+    def read(plane):
+        for _ in range(30):
+            np.testing.assert_array_equal(source.read(plane)[0], stack[plane])
+            source.close()
+
+    with ThreadPoolExecutor(5) as executor:
+        list(executor.map(read, range(5)))

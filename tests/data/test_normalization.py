@@ -1,0 +1,169 @@
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter
+from skimage.exposure import equalize_adapthist
+
+from napari_affmae.config import NormalizationConfig
+from napari_affmae.data.normalization import NormalizationRecord, normalize_sources
+from napari_affmae.data.opening import open_source
+from napari_affmae.errors import DataError
+
+
+def smooth(shape, seed=0):
+    """An image in 0..1 with structure of some pixels' size."""
+    noise = gaussian_filter(np.random.default_rng(seed).random(shape), 3)
+    return (noise - noise.min()) / np.ptp(noise)
+
+
+def normalized(array, **settings):
+    return normalize_sources([open_source(array)], NormalizationConfig(**settings))[0]
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int16, np.int32, np.float32, np.float64])
+@pytest.mark.parametrize("clahe", [False, True])
+def test_zero_mean_and_unit_variance_in_every_dtype(dtype, clahe):
+    scale = 250 if dtype == np.uint8 else 30000
+    offset = -15000 if np.dtype(dtype).kind != "u" else 0
+    array = (smooth((3, 90, 110)) * scale + offset).astype(dtype)
+    source = normalized(array, clahe=clahe)
+    values = np.stack([source.read(plane) for plane in range(3)])
+    assert values.dtype == np.float32
+    assert values.shape == (3, 1, 90, 110)
+    assert values.mean() == pytest.approx(0, abs=1e-3)
+    assert values.std() == pytest.approx(1, abs=1e-3)
+
+
+def test_small_differences_on_a_large_offset_survive():
+    array = smooth((60, 60)) + 1e9
+    values = normalized(array).read(0)
+    expected = normalized(smooth((60, 60))).read(0)
+    np.testing.assert_allclose(values, expected, atol=1e-3)
+
+
+def test_outliers_are_clipped():
+    array = smooth((200, 200))
+    hot = array.copy()
+    hot[50, 60] = 1e6
+    values, expected = normalized(hot).read(0)[0], normalized(array).read(0)[0]
+    assert values[50, 60] == values.max() < 4
+    values[50, 60] = expected[50, 60]
+    np.testing.assert_allclose(values, expected, atol=0.05)
+
+
+def test_percentiles_bound_the_values():
+    array = np.arange(10000, dtype=np.float32).reshape(100, 100)
+    statistics = normalized(array, low=10, high=80).statistics
+    assert statistics.low == pytest.approx((999.9,))
+    assert statistics.high == pytest.approx((7999.2,))
+
+
+def test_invert_turns_the_sign():
+    array = smooth((80, 80))
+    np.testing.assert_allclose(
+        normalized(array, invert=True).read(0), -normalized(array).read(0), atol=1e-5
+    )
+
+
+def test_channels_are_normalised_by_themselves():
+    array = np.stack([smooth((60, 70)), 1000 * smooth((60, 70), 1)])
+    source = normalize_sources([open_source(array, axes="CYX")], NormalizationConfig())[0]
+    np.testing.assert_allclose(source.read(0).std(axis=(1, 2)), 1, atol=1e-3)
+
+
+def test_not_finite_values_are_ignored_and_read_as_the_mean():
+    array = smooth((80, 90))
+    holed = array.copy()
+    holed[3:5, 7], holed[9, 9], holed[10, 10] = np.nan, np.inf, -np.inf
+    values = normalized(holed).read(0)
+    expected = normalized(array).read(0)
+    mask = np.isfinite(holed)
+    np.testing.assert_allclose(values[0][mask], expected[0][mask], atol=0.02)
+    assert np.abs(values[0][~mask]).max() < 0.1
+
+
+def test_a_source_without_any_finite_value_is_refused():
+    with pytest.raises(DataError, match="no sampled pixel"):
+        normalized(np.full((20, 20), np.nan))
+
+
+@pytest.mark.parametrize("clahe", [False, True])
+def test_constant_images_become_finite(clahe):
+    assert np.isfinite(normalized(np.full((70, 70), 7, np.uint8), clahe=clahe).read(0)).all()
+
+
+def test_rare_values_are_seen_where_percentiles_are_equal():
+    array = np.zeros((100, 100), np.uint8)
+    array[4:6, 4:6] = 200
+    values = normalized(array).read(0)[0]
+    assert values[4, 4] - values[0, 0] > 1
+
+
+@pytest.mark.parametrize("clahe", [False, True])
+@pytest.mark.parametrize("shape", [(300, 333), (50, 70), (130, 64), (70, 200), (129, 127)])
+def test_a_pixel_is_the_same_in_every_crop(shape, clahe):
+    slope = np.linspace(0, 1, shape[1])
+    source = normalized((smooth(shape) * 3000 + 500 * slope).astype(np.uint16), clahe=clahe)
+    whole = source.read(0)
+    rng = np.random.default_rng(0)
+    for _ in range(25):
+        top, bottom = np.sort(rng.choice(shape[0] + 1, 2, replace=False))
+        left, right = np.sort(rng.choice(shape[1] + 1, 2, replace=False))
+        part = source.read(0, slice(top, bottom), slice(left, right))
+        np.testing.assert_allclose(part, whole[:, top:bottom, left:right], atol=1e-5)
+
+
+def test_clahe_is_scikit_images():
+    array = smooth((256, 320))
+    mine = normalized(array, clahe=True, low=0, high=100).read(0)[0]
+    theirs = equalize_adapthist(array, kernel_size=64, clip_limit=0.01)
+    assert np.corrcoef(mine.ravel(), theirs.ravel())[0, 1] > 0.999
+
+
+def test_only_a_sample_is_read_and_it_is_always_the_same():
+    reads = []
+
+    class Watched:
+        shape, dtype = (500, 3000, 3000), np.dtype(np.uint8)
+
+        def __getitem__(self, index):
+            plane, rows, columns = index
+            size = (rows.stop - rows.start, columns.stop - columns.start)
+            reads.append((plane, rows.start, columns.start, size))
+            return np.random.default_rng(plane).integers(0, 255, size, dtype=np.uint8)
+
+    first = normalize_sources([open_source(Watched())], NormalizationConfig())[0].statistics
+    seen = list(reads)
+    assert sum(rows * columns for *_, (rows, columns) in seen) < 15e6
+    assert len({plane for plane, *_ in seen}) > 10
+    reads.clear()
+    assert normalize_sources([open_source(Watched())], NormalizationConfig())[0].statistics == first
+    assert reads == seen
+
+
+def test_record_repeats_the_training_normalisation():
+    array = (smooth((90, 90)) * 200).astype(np.uint8)
+    trained = normalize_sources([open_source(array)], NormalizationConfig(low=2, clahe=True))
+    record = NormalizationRecord.of(trained)
+    record = NormalizationRecord.model_validate_json(record.model_dump_json())
+    changed = record.model_copy(
+        update={
+            "statistics": {
+                key: value.model_copy(update={"mean": (9.0,)})
+                for key, value in record.statistics.items()
+            }
+        }
+    )
+    other = (smooth((90, 90), 5) * 100).astype(np.uint8)
+    sources = [open_source(array), open_source(other)]
+    known, fitted = normalize_sources(sources, NormalizationConfig(), changed)
+    assert known.statistics.mean == (9.0,)
+    assert known.config == fitted.config == NormalizationConfig(low=2, clahe=True)
+    assert fitted.statistics == normalized(other, low=2, clahe=True).statistics
+
+
+def test_record_of_nothing_or_of_unlike_sources_is_refused():
+    array = smooth((70, 70))
+    with pytest.raises(ValueError, match="got 0"):
+        NormalizationRecord.of([])
+    with pytest.raises(ValueError, match="got 2"):
+        NormalizationRecord.of([normalized(array), normalized(array, invert=True)])
