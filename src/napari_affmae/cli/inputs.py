@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import typer
+from pydantic import ValidationError
 from rich.console import Console
 
 from napari_affmae.config import LabelClass
@@ -88,9 +89,9 @@ def parse_classes(words: Sequence[str]) -> list[LabelClass]:
     Raises
     ------
     typer.BadParameter
-        A word has another form; pydantic's `ValidationError` for a wrong colour.
+        A word has another form, or two have the same value.
     """
-    parsed: dict[int, tuple[str, str | None]] = {}
+    parsed: dict[int, tuple[str, str]] = {}
     for word in words:
         value, _, rest = word.partition("=")
         name, _, color = rest.partition("=")
@@ -100,10 +101,13 @@ def parse_classes(words: Sequence[str]) -> list[LabelClass]:
             )
         if int(value) in parsed:
             raise typer.BadParameter(f"--class: value {value} is given twice")
-        parsed[int(value)] = (name, color or None)
-    colors = {known.value: known.color for known in default_classes(sorted(parsed))}
-    with argument_errors():
-        return [
-            LabelClass(value=value, name=name, color=color or colors[value])
-            for value, (name, color) in sorted(parsed.items())
-        ]
+        parsed[int(value)] = (name, color)
+    return [_named(known, *parsed[known.value]) for known in default_classes(sorted(parsed))]
+
+
+def _named(known: LabelClass, name: str, color: str) -> LabelClass:
+    try:
+        return LabelClass(value=known.value, name=name, color=color or known.color)
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"]
+        raise typer.BadParameter(f"--class: {known.value}={name}={color}: {reason}") from error

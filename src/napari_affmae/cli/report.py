@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure, SubFigure
+from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from napari_affmae.config import LabelClass
@@ -61,6 +62,8 @@ def draw_report(
     rows = [figure.add_subfigure(grid[row]) for row in range(len(heights))]
     for row, example in zip(rows, examples, strict=False):
         _draw_example(row, example, classes)
+    marks = [Line2D([], [], marker="s", ls="", color=c.color, label=c.name) for c in classes]
+    rows[len(examples) - 1].legend(handles=marks, loc="outside lower center", ncols=len(classes))
     _draw_reconstruction(rows[-2], reconstruction)
     left, right = rows[-1].subplots(1, 2)
     _draw_curves(left, "pretraining: reconstruction loss", pretraining)
@@ -81,9 +84,6 @@ def _draw_example(figure: SubFigure, example: Example, classes: Sequence[LabelCl
         axis.imshow(index, cmap=colors, vmin=-0.5, vmax=len(classes) - 0.5)
         axis.set_title(name)
         axis.set_axis_off()
-    for known in classes:
-        label.plot([], [], "s", color=known.color, label=known.name)
-    label.legend(loc="lower left", fontsize="small")
 
 
 def _draw_reconstruction(figure: SubFigure, pictures: Mapping[str, NDArray[np.float32]]) -> None:
@@ -100,7 +100,6 @@ def _draw_curves(axis: Axes, title: str, metrics: Sequence[Mapping[str, Any]]) -
         axis.plot(steps, [line["loss"] for line in lines], style, markersize=3, label=label)
     axis.set_title(title, fontsize="medium")
     axis.set_xlabel("step")
-    axis.set_yscale("log")
     axis.legend(fontsize="small")
 
 

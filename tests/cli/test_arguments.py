@@ -1,0 +1,125 @@
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Cli = Callable[..., Any]
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        ((), ("Missing command",)),
+        (("fly",), ("No such command 'fly'",)),
+        (("pretrain",), ("Missing argument",)),
+        (("pretrain", "{images}"), ("--out",)),
+        (("pretrain", "{images}", "--out", "run", "--cropp", "64"), ("--cropp", "--crop")),
+        (("pretrain", "nowhere", "--out", "run", "--steps", "1"), ("nowhere does not exist",)),
+        (("pretrain", "{images}", "--out", "run"), ("steps or minutes",)),
+        (
+            ("pretrain", "{images}", "--out", "run", "--steps", "1", "--crop", "9"),
+            ("--crop", "64", "'9'"),
+        ),
+        (
+            ("pretrain", "{images}", "--out", "run", "--steps", "1", "--axes", "ZY"),
+            ("ZY", "axes"),
+        ),
+        (
+            ("finetune", "{images}", "{labels}", "--out", "run", "--steps", "1", "--class", "x"),
+            ("--class", "VALUE=NAME", "'x'"),
+        ),
+        (
+            (
+                *("finetune", "{images}", "{labels}", "--out", "run", "--steps", "1"),
+                *("--class", "1=a=blue"),
+            ),
+            ("--class", "1=a=blue"),
+        ),
+        (
+            (
+                *("finetune", "{images}", "{labels}", "--out", "run", "--steps", "1"),
+                *("--validation-images", "{images}"),
+            ),
+            ("--validation-labels",),
+        ),
+        (("segment", "{images}", "--model", "nowhere", "--out", "o"), ("nowhere does not exist",)),
+        (
+            ("segment", "{images}", "--model", "{images}", "--out", "o", "--overlap", "2"),
+            ("--overlap", "less than 1"),
+        ),
+        (("import-checkpoint", "nowhere.pth", "--out", "m"), ("nowhere.pth does not exist",)),
+        (("info", "nowhere"), ("nowhere does not exist",)),
+        (("demo", "--seed", "-1"), ("--seed",)),
+    ],
+)
+def test_wrong_arguments_are_one_line_and_code_2(
+    cli: Cli,
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    words: tuple[str, ...],
+    parts: tuple[str, ...],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    paths = {"images": data / "images", "labels": data / "labels"}
+    done = cli(*(word.format(**paths) for word in words))
+    assert done.code == 2
+    assert done.err.count("\n") == 1
+    for part in parts:
+        assert part in done.err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (("pretrain", "{empty}", "--out", "run", "--steps", "1"), ("no image", "empty")),
+        (
+            ("pretrain", "{images}", "--out", "run", "--steps", "1", "--device", "cuda:99"),
+            ("cuda:99", "not available"),
+        ),
+        (("segment", "{images}", "--model", "{empty}", "--out", "o"), ("no model",)),
+        (("pretrain", "{images}", "--out", "{empty}", "--resume"), ("no run",)),
+        (("info", "{text}"), ("known",)),
+        (("import-checkpoint", "{text}", "--out", "m"), ("notes.txt",)),
+    ],
+)
+def test_states_are_one_message_and_code_1(
+    cli: Cli,
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    words: tuple[str, ...],
+    parts: tuple[str, ...],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "notes.txt").write_text("no weights")
+    paths = {"images": data / "images", "empty": "empty", "text": "notes.txt"}
+    done = cli(*(word.format(**paths) for word in words))
+    assert done.code == 1, done.err
+    assert "\nnapari-affmae: " in f"\n{done.err}"
+    assert "Traceback" not in done.err
+    for part in parts:
+        assert part in done.err
+
+
+@pytest.mark.parametrize("command", ["", "demo", "pretrain", "finetune", "segment", "evaluate"])
+def test_help_exists(cli: Cli, command: str) -> None:
+    done = cli(*command.split(), "--help")
+    assert done.code == 0
+    assert "Usage: napari-affmae" in done.out
+
+
+def test_the_installed_command_and_the_module_are_the_same() -> None:
+    texts = [
+        subprocess.run([*command, "--help"], check=True, capture_output=True, text=True).stdout
+        for command in (
+            [str(Path(sys.executable).with_name("napari-affmae"))],
+            [sys.executable, "-m", "napari_affmae"],
+        )
+    ]
+    assert texts[0] == texts[1]
