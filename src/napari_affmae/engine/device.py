@@ -10,6 +10,9 @@ import torch
 from napari_affmae.config import Precision
 from napari_affmae.errors import BackendUnavailableError
 
+# What oneDNN says where it gets no memory for weights or scratch space.
+_ONEDNN_ERRORS = {"could not create a primitive", "could not create a memory object"}
+
 
 @dataclass(frozen=True)
 class DevicePlan:
@@ -92,8 +95,11 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Tell whether an exception means that memory ran out, on a GPU or the CPU."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    # The CPU's allocator has no exception class of its own.
-    return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
+    # On the CPU, neither torch's allocator nor oneDNN has an exception class of its own.
+    words = str(error)
+    return isinstance(error, RuntimeError) and (
+        "DefaultCPUAllocator" in words or words in _ONEDNN_ERRORS
+    )
 
 
 def _choose_device(device: str) -> torch.device:

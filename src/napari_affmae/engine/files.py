@@ -53,13 +53,8 @@ def write_bytes(path: Path, *parts: bytes) -> None:
         File to create or overwrite.
     *parts : bytes
         Its content.
-
-    Raises
-    ------
-    DiskFullError
-        If the disk has no room.
     """
-    with disk_full_errors(path, sum(map(len, parts))), path.open("wb") as file:
+    with path.open("wb") as file:
         for part in parts:
             file.write(part)
         file.flush()
@@ -83,8 +78,9 @@ def replace_bytes(path: Path, *parts: bytes) -> None:
     """
     temporary = path.with_name(f".{path.name}.new")
     try:
-        write_bytes(temporary, *parts)
-        temporary.replace(path)
+        with disk_full_errors(path, sum(map(len, parts))):
+            write_bytes(temporary, *parts)
+            temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
     sync_folder(path.parent)

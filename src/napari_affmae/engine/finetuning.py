@@ -93,8 +93,12 @@ def finetune(
         if not pairs:
             raise DataError("there is nothing to train on: give at least one labelled image")
         classes = settle_classes(both, config, stored)
-        module, start = _module(config, len(classes), pretrained, stored)
-        size = config.batch if stored is None else stored["batch"]
+        if stored is None:
+            module, start = _module(config, len(classes), pretrained)
+            size = config.batch
+        else:
+            module, start = _resumed_module(folder, stored, config, len(classes))
+            size = stored["batch"]
         batch = plan_batch(size, config.crop, start["preset"], "finetune", plan)
         findings = check_pairs(
             both,
@@ -133,21 +137,32 @@ def finetune(
 
 
 def _module(
-    config: FinetuneConfig, classes: int, pretrained: Path | None, stored: Mapping[str, Any] | None
+    config: FinetuneConfig, classes: int, pretrained: Path | None
 ) -> tuple[AFFSegmenter, dict[str, Any]]:
-    """Make the network, and what the run's record says of its start."""
+    """Make the network that a run starts with, and what its record says of it."""
     with seeded(config.seed, Stream.WEIGHTS, 0, torch.device("cpu")):
-        if stored is not None:
-            model = ModelConfig.model_validate(stored["model"])
-            start = {key: stored[key] for key in ("model", "preset", "pretrained")}
-            return AFFSegmenter(model, classes), start
         if pretrained is None:
             module = AFFSegmenter(preset(config.preset, config.in_channels), classes)
-            start = {"preset": config.preset, "pretrained": None}
+            size: str = config.preset
         else:
             module, size = _from_pretrained(pretrained, config, classes)
-            start = {"preset": size, "pretrained": str(pretrained)}
-    return module, {"model": module.config.model_dump(mode="json"), **start}
+    start = {
+        "model": module.config.model_dump(mode="json"),
+        "preset": size,
+        "pretrained": None if pretrained is None else str(pretrained),
+    }
+    return module, start
+
+
+def _resumed_module(
+    folder: RunFolder, stored: Mapping[str, Any], config: FinetuneConfig, classes: int
+) -> tuple[AFFSegmenter, dict[str, Any]]:
+    """Make the network of a stored run; its weights come from the checkpoint, if there is one."""
+    if folder.latest() is None:
+        pretrained = stored["pretrained"]
+        return _module(config, classes, None if pretrained is None else Path(pretrained))
+    start = {key: stored[key] for key in ("model", "preset", "pretrained")}
+    return AFFSegmenter(ModelConfig.model_validate(stored["model"]), classes), start
 
 
 def _from_pretrained(path: Path, config: FinetuneConfig, classes: int) -> tuple[AFFSegmenter, str]:

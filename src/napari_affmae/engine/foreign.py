@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any, Literal
 
 import torch
@@ -77,7 +76,7 @@ def import_checkpoint(
 def _read_pickle(path: Path) -> Mapping[str, Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, UnpicklingError, EOFError, RuntimeError) as error:
+    except Exception as error:
         raise CheckpointError(
             f"cannot read {path} as plain weights: {error}. Files that need more than tensors "
             "to be loaded could run any program; save its state_dict alone and import that"

@@ -67,7 +67,8 @@ def state_tensors(module: nn.Module, optimiser: torch.optim.Optimizer) -> dict[s
     Returns
     -------
     dict[str, Tensor]
-        On the CPU; parameters without a step yet have none.
+        On the CPU, where they may share the optimiser's memory; parameters
+        without a step yet have none.
     """
     return {
         f"{name}/{key}": value.detach().cpu().contiguous()

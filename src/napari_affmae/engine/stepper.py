@@ -128,6 +128,23 @@ class Stepper:
         self.batch = self.batch.halved()
         return None
 
+    def check_weights(self, step: int) -> None:
+        """Refuse weights that are not worth a checkpoint.
+
+        Parameters
+        ----------
+        step : int
+            Number of the step that made them.
+
+        Raises
+        ------
+        DivergedError
+            If one is not finite.
+        """
+        finite = [parameter.isfinite().all() for parameter in self._module.parameters()]
+        if not torch.stack(finite).all():
+            raise self._diverged(step, "weights are not finite")
+
     def _accumulate(self, batch: tuple[Tensor, ...]) -> tuple[float, dict[str, float]]:
         """Add up the gradients of the micro-batches, so that they are those of the batch."""
         crops = len(batch[0])

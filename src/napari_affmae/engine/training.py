@@ -103,7 +103,7 @@ class Training:
         self._meter = Meter()
         self._at = Progress()
         self._clock = Stopwatch()
-        self._saved: int | None = None
+        self._saved = 0
         self._saved_at = 0.0
         self._validated: Validated | None = None
 
@@ -272,6 +272,7 @@ class Training:
 
     def _save(self) -> CheckpointSaved:
         """Write a checkpoint of the current step."""
+        self._stepper.check_weights(self._at.step)
         self._at = replace(self._at, elapsed=self._clock.elapsed, scaler=self._runtime.scaler)
         step, best = self._at.step, self._at.best
         validated = self._validated if self._at.validated == step else None
