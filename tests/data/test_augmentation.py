@@ -45,13 +45,13 @@ def test_images_and_labels_bend_alike(settings):
         geometry = drawn(seed, flips=True, **settings)
         rows, columns = geometry.window(64)
         row, column = np.mgrid[rows, columns]
-        checks = ((row // 16 + column // 16) % 2)[None]
+        checks = 4 * ((row // 16 + column // 16) % 2)[None]
         image = geometry.bend(checks.astype(np.float32), 64, nearest=False)
         label = geometry.bend(checks, 64, nearest=True)
         assert label.dtype == checks.dtype
-        assert set(np.unique(label)) == {0, 1}
+        assert set(np.unique(label)) == {0, 4}
         assert image.shape == label.shape == (1, 64, 64)
-        assert (np.rint(image) == label).mean() > 0.97
+        assert (np.abs(image - label) < 2).mean() > 0.97
 
 
 def test_bending_keeps_the_middle_near_and_the_scale_sane():

@@ -22,6 +22,7 @@ def write_broken(folder, stack):
     """Write damaged files of many kinds; return their names."""
     tifffile.imwrite(folder / "contiguous.tif", stack)
     tifffile.imwrite(folder / "compressed.tif", stack, compression="zlib", metadata=None)
+    tifffile.imwrite(folder / "single.tif", stack[0], compression="zlib", metadata=None)
     tifffile.imwrite(folder / "ome.ome.tif", stack, compression="zlib", metadata={"axes": "ZYX"})
     tifffile.imwrite(folder / "imagej.tif", stack, imagej=True)
     iio.imwrite(folder / "cut.png", stack[0])
@@ -35,7 +36,8 @@ def write_broken(folder, stack):
     (folder / "text.tif").write_text("no image")
     (folder / "empty.png").touch()
     (folder / "empty.tif").touch()
-    return [*names, "text.tif", "empty.png", "empty.tif"]
+    mrcfile.write(folder / "complex.mrc", stack.astype(np.complex64))
+    return [*names, "text.tif", "empty.png", "empty.tif", "complex.mrc"]
 
 
 def test_pretraining_names_and_skips_what_it_cannot_read(tmp_path, stack):

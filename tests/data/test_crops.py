@@ -116,8 +116,18 @@ def test_nothing_to_draw_from():
         PretrainCrops(sources, 64, planes=[[2]])
 
 
-@pytest.mark.parametrize("size", [40, 64, 65, 200])
-@pytest.mark.parametrize("hold", [None, slice(0, 10), slice(30, 40)])
+@pytest.mark.parametrize(
+    ("size", "hold"),
+    [
+        *(
+            (size, hold)
+            for size in (40, 64, 65, 200)
+            for hold in (None, slice(0, 9), slice(30, 40))
+        ),
+        (200, slice(170, 180)),
+        (200, slice(100, 132)),
+    ],
+)
 def test_starts_cover_the_whole_range(size, hold):
     rng = np.random.default_rng(0)
     starts = {random_start(rng, size, 64, hold) for _ in range(2000)}

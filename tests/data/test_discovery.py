@@ -34,6 +34,12 @@ def test_files_and_folders_together(tmp_path, stack):
     assert all(s.n_channels == 2 for s in found.sources)
 
 
+def test_axes_that_do_not_fit_name_the_file(tmp_path, stack):
+    write(tmp_path / "a.tif", stack[0])
+    with pytest.raises(ValueError, match=r"'ZYX' do not fit a\.tif of shape \(40, 56\)"):
+        find_sources(tmp_path, axes="ZYX")
+
+
 def test_labels_beside_images_are_not_images(tmp_path, stack):
     for folder in ("images", "labels"):
         write(tmp_path / "set" / folder / "a.tif", stack)

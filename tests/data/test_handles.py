@@ -1,5 +1,6 @@
 import gc
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import tifffile
@@ -13,12 +14,15 @@ class Counting:
     """Opens files that note when they are closed."""
 
     def __init__(self):
-        self.closed = []
+        self.opened, self.closed = [], []
 
     def opener(self, number, resident=0):
-        return lambda: OpenFile(
-            np.zeros((2, 2)), close=lambda: self.closed.append(number), resident=resident
-        )
+        def opener():
+            self.opened.append(number)
+            close = partial(self.closed.append, number)
+            return OpenFile(np.zeros((2, 2)), close=close, resident=resident)
+
+        return opener
 
 
 def test_files_used_longest_ago_are_closed():
@@ -43,6 +47,8 @@ def test_a_file_that_is_read_stays_open():
     with pool.use(0, counting.opener(0)):
         with pool.use(1, counting.opener(1)):
             assert counting.closed == []
+            with pool.use(0, counting.opener(0)):
+                assert counting.opened == [0, 1]
         pool.discard(0)
         assert counting.closed == []
     assert counting.closed == [0]

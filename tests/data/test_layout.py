@@ -23,11 +23,11 @@ def test_default_axes(shape, dtype, axes):
 
 @pytest.mark.parametrize(
     ("axes", "complaint"),
-    [("ZYX", "3 letters"), ("YY", "twice"), ("ZX", "must contain Y"), ("Y1", "letters")],
+    [("ZYX", "do not fit"), ("YY", "twice"), ("ZX", "must contain Y"), ("Y1", "do not fit")],
 )
 def test_axes_that_do_not_fit_are_refused(axes, complaint):
     with pytest.raises(ValueError, match=complaint):
-        parse_axes(axes, 2)
+        parse_axes(axes, (5, 6), "a.tif")
 
 
 def test_one_axis_is_no_image():

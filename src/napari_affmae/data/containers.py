@@ -8,8 +8,10 @@ import numpy as np
 
 
 def is_image(shape: Sequence[int] | None, dtype: Any) -> bool:
-    """Whether an array inside a container can be an image: real numbers in two axes or more."""
-    return shape is not None and len(shape) >= 2 and np.dtype(dtype).kind in "buif"
+    """Whether an array can be an image: real numbers in two axes or more."""
+    if shape is None or len(shape) < 2 or 0 in shape:
+        return False
+    return np.dtype(dtype).kind in "buif"
 
 
 def choose_array(shapes: Mapping[str, Sequence[int]], inner: str | None) -> str:

@@ -30,8 +30,8 @@ def default_axes(shape: Sequence[int], dtype: DTypeLike) -> str:
     return "I" * (len(shape) - len(tail)) + tail
 
 
-def parse_axes(axes: str, ndim: int) -> str:
-    """Check axes that the user named, one letter for each axis of the array.
+def parse_axes(axes: str, shape: Sequence[int], name: str) -> str:
+    """Check axes that the user named, one letter for each axis of the array called `name`.
 
     Raises
     ------
@@ -39,9 +39,9 @@ def parse_axes(axes: str, ndim: int) -> str:
         If the letters do not fit the array, repeat, or lack Y or X.
     """
     letters = axes.strip().upper()
-    if not letters.isalpha() or len(letters) != ndim:
+    if not letters.isalpha() or len(letters) != len(shape):
         raise ValueError(
-            f"axes {axes!r} has {len(letters)} letters, the array has {ndim} axes; "
+            f"axes {axes!r} do not fit {name} of shape {tuple(shape)}; "
             'name each axis by one letter, for instance "ZYX", "TCYX" or "YXC"'
         )
     if len(set(letters)) != len(letters):

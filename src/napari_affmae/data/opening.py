@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_affmae.data.containers import is_image
 from napari_affmae.data.handles import POOL, OpenFile
 from napari_affmae.data.layout import Layout, default_axes, parse_axes
 from napari_affmae.data.source import ArrayLike, ArraySource, ImageSource, PixelSize
@@ -46,8 +47,12 @@ class FileSource(ImageSource):
         pixel_size: PixelSize | None,
     ) -> None:
         with closing(opener()) as file:
+            if not is_image(file.shape, file.dtype):
+                raise UnreadableFileError(
+                    f"{path} holds no image: shape {file.shape}, dtype {file.dtype}"
+                )
             if axes is not None:
-                letters = parse_axes(axes, len(file.shape))
+                letters = parse_axes(axes, file.shape, name)
             else:
                 letters = file.axes or default_axes(file.shape, file.dtype)
             super().__init__(
@@ -151,7 +156,7 @@ def _open_path(
 
 def split_inner(text: str) -> tuple[Path, str | None]:
     """Split ``file.h5:/dataset`` into the file and the array inside."""
-    head, separator, inner = text.partition(":/")
+    head, separator, inner = text.rpartition(":/")
     suffix = Path(head).suffix.lower()
     if separator and (suffix == ".zarr" or _KINDS.get(suffix) == _HDF5):
         return Path(head), f"/{inner.strip('/')}"

@@ -215,10 +215,13 @@ class ArraySource(ImageSource):
         name: str | None = None,
         pixel_size: PixelSize | None = None,
     ) -> None:
+        name = "array" if name is None else name
         shape = tuple(int(size) for size in array.shape)
-        letters = default_axes(shape, array.dtype) if axes is None else parse_axes(axes, len(shape))
+        letters = (
+            default_axes(shape, array.dtype) if axes is None else parse_axes(axes, shape, name)
+        )
         super().__init__(
-            "array" if name is None else name,
+            name,
             Layout(shape, letters),
             np.dtype(array.dtype),
             pixel_size=pixel_size,
