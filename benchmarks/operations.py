@@ -42,9 +42,10 @@ register_flop_formula(getattr(torch.ops.aten, f"{CPU_ATTENTION}_backward"), get_
 )
 
 ONE_EACH = (
-    "add bernoulli bitwise_and bitwise_not bitwise_or clamp cos div eq exp floor floor_divide ge "
-    "gt le lt mul ne neg pow rand reciprocal relu remainder round rsqrt rsub sin sub "
-    "threshold_backward __lshift__"
+    "abs add bernoulli bitwise_and bitwise_not bitwise_or clamp cos div eq erf exp floor "
+    "floor_divide ge gt le log logical_and logical_not logical_or lt maximum minimum mul ne "
+    "neg pow rand reciprocal relu remainder round rsqrt rsub sign sin sqrt sub "
+    "threshold_backward uniform __lshift__ __rshift__"
 )
 # Operations for each element of the (first) output.
 POINTWISE = dict.fromkeys(ONE_EACH.split(), 1) | {
@@ -52,6 +53,8 @@ POINTWISE = dict.fromkeys(ONE_EACH.split(), 1) | {
     "logaddexp": 5,  # max, difference, exp, sum, log
     "sigmoid": 4,  # sign, exp, sum, quotient
     "sigmoid_backward": 3,  # g y (1 - y)
+    "native_dropout": 2,  # a comparison, a product
+    "native_dropout_backward": 2,
     "gelu": 5,  # x/2 (1 + erf(x / sqrt 2))
     "gelu_backward": 12,  # that, and x exp(-x^2/2) / sqrt(2 pi)
     "mse_loss_backward": 3,
@@ -61,7 +64,8 @@ POINTWISE = dict.fromkeys(ONE_EACH.split(), 1) | {
 }
 
 # Operations for each element of the first argument.
-REDUCTIONS = dict.fromkeys(("all", "cumsum", "max", "mean", "sum"), 1) | {
+ONE_EACH_INPUT = ("all", "amax", "amin", "any", "cumsum", "max", "mean", "min", "sum")
+REDUCTIONS = dict.fromkeys(ONE_EACH_INPUT, 1) | {
     "linalg_vector_norm": 2,
     "mse_loss": 3,
     "logsumexp": 4,  # max, difference, exp, sum
@@ -71,11 +75,12 @@ REDUCTIONS = dict.fromkeys(("all", "cumsum", "max", "mean", "sum"), 1) | {
 }
 
 MOVES = (
-    "_local_scalar_dense _to_copy _unsafe_view alias arange cat clone constant_pad_nd copy detach "
-    "device empty_like expand flip gather index index_select lift_fresh masked_fill new_empty "
-    "new_empty_strided new_full new_ones new_zeros nonzero ones_like permute promote_types repeat "
-    "scalar_tensor scatter select slice slice_backward split squeeze stack t transpose unbind "
-    "unsqueeze view where zeros zeros_like"
+    "_local_scalar_dense _to_copy _unsafe_view alias arange as_strided cat clone "
+    "constant_pad_nd copy detach device empty empty_like empty_strided expand fill flip full "
+    "full_like gather index index_select lift_fresh masked_fill new_empty new_empty_strided "
+    "new_full new_ones new_zeros nonzero ones ones_like permute promote_types repeat "
+    "scalar_tensor scatter select select_backward slice slice_backward split split_with_sizes "
+    "squeeze stack t transpose unbind unfold unsqueeze view where zero zeros zeros_like"
 )
 FREE = frozenset(MOVES.split())
 
