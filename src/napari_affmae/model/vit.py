@@ -6,7 +6,7 @@ patches alone, the decoder all patches. It has AFFMAE's signatures.
 """
 
 from collections.abc import Mapping
-from typing import Self
+from typing import Literal, Self, overload
 
 import torch
 import torch.nn.functional as F
@@ -305,6 +305,12 @@ class ViTSegmenter(nn.Module):
         segmenter.head[1] = class_head(pixel_head, mae.config.in_channels, num_classes)
         return segmenter
 
+    @overload
+    def forward(self, images: Tensor, auxiliary: Literal[False] = False) -> Tensor: ...
+    @overload
+    def forward(
+        self, images: Tensor, auxiliary: Literal[True]
+    ) -> tuple[Tensor, dict[str, Tensor]]: ...
     def forward(
         self, images: Tensor, auxiliary: bool = False
     ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
