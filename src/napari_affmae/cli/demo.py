@@ -20,11 +20,11 @@ from napari_affmae.engine.run_folder import read_metrics
 
 # Lengths are times, so that a slow computer needs no longer than a fast one.
 _PRETRAIN_MINUTES = 1.0
-_FINETUNE_MINUTES = 1.0
+_FINETUNE_MINUTES = 1.25
 _CROP = 128
-_BATCH = 4
 _SIDE = 256
 _UNLABELLED, _LABELLED, _TEST = 24, 6, 4
+_PLANES_APART = 4
 _PIXEL_NM = (8.0, 8.0)
 _COLORS = ("#33415c", "#f4d35e", "#ee6352", "#59cd90")
 _CLASSES = tuple(
@@ -75,11 +75,11 @@ def run_demo(out: Path, seed: int, console: Console) -> None:
 
 def _images(folder: Path, planes: int, seed: int) -> Pair:
     """Make a stack and its labels, and open them as any other files."""
-    arrays = synthetic_em((planes, _SIDE, _SIDE), seed)
+    arrays = synthetic_em((planes * _PLANES_APART, _SIDE, _SIDE), seed)
     files = (folder / "image.tif", folder / "label.tif")
     for path, stack in zip(files, arrays, strict=True):
         with PlaneFile(path, planes, _PIXEL_NM) as file:
-            for plane in stack:
+            for plane in stack[::_PLANES_APART]:
                 file.write(plane)
     return open_source(files[0]), open_source(files[1])
 
@@ -87,8 +87,9 @@ def _images(folder: Path, planes: int, seed: int) -> Pair:
 def _pretrain(source: ImageSource, run: Path, seed: int, console: Console) -> None:
     config = PretrainConfig(
         crop=_CROP,
-        batch=_BATCH,
+        batch=4,
         minutes=_PRETRAIN_MINUTES,
+        learning_rate=1e-3,
         seed=seed,
         preview_steps=100,
         validation_steps=50,
@@ -101,8 +102,10 @@ def _pretrain(source: ImageSource, run: Path, seed: int, console: Console) -> No
 def _finetune(pair: Pair, run: Path, pretrained: Path, seed: int, console: Console) -> None:
     config = FinetuneConfig(
         crop=_CROP,
-        batch=_BATCH,
+        batch=2,
         minutes=_FINETUNE_MINUTES,
+        learning_rate=1.5e-3,
+        layer_decay=0.95,  # after a minute of pretraining the lower layers have much to learn yet
         seed=seed,
         classes=_CLASSES,
         validation_steps=50,
