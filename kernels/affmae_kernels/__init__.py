@@ -4,22 +4,28 @@ Shapes: B batch, N tokens, Q queries, H heads, D head width, C channels,
 M clusters of a query, P sampling points.
 """
 
+from affmae_kernels._dispatch import BackendUnavailableError
 from affmae_kernels.cluster_attention import cluster_attention
 from affmae_kernels.cluster_merge import cluster_merge
 from affmae_kernels.deformable_attention import deformable_attention
 from affmae_kernels.neighbours import (
     Neighbourhood,
     TokenIndex,
+    TokenSearch,
     find_neighbourhood,
+    index_tokens,
     relative_geometry,
 )
 
 __all__ = [
+    "BackendUnavailableError",
     "Neighbourhood",
     "TokenIndex",
+    "TokenSearch",
     "cluster_attention",
     "cluster_merge",
     "deformable_attention",
     "find_neighbourhood",
+    "index_tokens",
     "relative_geometry",
 ]

@@ -2,6 +2,7 @@
 
 from torch import Tensor
 
+from affmae_kernels._dispatch import Backend, choose_backend
 from affmae_kernels.cluster_attention.reference import cluster_attention_reference
 from affmae_kernels.neighbours import Neighbourhood
 
@@ -15,6 +16,7 @@ def cluster_attention(
     bias_weight: Tensor,
     bias: Tensor,
     neighbourhood: Neighbourhood,
+    backend: Backend = "auto",
 ) -> Tensor:
     """Attend from every query to the keys of its clusters and to a blank key.
 
@@ -35,9 +37,21 @@ def cluster_attention(
     neighbourhood : Neighbourhood
         The clusters of each query.
 
+    backend : {"auto", "triton", "torch"}
+        What computes.
+
     Returns
     -------
     Tensor, shape (B, Q, H, D), dtype of `q`
         Accumulated in float32, or in float64 for float64 inputs.
+
+    Raises
+    ------
+    BackendUnavailableError
+        If ``"triton"`` was asked for and cannot run.
     """
+    if choose_backend(backend, q.device, q.dtype) == "triton":
+        from affmae_kernels.cluster_attention._triton import cluster_attention_triton
+
+        return cluster_attention_triton(q, k, v, blank_k, blank_v, bias_weight, bias, neighbourhood)
     return cluster_attention_reference(q, k, v, blank_k, blank_v, bias_weight, bias, neighbourhood)

@@ -54,7 +54,8 @@ class _ClusterAttention(torch.autograd.Function):
         log_sum = queries.new_empty(queries.shape[:-1])
         for group in neighbourhood.groups:
             qt = queries[:, group.tiles]
-            logits = _logits(qt, _take(keys, group), bias_weight, bias, group)
+            geometry = group.geometry(q.dtype)
+            logits = _logits(qt, _take(keys, group), bias_weight, bias, group, geometry)
             blank = (qt @ blank_k[:, None, :, None])[..., 0]
             log_sum[:, group.tiles] = torch.logaddexp(logits.logsumexp(-1), blank)
             weights = logits.sub_(log_sum[:, group.tiles, :, None]).exp_()
@@ -82,7 +83,8 @@ class _ClusterAttention(torch.autograd.Function):
             tiles = group.tiles
             qt, gt, st, lt = queries[:, tiles], grads[:, tiles], shift[:, tiles], log_sum[:, tiles]
             kt, vt = _take(keys, group), _take(values, group)
-            weights = _logits(qt, kt, bias_weight, bias, group).sub_(lt[..., None]).exp_()
+            geometry = group.geometry(q.dtype)
+            weights = _logits(qt, kt, bias_weight, bias, group, geometry).sub_(lt[..., None]).exp_()
             _put(d_values, weights.mT @ gt, group)
             d_logits = (gt @ vt.mT).sub_(st).mul_(weights)
             _put(d_keys, d_logits.mT @ qt, group)
@@ -92,7 +94,7 @@ class _ClusterAttention(torch.autograd.Function):
             d_blank_k += (d_blank * qt).sum((1, 2))
             d_blank_v += (blank_weight * gt).sum((1, 2))
             flat = d_logits.flatten(1)
-            d_weight += flat @ group.geometry.to(flat.dtype).flatten(1).mT
+            d_weight += flat @ geometry.flatten(1).mT
             d_bias += flat.sum(1)
         return (
             None,
@@ -107,16 +109,18 @@ class _ClusterAttention(torch.autograd.Function):
 
 
 def _logits(
-    queries: Tensor, keys: Tensor, bias_weight: Tensor, bias: Tensor, group: TileGroup
+    queries: Tensor,
+    keys: Tensor,
+    bias_weight: Tensor,
+    bias: Tensor,
+    group: TileGroup,
+    geometry: Tensor,
 ) -> Tensor:
     """Compute q k + w g + b of shape (H, n, T, K), minus infinity where hidden."""
-    geometry = group.geometry.to(queries.dtype)
     heads, shape = len(bias), geometry.shape[1:]
     offset = torch.addmm(bias[:, None], bias_weight, geometry.flatten(1)).view(heads, *shape)
-    logits = torch.baddbmm(offset.flatten(0, 1), queries.flatten(0, 1), keys.flatten(0, 1).mT).view(
-        heads, *shape
-    )
-    return logits.masked_fill_(group.hidden, -torch.inf)
+    logits = torch.baddbmm(offset.flatten(0, 1), queries.flatten(0, 1), keys.flatten(0, 1).mT)
+    return logits.view(heads, *shape).masked_fill_(group.hidden, -torch.inf)
 
 
 def _tile_queries(x: Tensor, neighbourhood: Neighbourhood) -> Tensor:

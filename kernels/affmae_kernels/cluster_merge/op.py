@@ -2,6 +2,7 @@
 
 from torch import Tensor
 
+from affmae_kernels._dispatch import Backend, choose_backend
 from affmae_kernels.cluster_merge.reference import cluster_merge_reference
 from affmae_kernels.neighbours import Neighbourhood
 
@@ -14,6 +15,7 @@ def cluster_merge(
     norm_weight: Tensor,
     norm_bias: Tensor,
     neighbourhood: Neighbourhood,
+    backend: Backend = "auto",
 ) -> Tensor:
     """Gather each kept token's neighbourhood into it.
 
@@ -32,11 +34,25 @@ def cluster_merge(
     neighbourhood : Neighbourhood
         The kept tokens as queries, all tokens as keys.
 
+    backend : {"auto", "triton", "torch"}
+        What computes.
+
     Returns
     -------
     Tensor, shape (B, Q, 4 * C), dtype of `x`
         Accumulated in float32, or in float64 for float64 inputs.
+
+    Raises
+    ------
+    BackendUnavailableError
+        If ``"triton"`` was asked for and cannot run.
     """
+    if choose_backend(backend, x.device, x.dtype) == "triton":
+        from affmae_kernels.cluster_merge._triton import cluster_merge_triton
+
+        return cluster_merge_triton(
+            x, importance, weight, bias, norm_weight, norm_bias, neighbourhood
+        )
     return cluster_merge_reference(
         x, importance, weight, bias, norm_weight, norm_bias, neighbourhood
     )

@@ -78,7 +78,7 @@ def _weights(
     group: TileGroup, weight: Tensor, bias: Tensor, norm_weight: Tensor, norm_bias: Tensor
 ) -> Tensor:
     """Compute GELU(LN(W g + b)) of shape (n, maps, T, K), zero where hidden."""
-    geometry = group.geometry.to(weight.dtype)
+    geometry = group.geometry(weight.dtype)
     mapped = torch.addmm(bias[:, None], weight, geometry.flatten(1))
     centred = mapped - mapped.mean(0)
     normed = centred * torch.rsqrt(centred.square().mean(0) + 1e-5)

@@ -1,9 +1,11 @@
 """The public op."""
 
+import torch
 from torch import Tensor
 
+from affmae_kernels._dispatch import Backend, BackendUnavailableError, choose_backend
 from affmae_kernels.deformable_attention.reference import deformable_attention_reference
-from affmae_kernels.neighbours import TokenIndex
+from affmae_kernels.neighbours import TokenSearch
 
 
 def deformable_attention(
@@ -12,7 +14,8 @@ def deformable_attention(
     offsets: Tensor,
     weights: Tensor,
     power: Tensor,
-    index: TokenIndex,
+    index: TokenSearch,
+    backend: Backend = "auto",
 ) -> Tensor:
     """Sum values sampled around each query (AFFMAE, arXiv 2602.16249).
 
@@ -32,12 +35,34 @@ def deformable_attention(
         Weights of the sampling points.
     power : Tensor of float, shape ()
         Sharpness of the interpolation, clamped at 1e-6.
-    index : TokenIndex
-        The positions of the N tokens; its `count` is the number interpolated.
+    index : TokenSearch
+        The positions of the N tokens (see `index_tokens`); its `count` is the
+        number interpolated. The Triton kernels take a `TokenTable`.
+    backend : {"auto", "triton", "torch"}
+        What computes. Where PyTorch is to be deterministic, ``"auto"`` leaves
+        Triton, which adds the values' gradients atomically.
 
     Returns
     -------
     Tensor, shape (B, Q, H, D), dtype of `values`
         Accumulated in float32, or in float64 for float64 inputs.
+
+    Raises
+    ------
+    BackendUnavailableError
+        If ``"triton"`` was asked for and cannot run.
     """
+    if backend == "auto" and torch.are_deterministic_algorithms_enabled():
+        backend = "torch"
+    if choose_backend(backend, values.device, values.dtype) == "triton":
+        from affmae_kernels.deformable_attention._triton import deformable_attention_triton
+        from affmae_kernels.neighbours.token_table import TokenTable
+
+        if isinstance(index, TokenTable):
+            return deformable_attention_triton(values, query_pos, offsets, weights, power, index)
+        if backend == "triton":
+            raise BackendUnavailableError(
+                f"the Triton kernels look tokens up in a TokenTable, got a {type(index).__name__}; "
+                "build it with index_tokens(..., backend='triton')"
+            )
     return deformable_attention_reference(values, query_pos, offsets, weights, power, index)

@@ -1,5 +1,6 @@
 """Nearest tokens and clusters on the token canvas."""
 
+from affmae_kernels.neighbours.indexing import TokenSearch, index_tokens
 from affmae_kernels.neighbours.neighbourhood import (
     Neighbourhood,
     find_neighbourhood,
@@ -7,4 +8,11 @@ from affmae_kernels.neighbours.neighbourhood import (
 )
 from affmae_kernels.neighbours.token_index import TokenIndex
 
-__all__ = ["Neighbourhood", "TokenIndex", "find_neighbourhood", "relative_geometry"]
+__all__ = [
+    "Neighbourhood",
+    "TokenIndex",
+    "TokenSearch",
+    "find_neighbourhood",
+    "index_tokens",
+    "relative_geometry",
+]

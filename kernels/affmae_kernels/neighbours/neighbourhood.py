@@ -9,16 +9,21 @@ than with one gather a query.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from affmae_kernels._dispatch import Backend, choose_backend
 from affmae_kernels.neighbours.token_index import TokenIndex, compact
 
-TILE = 32
+if TYPE_CHECKING:
+    from affmae_kernels.neighbours.cluster_lists import ClusterLists
+
+TILE = 16
 # Tiles worked on together: enough for the matrix units, few enough for the cache.
-_TILES_AT_ONCE = 8
+_TILES_AT_ONCE = 16
 
 
 @dataclass(frozen=True)
@@ -36,14 +41,27 @@ class TileGroup:
         Clusters of each tile, counted through the batch.
     hidden : Tensor of bool, shape (n, T, K)
         Keys that a query does not attend to.
-    geometry : Tensor of float32, shape (5, n, T, K)
-        Relative geometry of every key seen from every query.
+    query_pos : Tensor of float, shape (n, T, 1, 2)
+    key_pos : Tensor of float, shape (n, 1, K, 2)
+        Their positions.
     """
 
     tiles: slice
     clusters: Tensor
     hidden: Tensor
-    geometry: Tensor
+    query_pos: Tensor
+    key_pos: Tensor
+
+    def geometry(self, dtype: torch.dtype) -> Tensor:
+        """Compute the relative geometry of every key seen from every query.
+
+        It takes little time and much room, so it is not kept.
+
+        Returns
+        -------
+        Tensor of `dtype`, shape (5, n, T, K)
+        """
+        return relative_geometry(self.query_pos.to(dtype), self.key_pos.to(dtype))
 
 
 @dataclass(frozen=True)
@@ -93,6 +111,13 @@ class Neighbourhood:
         )
 
     @cached_property
+    def lists(self) -> "ClusterLists":
+        """What the Triton kernels take instead of `groups`."""
+        from affmae_kernels.neighbours.cluster_lists import ClusterLists  # needs Triton
+
+        return ClusterLists.build(self.query_pos, self.key_pos, self.clusters, self.cluster_count)
+
+    @cached_property
     def groups(self) -> list[TileGroup]:
         """All tiles of the batch, image after image."""
         return list(self._build_groups())
@@ -121,7 +146,8 @@ class Neighbourhood:
                 tiles,
                 ids.flatten(),
                 ~visible.flatten(2),
-                relative_geometry(query_pos[tiles, :, None], pos[:, None]),
+                query_pos[tiles, :, None],
+                pos[:, None],
             )
 
     def split_queries(self, values: Tensor) -> Tensor:
@@ -134,7 +160,11 @@ class Neighbourhood:
 
 
 def find_neighbourhood(
-    pos: Tensor, canvas: tuple[int, int], neighbourhood: int, cluster_size: int
+    pos: Tensor,
+    canvas: tuple[int, int],
+    neighbourhood: int,
+    cluster_size: int,
+    backend: Backend = "auto",
 ) -> Neighbourhood:
     """Give every token the clusters nearest to it (ties to the lower index).
 
@@ -148,6 +178,13 @@ def find_neighbourhood(
         Tokens to attend to; all of them where there are no more than that.
     cluster_size : int
         Tokens in a cluster; the last may be short.
+    backend : {"auto", "triton", "torch"}
+        What searches.
+
+    Raises
+    ------
+    BackendUnavailableError
+        If ``"triton"`` was asked for and cannot run, or not for so many clusters.
     """
     batch, n, _ = pos.shape
     size = _split(pos.new_ones((batch, n, 1)), -(-n // cluster_size), cluster_size).sum(2)
@@ -157,8 +194,18 @@ def find_neighbourhood(
         clusters = torch.arange(count, device=pos.device).expand(batch, n, count)
     else:
         wanted = max(1, min(round(neighbourhood / cluster_size), count))
-        clusters = TokenIndex.build(centres, canvas, wanted).nearest(pos)
+        clusters = _nearest_clusters(centres, pos, canvas, wanted, backend)
     return Neighbourhood(pos, pos, clusters, cluster_size)
+
+
+def _nearest_clusters(
+    centres: Tensor, pos: Tensor, canvas: tuple[int, int], wanted: int, backend: Backend
+) -> Tensor:
+    if choose_backend(backend, pos.device, limit=("clusters of a query", wanted, 8)) == "torch":
+        return TokenIndex.build(centres, canvas, wanted).nearest(pos)
+    from affmae_kernels.neighbours._triton import nearest_clusters
+
+    return nearest_clusters(centres, pos, canvas, wanted)
 
 
 def relative_geometry(query_pos: Tensor, key_pos: Tensor) -> Tensor:

@@ -1,11 +1,11 @@
 """Exact nearest points on the token canvas, in constant time a query.
 
-The canvas is divided like a quadtree, from one block down to blocks of one
-cell. Each block keeps the points that can be among the `k` nearest of some
-location inside it; a child block only looks through its parent's list. So the
-whole index costs a few dozen distance evaluations a cell and a query about
-fifteen, whatever the number of points: nothing is quadratic in the image's
-area.
+The canvas is divided like a quadtree, from one block down to blocks that hold
+about one point. Each block keeps the points that can be among the `k` nearest
+of some location inside it; a child block only looks through its parent's list.
+So the whole index costs a few dozen distance evaluations a point and a query
+about fifteen, whatever the number of points: nothing is quadratic in the
+image's area.
 """
 
 import math
@@ -18,7 +18,7 @@ from torch import Tensor
 # Cells around the canvas that have a block of their own. Locations farther out
 # (the decoder's learned offsets are unbounded) are compared with every point.
 MARGIN = 8
-_CHUNK = 16384
+_CHUNK = 4096
 
 
 @dataclass(frozen=True)
@@ -31,18 +31,24 @@ class TokenIndex:
         Positions (x, y) in cells.
     count : int
         The largest number of neighbours that can be asked for, at most N.
+    side : int
+        Side of a block, cells.
     grid : tuple of int
         Rows and columns of blocks, the margin included.
+    sizes : Tensor of int64, shape (B * rows * columns,)
+        How many points can be among the `count` nearest of a location inside
+        each block.
     candidates : Tensor of int64, shape (B * rows * columns, M)
-        For each block the points that can be among the `count` nearest of a
-        location inside it, in ascending order, padded with N.
+        These points, in ascending order, padded with N.
     x, y : Tensor of float32, shape (B * rows * columns, M)
         The candidates' positions, infinite where padded.
     """
 
     points: Tensor
     count: int
+    side: int
     grid: tuple[int, int]
+    sizes: Tensor
     candidates: Tensor
     x: Tensor
     y: Tensor
@@ -65,16 +71,17 @@ class TokenIndex:
         extent = (canvas[0] + 2 * MARGIN, canvas[1] + 2 * MARGIN)
         padded = torch.cat([points.float(), points.new_full((batch, 1, 2), math.inf).float()], 1)
         side = 2 ** math.ceil(math.log2(max(extent)))
+        spacing = math.sqrt(canvas[0] * canvas[1] / n)
         grid = (1, 1)
         candidates = torch.arange(n, device=points.device).expand(batch, 1, n)
-        while side > 1:
+        while side > max(1, spacing):
             side //= 2
             candidates, grid = _refine(candidates, grid, side, extent, padded, count)
         flat = candidates.flatten(0, 1)
         rows = torch.arange(batch, device=points.device).repeat_interleave(grid[0] * grid[1])
         position = padded[rows[:, None], flat]
         x, y = (position[..., axis].contiguous() for axis in (0, 1))
-        return cls(points, count, grid, flat, x, y)
+        return cls(points, count, side, grid, (flat < n).sum(-1), flat, x, y)
 
     def nearest(self, locations: Tensor, count: int | None = None) -> Tensor:
         """Find the nearest points, nearest first, ties to the lower index.
@@ -95,28 +102,33 @@ class TokenIndex:
         if count > self.count:
             raise ValueError(f"the index answers up to {self.count} neighbours, not {count}")
         batch, queries, _ = locations.shape
-        cell = torch.floor(locations + (MARGIN + 0.5))
+        block_of = torch.floor((locations.detach() + (MARGIN + 0.5)) / self.side)
         rows, columns = self.grid
-        inside = ((cell >= 0) & (cell < cell.new_tensor([columns, rows]))).all(-1)
-        cell = torch.where(inside[..., None], cell, 0).long()
+        inside = ((block_of >= 0) & (block_of < block_of.new_tensor([columns, rows]))).all(-1)
+        block_of = torch.where(inside[..., None], block_of, 0).long()
         image = torch.arange(batch, device=locations.device)[:, None]
-        block = ((image * rows + cell[..., 1]) * columns + cell[..., 0]).flatten()
+        block = ((image * rows + block_of[..., 1]) * columns + block_of[..., 0]).flatten()
         flat = locations.detach().float().flatten(0, 1)
-        found = torch.cat(
-            [
-                self._search(block[start : start + _CHUNK], flat[start : start + _CHUNK], count)
-                for start in range(0, batch * queries, _CHUNK)
-            ]
-        ).view(batch, queries, count)
+        found = block.new_empty((batch * queries, count))
+        # Queries with lists of like length go together: the longest sets the width.
+        sizes, order = self.sizes[block].sort()
+        for part, width in zip(
+            order.split(_CHUNK),
+            sizes[_CHUNK - 1 :: _CHUNK].tolist() + sizes[-1:].tolist(),
+            strict=False,
+        ):
+            found[part] = self._search(block[part], flat[part], count, width)
+        found = found.view(batch, queries, count)
         outside = torch.nonzero(~inside)
         for part in outside.split(_CHUNK // 16):
             found[part[:, 0], part[:, 1]] = self._search_all(locations, part, count)
         return found
 
-    def _search(self, block: Tensor, location: Tensor, count: int) -> Tensor:
-        dx = self.x[block] - location[:, :1]
-        dy = self.y[block] - location[:, 1:]
-        return _smallest(dx.square_().add_(dy.square_()), self.candidates[block], count)
+    def _search(self, block: Tensor, location: Tensor, count: int, width: int) -> Tensor:
+        dx = self.x[block, :width] - location[:, :1]
+        dy = self.y[block, :width] - location[:, 1:]
+        squared = dx.square_().add_(dy.square_())
+        return _smallest(squared, self.candidates[block, :width], count)
 
     def _search_all(self, locations: Tensor, where: Tensor, count: int) -> Tensor:
         image, query = where.unbind(1)

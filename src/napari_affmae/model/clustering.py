@@ -37,11 +37,14 @@ def cluster_order(pos: Tensor, canvas: tuple[int, int], cluster_size: int) -> Te
         return torch.arange(tokens, device=pos.device).expand(batch, tokens)
     # float64, so that tokens which lie symmetrically tie exactly once rounded.
     pos = pos.double()
-    size = pos.new_tensor([columns / boxes_x, rows / boxes_y])
-    box = (pos / size).floor().long()
-    column, row = box.unbind(-1)
+    # Numbers, not a tensor of them: copying one to a GPU cannot be captured.
+    width, height = columns / boxes_x, rows / boxes_y
+    column, row = (pos[..., 0] / width).floor().long(), (pos[..., 1] / height).floor().long()
     rank = row * boxes_x + torch.where(row % 2 == 0, column, boxes_x - 1 - column)
-    stops = _snake(boxes_x, boxes_y, pos.device).to(pos) * size + size / 2 - 0.5
+    stop_x, stop_y = _snake(boxes_x, boxes_y, pos.device).to(pos).unbind(-1)
+    stops = torch.stack(
+        [stop_x * width + width / 2 - 0.5, stop_y * height + height / 2 - 0.5], dim=-1
+    )
     stops = torch.cat([2 * stops[:1] - stops[1:2], stops, 2 * stops[-1:] - stops[-2:-1]])
     from_previous = (pos - stops[rank]).square().sum(-1)
     to_next = (pos - stops[rank + 2]).square().sum(-1)

@@ -3,12 +3,12 @@
 import math
 
 import torch
-from affmae_kernels import TokenIndex, deformable_attention
+from affmae_kernels import TokenSearch, deformable_attention, index_tokens
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from napari_affmae.config import ModelConfig
-from napari_affmae.model.layers import initialise
+from napari_affmae.model.layers import Dropout, initialise
 from napari_affmae.model.outputs import Level
 from napari_affmae.model.positions import sine_embedding
 
@@ -49,7 +49,7 @@ class DeformableAttention(nn.Module):
             nn.init.zeros_(linear.bias)
 
     def forward(
-        self, queries: Tensor, query_pos: Tensor, tokens: Tensor, index: TokenIndex
+        self, queries: Tensor, query_pos: Tensor, tokens: Tensor, index: TokenSearch
     ) -> Tensor:
         """Sample `tokens` (B, N, C), indexed by position, for `queries` (B, Q, C)."""
         sampled = deformable_attention(
@@ -87,13 +87,13 @@ class DecoderStage(nn.Module):
         self.self_attention = DeformableAttention(*attention)
         self.cross_attention = DeformableAttention(*attention)
         self.self_norm, self.cross_norm, self.mlp_norm = (nn.LayerNorm(width) for _ in range(3))
-        self.dropout = nn.Dropout(config.decoder_dropout)
+        self.dropout = Dropout(config.decoder_dropout)
 
     def forward(
         self,
         queries: Tensor,
         query_pos: Tensor,
-        query_index: TokenIndex,
+        query_index: TokenSearch,
         level: Level,
         canvas: tuple[int, int],
     ) -> Tensor:
@@ -102,10 +102,11 @@ class DecoderStage(nn.Module):
         queries = self.self_norm(queries + self.dropout(attended))
         tokens = self.level_norm(self.level_project(level.x))
         tokens = tokens + sine_embedding(level.pos, canvas, tokens.shape[-1]).to(tokens.dtype)
-        level_index = TokenIndex.build(level.pos, canvas, NEAREST)
+        level_index = index_tokens(level.pos, canvas, NEAREST)
         attended = self.cross_attention(queries, query_pos, tokens, level_index)
         queries = self.cross_norm(queries + self.dropout(attended))
-        hidden = self.dropout(F.relu(self.expand(queries)))
+        # Dropout only scales, so it may come first, and ReLU then works in place.
+        hidden = F.relu(self.dropout(self.expand(queries)), inplace=True)
         out: Tensor = self.mlp_norm(queries + self.dropout(self.contract(hidden)))
         return out
 
@@ -147,7 +148,7 @@ class Decoder(nn.Module):
             Query features (B, Q, C) after each stage: res5, res4, res3, res2.
         """
         queries = self.query + sine_embedding(query_pos, canvas, len(self.query))
-        query_index = TokenIndex.build(query_pos, canvas, NEAREST)
+        query_index = index_tokens(query_pos, canvas, NEAREST)
         results = []
         for stage, level in zip(self.stages, reversed(levels), strict=True):
             queries = stage(queries, query_pos, query_index, level, canvas)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from napari_affmae.model.layers import recompute
 from napari_affmae.model.patches import take_tokens
 
 
@@ -57,13 +58,16 @@ class PatchEmbedding(nn.Module):
         if ids_keep is not None:
             flat = images.new_zeros(len(images), canvas[0] * canvas[1])
             visible = flat.scatter_(1, ids_keep, 1.0).view(-1, 1, *canvas)
+        tokens = recompute(lambda x: self._convolve(x, visible), images).flatten(2).mT
+        return self.norm(tokens if ids_keep is None else take_tokens(tokens, ids_keep))
+
+    def _convolve(self, images: Tensor, visible: Tensor | None) -> Tensor:
         x = _hide(images, visible).contiguous(memory_format=torch.channels_last)
         for convolution, norm in zip(self.convolutions, [*self.norms, None], strict=True):
             x = _hide(convolution(x), visible)
             if norm is not None:
                 x = F.gelu(norm(x.permute(0, 2, 3, 1))).permute(0, 3, 1, 2)
-        tokens = x.flatten(2).mT
-        return self.norm(tokens if ids_keep is None else take_tokens(tokens, ids_keep))
+        return x
 
 
 def _hide(x: Tensor, visible: Tensor | None) -> Tensor:

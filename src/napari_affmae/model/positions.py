@@ -66,7 +66,9 @@ def sine_embedding(pos: Tensor, canvas: tuple[int, int], width: int) -> Tensor:
         (B, N, width) float32.
     """
     half = width // 2
-    extent = pos.new_tensor([canvas[1], canvas[0]]) - 1 + 1e-6
+    # Numbers, not a tensor of them: copying one to a GPU cannot be captured.
+    turns = [2 * math.pi / (extent - 1 + 1e-6) for extent in reversed(canvas)]
+    scaled = torch.stack([pos[..., axis] * turn for axis, turn in enumerate(turns)], dim=-1)
     exponents = 2 * torch.div(torch.arange(half, device=pos.device), 2, rounding_mode="floor")
-    angles = (pos * (2 * math.pi / extent))[..., None] / 10000 ** (exponents / half)
+    angles = scaled[..., None] / 10000 ** (exponents / half)
     return torch.cat([angles[..., 0::2].sin(), angles[..., 1::2].cos()], dim=-1).flatten(-2)

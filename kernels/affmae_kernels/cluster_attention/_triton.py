@@ -1,0 +1,235 @@
+"""Cluster attention on Triton kernels: launchers, autograd, operation counts."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import register_flop_formula
+
+from affmae_kernels._launch import next_power_of_2, on_device_of, rows_together, to_autocast
+from affmae_kernels.cluster_attention import _kernels
+from affmae_kernels.neighbours import Neighbourhood
+from affmae_kernels.neighbours._triton import TILE
+
+# Keys that a tile of queries meets at once, and queries that a cluster meets at
+# once. The matrix units take at least 16 rows.
+KEYS = 32
+QUERIES = 32
+_LEAST_ROWS = 16
+_WARPS = 2
+
+
+def cluster_attention_triton(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    blank_k: Tensor,
+    blank_v: Tensor,
+    bias_weight: Tensor,
+    bias: Tensor,
+    neighbourhood: Neighbourhood,
+) -> Tensor:
+    """See `affmae_kernels.cluster_attention`."""
+    q, k, v = to_autocast(q, k, v)
+    lists = neighbourhood.lists
+    out: Tensor = cluster_attention_forward(
+        rows_together(q),
+        rows_together(k),
+        rows_together(v),
+        blank_k.contiguous(),
+        blank_v.contiguous(),
+        bias_weight.contiguous(),
+        bias.contiguous(),
+        lists.query_pos,
+        lists.key_pos,
+        lists.ids,
+        lists.bits,
+        lists.lengths,
+        lists.queries,
+        lists.bounds,
+        neighbourhood.cluster_size,
+        neighbourhood.clusters.shape[2],
+    )[0]
+    return out
+
+
+@torch.library.custom_op("affmae::cluster_attention", mutates_args=())
+def cluster_attention_forward(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    blank_k: Tensor,
+    blank_v: Tensor,
+    bias_weight: Tensor,
+    bias: Tensor,
+    query_pos: Tensor,
+    key_pos: Tensor,
+    ids: Tensor,
+    bits: Tensor,
+    lengths: Tensor,
+    query_list: Tensor,
+    bounds: Tensor,
+    cluster_size: int,
+    wanted: int,
+) -> tuple[Tensor, Tensor]:
+    """Attend; see `cluster_attention`.
+
+    Parameters
+    ----------
+    query_pos, key_pos, ids, bits, lengths, query_list, bounds : Tensor
+        See `ClusterLists`.
+    cluster_size : int
+    wanted : int
+        Clusters of a query.
+
+    Returns
+    -------
+    out : Tensor, shape (B, Q, H, D)
+    log_sum : Tensor of float32, shape (B, Q, H)
+        Binary logarithm of each softmax's denominator.
+    """
+    batch, queries, heads, width = q.shape
+    out = q.new_empty(q.shape)
+    log_sum = q.new_empty(q.shape[:3], dtype=torch.float32)
+    tiles = ids.shape[1]
+    with on_device_of(q):
+        _kernels._cluster_attention_fwd_kernel[heads, tiles, batch](
+            q, k, v, blank_k, blank_v, bias_weight, bias, query_pos, key_pos, ids, bits, lengths,
+            out, log_sum, queries, k.shape[1], tiles, ids.shape[2], width**-0.5,
+            *q.stride()[:3], *k.stride()[:3], *v.stride()[:3],
+            **_tile_constants(heads, width, cluster_size),
+        )  # fmt: skip
+    return out, log_sum
+
+
+@torch.library.custom_op("affmae::cluster_attention_backward", mutates_args=())
+def cluster_attention_backward(
+    grad: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    blank_k: Tensor,
+    blank_v: Tensor,
+    bias_weight: Tensor,
+    bias: Tensor,
+    query_pos: Tensor,
+    key_pos: Tensor,
+    ids: Tensor,
+    bits: Tensor,
+    lengths: Tensor,
+    query_list: Tensor,
+    bounds: Tensor,
+    out: Tensor,
+    log_sum: Tensor,
+    cluster_size: int,
+    wanted: int,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Compute the gradients of `cluster_attention_forward`.
+
+    Returns
+    -------
+    grad_q : Tensor, shape (B, Q, H, D)
+    grad_k, grad_v : Tensor, shape (B, N, H, D)
+    small : Tensor of float32, shape (H, 6 + 2 * D)
+        Those of the geometric weights (5) and bias (1), the blank key and value.
+    """
+    batch, queries, heads, width = q.shape
+    keys, tiles = k.shape[1], ids.shape[1]
+    clusters = bounds.shape[1] // batch
+    grad = rows_together(grad)
+    grad_q = q.new_empty(q.shape)
+    grad_k, grad_v = k.new_empty(k.shape), v.new_empty(v.shape)
+    shift = torch.empty_like(log_sum)
+    partial = q.new_empty((batch * tiles, heads, 6 + 2 * width), dtype=torch.float32)
+    strides = [*q.stride()[:3], *k.stride()[:3], *v.stride()[:3], *grad.stride()[:3]]
+    with on_device_of(q):
+        _kernels._cluster_attention_bwd_queries_kernel[heads, tiles, batch](
+            q, k, v, blank_k, blank_v, bias_weight, bias, query_pos, key_pos, ids, bits, lengths,
+            out, log_sum, grad, grad_q, shift, partial, queries, keys, tiles, ids.shape[2],
+            width**-0.5, *strides, **_tile_constants(heads, width, cluster_size),
+        )  # fmt: skip
+        _kernels._cluster_attention_bwd_keys_kernel[heads, clusters, batch](
+            q, k, v, bias_weight, bias, query_pos, key_pos, query_list, bounds[0], bounds[1],
+            log_sum, shift, grad, grad_k, grad_v, queries, keys, clusters,
+            width**-0.5, *strides, **_cluster_constants(heads, width, cluster_size),
+        )  # fmt: skip
+    return grad_q, grad_k, grad_v, partial.sum(0)
+
+
+def _tile_constants(heads: int, width: int, cluster_size: int) -> dict[str, int]:
+    """Choose the sizes of a program that works on a tile of queries."""
+    return {
+        "HEADS": heads,
+        "D": width,
+        "BLOCK_D": max(next_power_of_2(width), _LEAST_ROWS),
+        "CLUSTER": cluster_size,
+        "TILE": TILE,
+        "KEYS": max(KEYS, next_power_of_2(cluster_size)),
+        "num_warps": _WARPS,
+    }
+
+
+def _cluster_constants(heads: int, width: int, cluster_size: int) -> dict[str, int]:
+    """Choose the sizes of a program that works on a cluster of keys."""
+    return {
+        "HEADS": heads,
+        "D": width,
+        "BLOCK_D": max(next_power_of_2(width), _LEAST_ROWS),
+        "CLUSTER": cluster_size,
+        "ROWS": max(next_power_of_2(cluster_size), _LEAST_ROWS),
+        "QUERIES": QUERIES,
+        "num_warps": 1,
+    }
+
+
+@cluster_attention_forward.register_fake
+def _(q: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
+    return q.new_empty(q.shape), q.new_empty(q.shape[:3], dtype=torch.float32)
+
+
+@cluster_attention_backward.register_fake
+def _(_grad: Tensor, q: Tensor, k: Tensor, v: Tensor, *_: Any) -> tuple[Tensor, ...]:
+    small = q.new_empty((q.shape[2], 6 + 2 * q.shape[3]), dtype=torch.float32)
+    return q.new_empty(q.shape), k.new_empty(k.shape), v.new_empty(v.shape), small
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    *tensors, ctx.cluster_size, ctx.wanted = inputs
+    ctx.save_for_backward(*tensors, *output)
+    ctx.mark_non_differentiable(output[1])
+
+
+def _differentiate(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+    tensors = ctx.saved_tensors
+    grad_q, grad_k, grad_v, small = cluster_attention_backward(
+        grad, *tensors, ctx.cluster_size, ctx.wanted
+    )
+    width = grad_q.shape[-1]
+    weight, bias, blank_k, blank_v = small.split([5, 1, width, width], dim=-1)
+    small_grads = (blank_k, blank_v, weight, bias.squeeze(-1))
+    like = tensors[3:7]
+    small_grads = tuple(g.to(t.dtype) for g, t in zip(small_grads, like, strict=True))
+    return (grad_q, grad_k, grad_v, *small_grads, *[None] * 9)
+
+
+cluster_attention_forward.register_autograd(_differentiate, setup_context=_save)
+
+
+@register_flop_formula(torch.ops.affmae.cluster_attention)
+def _forward_flops(
+    q: tuple[int, ...], *shapes: Any, out_val: Any = None, **_: Any
+) -> int:  # fmt: skip
+    """Count the two products of each query with its keys and the blank key."""
+    cluster_size, wanted = shapes[-2:]
+    batch, queries, heads, width = q
+    return 4 * batch * queries * heads * width * (cluster_size * wanted + 1)
+
+
+@register_flop_formula(torch.ops.affmae.cluster_attention_backward)
+def _backward_flops(
+    _grad: tuple[int, ...], q: tuple[int, ...], *shapes: Any, out_val: Any = None, **_: Any
+) -> int:
+    """Count the five products, of which the logits are computed again."""
+    cluster_size, wanted = shapes[-2:]
+    batch, queries, heads, width = q
+    return 10 * batch * queries * heads * width * (cluster_size * wanted + 1)

@@ -1,0 +1,221 @@
+"""Launchers of the neighbour kernels.
+
+Every buffer's size follows from the inputs' shapes, and nothing waits for the
+GPU, so all of this can be captured in a CUDA graph.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from affmae_kernels._launch import blocks, interpreted, next_power_of_2, on_device_of
+from affmae_kernels.neighbours import _kernels
+
+# Cells around the canvas whose candidates are listed too, and the longest list.
+# Both only matter for speed: what lies beyond them is searched ring by ring.
+MARGIN = 8
+LIST_LENGTH = 32
+MOST_NEIGHBOURS = 8
+# Queries of a tile: the bits of the integer that says who owns a cluster.
+TILE = 32
+# One warp, so that a program's reductions stay inside it (the interpreter takes its time a program).
+_SEARCH = {"BLOCK": 1024 if interpreted() else 32, "num_warps": 1, "enable_fp_fusion": False}
+
+
+class Buckets:
+    """Points of each image in square buckets.
+
+    Parameters
+    ----------
+    points : Tensor of float32, shape (B, N, 2)
+        Positions (x, y) in cells, within the canvas.
+    canvas : tuple of int
+        Rows and columns of the canvas, cells.
+    side : float
+        Of a bucket, cells. With 1 and integer positions, buckets are cells.
+    """
+
+    def __init__(self, points: Tensor, canvas: tuple[int, int], side: float) -> None:
+        self.points = points.float().contiguous()
+        self.side = side
+        self.rows, self.columns = (math.ceil(extent / side) for extent in canvas)
+        batch, count, _ = points.shape
+        self.heads = points.new_full((batch, self.rows, self.columns), -1, dtype=torch.int32)
+        self.links = points.new_empty((batch, count), dtype=torch.int32)
+        with on_device_of(points):
+            _kernels._fill_buckets_kernel[blocks(count, 128), batch](
+                self.points, self.heads, self.links, count, self.rows, self.columns, side,
+                BLOCK=128,
+            )  # fmt: skip
+
+    def nearest(self, locations: Tensor, count: int, *, chained: bool) -> Tensor:
+        """Find the `count` (at most 8 and N) points nearest to each of (B, Q, 2) locations.
+
+        `chained` says that a bucket may hold several points.
+        """
+        batch, queries, _ = locations.shape
+        out = locations.new_empty((batch, queries, count), dtype=torch.int64)
+        with on_device_of(out):
+            _kernels._nearest_kernel[blocks(queries, _SEARCH["BLOCK"]), batch](
+                locations.detach().float().contiguous(), self.heads, self.links, self.points, out,
+                queries, self.points.shape[1], self.rows, self.columns, self.side,
+                COUNT=count, CHAINED=chained, **_SEARCH,
+            )  # fmt: skip
+        return out
+
+
+def nearest_clusters(
+    centres: Tensor, locations: Tensor, canvas: tuple[int, int], count: int
+) -> Tensor:
+    """Find the `count` clusters (at most 8) nearest to each location.
+
+    Parameters
+    ----------
+    centres : Tensor of float, shape (B, k, 2)
+        At least `count` of them.
+    locations : Tensor of float, shape (B, N, 2)
+    canvas : tuple of int
+        Rows and columns of the canvas, cells.
+    count : int
+
+    Returns
+    -------
+    Tensor of int64, shape (B, N, count)
+        Nearest first, ties to the lower index.
+    """
+    # About one cluster in a bucket.
+    side = max(1.0, math.sqrt(canvas[0] * canvas[1] / centres.shape[1]))
+    return Buckets(centres, canvas, side).nearest(locations, count, chained=True)
+
+
+def list_candidates(
+    buckets: Buckets, count: int, margin: int = MARGIN, length: int = LIST_LENGTH
+) -> tuple[Tensor, Tensor]:
+    """List the tokens that may be among the `count` (at most 4) nearest in each cell.
+
+    Returns
+    -------
+    lists : Tensor of int64, shape (B, rows + 2 * margin, columns + 2 * margin, length)
+        Row, column and index of a token, packed into 16, 16 and 32 bits.
+    lengths : Tensor of int32, shape (B, rows + 2 * margin, columns + 2 * margin)
+        Longer than `length` where the list is not complete.
+    """
+    points = buckets.points
+    batch, tokens, _ = points.shape
+    rows, columns = buckets.rows + 2 * margin, buckets.columns + 2 * margin
+    lists = points.new_empty((batch, rows, columns, length), dtype=torch.int64)
+    lengths = points.new_empty((batch, rows, columns), dtype=torch.int32)
+    with on_device_of(points):
+        _kernels._list_candidates_kernel[blocks(rows * columns, _SEARCH["BLOCK"]), batch](
+            buckets.heads, buckets.links, points, lists, lengths,
+            tokens, buckets.rows, buckets.columns, rows, columns,
+            COUNT=count, MARGIN=margin, LENGTH=length, **_SEARCH,
+        )  # fmt: skip
+    return lists, lengths
+
+
+def nearest_samples(
+    query_pos: Tensor,
+    offsets: Tensor,
+    heads: Tensor,
+    points: Tensor,
+    lists: Tensor,
+    lengths: Tensor,
+    count: int,
+) -> Tensor:
+    """Find the `count` (at most 4) tokens nearest to each sampled location.
+
+    Parameters
+    ----------
+    query_pos : Tensor of float32, shape (B, Q, 2)
+    offsets : Tensor of float, shape (B, Q, S, 2)
+        Of the S samples of each query.
+    heads, points : Tensor
+        Of the tokens' `Buckets`.
+    lists, lengths : Tensor
+        See `list_candidates`.
+    count : int
+
+    Returns
+    -------
+    Tensor of int32, shape (B, Q, S, count)
+    """
+    batch, queries, samples, _ = offsets.shape
+    rows, columns = heads.shape[1:]
+    wide_rows, wide_columns, length = lists.shape[1:]
+    out = offsets.new_empty((batch, queries, samples, count), dtype=torch.int32)
+    with on_device_of(out):
+        _kernels._nearest_samples_kernel[blocks(queries * samples, _SEARCH["BLOCK"]), batch](
+            query_pos, offsets, heads, points, lists, lengths, out,
+            queries, samples, points.shape[1], rows, columns, wide_rows, wide_columns,
+            *offsets.stride()[:3],
+            COUNT=count, MARGIN=(wide_rows - rows) // 2, LENGTH=length, **_SEARCH,
+        )  # fmt: skip
+    return out
+
+
+def tile_lists(clusters: Tensor, cluster_count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """List the different clusters of each tile of `TILE` queries.
+
+    Parameters
+    ----------
+    clusters : Tensor of int64, shape (B, Q, M)
+    cluster_count : int
+        Clusters of an image.
+
+    Returns
+    -------
+    ids : Tensor of int32, shape (B, tiles, U)
+        Clusters, U being the most that a tile can have; rubbish beyond the length.
+    bits : Tensor of int32, shape (B, tiles, U)
+        Bit i is set where query i of the tile attends to the cluster.
+    lengths : Tensor of int32, shape (B, tiles)
+    """
+    batch, queries, wanted = clusters.shape
+    tiles, width = blocks(queries, TILE), min(TILE * wanted, cluster_count)
+    ids, bits = clusters.new_empty((2, batch, tiles, width), dtype=torch.int32)
+    lengths = clusters.new_empty((batch, tiles), dtype=torch.int32)
+    with on_device_of(clusters):
+        _kernels._tile_lists_kernel[tiles, batch](
+            clusters.contiguous(), ids, bits, lengths, queries, tiles, wanted, width,
+            TILE=TILE, SLOTS=next_power_of_2(wanted), CHUNK=16, num_warps=4,
+        )  # fmt: skip
+    return ids, bits, lengths
+
+
+def query_lists(clusters: Tensor, cluster_count: int) -> tuple[Tensor, Tensor]:
+    """List the queries of each cluster.
+
+    Parameters
+    ----------
+    clusters : Tensor of int64, shape (B, Q, M)
+    cluster_count : int
+        Clusters of an image.
+
+    Returns
+    -------
+    queries : Tensor of int32, shape (B * Q * M,)
+        Cluster after cluster, image after image, each list ascending.
+    bounds : Tensor of int32, shape (2, B * cluster_count)
+        Where each list starts and ends.
+    """
+    batch, queries, wanted = clusters.shape
+    clusters = clusters.contiguous()
+    counts = clusters.new_zeros(batch * cluster_count, dtype=torch.int32)
+    grid = (blocks(queries * wanted, 256), batch)
+    scattered, ordered = clusters.new_empty((2, clusters.numel()), dtype=torch.int32)
+    with on_device_of(clusters):
+        _kernels._count_queries_kernel[grid](
+            clusters, counts, queries, wanted, cluster_count, BLOCK=256
+        )
+        ends = counts.cumsum(0, dtype=torch.int32)
+        cursors = ends.clone()
+        _kernels._scatter_queries_kernel[grid](
+            clusters, cursors, scattered, queries, wanted, cluster_count, BLOCK=256
+        )
+        # What scattering left of the cursors is where each list starts.
+        _kernels._sort_queries_kernel[(batch * cluster_count,)](
+            cursors, ends, scattered, ordered, CHUNK=64, num_warps=1
+        )
+    return ordered, torch.stack([cursors, ends])

@@ -1,0 +1,50 @@
+"""Who attends to whom, listed for the Triton kernels."""
+
+from dataclasses import dataclass
+from typing import Self
+
+from torch import Tensor
+
+from affmae_kernels.neighbours import _triton
+
+
+@dataclass(frozen=True)
+class ClusterLists:
+    """Clusters of each tile of queries, and queries of each cluster.
+
+    Sizes follow from shapes alone; what a list does not use is rubbish.
+
+    Attributes
+    ----------
+    query_pos, key_pos : Tensor of float32, shapes (B, Q, 2) and (B, N, 2)
+    ids : Tensor of int32, shape (B, tiles, U)
+        The different clusters of each tile.
+    bits : Tensor of int32, shape (B, tiles, U)
+        Bit i is set where query i of the tile attends to the cluster.
+    lengths : Tensor of int32, shape (B, tiles)
+        Clusters of each tile.
+    queries : Tensor of int32, shape (B * Q * M,)
+        The queries of each cluster, list after list.
+    bounds : Tensor of int32, shape (2, B * clusters)
+        Where the list of each cluster starts and ends.
+    """
+
+    query_pos: Tensor
+    key_pos: Tensor
+    ids: Tensor
+    bits: Tensor
+    lengths: Tensor
+    queries: Tensor
+    bounds: Tensor
+
+    @classmethod
+    def build(
+        cls, query_pos: Tensor, key_pos: Tensor, clusters: Tensor, cluster_count: int
+    ) -> Self:
+        """List the `clusters` (B, Q, M) of queries among `cluster_count` an image."""
+        return cls(
+            query_pos.float().contiguous(),
+            key_pos.float().contiguous(),
+            *_triton.tile_lists(clusters, cluster_count),
+            *_triton.query_lists(clusters, cluster_count),
+        )
