@@ -20,7 +20,7 @@ from napari_affmae.model import AFFMAE, preset
 @pytest.fixture(scope="module")
 def batch(image):
     config = PretrainConfig(crop=64, steps=1)
-    crops = Pretraining(config, AFFMAE(preset("nano")), _normalized(image)).crops
+    crops = Pretraining(config, AFFMAE(preset("nano")), _normalized(image), 5).crops
     return torch.stack([torch.from_numpy(crops.sample(index)) for index in range(5)])
 
 
@@ -36,7 +36,7 @@ def make(image):
         torch.manual_seed(0)
         model = preset("nano").model_copy(update={"drop_path": 0.0, "decoder_dropout": 0.0})
         module = AFFMAE(model)
-        task = Pretraining(PretrainConfig(crop=64, steps=1), module, _normalized(image))
+        task = Pretraining(PretrainConfig(crop=64, steps=1), module, _normalized(image), 5)
         runtime = Runtime(plan_device("cpu", precision))
         return task, Stepper(task, runtime, BatchPlan(batch, micro_batch))
 
@@ -171,7 +171,7 @@ def test_dropout_is_drawn_by_step(image, batch):
     for step in (3, 3, 4):
         torch.manual_seed(0)
         module = AFFMAE(preset("nano"))
-        task = Pretraining(PretrainConfig(crop=64, steps=1), module, _normalized(image))
+        task = Pretraining(PretrainConfig(crop=64, steps=1), module, _normalized(image), 5)
         stepper = Stepper(task, Runtime(plan_device("cpu")), BatchPlan(5, 5))
         prepared = task.prepare((batch,), 1)
         torch.rand(len(losses))

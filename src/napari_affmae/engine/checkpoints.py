@@ -17,6 +17,7 @@ from napari_affmae.errors import CheckpointError
 MODEL_FILE = "model.safetensors"
 OPTIMIZER_FILE = "optimizer.safetensors"
 STATE_FILE = "state.json"
+_ASIDE = ".aside"
 _NAME = re.compile(r"step_(\d{8,})")
 
 
@@ -92,8 +93,7 @@ def save_checkpoint(
             for name, content in files.items():
                 write_bytes(temporary / name, content)
             sync_folder(temporary)
-            _remove(path)
-            temporary.replace(path)
+            _move(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     sync_folder(folder)
@@ -116,13 +116,17 @@ def prune_checkpoints(folder: Path, keep: Collection[int | None]) -> None:
 
 
 def clean_leftovers(folder: Path) -> None:
-    """Delete what a killed write or deletion left behind.
+    """Delete what a killed write or deletion left behind; undo a replacement half done.
 
     Parameters
     ----------
     folder : Path
         The run's ``checkpoints`` folder; it may be missing.
     """
+    for aside in folder.glob(f".step_*{_ASIDE}"):
+        path = folder / aside.name.removeprefix(".").removesuffix(_ASIDE)
+        if not path.exists():
+            aside.replace(path)
     for leftover in folder.glob(".step_*"):
         shutil.rmtree(leftover)
 
@@ -175,10 +179,19 @@ def _damaged(path: Path, reason: object) -> CheckpointError:
     )
 
 
+def _move(temporary: Path, path: Path) -> None:
+    """Rename a complete checkpoint to its place, where one of the same step may be."""
+    if not path.exists():
+        temporary.replace(path)
+        return
+    aside = path.with_name(f".{path.name}{_ASIDE}")
+    path.replace(aside)
+    temporary.replace(path)
+    shutil.rmtree(aside)
+
+
 def _remove(path: Path) -> None:
     """Delete a checkpoint; hidden by a rename first, since deleting takes several steps."""
-    if path.exists():
-        hidden = path.with_name(f".{path.name}.old")
-        shutil.rmtree(hidden, ignore_errors=True)
-        path.replace(hidden)
-        shutil.rmtree(hidden)
+    hidden = path.with_name(f".{path.name}.old")
+    path.replace(hidden)
+    shutil.rmtree(hidden)

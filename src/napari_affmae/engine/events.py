@@ -114,7 +114,7 @@ class CheckpointSaved(Event):
 
 @dataclass(frozen=True)
 class TileDone(Event):
-    """One batch of tiles of a plane was predicted."""
+    """One batch of tiles of a plane was predicted, in segmentation or in a validation."""
 
     done: int
     total: int

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Generator, Mapping, Sequence
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,29 +16,27 @@ from napari_affmae.config import FinetuneConfig, ModelConfig
 from napari_affmae.data import (
     LabelEncoder,
     LabelledCrops,
-    check_pairs,
 )
 from napari_affmae.engine.batch import plan_batch
 from napari_affmae.engine.class_weights import class_weights
 from napari_affmae.engine.device import plan_device
 from napari_affmae.engine.evaluation import count_confusion
 from napari_affmae.engine.events import Event, Notice, Validated
-from napari_affmae.engine.labelled import Labelled, Pairs, settle_classes
+from napari_affmae.engine.labelled import Labelled, Pairs, check_labelled, settle_classes
 from napari_affmae.engine.layer_decay import layer_scales
 from napari_affmae.engine.model_files import ModelMetadata, load_model
 from napari_affmae.engine.predictor import Predictor
 from napari_affmae.engine.run_folder import RunFolder, read_record
 from napari_affmae.engine.runtime import Runtime
 from napari_affmae.engine.seeds import Stream, derived_seed, seeded
-from napari_affmae.engine.starting import describe, note_changes, note_findings, settle_config
-from napari_affmae.engine.task import Task, evaluating, mean_loss
+from napari_affmae.engine.starting import describe, note_changes, settle_config
+from napari_affmae.engine.task import Task, evaluating, mean_loss, validation_crops
 from napari_affmae.engine.training import Training
 from napari_affmae.errors import CheckpointError, DataError
 from napari_affmae.model import AFFMAE, AFFSegmenter, preset
 from napari_affmae.model.losses import segmentation_loss
 
-_VALIDATION_CROPS = 16
-_VALIDATION_BATCH = 4
+_VALIDATION_TILES = 4
 _VALIDATION_OVERLAP = 0.25
 _PREVIEW_CROPS = 4
 
@@ -100,14 +99,7 @@ def finetune(
             module, start = _resumed_module(folder, stored, config, len(classes))
             size = stored["batch"]
         batch = plan_batch(size, config.crop, start["preset"], "finetune", plan)
-        findings = check_pairs(
-            both,
-            classes=classes,
-            ignore_value=config.ignore_value,
-            crop=config.crop,
-            batch=batch.batch,
-        )
-        yield from note_findings(findings)
+        yield from check_labelled(both, config, classes, batch.batch)
         data = Labelled.of(pairs, validation, config, classes, stored)
         described = describe(source for pair in both for source in pair)
         if stored is None:
@@ -130,7 +122,7 @@ def finetune(
                 "there is no validation set (one plane alone cannot be split, or its share is 0): "
                 "no scores are measured, and the last weights are kept instead of the best"
             )
-        task = Finetuning(config, module, data, start)
+        task = Finetuning(config, module, data, start, batch.batch)
         training = Training(task, folder, Runtime(plan), batch)
         training.load_latest()
         yield from training.events()
@@ -197,6 +189,8 @@ class Finetuning(Task):
         Images and labels.
     start : Mapping[str, Any]
         ``preset`` and ``pretrained`` of the run's record.
+    batch : int
+        Crops of a step.
     """
 
     kind = "finetune"
@@ -207,12 +201,14 @@ class Finetuning(Task):
         module: AFFSegmenter,
         data: Labelled,
         start: Mapping[str, Any],
+        batch: int,
     ) -> None:
         self.config: FinetuneConfig = config
         self.module: AFFSegmenter = module
         self.validation_steps = self.preview_steps = config.validation_steps
         self._data = data
         self._start = start
+        self._batch = batch
         self.crops = self._labelled_crops(data.training, config.seed, augmented=True)
         self._weights = class_weights(config.class_weights, self.crops.class_pixels)
         self._scales = (
@@ -252,24 +248,21 @@ class Finetuning(Task):
         return loss, {}
 
     @cached_property
-    def _fixed_batches(self) -> list[tuple[Tensor, ...]]:
+    def _fixed_batch(self) -> tuple[Tensor, ...]:
         """The same crops at every validation and preview, prepared once."""
         planes = self._data.validation if any(self._data.validation) else self._data.training
         seed = derived_seed(self.config.seed, Stream.VALIDATION)
         crops = self._labelled_crops(planes, seed, augmented=False)
-        samples = [crops.sample(index) for index in range(_VALIDATION_CROPS)]
-        images, targets = (torch.from_numpy(np.stack(part)) for part in zip(*samples, strict=True))
-        return list(
-            zip(images.split(_VALIDATION_BATCH), targets.split(_VALIDATION_BATCH), strict=True)
-        )
+        samples = [crops.sample(index) for index in range(validation_crops(self._batch))]
+        return tuple(torch.from_numpy(np.stack(part)) for part in zip(*samples, strict=True))
 
     def validate(self, runtime: Runtime, step: int) -> Generator[Event, None, Validated | None]:
         """Predict the held-out planes whole; the loss is that of fixed crops of them."""
         if not any(self._data.validation):
             return None
-        loss = mean_loss(self, runtime, self._fixed_batches)
+        loss = mean_loss(self, runtime, self._fixed_batch)
         predictor = Predictor(
-            self.module, runtime, self.config.crop, _VALIDATION_OVERLAP, _VALIDATION_BATCH
+            self.module, runtime, self.config.crop, _VALIDATION_OVERLAP, _VALIDATION_TILES
         )
         encoder = LabelEncoder(self._data.classes, self.config.ignore_value)
         confusion = yield from count_confusion(
@@ -285,10 +278,10 @@ class Finetuning(Task):
 
     def preview(self, runtime: Runtime) -> Mapping[str, NDArray[np.float32]]:
         """Show the same few crops with labels (-1: not labelled) and predictions."""
-        images, targets = (part[:_PREVIEW_CROPS] for part in self._fixed_batches[0])
+        images, targets = (part[:_PREVIEW_CROPS] for part in self._fixed_batch)
         with evaluating(self.module), runtime.computing():
-            logits = self.module(*runtime.to_device((images,)))
-            predicted = logits.argmax(1).cpu()
+            logits = [self.module(*runtime.to_device((image,))) for image in images.split(1)]
+        predicted = torch.cat([part.argmax(1).cpu() for part in logits])
         return {
             "input": images[:, 0].numpy(),
             "label": targets.clamp(min=-1).numpy().astype(np.float32),
@@ -301,6 +294,7 @@ class Finetuning(Task):
             "preset": self._start["preset"],
             "pretrained": self._start["pretrained"],
             "steps": step,
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
             "sources": [pair.image.name for pair in self._data.pairs],
         }
         if validated is not None:

@@ -1,6 +1,6 @@
 """Labelled images of a run: normalised, split into training and validation, with classes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,11 +9,13 @@ from napari_affmae.data import (
     ImageSource,
     LabelledPair,
     NormalizationRecord,
+    check_pairs,
     count_values,
     default_classes,
     normalize_sources,
     split_planes,
 )
+from napari_affmae.engine.events import Notice
 from napari_affmae.errors import DataError, UnreadableFileError
 
 Pairs = Sequence[tuple[ImageSource, ImageSource]]
@@ -123,3 +125,46 @@ def settle_classes(
             "a segmentation needs at least two: label some of the background too"
         )
     return config.classes or default_classes(values)
+
+
+def check_labelled(
+    pairs: Pairs, config: FinetuneConfig, classes: Sequence[LabelClass], batch: int
+) -> Generator[Notice, None, None]:
+    """Check images and labels; tell what was found.
+
+    Parameters
+    ----------
+    pairs : sequence of (ImageSource, ImageSource)
+        Images and their labels.
+    config : FinetuneConfig
+        Settings.
+    classes : sequence of LabelClass
+        Those of the run.
+    batch : int
+        Crops of a step.
+
+    Yields
+    ------
+    Notice
+        One a finding.
+
+    Raises
+    ------
+    DataError
+        After them, if any is an error; names the pairs.
+    """
+    findings = check_pairs(
+        pairs, classes=classes, ignore_value=config.ignore_value, crop=config.crop, batch=batch
+    )
+    pair_of = {
+        source.name: f"the pair {image.name} and {labels.name}: "
+        for image, labels in pairs
+        for source in (image, labels)
+    }
+    errors = []
+    for finding in findings:
+        yield Notice(finding.message, finding.level, finding.source)
+        if finding.level == "error":
+            errors.append(pair_of.get(finding.source or "", "") + finding.message)
+    if errors:
+        raise DataError("; ".join(errors))

@@ -1,6 +1,7 @@
 """Masked-autoencoder pretraining."""
 
 from collections.abc import Generator, Mapping, Sequence
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -28,15 +29,13 @@ from napari_affmae.engine.run_folder import RunFolder, read_record
 from napari_affmae.engine.runtime import Runtime
 from napari_affmae.engine.seeds import Stream, derived_seed, generator, seeded
 from napari_affmae.engine.starting import describe, note_changes, settle_config
-from napari_affmae.engine.task import Task, evaluating, mean_loss
+from napari_affmae.engine.task import Task, evaluating, mean_loss, validation_crops
 from napari_affmae.engine.training import Training
 from napari_affmae.errors import DataError, UnreadableFileError
 from napari_affmae.model import AFFMAE, preset
 from napari_affmae.model.masking import draw_masks
 from napari_affmae.model.patches import pad_to_patches, patchify, unpatchify
 
-_VALIDATION_CROPS = 32
-_VALIDATION_BATCH = 4
 _PREVIEW_CROPS = 4
 
 
@@ -103,7 +102,7 @@ def pretrain(
             folder.update_record(config=config.model_dump(mode="json"))
         with seeded(config.seed, Stream.WEIGHTS, 0, torch.device("cpu")):
             module = AFFMAE(model)
-        task = Pretraining(config, module, normalized)
+        task = Pretraining(config, module, normalized, batch.batch)
         if task.validation is None:
             yield Notice("there is no validation loss: one plane alone cannot be split", "info")
         training = Training(task, folder, Runtime(plan), batch)
@@ -160,6 +159,8 @@ class Pretraining(Task):
         The network.
     sources : sequence of NormalizedSource
         Images.
+    batch : int
+        Crops of a step.
 
     Attributes
     ----------
@@ -170,13 +171,18 @@ class Pretraining(Task):
     kind = "pretrain"
 
     def __init__(
-        self, config: PretrainConfig, module: AFFMAE, sources: Sequence[NormalizedSource]
+        self,
+        config: PretrainConfig,
+        module: AFFMAE,
+        sources: Sequence[NormalizedSource],
+        batch: int,
     ) -> None:
         self.config: PretrainConfig = config
         self.module: AFFMAE = module
         self.validation_steps = config.validation_steps
         self.preview_steps = config.preview_steps
         self._sources = sources
+        self._batch = batch
         planes = [source.n_planes for source in sources]
         training, validation = split_planes(planes, config.validation, gap=0)
         self.crops = PretrainCrops(
@@ -212,29 +218,28 @@ class Pretraining(Task):
         return output.loss, output.losses
 
     @cached_property
-    def _validation_batches(self) -> list[tuple[Tensor, ...]]:
-        """The same crops and masks at every validation, prepared once."""
-        if self.validation is None:
-            return []
-        samples = [self.validation.sample(index) for index in range(_VALIDATION_CROPS)]
-        prepared = self._mask(
-            torch.from_numpy(np.stack(samples)), generator(self.config.seed, Stream.VALIDATION)
-        )
-        return list(zip(*(tensor.split(_VALIDATION_BATCH) for tensor in prepared), strict=True))
+    def _fixed_batch(self) -> tuple[Tensor, ...]:
+        """The same crops and masks at every validation and preview, prepared once."""
+        crops = self.validation or self._fixed_crops(None)
+        samples = [crops.sample(index) for index in range(validation_crops(self._batch))]
+        random = generator(self.config.seed, Stream.VALIDATION)
+        return self._mask(torch.from_numpy(np.stack(samples)), random)
 
     def validate(self, runtime: Runtime, step: int) -> Generator[Event, None, Validated | None]:
         """Compute the loss of the same masked crops of held-out planes."""
         yield from ()
-        if not self._validation_batches:
+        if self.validation is None:
             return None
-        return Validated(step, mean_loss(self, runtime, self._validation_batches))
+        return Validated(step, mean_loss(self, runtime, self._fixed_batch))
 
     def preview(self, runtime: Runtime) -> Mapping[str, NDArray[np.float32]]:
         """Reconstruct the same few crops; the first channel is shown."""
-        images, _, ids_masked = self._preview_batch
+        batch = tuple(tensor[:_PREVIEW_CROPS] for tensor in self._fixed_batch)
+        images, _, ids_masked = batch
         with evaluating(self.module), runtime.computing():
-            output = self.module(*runtime.to_device(self._preview_batch))
-            predicted = output.predictions["res2"].float().cpu()
+            crops = zip(*(tensor.split(1) for tensor in batch), strict=True)
+            outputs = [self.module(*runtime.to_device(crop)) for crop in crops]
+        predicted = torch.cat([output.predictions["res2"].float().cpu() for output in outputs])
         patch = self.module.config.patch_size
         height, width = images.shape[-2:]
         padded = pad_to_patches(images, patch)
@@ -256,19 +261,12 @@ class Pretraining(Task):
             "error": np.abs(reconstruction - original),
         }
 
-    @cached_property
-    def _preview_batch(self) -> tuple[Tensor, ...]:
-        crops = self.validation or self._fixed_crops(None)
-        samples = [crops.sample(index) for index in range(_PREVIEW_CROPS)]
-        return self._mask(
-            torch.from_numpy(np.stack(samples)), generator(self.config.seed, Stream.VALIDATION)
-        )
-
     def metadata(self, step: int, validated: Validated | None) -> ModelMetadata:
         """Describe the network; see `Task.metadata`."""
         training: dict[str, Any] = {
             "preset": self.config.preset,
             "steps": step,
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
             "sources": [source.name for source in self._sources],
         }
         if validated is not None:

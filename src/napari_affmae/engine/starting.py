@@ -4,10 +4,10 @@ from collections.abc import Generator, Iterable, Sequence
 from typing import Any, TypeVar
 
 from napari_affmae.config import TrainingConfig
-from napari_affmae.data import Finding, ImageSource
+from napari_affmae.data import ImageSource
 from napari_affmae.engine.events import Notice
 from napari_affmae.engine.run_folder import Kind, RunFolder, read_config, read_record
-from napari_affmae.errors import AffmaeError, CheckpointError, DataError
+from napari_affmae.errors import AffmaeError, CheckpointError
 
 C = TypeVar("C", bound=TrainingConfig)
 
@@ -133,30 +133,3 @@ def note_changes(
             f"the data are not those that the run was started with ({len(before)} images then, "
             f"{len(now)} now, or their content or order changed); it goes on with the new ones"
         )
-
-
-def note_findings(findings: Iterable[Finding]) -> Generator[Notice, None, None]:
-    """Tell what the checks of the data found.
-
-    Parameters
-    ----------
-    findings : iterable of Finding
-        From the checks.
-
-    Yields
-    ------
-    Notice
-        One a finding.
-
-    Raises
-    ------
-    DataError
-        After them, if any is an error.
-    """
-    errors = []
-    for finding in findings:
-        yield Notice(finding.message, finding.level, finding.source)
-        if finding.level == "error":
-            errors.append(finding.message)
-    if errors:
-        raise DataError("; ".join(errors))

@@ -1,7 +1,7 @@
 """What a training run learns: the part in which pretraining and fine-tuning differ."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 
 import numpy as np
@@ -103,8 +103,24 @@ def evaluating(module: nn.Module) -> Iterator[None]:
         module.train(was_training)
 
 
-def mean_loss(task: Task, runtime: Runtime, batches: Sequence[tuple[Tensor, ...]]) -> float:
-    """Average the loss of a crop over batches, in evaluation mode.
+def validation_crops(batch: int) -> int:
+    """Return how many crops a validation loss is averaged over.
+
+    Two batches, which take less time than one training step, but 8 to 32 crops.
+
+    Parameters
+    ----------
+    batch : int
+        Crops of a step.
+    """
+    return min(max(8, 2 * batch), 32)
+
+
+def mean_loss(task: Task, runtime: Runtime, batch: tuple[Tensor, ...]) -> float:
+    """Average the loss over crops, in evaluation mode.
+
+    They are computed one by one: what trains with one crop at a time has the
+    memory for that.
 
     Parameters
     ----------
@@ -112,7 +128,7 @@ def mean_loss(task: Task, runtime: Runtime, batches: Sequence[tuple[Tensor, ...]
         Network and loss.
     runtime : Runtime
         Device and precision.
-    batches : sequence of tuple of Tensor
+    batch : tuple of Tensor
         What `Task.loss` takes, on the CPU.
 
     Returns
@@ -120,9 +136,9 @@ def mean_loss(task: Task, runtime: Runtime, batches: Sequence[tuple[Tensor, ...]
     float
         The mean.
     """
-    total = 0.0
+    losses = []
     with evaluating(task.module), runtime.computing():
-        for batch in batches:
-            loss, _ = task.loss(*runtime.to_device(batch))
-            total += float(loss) * len(batch[0])
-    return total / sum(len(batch[0]) for batch in batches)
+        for crop in zip(*(tensor.split(1) for tensor in batch), strict=True):
+            loss, _ = task.loss(*runtime.to_device(crop))
+            losses.append(float(loss))
+    return sum(losses) / len(losses)

@@ -39,7 +39,7 @@ from napari_affmae.engine.runtime import Runtime
 from napari_affmae.engine.schedule import Length, learning_rate
 from napari_affmae.engine.stepper import Stepper
 from napari_affmae.engine.task import Task, to_tensors
-from napari_affmae.errors import UnreadableFileError
+from napari_affmae.errors import CheckpointError, UnreadableFileError
 
 logger = logging.getLogger(__name__)
 
@@ -74,8 +74,19 @@ class Progress:
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Read it from a checkpoint folder."""
-        return cls(**read_state(path))
+        """Read it from a checkpoint folder.
+
+        Raises
+        ------
+        CheckpointError
+            If it is damaged, or another version of the program wrote it.
+        """
+        try:
+            return cls(**read_state(path))
+        except TypeError as error:
+            raise CheckpointError(
+                f"the checkpoint {path} comes from another version of napari-affmae: {error}"
+            ) from error
 
 
 class Training:
@@ -296,9 +307,9 @@ class Training:
 
 
 def _plain(value: Any) -> Any:
-    """Make a value JSON; NaN, which JSON does not have, becomes null."""
+    """Make a value JSON; NaN and infinity, which JSON does not have, become null."""
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, float) and math.isnan(value):
+    if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

@@ -1,0 +1,182 @@
+"""Files, checkpoints and run folders, without training."""
+
+import errno
+import os
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from napari_affmae.config import PretrainConfig
+from napari_affmae.engine.checkpoints import (
+    checkpoint_path,
+    clean_leftovers,
+    list_checkpoints,
+    prune_checkpoints,
+    read_state,
+    read_tensors,
+    save_checkpoint,
+)
+from napari_affmae.engine.files import disk_full_errors, replace_bytes
+from napari_affmae.engine.run_folder import RunFolder, read_config, read_metrics, read_record
+from napari_affmae.errors import AffmaeError, CheckpointError, DiskFullError
+
+OPTIMIZER = {"weight/exp_avg": torch.arange(3.0)}
+
+
+def save(folder, step, state=None):
+    return save_checkpoint(folder, step, b"model", OPTIMIZER, state or {"step": step})
+
+
+FULL = Path("/dev/full")
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="needs a device that is always full")
+def test_a_full_disk_is_told():
+    words = r"cannot write /dev/full: No space left.*free some"
+    with pytest.raises(DiskFullError, match=words), disk_full_errors(FULL, 4):
+        write_file(FULL)
+
+
+def write_file(path):
+    with path.open("wb", buffering=0) as file:
+        file.write(b"abcd")
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EFBIG])
+def test_quotas_are_full_disks(tmp_path, number):
+    path = tmp_path / "not" / "there"
+    with pytest.raises(DiskFullError, match="MB are needed"), disk_full_errors(path, 4):
+        raise OSError(number, os.strerror(number))
+
+
+def test_other_errors_are_not_full_disks(tmp_path):
+    with pytest.raises(PermissionError), disk_full_errors(tmp_path):
+        raise PermissionError(errno.EACCES, "no")
+
+
+def test_a_failed_replacement_keeps_the_old_file(tmp_path):
+    path = tmp_path / "file"
+    replace_bytes(path, b"old ", b"content")
+    with pytest.raises(TypeError):
+        replace_bytes(path, b"new", None)
+    assert path.read_bytes() == b"old content"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_checkpoint_comes_back(tmp_path):
+    path = save(tmp_path, 7, {"step": 7, "elapsed": 1.5})
+    assert path == checkpoint_path(tmp_path, 7)
+    assert list_checkpoints(tmp_path) == [7]
+    assert read_state(path) == {"step": 7, "elapsed": 1.5}
+    assert torch.equal(
+        read_tensors(path / "optimizer.safetensors")["weight/exp_avg"], torch.arange(3.0)
+    )
+
+
+def test_checkpoints_are_listed_by_number(tmp_path):
+    for step in (100_000_000, 20, 3):
+        save(tmp_path, step)
+    (tmp_path / "something else").mkdir()
+    assert list_checkpoints(tmp_path) == [3, 20, 100_000_000]
+    assert list_checkpoints(tmp_path / "missing") == []
+
+
+def test_a_checkpoint_of_the_same_step_is_replaced(tmp_path):
+    save(tmp_path, 7, {"step": 7, "best": None})
+    save(tmp_path, 7, {"step": 7, "best": 7})
+    assert read_state(checkpoint_path(tmp_path, 7))["best"] == 7
+    assert [path.name for path in tmp_path.iterdir()] == ["step_00000007"]
+
+
+def test_a_replacement_half_done_is_undone(tmp_path):
+    """Killed after the old one was moved aside, before the new one took its place."""
+    path = save(tmp_path, 7)
+    path.rename(tmp_path / ".step_00000007.aside")
+    clean_leftovers(tmp_path)
+    assert list_checkpoints(tmp_path) == [7]
+    (tmp_path / ".step_00000007.aside").mkdir()
+    (tmp_path / ".step_00000008.new").mkdir()
+    clean_leftovers(tmp_path)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["step_00000007"]
+
+
+def test_pruning(tmp_path):
+    for step in range(5):
+        save(tmp_path, step)
+    prune_checkpoints(tmp_path, [1, 4, None])
+    assert list_checkpoints(tmp_path) == [1, 4]
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.parametrize("name", ["state.json", "optimizer.safetensors"])
+@pytest.mark.parametrize("content", [None, b"", b"{", b"[1]"])
+def test_damage_is_named(tmp_path, name, content):
+    path = save(tmp_path, 7)
+    (path / name).unlink()
+    if content is not None:
+        (path / name).write_bytes(content)
+    with pytest.raises(CheckpointError, match=rf"{name}.*delete the folder .*step_00000007"):
+        read_state(path) if name == "state.json" else read_tensors(path / name)
+
+
+def test_a_record_comes_back(tmp_path):
+    config = PretrainConfig(steps=3, betas=(0.5, 0.75))
+    with RunFolder(tmp_path) as folder:
+        assert not folder.holds_run()
+        folder.write_record("pretrain", config, {"batch": 4})
+        assert folder.holds_run()
+    assert read_config(tmp_path) == config
+    record = read_record(tmp_path)
+    assert (record["kind"], record["batch"]) == ("pretrain", 4)
+    assert {"python", "torch", "napari-affmae"} <= record["versions"].keys()
+
+
+@pytest.mark.parametrize("content", ["", "{", '{"format": 99}', "[]"])
+def test_a_strange_record_is_named(tmp_path, content):
+    (tmp_path / "run.json").write_text(content)
+    with pytest.raises(CheckpointError, match=r"run\.json"):
+        read_record(tmp_path)
+
+
+def test_settings_of_another_version_are_named(tmp_path):
+    with RunFolder(tmp_path) as folder:
+        folder.write_record("pretrain", PretrainConfig(steps=3), {})
+        folder.update_record(config={"strange": 1})
+    with pytest.raises(CheckpointError, match="cannot read the settings"):
+        read_config(tmp_path)
+
+
+def test_metrics_are_cut_to_a_step_and_a_torn_line_is_dropped(tmp_path):
+    folder = RunFolder(tmp_path)
+    for step in (1, 2, 3):
+        folder.append_metrics({"event": "step", "step": step})
+        folder.append_metrics({"event": "validation", "step": step})
+    with folder.metrics.open("a") as file:
+        file.write('{"event": "st')
+    assert len(read_metrics(tmp_path)) == 6
+    folder.cut_metrics(2, validated=1)
+    kept = [(line["event"], line["step"]) for line in read_metrics(tmp_path)]
+    assert kept == [("step", 1), ("validation", 1), ("step", 2)]
+    folder.append_metrics({"event": "step", "step": 3})
+    assert len(read_metrics(tmp_path)) == 4
+
+
+def test_one_process_at_a_time(tmp_path):
+    with (
+        RunFolder(tmp_path),
+        pytest.raises(AffmaeError, match="another process"),
+        RunFolder(tmp_path),
+    ):
+        pass
+    with RunFolder(tmp_path):
+        pass
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs permissions of Unix")
+@pytest.mark.skipif(hasattr(os, "geteuid") and os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_may_not_be_written(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(PermissionError):
+        RunFolder(tmp_path / "run")
