@@ -34,12 +34,12 @@ def _bias(dx, dy, distance, inverse, w0, w1, w2, w3, w4, constant):
     return dx * (w0 + w4 * inverse) + dy * (w1 + w3 * inverse) + (w2 * distance + constant)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["queries", "keys", "tiles", "width", "heads"])
 def _cluster_attention_fwd_kernel(
     q, k, v, blank_k, blank_v, weight, bias, query_pos, key_pos, ids, bits, lengths,
-    out, log_sum, queries, keys, tiles, width, scale,
+    out, log_sum, heads, queries, keys, tiles, width, scale,
     sqb, sqn, sqh, skb, skn, skh, svb, svn, svh,
-    HEADS: tl.constexpr, D: tl.constexpr, BLOCK_D: tl.constexpr, CLUSTER: tl.constexpr,
+    D: tl.constexpr, BLOCK_D: tl.constexpr, CLUSTER: tl.constexpr,
     TILE: tl.constexpr, KEYS: tl.constexpr,
 ):  # fmt: skip
     head, tile, image = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
@@ -87,17 +87,17 @@ def _cluster_attention_fwd_kernel(
         summed += tl.dot(weights.to(value.dtype), value, input_precision="ieee")
         highest = higher
     summed /= total[:, None]
-    place = (image * queries + query) * HEADS + head
+    place = (image * queries + query) * heads + head
     tl.store(out + place[:, None] * D + lane[None, :], summed.to(out.dtype.element_ty), mask=both)
     tl.store(log_sum + place, highest + tl.log2(total), mask=row_real)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["queries", "keys", "tiles", "width", "heads"])
 def _cluster_attention_bwd_queries_kernel(
     q, k, v, blank_k, blank_v, weight, bias, query_pos, key_pos, ids, bits, lengths,
-    out, log_sum, grad, grad_q, shift, partial, queries, keys, tiles, width, scale,
+    out, log_sum, grad, grad_q, shift, partial, heads, queries, keys, tiles, width, scale,
     sqb, sqn, sqh, skb, skn, skh, svb, svn, svh, sgb, sgn, sgh,
-    HEADS: tl.constexpr, D: tl.constexpr, BLOCK_D: tl.constexpr, CLUSTER: tl.constexpr,
+    D: tl.constexpr, BLOCK_D: tl.constexpr, CLUSTER: tl.constexpr,
     TILE: tl.constexpr, KEYS: tl.constexpr,
 ):  # fmt: skip
     """Compute the gradients of the queries, and this tile's part of the small ones.
@@ -110,7 +110,7 @@ def _cluster_attention_bwd_queries_kernel(
     query = tile * TILE + row
     row_real, lane_real = query < queries, lane < D
     both = row_real[:, None] & lane_real[None, :]
-    place = (image * queries + query) * HEADS + head
+    place = (image * queries + query) * heads + head
     queried = tl.load(
         q + image * sqb + head * sqh + query[:, None] * sqn + lane[None, :], mask=both, other=0.0
     )
@@ -134,7 +134,7 @@ def _cluster_attention_bwd_queries_kernel(
     blank_grad *= blank_weight
     through = blank_grad[:, None] * blank_key[None, :]
     width_small: tl.constexpr = 6 + 2 * D
-    partial += ((image * tiles + tile) * HEADS + head) * width_small
+    partial += ((image * tiles + tile) * heads + head) * width_small
     sums = tl.sum(blank_grad[:, None] * queried.to(tl.float32), axis=0) * scale
     tl.store(partial + 6 + lane, sums, mask=lane_real)
     sums = tl.sum(blank_weight[:, None] * arriving.to(tl.float32), axis=0)
@@ -147,7 +147,7 @@ def _cluster_attention_bwd_queries_kernel(
     bits += (image * tiles + tile) * width
     length = tl.load(lengths + image * tiles + tile)
     d0 = tl.zeros([TILE], tl.float32)
-    d1, d2, d3, d4, d5 = d0, d0, d0, d0, d0
+    d1, d2, d3, d4 = d0, d0, d0, d0
     for start in range(0, length, KEYS // CLUSTER):
         token, real, owners = load_tile_keys(ids, bits, start, length, keys, CLUSTER, KEYS)
         there = real[:, None] & lane_real[None, :]
@@ -169,7 +169,6 @@ def _cluster_attention_bwd_queries_kernel(
         d_logits_scaled = d_logits * inverse
         d3 += tl.sum(d_logits_scaled * dy, axis=1)
         d4 += tl.sum(d_logits_scaled * dx, axis=1)
-        d5 += tl.sum(d_logits, axis=1)
     through *= scale
     tl.store(
         grad_q + place[:, None] * D + lane[None, :], through.to(grad_q.dtype.element_ty), mask=both
@@ -179,15 +178,16 @@ def _cluster_attention_bwd_queries_kernel(
     tl.store(partial + 2, tl.sum(d2, axis=0))
     tl.store(partial + 3, tl.sum(d3, axis=0))
     tl.store(partial + 4, tl.sum(d4, axis=0))
-    tl.store(partial + 5, tl.sum(d5, axis=0))
+    # The gradients of a softmax's logits add up to zero: the constant gets what the blank lacks.
+    tl.store(partial + 5, -tl.sum(blank_grad, axis=0))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["queries", "keys", "clusters", "heads"])
 def _cluster_attention_bwd_keys_kernel(
     q, k, v, weight, bias, query_pos, key_pos, query_list, starts, ends,
-    log_sum, shift, grad, grad_k, grad_v, queries, keys, clusters, scale,
+    log_sum, shift, grad, grad_k, grad_v, heads, queries, keys, clusters, scale,
     sqb, sqn, sqh, skb, skn, skh, svb, svn, svh, sgb, sgn, sgh,
-    HEADS: tl.constexpr, D: tl.constexpr, BLOCK_D: tl.constexpr, CLUSTER: tl.constexpr,
+    D: tl.constexpr, BLOCK_D: tl.constexpr, CLUSTER: tl.constexpr,
     ROWS: tl.constexpr, QUERIES: tl.constexpr,
 ):  # fmt: skip
     """Compute the gradients of a cluster's keys and values from the queries that want it."""
@@ -218,7 +218,7 @@ def _cluster_attention_bwd_keys_kernel(
         there = real[:, None] & lane_real[None, :]
         queried = tl.load(q + query[:, None] * sqn + lane[None, :], mask=there, other=0.0)
         arriving = tl.load(grad + query[:, None] * sgn + lane[None, :], mask=there, other=0.0)
-        place = (image * queries + query) * HEADS + head
+        place = (image * queries + query) * heads + head
         norm = tl.load(log_sum + place, mask=real, other=0.0)
         mean = tl.load(shift + place, mask=real, other=0.0)
         qx, qy = load_positions(query_pos, query, real)
@@ -233,6 +233,6 @@ def _cluster_attention_bwd_keys_kernel(
         d_logits *= weights
         d_key += tl.dot(d_logits.to(queried.dtype), queried, input_precision="ieee")
     d_key *= scale
-    place = ((image * keys + token) * HEADS + head)[:, None] * D + lane[None, :]
+    place = ((image * keys + token) * heads + head)[:, None] * D + lane[None, :]
     tl.store(grad_k + place, d_key.to(grad_k.dtype.element_ty), mask=both)
     tl.store(grad_v + place, d_value.to(grad_v.dtype.element_ty), mask=both)

@@ -95,9 +95,9 @@ def cluster_attention_forward(
     with on_device_of(q):
         _kernels._cluster_attention_fwd_kernel[heads, tiles, batch](
             q, k, v, blank_k, blank_v, bias_weight, bias, query_pos, key_pos, ids, bits, lengths,
-            out, log_sum, queries, k.shape[1], tiles, ids.shape[2], width**-0.5,
+            out, log_sum, heads, queries, k.shape[1], tiles, ids.shape[2], width**-0.5,
             *q.stride()[:3], *k.stride()[:3], *v.stride()[:3],
-            **_tile_constants(heads, width, cluster_size),
+            **_tile_constants(width, cluster_size),
         )  # fmt: skip
     return out, log_sum
 
@@ -145,21 +145,20 @@ def cluster_attention_backward(
     with on_device_of(q):
         _kernels._cluster_attention_bwd_queries_kernel[heads, tiles, batch](
             q, k, v, blank_k, blank_v, bias_weight, bias, query_pos, key_pos, ids, bits, lengths,
-            out, log_sum, grad, grad_q, shift, partial, queries, keys, tiles, ids.shape[2],
-            width**-0.5, *strides, **_tile_constants(heads, width, cluster_size),
+            out, log_sum, grad, grad_q, shift, partial, heads, queries, keys, tiles, ids.shape[2],
+            width**-0.5, *strides, **_tile_constants(width, cluster_size),
         )  # fmt: skip
         _kernels._cluster_attention_bwd_keys_kernel[heads, clusters, batch](
             q, k, v, bias_weight, bias, query_pos, key_pos, query_list, bounds[0], bounds[1],
-            log_sum, shift, grad, grad_k, grad_v, queries, keys, clusters,
-            width**-0.5, *strides, **_cluster_constants(heads, width, cluster_size),
+            log_sum, shift, grad, grad_k, grad_v, heads, queries, keys, clusters,
+            width**-0.5, *strides, **_cluster_constants(width, cluster_size),
         )  # fmt: skip
     return grad_q, grad_k, grad_v, partial.sum(0)
 
 
-def _tile_constants(heads: int, width: int, cluster_size: int) -> dict[str, int]:
+def _tile_constants(width: int, cluster_size: int) -> dict[str, int]:
     """Choose the sizes of a program that works on a tile of queries."""
     return {
-        "HEADS": heads,
         "D": width,
         "BLOCK_D": max(next_power_of_2(width), _LEAST_ROWS),
         "CLUSTER": cluster_size,
@@ -169,10 +168,9 @@ def _tile_constants(heads: int, width: int, cluster_size: int) -> dict[str, int]
     }
 
 
-def _cluster_constants(heads: int, width: int, cluster_size: int) -> dict[str, int]:
+def _cluster_constants(width: int, cluster_size: int) -> dict[str, int]:
     """Choose the sizes of a program that works on a cluster of keys."""
     return {
-        "HEADS": heads,
         "D": width,
         "BLOCK_D": max(next_power_of_2(width), _LEAST_ROWS),
         "CLUSTER": cluster_size,

@@ -48,7 +48,7 @@ def _activated(normed, norm_weight, norm_bias, ROW: tl.constexpr):
     return 0.5 * scaled * (1.0 + tl.erf(scaled * _SQRT_HALF))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["queries", "keys", "tiles", "width"])
 def _cluster_merge_fwd_kernel(
     x, importance, weight, bias, norm_weight, norm_bias, query_pos, key_pos, ids, bits, lengths,
     out, queries, keys, tiles, width, channels, sxb, sxn,
@@ -95,7 +95,7 @@ def _cluster_merge_fwd_kernel(
     tl.store(out + 3 * channels, s3.to(out.dtype.element_ty), mask=both)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["queries", "keys", "clusters"])
 def _cluster_merge_bwd_tokens_kernel(
     importance, weight, bias, norm_weight, norm_bias, query_pos, key_pos, query_list,
     starts, ends, grad, grad_x, queries, keys, clusters, channels,
@@ -172,7 +172,7 @@ def _map_sums(d_mapped, dx, dy, distance, inverse, slot, ROW: tl.constexpr):
     return sums + _at(slot, d_mapped, 20 + ROW)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["queries", "keys", "clusters"])
 def _cluster_merge_bwd_weights_kernel(
     x, importance, weight, bias, norm_weight, norm_bias, query_pos, key_pos, query_list,
     starts, ends, grad, grad_importance, partial, queries, keys, clusters, channels, sxb, sxn,

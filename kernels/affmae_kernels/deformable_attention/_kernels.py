@@ -58,11 +58,11 @@ def _sample(query_pos, offsets, query, real):
     return x, y
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["queries", "tokens", "heads"])
 def _deformable_attention_fwd_kernel(
-    values, query_pos, offsets, weights, power, points, near, out, queries, tokens,
+    values, query_pos, offsets, weights, power, points, near, out, heads, queries, tokens,
     svb, svn, svh, sob, soq, soh, sop, swb, swq, swh, swp,
-    HEADS: tl.constexpr, SAMPLES: tl.constexpr, COUNT: tl.constexpr,
+    SAMPLES: tl.constexpr, COUNT: tl.constexpr,
     D: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     head, image = tl.program_id(0), tl.program_id(2).to(tl.int64)
@@ -76,7 +76,7 @@ def _deformable_attention_fwd_kernel(
     weights += image * swb + query * swq + head * swh
     query_pos += image * queries * 2
     points += image * tokens * 2
-    place = (image * queries + query) * HEADS + head
+    place = (image * queries + query) * heads + head
     summed = tl.zeros([BLOCK, BLOCK_D], tl.float32)
     for p in tl.static_range(SAMPLES):
         x, y = _sample(query_pos, offsets + p * sop, query, real)
@@ -100,7 +100,7 @@ def _deformable_attention_fwd_kernel(
 
 
 @triton.jit
-def _pull(values, d_values, token, arriving, factor, both, svn, spread: tl.constexpr):
+def _pull(values, d_values, token, arriving, factor, both, svn, spread):
     """Project a token's values on the gradient, and add the token's own gradient."""
     row = tl.load(values + token[:, None] * svn, mask=both, other=0.0).to(tl.float32)
     tl.atomic_add(
@@ -119,12 +119,12 @@ def _pull_offset(x, y, points, token, distance, d_distance, real):
     return dx * inverse, dy * inverse
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["queries", "tokens", "heads"])
 def _deformable_attention_bwd_kernel(
     values, query_pos, offsets, weights, power, points, near, grad,
-    d_values, d_offsets, d_weights, d_power, queries, tokens,
+    d_values, d_offsets, d_weights, d_power, heads, queries, tokens,
     svb, svn, svh, sob, soq, soh, sop, swb, swq, swh, swp, sgb, sgq, sgh,
-    HEADS: tl.constexpr, SAMPLES: tl.constexpr, COUNT: tl.constexpr,
+    SAMPLES: tl.constexpr, COUNT: tl.constexpr,
     D: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Compute all gradients; those of the values are added atomically in float32."""
@@ -136,12 +136,12 @@ def _deformable_attention_bwd_kernel(
     raw_power = tl.load(power).to(tl.float32)
     sharpness = tl.maximum(raw_power, 1e-6)
     values += image * svb + head * svh + lane[None, :]
-    d_values += (image * tokens * HEADS + head) * D + lane[None, :]
+    d_values += (image * tokens * heads + head) * D + lane[None, :]
     offsets += image * sob + query * soq + head * soh
     weights += image * swb + query * swq + head * swh
     query_pos += image * queries * 2
     points += image * tokens * 2
-    place = (image * queries + query) * HEADS + head
+    place = (image * queries + query) * heads + head
     arriving = tl.load(
         grad + image * sgb + query[:, None] * sgq + head * sgh + lane[None, :],
         mask=both, other=0.0,
@@ -154,17 +154,17 @@ def _deformable_attention_bwd_kernel(
         )
         s0, s1, s2, s3 = _shares(d0, d1, d2, d3, sharpness)
         w = tl.load(weights + p * swp, mask=real, other=0.0).to(tl.float32)
-        g0 = _pull(values, d_values, t0, arriving, w * s0, both, svn, HEADS * D)
+        g0 = _pull(values, d_values, t0, arriving, w * s0, both, svn, heads * D)
         g1, g2, g3 = g0, g0, g0
         mean = s0 * g0
         if COUNT > 1:
-            g1 = _pull(values, d_values, t1, arriving, w * s1, both, svn, HEADS * D)
+            g1 = _pull(values, d_values, t1, arriving, w * s1, both, svn, heads * D)
             mean += s1 * g1
         if COUNT > 2:
-            g2 = _pull(values, d_values, t2, arriving, w * s2, both, svn, HEADS * D)
+            g2 = _pull(values, d_values, t2, arriving, w * s2, both, svn, heads * D)
             mean += s2 * g2
         if COUNT > 3:
-            g3 = _pull(values, d_values, t3, arriving, w * s3, both, svn, HEADS * D)
+            g3 = _pull(values, d_values, t3, arriving, w * s3, both, svn, heads * D)
             mean += s3 * g3
         tl.store(d_weights + place * SAMPLES + p, mean.to(d_weights.dtype.element_ty), mask=real)
         # Of the exponent -power * d of each share.
@@ -193,5 +193,5 @@ def _deformable_attention_bwd_kernel(
         tl.store(offset_place, gx.to(d_offsets.dtype.element_ty), mask=real)
         tl.store(offset_place + 1, gy.to(d_offsets.dtype.element_ty), mask=real)
     power_sum = tl.where(real, power_sum, 0.0) * tl.where(raw_power < 1e-6, 0.0, 1.0)
-    program = (image * tl.num_programs(1) + tl.program_id(1)) * HEADS + head
+    program = (image * tl.num_programs(1) + tl.program_id(1)) * heads + head
     tl.store(d_power + program, tl.sum(power_sum, axis=0))

@@ -83,8 +83,8 @@ def deformable_attention_forward(
     with on_device_of(values):
         _kernels._deformable_attention_fwd_kernel[head_count, blocks(queries, BLOCK), batch](
             values, query_pos, offsets, weights, power, points, near, out,
-            queries, values.shape[1], *values.stride()[:3], *offsets.stride()[:4],
-            *weights.stride(), **_constants(head_count, samples, count, width),
+            head_count, queries, values.shape[1], *values.stride()[:3], *offsets.stride()[:4],
+            *weights.stride(), **_constants(samples, count, width),
         )  # fmt: skip
     return out, near
 
@@ -121,16 +121,15 @@ def deformable_attention_backward(
         _kernels._deformable_attention_bwd_kernel[head_count, parts, batch](
             values, query_pos, offsets, weights, power, points, near, grad,
             grad_values, grad_offsets, grad_weights, partial,
-            queries, values.shape[1], *values.stride()[:3], *offsets.stride()[:4],
+            head_count, queries, values.shape[1], *values.stride()[:3], *offsets.stride()[:4],
             *weights.stride(), *grad.stride()[:3],
-            **_constants(head_count, samples, near.shape[-1], width),
+            **_constants(samples, near.shape[-1], width),
         )  # fmt: skip
     return grad_values.to(values.dtype), grad_offsets, grad_weights, partial.sum().to(power.dtype)
 
 
-def _constants(heads: int, samples: int, count: int, width: int) -> dict[str, int]:
+def _constants(samples: int, count: int, width: int) -> dict[str, int]:
     return {
-        "HEADS": heads,
         "SAMPLES": samples,
         "COUNT": count,
         "D": width,

@@ -142,7 +142,7 @@ def _visit(node, x, y, points, a, b, c, d, e, f, g, h, COUNT: tl.constexpr):
     return a, b, c, d, e, f, g, h
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["count", "rows", "columns"])
 def _fill_buckets_kernel(
     points, heads, links, count, rows, columns, side, BLOCK: tl.constexpr
 ):  # fmt: skip
@@ -158,7 +158,7 @@ def _fill_buckets_kernel(
     tl.store(links + image * count + i, before, mask=real)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["queries", "count", "rows", "columns"])
 def _nearest_kernel(
     locations, heads, links, points, out, queries, count, rows, columns, side,
     COUNT: tl.constexpr, CHAINED: tl.constexpr, BLOCK: tl.constexpr,
@@ -179,7 +179,7 @@ def _nearest_kernel(
         tl.store(out + k, (key & 0xFFFFFFFF).to(out.dtype.element_ty), mask=real)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["count", "rows", "columns", "wide_rows", "wide_columns"])
 def _list_candidates_kernel(
     heads, links, points, lists, lengths, count, rows, columns, wide_rows, wide_columns,
     COUNT: tl.constexpr, MARGIN: tl.constexpr, LENGTH: tl.constexpr, BLOCK: tl.constexpr,
@@ -228,7 +228,7 @@ def _list_candidates_kernel(
     tl.store(lengths + image * wide_rows * wide_columns + cell, length, mask=real)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["queries", "count", "rows", "columns", "wide_rows", "wide_columns", "samples"])
 def _nearest_samples_kernel(
     query_pos, offsets, heads, points, lists, lengths, out,
     queries, samples, count, rows, columns, wide_rows, wide_columns,
@@ -283,7 +283,7 @@ def _nearest_samples_kernel(
         tl.store(out + k, (key & 0xFFFFFFFF).to(tl.int32), mask=real)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["queries", "tiles", "wanted", "width"])
 def _tile_lists_kernel(
     clusters, ids, bits, lengths, queries, tiles, wanted, width,
     TILE: tl.constexpr, SLOTS: tl.constexpr, CHUNK: tl.constexpr,
@@ -322,7 +322,7 @@ def _tile_lists_kernel(
     tl.store(lengths + image * tiles + tile, tl.sum(first.to(tl.int32), axis=0))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["queries", "wanted", "cluster_count"])
 def _count_queries_kernel(
     clusters, counts, queries, wanted, cluster_count, BLOCK: tl.constexpr
 ):  # fmt: skip
@@ -334,7 +334,7 @@ def _count_queries_kernel(
     tl.atomic_add(counts + image * cluster_count + cluster, 1, mask=real, sem="relaxed")
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["queries", "wanted", "cluster_count"])
 def _scatter_queries_kernel(
     clusters, cursors, scattered, queries, wanted, cluster_count, BLOCK: tl.constexpr
 ):  # fmt: skip
@@ -351,7 +351,7 @@ def _scatter_queries_kernel(
     tl.store(scattered + slot, i // wanted, mask=real)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=[])
 def _sort_queries_kernel(starts, ends, scattered, ordered, CHUNK: tl.constexpr):
     """Bring the queries of each cluster's list into ascending order."""
     cluster = tl.program_id(0)
