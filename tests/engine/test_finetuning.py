@@ -166,8 +166,6 @@ def test_a_value_without_class_is_an_error(tmp_path, image, labels, finetune_con
     config = finetune_config.model_copy(update={"classes": classes})
     words = "the pair volume and labels: labels holds values that no class has: 2"
     with pytest.raises(DataError, match=words):
-        DataError, match="the pair volume and labels: labels holds values that no class has: 2"
-    ):
         list(finetune([(image, labels)], config, tmp_path))
 
 
