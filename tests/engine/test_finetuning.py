@@ -207,17 +207,41 @@ def test_metrics_are_json_without_nan(finetuned):
     assert {line["event"] for line in lines} == {"step", "validation"}
 
 
-def test_learning_on_a_trivial_task(tmp_path):
-    """Bright and dark halves are told apart within a few steps."""
+@pytest.fixture(scope="module")
+def halves(tmp_path_factory):
+    """Bright stripes on dark ground: image, labels, and a run that learned them."""
     rng = np.random.default_rng(0)
-    image = rng.normal(60, 10, (4, 64, 64))
-    labels = np.zeros(image.shape, np.uint8)
-    labels[:, :, 24:48] = 1
-    image[labels == 1] += 120
-    pair = (
-        open_source(image.astype(np.uint8), axes="ZYX", name="halves"),
-        open_source(labels, axes="ZYX", name="halves labels"),
-    )
+    pixels = rng.normal(60, 10, (4, 64, 64))
+    stripes = np.zeros(pixels.shape, np.uint8)
+    stripes[:, :, 24:48] = 1
+    pixels[stripes == 1] += 120
+    image = open_source(pixels.astype(np.uint8), axes="ZYX", name="stripes")
+    labels = open_source(stripes, axes="ZYX", name="stripes labels")
     config = FinetuneConfig(crop=64, batch=4, steps=30, learning_rate=2e-3, device="cpu")
-    events = list(finetune([pair], config, tmp_path))
-    assert of_type(events, Validated)[-1].mean_iou > 0.9
+    run = tmp_path_factory.mktemp("halves") / "run"
+    return image, labels, run, list(finetune([(image, labels)], config, run))
+
+
+def test_learning_on_a_trivial_task(halves):
+    assert of_type(halves[3], Validated)[-1].mean_iou > 0.9
+
+
+def test_weights_that_got_worse_are_not_exported(tmp_path, halves):
+    """Training on labels the wrong way round, which the validation pairs are not."""
+    image, labels, trained, _ = halves
+    wrong = np.stack([1 - labels.read(plane)[0] for plane in range(4)])
+    config = FinetuneConfig(
+        crop=64, batch=4, steps=9, validation_steps=3, learning_rate=5e-3, device="cpu"
+    )
+    events = finetune(
+        [(image, open_source(wrong, axes="ZYX", name="wrong"))],
+        config.model_copy(update={"warmup": 0.9, "checkpoint_minutes": 1e-9}),
+        tmp_path,
+        validation=[(image, labels)],
+        pretrained=trained,
+    )
+    validated = of_type(list(events), Validated)
+    assert [event.best for event in validated] == [True, False, False]
+    assert validated[0].mean_iou > validated[-1].mean_iou
+    assert load_model(tmp_path)[1].training["steps"] == 3
+    assert list_checkpoints(tmp_path / "checkpoints") == [3, 8, 9]
