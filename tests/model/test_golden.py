@@ -5,11 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
+
 from affmae_kernels import TokenIndex
 from napari_affmae.model import AFFMAE, AFFSegmenter, Level, MAEOutput, from_reference_state
 from napari_affmae.model.mae import LOSS_WEIGHTS
 from napari_affmae.model.patches import patchify, take_tokens
-from torch import Tensor
 
 GOLDEN = Path(__file__).parent / "golden"
 CANVAS = (32, 32)

@@ -1,9 +1,10 @@
 """The hierarchical encoder: local attention between tokens, and adaptive merging."""
 
+import numpy as np
 import torch
-from affmae_kernels import Neighbourhood, cluster_attention, cluster_merge, find_neighbourhood
 from torch import Tensor, nn
 
+from affmae_kernels import Neighbourhood, cluster_attention, cluster_merge, find_neighbourhood
 from napari_affmae.config import ModelConfig
 from napari_affmae.model.clustering import cluster_order
 from napari_affmae.model.layers import MLP, DropPath, initialise
@@ -194,9 +195,10 @@ class Encoder(nn.Module):
         self.patch_embedding = PatchEmbedding(
             config.in_channels, config.channels[0], config.patch_size
         )
-        rates = torch.linspace(0, config.drop_path, sum(config.blocks)).split(list(config.blocks))
+        rates = np.linspace(0, config.drop_path, sum(config.blocks))
+        parts = np.split(rates, np.cumsum(config.blocks)[:-1])
         self.stages = nn.ModuleList(
-            Stage(config, index, part.tolist()) for index, part in enumerate(rates)
+            Stage(config, index, part.tolist()) for index, part in enumerate(parts)
         )
         self.apply(initialise)
         for block in self.blocks_in_order():

@@ -1,6 +1,7 @@
 """From pixels to tokens, without a look at hidden patches."""
 
 import math
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -32,7 +33,7 @@ class PatchEmbedding(nn.Module):
         widths = [in_channels, *[width // 2] * (steps - 1), width]
         self.convolutions = nn.ModuleList(
             nn.Conv2d(before, after, 3, stride=2, padding=1)
-            for before, after in zip(widths, widths[1:], strict=False)
+            for before, after in pairwise(widths)
         )
         self.norms = nn.ModuleList(nn.LayerNorm(after) for after in widths[1:-1])
         self.norm = nn.LayerNorm(width)
