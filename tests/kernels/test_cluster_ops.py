@@ -4,9 +4,10 @@ import math
 
 import pytest
 import torch
-from affmae_kernels import Neighbourhood, cluster_attention, cluster_merge, find_neighbourhood
 from torch import Tensor
 from torch.nn import functional as F
+
+from affmae_kernels import Neighbourhood, cluster_attention, cluster_merge, find_neighbourhood
 
 CANVAS = (12, 17)
 

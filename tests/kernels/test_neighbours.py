@@ -2,8 +2,9 @@
 
 import pytest
 import torch
-from affmae_kernels import TokenIndex, deformable_attention
 from torch import Tensor
+
+from affmae_kernels import TokenIndex, deformable_attention
 
 
 def blobs(batch: int, canvas: tuple[int, int], tokens: int) -> Tensor:

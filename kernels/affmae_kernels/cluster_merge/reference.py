@@ -70,7 +70,7 @@ class _ClusterMerge(torch.autograd.Function):
             for total, part in zip(
                 d_small, torch.autograd.grad(geometric, leaves, d_weights * score), strict=True
             ):
-                total += part
+                total.add_(part)
         return (None, _uncluster(d_rows, x), _uncluster(d_scores, importance), *d_small)
 
 

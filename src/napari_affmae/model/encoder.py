@@ -235,4 +235,4 @@ class Encoder(nn.Module):
 
     def blocks_in_order(self) -> list[Block]:
         """List the attention blocks, first to last."""
-        return [block for stage in self.stages for block in stage.blocks]
+        return [module for module in self.modules() if isinstance(module, Block)]

@@ -1,6 +1,7 @@
 """Segmentation with the pretrained encoder and decoder."""
 
-from typing import Literal, Self, overload
+from copy import deepcopy
+from typing import Literal, Self, cast, overload
 
 from torch import Tensor, nn
 
@@ -44,10 +45,10 @@ class AFFSegmenter(nn.Module):
         segmenter = cls(mae.config, num_classes)
         segmenter.encoder.load_state_dict(mae.encoder.state_dict())
         segmenter.decoder.load_state_dict(mae.decoder.state_dict())
-        for name in HEAD_STAGES:
-            norm, linear = mae.heads[name]
-            segmenter.heads[name][0].load_state_dict(norm.state_dict())
-            segmenter.heads[name][1] = class_head(linear, mae.config.in_channels, num_classes)
+        for name, head in mae.heads.items():
+            norm, linear = cast("tuple[nn.LayerNorm, nn.Linear]", tuple(head.children()))
+            classes = class_head(linear, mae.config.in_channels, num_classes)
+            segmenter.heads[name] = nn.Sequential(deepcopy(norm), classes)
         return segmenter
 
     @overload

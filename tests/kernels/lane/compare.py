@@ -1,0 +1,156 @@
+"""Compare every kernel with PyTorch on tiny inputs, outputs and gradients; ends with an error.
+
+Buffers are filled with NaN before the kernels write them.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from affmae_kernels import (
+    TokenIndex,
+    cluster_attention,
+    cluster_merge,
+    deformable_attention,
+    find_neighbourhood,
+    index_tokens,
+)
+from affmae_kernels.neighbours import _triton as neighbours
+
+CANVAS = (6, 9)
+
+
+def scattered(batch: int, tokens: int, seed: int) -> Tensor:
+    """Draw distinct integer positions (B, N, 2), sorted by 3 x 3 blocks."""
+    generator = torch.Generator().manual_seed(seed)
+    cells = torch.rand(batch, CANVAS[0] * CANVAS[1], generator=generator).argsort(-1)[:, :tokens]
+    pos = torch.stack([cells % CANVAS[1], cells // CANVAS[1]], -1)
+    order = (pos[..., 1] // 3 * 3 + pos[..., 0] // 3).sort(dim=-1, stable=True).indices
+    return pos.gather(1, order[..., None].expand(-1, -1, 2)).float()
+
+
+def compare(
+    name: str, call: Callable[..., Tensor], inputs: Sequence[Tensor], strided: bool = False
+) -> None:
+    """Hold outputs and gradients of both backends against each other."""
+    results = []
+    for backend in ("torch", "triton"):
+        leaves = [t.clone().requires_grad_() for t in inputs]
+        given = leaves
+        if strided and backend == "triton":
+            given = [t.mT.contiguous().mT if t.ndim > 2 else t for t in leaves]
+        out = call(*given, backend=backend)
+        generator = torch.Generator().manual_seed(5)
+        (out * torch.randn(out.shape, generator=generator)).sum().backward()
+        results.append([out.detach(), *(leaf.grad for leaf in leaves)])
+    for place, (expected, found) in enumerate(zip(*results, strict=True)):
+        torch.testing.assert_close(
+            found, expected, rtol=2e-4, atol=2e-5, msg=lambda m, p=place: f"{name}, {p}: {m}"
+        )
+
+
+def check_neighbours() -> None:
+    """Nearest clusters and tokens, on and off the canvas, with lists that are too short."""
+    pos = scattered(2, 41, 0)
+    nearest = [find_neighbourhood(pos, CANVAS, 24, 8, backend=b) for b in ("torch", "triton")]
+    assert torch.equal(nearest[0].clusters, nearest[1].clusters)
+    generator = torch.Generator().manual_seed(1)
+    spread = torch.tensor([CANVAS[1], CANVAS[0]])
+    locations = (torch.rand(2, 20, 2, generator=generator) * 2 - 0.5) * spread
+    locations[:, 0] = 40.0
+    locations = torch.cat([locations, locations.round()], 1)
+    for tokens in (1, 3, 7, 41):
+        points = scattered(2, tokens, tokens)
+        expected = TokenIndex.build(points, CANVAS, 4).nearest(locations)
+        table = index_tokens(points, CANVAS, 4, backend="triton")
+        assert torch.equal(table.nearest(locations), expected), tokens
+    short = neighbours.list_candidates(table.buckets.heads, 41, 4, 2, 6)
+    found = neighbours.nearest_samples(
+        locations, torch.zeros(2, 40, 1, 2), table.buckets.heads, table.points, *short, 4, margin=2
+    )
+    assert torch.equal(found[:, :, 0].long(), expected)
+
+
+def check_lists() -> None:
+    """Clusters of tiles with their owners, and queries of clusters."""
+    found = find_neighbourhood(scattered(2, 41, 0), CANVAS, 24, 8, backend="triton")
+    lists, count = found.lists, found.cluster_count
+    for image, tile in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        owners: dict[int, int] = {}
+        for row, clusters in enumerate(found.clusters[image, tile * 32 : tile * 32 + 32].tolist()):
+            for cluster in clusters:
+                owners[cluster] = owners.get(cluster, 0) | 1 << row
+        length = lists.lengths[image, tile]
+        bits = [b & 0xFFFFFFFF for b in lists.bits[image, tile, :length].tolist()]
+        ids = lists.ids[image, tile, :length].tolist()
+        assert dict(zip(ids, bits, strict=True)) == owners
+    for image in range(2):
+        for cluster in range(count):
+            start, end = lists.bounds[:, image * count + cluster]
+            wanted = (found.clusters[image] == cluster).any(-1).nonzero().flatten()
+            assert torch.equal(lists.queries[start:end].long(), wanted)
+
+
+def check_cluster_ops() -> None:
+    """Several tiles and a short last cluster, a global stage, one token, odd widths."""
+    generator = torch.Generator().manual_seed(2)
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator)
+
+    for tokens, heads, width in ((41, 2, 5), (13, 1, 16), (1, 1, 4)):
+        around = find_neighbourhood(scattered(1, tokens, 3), CANVAS, 16, 8, backend="triton")
+        inputs = [draw(1, tokens, heads, width) for _ in range(3)]
+        inputs += [draw(heads, width), draw(heads, width), draw(heads, 5), draw(heads)]
+        compare(
+            f"attention of {tokens}",
+            lambda *t, backend, around=around: cluster_attention(*t, around, backend=backend),
+            inputs,
+            strided=tokens == 41,
+        )
+        kept = torch.arange(0, tokens, 3)[None]
+        selected = around.select(kept)
+        inputs = [draw(1, tokens, 6), draw(1, tokens, 1).sigmoid(), draw(4, 5), draw(4)]
+        inputs += [draw(4), draw(4)]
+        compare(
+            f"merging of {tokens}",
+            lambda *t, backend, selected=selected: cluster_merge(*t, selected, backend=backend),
+            inputs,
+            strided=tokens == 41,
+        )
+
+
+def check_deformable() -> None:
+    """More and fewer tokens than are interpolated, and a sample on a token."""
+    generator = torch.Generator().manual_seed(4)
+    for tokens in (1, 3, 25):
+        pos, queries = scattered(1, tokens, 6), scattered(1, 9, 7)
+        indices = {b: index_tokens(pos, CANVAS, 4, backend=b) for b in ("torch", "triton")}
+        offsets = torch.randn(1, 9, 2, 2, 2, generator=generator) * 2
+        offsets[:, 0] = pos[:, 0] - queries[:, 0]
+        inputs = [
+            torch.randn(1, tokens, 2, 6, generator=generator),
+            offsets,
+            torch.rand(1, 9, 2, 2, generator=generator),
+            torch.tensor(1.3),
+        ]
+        compare(
+            f"deformable attention to {tokens}",
+            lambda v, o, w, p, backend, queries=queries, indices=indices: deformable_attention(
+                v, queries, o, w, p, indices[backend], backend=backend
+            ),
+            inputs,
+            strided=tokens == 25,
+        )
+
+
+if __name__ == "__main__":
+    # Makes torch.empty return NaN, so that an element that no kernel writes is seen.
+    torch.use_deterministic_algorithms(mode=True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = True
+    check_neighbours()
+    check_lists()
+    check_cluster_ops()
+    torch.use_deterministic_algorithms(mode=False)
+    check_deformable()
