@@ -4,7 +4,7 @@ Shapes: B batch, N tokens, Q queries, H heads, D head width, C channels,
 M clusters of a query, P sampling points.
 """
 
-from affmae_kernels._dispatch import BackendUnavailableError
+from affmae_kernels._dispatch import BackendUnavailableError, choose_backend
 from affmae_kernels.cluster_attention import cluster_attention
 from affmae_kernels.cluster_merge import cluster_merge
 from affmae_kernels.deformable_attention import deformable_attention
@@ -22,6 +22,7 @@ __all__ = [
     "Neighbourhood",
     "TokenIndex",
     "TokenSearch",
+    "choose_backend",
     "cluster_attention",
     "cluster_merge",
     "deformable_attention",

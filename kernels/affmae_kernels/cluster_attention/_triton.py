@@ -11,12 +11,12 @@ from affmae_kernels.cluster_attention import _kernels
 from affmae_kernels.neighbours import Neighbourhood
 from affmae_kernels.neighbours._triton import TILE
 
-# Keys that a tile of queries meets at once, and queries that a cluster meets at
-# once. The matrix units take at least 16 rows.
-KEYS = 32
+# Measured on an H200: keys that a tile of queries meets at once and the warps
+# that work on them, forwards and backwards, and queries that a cluster meets at once.
+FORWARD_KEYS, FORWARD_WARPS = 64, 2
+BACKWARD_KEYS, BACKWARD_WARPS = 32, 1
 QUERIES = 32
-_LEAST_ROWS = 16
-_WARPS = 2
+_LEAST_ROWS = 16  # what the matrix units take
 
 
 def cluster_attention_triton(
@@ -97,7 +97,7 @@ def cluster_attention_forward(
             q, k, v, blank_k, blank_v, bias_weight, bias, query_pos, key_pos, ids, bits, lengths,
             out, log_sum, heads, queries, k.shape[1], tiles, ids.shape[2], width**-0.5,
             *q.stride()[:3], *k.stride()[:3], *v.stride()[:3],
-            **_tile_constants(width, cluster_size),
+            **_tile_constants(width, cluster_size, FORWARD_KEYS), num_warps=FORWARD_WARPS,
         )  # fmt: skip
     return out, log_sum
 
@@ -146,7 +146,8 @@ def cluster_attention_backward(
         _kernels._cluster_attention_bwd_queries_kernel[heads, tiles, batch](
             q, k, v, blank_k, blank_v, bias_weight, bias, query_pos, key_pos, ids, bits, lengths,
             out, log_sum, grad, grad_q, shift, partial, heads, queries, keys, tiles, ids.shape[2],
-            width**-0.5, *strides, **_tile_constants(width, cluster_size),
+            width**-0.5, *strides, **_tile_constants(width, cluster_size, BACKWARD_KEYS),
+            num_warps=BACKWARD_WARPS,
         )  # fmt: skip
         _kernels._cluster_attention_bwd_keys_kernel[heads, clusters, batch](
             q, k, v, bias_weight, bias, query_pos, key_pos, query_list, bounds[0], bounds[1],
@@ -156,15 +157,14 @@ def cluster_attention_backward(
     return grad_q, grad_k, grad_v, partial.sum(0)
 
 
-def _tile_constants(width: int, cluster_size: int) -> dict[str, int]:
+def _tile_constants(width: int, cluster_size: int, keys: int) -> dict[str, int]:
     """Choose the sizes of a program that works on a tile of queries."""
     return {
         "D": width,
         "BLOCK_D": max(next_power_of_2(width), _LEAST_ROWS),
         "CLUSTER": cluster_size,
         "TILE": TILE,
-        "KEYS": max(KEYS, next_power_of_2(cluster_size)),
-        "num_warps": _WARPS,
+        "KEYS": max(keys, next_power_of_2(cluster_size)),
     }
 
 

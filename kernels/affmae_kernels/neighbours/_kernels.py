@@ -179,53 +179,92 @@ def _nearest_kernel(
         tl.store(out + k, (key & 0xFFFFFFFF).to(out.dtype.element_ty), mask=real)
 
 
-@triton.jit(do_not_specialize=["count", "rows", "columns", "wide_rows", "wide_columns"])
-def _list_candidates_kernel(
-    heads, links, points, lists, lengths, count, rows, columns, wide_rows, wide_columns,
-    COUNT: tl.constexpr, MARGIN: tl.constexpr, LENGTH: tl.constexpr, BLOCK: tl.constexpr,
-):  # fmt: skip
-    """List for each cell the points that may be among the COUNT nearest inside it.
+@triton.jit
+def _spiral_cell(i):
+    """Find the i-th cell of a square spiral: its offset from the middle."""
+    ring = ((tl.sqrt_rn(i * 1.0) + 1.0) * 0.5).to(tl.int32)
+    inner = tl.maximum(2 * ring - 1, 0)
+    dx, dy = _ring_cell(i - inner * inner, ring)
+    return dx, dy
 
-    The distance to the COUNT-th nearest point changes by at most the distance
-    moved; so from the cell's centre, no such point lies farther than that
-    distance and the cell's diagonal. A list that is too long has only its true
-    length written, beyond LENGTH.
+
+@triton.jit
+def _finished_ring(i):
+    """Count the rings of the spiral that lie wholly within its first i cells, less one."""
+    return ((tl.sqrt_rn(i * 1.0) - 1.0) * 0.5).to(tl.int32)
+
+
+@triton.jit
+def _spiral_tokens(i, column, row, searching, heads, rows, columns):
+    """Look the i-th cells of the spirals around some cells up: tokens or -1, columns, rows."""
+    dx, dy = _spiral_cell(i)
+    p = column[:, None] + dx[None, :]
+    q = row[:, None] + dy[None, :]
+    seen = (searching[:, None] > 0) & (p >= 0) & (p < columns) & (q >= 0) & (q < rows)
+    return tl.load(heads + q * columns + p, mask=seen, other=-1), p, q
+
+
+@triton.jit(do_not_specialize=["rows", "columns", "wide_rows", "wide_columns"])
+def _list_candidates_kernel(
+    heads, lists, lengths, rows, columns, wide_rows, wide_columns,
+    COUNT: tl.constexpr, MARGIN: tl.constexpr, SIDE: tl.constexpr, LENGTH: tl.constexpr,
+    CELLS: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """List for each block of cells the tokens that may be among the COUNT nearest inside it.
+
+    The distance to the COUNT-th nearest token changes by at most the distance
+    moved; so from the block's centre, no such token lies farther than that
+    distance and the block's diagonal. A list that is too long has only its true
+    length written, beyond LENGTH. Each program looks at CELLS cells of the
+    spirals around BLOCK centres at once.
     """
     image = tl.program_id(1).to(tl.int64)
-    cell = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    real = cell < wide_rows * wide_columns
-    x = (cell % wide_columns - MARGIN).to(tl.float32)
-    y = (cell // wide_columns - MARGIN).to(tl.float32)
-    heads += image * rows * columns
-    points += image * count * 2
-    a, b, c, d, e, f, g, h = _search(
-        x, y, real, heads, links, points, rows, columns, 1.0, COUNT, False
-    )
-    reach = tl.sqrt(_squared_distance(_kth(a, b, c, d, e, f, g, h, COUNT))) + 1.41422
-    reach *= reach
+    block = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    real = block < wide_rows * wide_columns
+    x = (block % wide_columns) * SIDE + (0.5 * SIDE - 0.5 - MARGIN)
+    y = (block // wide_columns) * SIDE + (0.5 * SIDE - 0.5 - MARGIN)
     column, row, outside, margin = _locate(x, y, rows, columns, 1.0)
-    length = tl.zeros_like(cell)
-    lists += (image * wide_rows * wide_columns + cell) * LENGTH
-    ring = 0
-    last = tl.maximum(rows, columns)
+    heads += image * rows * columns
+    lane = tl.arange(0, CELLS)
+    last = (2 * tl.maximum(rows, columns) + 1) * (2 * tl.maximum(rows, columns) + 1)
+
+    a = tl.zeros_like(x).to(tl.int64) + _FARTHEST
+    b, c, d = a, a, a
+    start = 0
     searching = real.to(tl.int32)
     while tl.max(searching, axis=0) > 0:
-        for i in range(tl.maximum(8 * ring, 1)):
-            dx, dy = _ring_cell(i, ring)
-            p = column + dx
-            q = row + dy
-            seen = (searching > 0) & (p >= 0) & (p < columns) & (q >= 0) & (q < rows)
-            node = tl.load(heads + q * columns + p, mask=seen, other=-1)
-            off_x = p.to(tl.float32) - x
-            off_y = q.to(tl.float32) - y
-            wanted = (node >= 0) & (off_x * off_x + off_y * off_y <= reach)
-            packed = (q.to(tl.int64) << 48) | (p.to(tl.int64) << 32) | node.to(tl.int64)
-            tl.store(lists + length, packed, mask=wanted & (length < LENGTH))
-            length += wanted.to(tl.int32)
-        bound = ring + margin
-        ring += 1
-        searching = tl.where((outside + bound * bound > reach) | (ring > last), 0, searching)
-    tl.store(lengths + image * wide_rows * wide_columns + cell, length, mask=real)
+        node, p, q = _spiral_tokens(start + lane, column, row, searching, heads, rows, columns)
+        dx, dy = p - x[:, None], q - y[:, None]
+        keys = tl.where(node >= 0, _key(dx * dx + dy * dy, node), _FARTHEST)
+        nearest = tl.min(keys, axis=1)
+        while tl.max((nearest < d).to(tl.int32), axis=0) > 0:
+            keys = tl.where(keys == nearest[:, None], _FARTHEST, keys)
+            a, b, c, d, _out = _insert(nearest, a, b, c, d)
+            nearest = tl.min(keys, axis=1)
+        start += CELLS
+        bound = _finished_ring(start) + margin
+        farthest = _squared_distance(_kth(a, b, c, d, d, d, d, d, COUNT))
+        finished = farthest < (outside + bound * bound) * 0.9999
+        searching = tl.where(finished | (start > last), 0, searching)
+
+    reach = tl.sqrt(_squared_distance(_kth(a, b, c, d, d, d, d, d, COUNT))) + 1.41422 * SIDE
+    reach *= reach
+    lists += (image * wide_rows * wide_columns + block)[:, None] * LENGTH
+    length = tl.zeros_like(block)
+    start = 0
+    searching = real.to(tl.int32)
+    while tl.max(searching, axis=0) > 0:
+        node, p, q = _spiral_tokens(start + lane, column, row, searching, heads, rows, columns)
+        dx, dy = p - x[:, None], q - y[:, None]
+        wanted = ((node >= 0) & (dx * dx + dy * dy <= reach[:, None])).to(tl.int32)
+        slot = length[:, None] + tl.cumsum(wanted, axis=1) - 1
+        packed = (q.to(tl.int64) << 48) | (p.to(tl.int64) << 32) | node.to(tl.int64)
+        tl.store(lists + slot, packed, mask=(wanted > 0) & (slot < LENGTH))
+        length += tl.sum(wanted, axis=1)
+        start += CELLS
+        bound = _finished_ring(start) + margin
+        searching = tl.where((outside + bound * bound > reach) | (start > last), 0, searching)
+    tl.store(lengths + image * wide_rows * wide_columns + block, length, mask=real)
 
 
 @triton.jit(do_not_specialize=["queries", "count", "rows", "columns", "wide_rows", "wide_columns", "samples"])
@@ -233,12 +272,13 @@ def _nearest_samples_kernel(
     query_pos, offsets, heads, points, lists, lengths, out,
     queries, samples, count, rows, columns, wide_rows, wide_columns,
     stride_image, stride_query, stride_sample,
-    COUNT: tl.constexpr, MARGIN: tl.constexpr, LENGTH: tl.constexpr, BLOCK: tl.constexpr,
+    COUNT: tl.constexpr, MARGIN: tl.constexpr, SIDE: tl.constexpr, LENGTH: tl.constexpr,
+    BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Write the COUNT (at most 4) nearest tokens of every sampled location.
 
-    Locations within MARGIN of the canvas look through their cell's list; the
-    few others, and cells whose list is too long, search ring by ring.
+    Locations within MARGIN of the canvas look through the list of their block
+    of cells; the few others, and those of too long a list, search ring by ring.
     """
     image = tl.program_id(1).to(tl.int64)
     i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
@@ -250,8 +290,8 @@ def _nearest_samples_kernel(
     x = tl.load(at, mask=real, other=0.0) + tl.load(place, mask=real, other=0.0).to(tl.float32)
     y = tl.load(at + 1, mask=real, other=0.0)
     y += tl.load(place + 1, mask=real, other=0.0).to(tl.float32)
-    column = tl.floor(x + (MARGIN + 0.5))
-    row = tl.floor(y + (MARGIN + 0.5))
+    column = tl.floor((x + (MARGIN + 0.5)) / SIDE)
+    row = tl.floor((y + (MARGIN + 0.5)) / SIDE)
     inside = real & (column >= 0) & (row >= 0)
     inside = inside & (column < wide_columns) & (row < wide_rows)
     cell = tl.where(inside, row, 0.0).to(tl.int32) * wide_columns

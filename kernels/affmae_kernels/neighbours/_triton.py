@@ -5,6 +5,7 @@ GPU, so all of this can be captured in a CUDA graph.
 """
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -40,29 +41,66 @@ class Buckets:
         self.points = points.float().contiguous()
         self.side = side
         self.rows, self.columns = (math.ceil(extent / side) for extent in canvas)
-        batch, count, _ = points.shape
-        self.heads = points.new_full((batch, self.rows, self.columns), -1, dtype=torch.int32)
-        self.links = points.new_empty((batch, count), dtype=torch.int32)
-        with on_device_of(points):
-            _kernels._fill_buckets_kernel[blocks(count, 128), batch](
-                self.points, self.heads, self.links, count, self.rows, self.columns, side,
-                BLOCK=128,
-            )  # fmt: skip
+        self.heads, self.links = fill_buckets(self.points, self.rows, self.columns, side)
 
     def nearest(self, locations: Tensor, count: int, *, chained: bool) -> Tensor:
         """Find the `count` (at most 8 and N) points nearest to each of (B, Q, 2) locations.
 
         `chained` says that a bucket may hold several points.
         """
-        batch, queries, _ = locations.shape
-        out = locations.new_empty((batch, queries, count), dtype=torch.int64)
-        with on_device_of(out):
-            _kernels._nearest_kernel[blocks(queries, _SEARCH["BLOCK"]), batch](
-                locations.detach().float().contiguous(), self.heads, self.links, self.points, out,
-                queries, self.points.shape[1], self.rows, self.columns, self.side,
-                COUNT=count, CHAINED=chained, **_SEARCH,
-            )  # fmt: skip
-        return out
+        found: Tensor = nearest_points(
+            locations.detach().float().contiguous(),
+            self.points,
+            self.heads,
+            self.links,
+            self.side,
+            count,
+            chained,
+        )
+        return found
+
+
+@torch.library.custom_op("affmae::fill_buckets", mutates_args=())
+def fill_buckets(points: Tensor, rows: int, columns: int, side: float) -> tuple[Tensor, Tensor]:
+    """Link every point into its bucket.
+
+    Returns
+    -------
+    heads : Tensor of int32, shape (B, rows, columns)
+        The first point of each bucket, or -1.
+    links : Tensor of int32, shape (B, N)
+        The next point in the same bucket, or -1.
+    """
+    batch, count, _ = points.shape
+    heads = points.new_full((batch, rows, columns), -1, dtype=torch.int32)
+    links = points.new_empty((batch, count), dtype=torch.int32)
+    with on_device_of(points):
+        _kernels._fill_buckets_kernel[blocks(count, 128), batch](
+            points, heads, links, count, rows, columns, side, BLOCK=128
+        )
+    return heads, links
+
+
+@torch.library.custom_op("affmae::nearest_points", mutates_args=())
+def nearest_points(
+    locations: Tensor,
+    points: Tensor,
+    heads: Tensor,
+    links: Tensor,
+    side: float,
+    count: int,
+    chained: bool,
+) -> Tensor:
+    """Search the buckets; see `Buckets.nearest`."""
+    batch, queries, _ = locations.shape
+    out = locations.new_empty((batch, queries, count), dtype=torch.int64)
+    with on_device_of(out):
+        _kernels._nearest_kernel[blocks(queries, _SEARCH["BLOCK"]), batch](
+            locations, heads, links, points, out,
+            queries, points.shape[1], *heads.shape[1:], side,
+            COUNT=count, CHAINED=chained, **_SEARCH,
+        )  # fmt: skip
+    return out
 
 
 def nearest_clusters(
@@ -89,30 +127,62 @@ def nearest_clusters(
     return Buckets(centres, canvas, side).nearest(locations, count, chained=True)
 
 
+def block_side(tokens: int, cells: int) -> int:
+    """Choose the side of the blocks of cells that share a list of candidates.
+
+    The sparser the tokens, the less their distance grows over a block.
+    """
+    side = 1
+    while side < MARGIN and (2 * side) ** 2 * tokens <= cells // 2:
+        side *= 2
+    return side
+
+
+@torch.library.custom_op("affmae::list_candidates", mutates_args=())
 def list_candidates(
-    buckets: Buckets, count: int, margin: int = MARGIN, length: int = LIST_LENGTH
+    heads: Tensor, tokens: int, count: int, margin: int = MARGIN, length: int = LIST_LENGTH
 ) -> tuple[Tensor, Tensor]:
-    """List the tokens that may be among the `count` (at most 4) nearest in each cell.
+    """List the tokens that may be among the `count` (at most 4) nearest in each block of cells.
+
+    Parameters
+    ----------
+    heads : Tensor of int32, shape (B, rows, columns)
+        The token of each cell, or -1.
+    tokens : int
+        Tokens of an image, at least `count`.
+    count : int
+    margin : int
+        Cells around the canvas that have lists too.
+    length : int
+        Of the longest list.
 
     Returns
     -------
-    lists : Tensor of int64, shape (B, rows + 2 * margin, columns + 2 * margin, length)
+    lists : Tensor of int64, shape (B, blocks down, blocks across, length)
         Row, column and index of a token, packed into 16, 16 and 32 bits.
-    lengths : Tensor of int32, shape (B, rows + 2 * margin, columns + 2 * margin)
+    lengths : Tensor of int32, shape (B, blocks down, blocks across)
         Longer than `length` where the list is not complete.
     """
-    points = buckets.points
-    batch, tokens, _ = points.shape
-    rows, columns = buckets.rows + 2 * margin, buckets.columns + 2 * margin
-    lists = points.new_empty((batch, rows, columns, length), dtype=torch.int64)
-    lengths = points.new_empty((batch, rows, columns), dtype=torch.int32)
-    with on_device_of(points):
-        _kernels._list_candidates_kernel[blocks(rows * columns, _SEARCH["BLOCK"]), batch](
-            buckets.heads, buckets.links, points, lists, lengths,
-            tokens, buckets.rows, buckets.columns, rows, columns,
-            COUNT=count, MARGIN=margin, LENGTH=length, **_SEARCH,
+    batch, rows, columns = heads.shape
+    side = block_side(tokens, rows * columns)
+    lists, lengths = _new_lists(heads, tokens, margin, length)
+    down, across = lengths.shape[1:]
+    block = 64 if interpreted() else 1
+    with on_device_of(lists):
+        _kernels._list_candidates_kernel[blocks(down * across, block), batch](
+            heads, lists, lengths, rows, columns, down, across,
+            COUNT=count, MARGIN=margin, SIDE=side, LENGTH=length, CELLS=32, BLOCK=block,
+            num_warps=1, enable_fp_fusion=False,
         )  # fmt: skip
     return lists, lengths
+
+
+def _new_lists(heads: Tensor, tokens: int, margin: int, length: int) -> tuple[Tensor, Tensor]:
+    batch, rows, columns = heads.shape
+    side = block_side(tokens, rows * columns)
+    down, across = (blocks(size + 2 * margin, side) for size in (rows, columns))
+    lists = heads.new_empty((batch, down, across, length), dtype=torch.int64)
+    return lists, heads.new_empty((batch, down, across))
 
 
 def nearest_samples(
@@ -123,6 +193,7 @@ def nearest_samples(
     lists: Tensor,
     lengths: Tensor,
     count: int,
+    margin: int = MARGIN,
 ) -> Tensor:
     """Find the `count` (at most 4) tokens nearest to each sampled location.
 
@@ -136,6 +207,8 @@ def nearest_samples(
     lists, lengths : Tensor
         See `list_candidates`.
     count : int
+    margin : int
+        That of the lists.
 
     Returns
     -------
@@ -150,11 +223,13 @@ def nearest_samples(
             query_pos, offsets, heads, points, lists, lengths, out,
             queries, samples, points.shape[1], rows, columns, wide_rows, wide_columns,
             *offsets.stride()[:3],
-            COUNT=count, MARGIN=(wide_rows - rows) // 2, LENGTH=length, **_SEARCH,
+            COUNT=count, MARGIN=margin, SIDE=block_side(points.shape[1], rows * columns),
+            LENGTH=length, **_SEARCH,
         )  # fmt: skip
     return out
 
 
+@torch.library.custom_op("affmae::tile_lists", mutates_args=())
 def tile_lists(clusters: Tensor, cluster_count: int) -> tuple[Tensor, Tensor, Tensor]:
     """List the different clusters of each tile of `TILE` queries.
 
@@ -174,7 +249,8 @@ def tile_lists(clusters: Tensor, cluster_count: int) -> tuple[Tensor, Tensor, Te
     """
     batch, queries, wanted = clusters.shape
     tiles, width = blocks(queries, TILE), min(TILE * wanted, cluster_count)
-    ids, bits = clusters.new_empty((2, batch, tiles, width), dtype=torch.int32)
+    ids = clusters.new_empty((batch, tiles, width), dtype=torch.int32)
+    bits = torch.empty_like(ids)
     lengths = clusters.new_empty((batch, tiles), dtype=torch.int32)
     with on_device_of(clusters):
         _kernels._tile_lists_kernel[tiles, batch](
@@ -184,6 +260,7 @@ def tile_lists(clusters: Tensor, cluster_count: int) -> tuple[Tensor, Tensor, Te
     return ids, bits, lengths
 
 
+@torch.library.custom_op("affmae::query_lists", mutates_args=())
 def query_lists(clusters: Tensor, cluster_count: int) -> tuple[Tensor, Tensor]:
     """List the queries of each cluster.
 
@@ -204,7 +281,8 @@ def query_lists(clusters: Tensor, cluster_count: int) -> tuple[Tensor, Tensor]:
     clusters = clusters.contiguous()
     counts = clusters.new_zeros(batch * cluster_count, dtype=torch.int32)
     grid = (blocks(queries * wanted, 256), batch)
-    scattered, ordered = clusters.new_empty((2, clusters.numel()), dtype=torch.int32)
+    scattered = clusters.new_empty(clusters.numel(), dtype=torch.int32)
+    ordered = torch.empty_like(scattered)
     with on_device_of(clusters):
         _kernels._count_queries_kernel[grid](
             clusters, counts, queries, wanted, cluster_count, BLOCK=256
@@ -219,3 +297,36 @@ def query_lists(clusters: Tensor, cluster_count: int) -> tuple[Tensor, Tensor]:
             cursors, ends, scattered, ordered, CHUNK=64, num_warps=1
         )
     return ordered, torch.stack([cursors, ends])
+
+
+@fill_buckets.register_fake
+def _(points: Tensor, rows: int, columns: int, _side: float) -> tuple[Tensor, Tensor]:
+    batch, count, _ = points.shape
+    heads = points.new_empty((batch, rows, columns), dtype=torch.int32)
+    return heads, points.new_empty((batch, count), dtype=torch.int32)
+
+
+@nearest_points.register_fake
+def _(locations: Tensor, *others: Any) -> Tensor:
+    return locations.new_empty((*locations.shape[:2], others[4]), dtype=torch.int64)
+
+
+@list_candidates.register_fake
+def _(
+    heads: Tensor, tokens: int, _count: int, margin: int = MARGIN, length: int = LIST_LENGTH
+) -> tuple[Tensor, Tensor]:
+    return _new_lists(heads, tokens, margin, length)
+
+
+@tile_lists.register_fake
+def _(clusters: Tensor, cluster_count: int) -> tuple[Tensor, Tensor, Tensor]:
+    batch, queries, wanted = clusters.shape
+    tiles, width = blocks(queries, TILE), min(TILE * wanted, cluster_count)
+    ids = clusters.new_empty((batch, tiles, width), dtype=torch.int32)
+    return ids, torch.empty_like(ids), ids.new_empty((batch, tiles))
+
+
+@query_lists.register_fake
+def _(clusters: Tensor, cluster_count: int) -> tuple[Tensor, Tensor]:
+    queries = clusters.new_empty(clusters.numel(), dtype=torch.int32)
+    return queries, queries.new_empty((2, clusters.shape[0] * cluster_count))

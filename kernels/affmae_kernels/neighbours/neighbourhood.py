@@ -195,7 +195,11 @@ def find_neighbourhood(
     else:
         wanted = max(1, min(round(neighbourhood / cluster_size), count))
         clusters = _nearest_clusters(centres, pos, canvas, wanted, backend)
-    return Neighbourhood(pos, pos, clusters, cluster_size)
+    found = Neighbourhood(pos, pos, clusters, cluster_size)
+    if choose_backend(backend, pos.device) == "triton":
+        # Built now, because a compiled block cannot build them for the others.
+        _ = found.lists
+    return found
 
 
 def _nearest_clusters(

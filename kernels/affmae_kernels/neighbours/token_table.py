@@ -23,8 +23,8 @@ class TokenTable:
     count : int
         Neighbours that a sample is interpolated from, at most 4 and N.
     lists, lengths : Tensor
-        For each cell the tokens that may be among the `count` nearest inside
-        it (see `list_candidates`).
+        For each block of cells the tokens that may be among the `count`
+        nearest inside it (see `list_candidates`).
     """
 
     buckets: Buckets
@@ -37,7 +37,7 @@ class TokenTable:
         """Index tokens at `points` (B, N, 2), whole and distinct positions in cells."""
         buckets = Buckets(points, canvas, side=1.0)
         count = min(count, points.shape[1])
-        return cls(buckets, count, *_triton.list_candidates(buckets, count))
+        return cls(buckets, count, *_triton.list_candidates(buckets.heads, points.shape[1], count))
 
     @property
     def points(self) -> Tensor:

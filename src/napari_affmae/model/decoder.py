@@ -3,10 +3,10 @@
 import math
 
 import torch
-from affmae_kernels import TokenSearch, deformable_attention, index_tokens
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from affmae_kernels import TokenSearch, deformable_attention, index_tokens
 from napari_affmae.config import ModelConfig
 from napari_affmae.model.layers import Dropout, initialise
 from napari_affmae.model.outputs import Level

@@ -59,14 +59,16 @@ class DropPath(nn.Module):
 
     def __init__(self, rate: float) -> None:
         super().__init__()
-        self.rate = rate
+        # A tensor, so that blocks of all rates share one compiled program.
+        self.register_buffer("rate", torch.tensor(rate), persistent=False)
+        self.rate: Tensor
 
     def forward(self, branch: Tensor) -> Tensor:
         """Drop images of `branch` (B, N, C) while training."""
-        if not self.training or self.rate == 0:
+        if not self.training:
             return branch
         kept = torch.rand(len(branch), 1, 1, device=branch.device) >= self.rate
-        return branch * (kept.to(branch.dtype) / (1 - self.rate))
+        return branch * (kept / (1 - self.rate)).to(branch.dtype)
 
 
 def recompute(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:

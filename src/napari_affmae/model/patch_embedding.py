@@ -64,6 +64,10 @@ class PatchEmbedding(nn.Module):
 
     def _convolve(self, images: Tensor, visible: Tensor | None) -> Tensor:
         x = _hide(images, visible).contiguous(memory_format=torch.channels_last)
+        if x.is_cuda:
+            # With one channel, "contiguous" leaves strides that convolutions take for
+            # channels first; then every norm reads and writes across the memory.
+            x = x.clone(memory_format=torch.channels_last)
         for convolution, norm in zip(self.convolutions, [*self.norms, None], strict=True):
             x = _hide(convolution(x), visible)
             if norm is not None:
