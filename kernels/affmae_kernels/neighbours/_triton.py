@@ -16,7 +16,7 @@ from affmae_kernels.neighbours import _kernels
 # Cells around the canvas whose candidates are listed too, and the longest list.
 # Both only matter for speed: what lies beyond them is searched ring by ring.
 MARGIN = 8
-LIST_LENGTH = 32
+LIST_LENGTH = 64
 MOST_NEIGHBOURS = 8
 # Queries of a tile: the bits of the integer that says who owns a cluster.
 TILE = 32
@@ -171,7 +171,7 @@ def list_candidates(
     with on_device_of(lists):
         _kernels._list_candidates_kernel[blocks(down * across, block), batch](
             heads, lists, lengths, rows, columns, down, across,
-            COUNT=count, MARGIN=margin, SIDE=side, LENGTH=length, CELLS=32, BLOCK=block,
+            COUNT=count, MARGIN=margin, SIDE=side, LENGTH=length, CELLS=128, BLOCK=block,
             num_warps=1, enable_fp_fusion=False,
         )  # fmt: skip
     return lists, lengths

@@ -1,0 +1,194 @@
+"""The Triton kernels on a GPU: precision, capture, and the whole network; skipped without one."""
+
+import copy
+from collections.abc import Callable, Sequence
+
+import pytest
+import torch
+from affmae_kernels import (
+    cluster_attention,
+    cluster_merge,
+    deformable_attention,
+    find_neighbourhood,
+    index_tokens,
+)
+from napari_affmae.model import AFFMAE, preset
+from napari_affmae.model.capture import CapturedStep, Copies
+from napari_affmae.model.clustering import cluster_order
+from napari_affmae.model.masking import draw_masks
+from napari_affmae.model.patches import take_tokens
+from napari_affmae.model.positions import positions_of
+from torch import Tensor
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+CANVAS = (24, 32)
+
+
+def draw(*shape: int) -> Tensor:
+    return torch.randn(
+        shape, device="cuda", generator=torch.Generator("cuda").manual_seed(len(shape))
+    )
+
+
+def stage(tokens: int) -> Tensor:
+    """Positions (2, N, 2) of tokens in stage order."""
+    keep, _ = draw_masks(2, CANVAS, 0.1, generator=torch.Generator().manual_seed(0))
+    pos = positions_of(keep[:, torch.randperm(keep.shape[1])[:tokens]], CANVAS).cuda()
+    return take_tokens(pos, cluster_order(pos, CANVAS, 8))
+
+
+def gradients(call: Callable[..., Tensor], inputs: Sequence[Tensor], backend: str) -> list[Tensor]:
+    leaves = [t.detach().clone().requires_grad_() for t in inputs]
+    out = call(*leaves, backend=backend)
+    generator = torch.Generator("cuda").manual_seed(9)
+    (out.float() * torch.randn(out.shape, device="cuda", generator=generator)).sum().backward()
+    return [out.detach(), *(leaf.grad for leaf in leaves)]
+
+
+def relative(found: Tensor, expected: Tensor) -> float:
+    return ((found.double() - expected).norm() / expected.norm().clamp(min=1e-9)).item()
+
+
+def case(op: str, tokens: int) -> tuple[Callable[..., Tensor], list[Tensor], int]:
+    """An op on `tokens` tokens, its inputs, and how many of them are large."""
+    pos = stage(tokens)
+    if op == "deformable":
+        queries = stage(100)
+        index = {b: index_tokens(pos, CANVAS, 4, backend=b) for b in ("torch", "triton")}
+        inputs = [draw(2, tokens, 6, 64), draw(2, 100, 6, 4, 2) * 2]
+        inputs += [draw(2, 100, 6, 4).softmax(-1), torch.tensor(1.2, device="cuda")]
+        return (
+            lambda v, o, w, p, backend: deformable_attention(
+                v, queries.to(p.dtype), o, w, p, index[backend], backend=backend
+            ),
+            inputs,
+            2,
+        )
+    around = find_neighbourhood(pos, CANVAS, 64, 8)
+    if op == "attention":
+        inputs = [draw(2, tokens, 3, 32) for _ in range(3)]
+        inputs += [draw(3, 32), draw(3, 32), draw(3, 5) * 0.2, draw(3)]
+        return lambda *t, backend: cluster_attention(*t, around, backend=backend), inputs, 3
+    selected = around.select(torch.arange(0, tokens, 3, device="cuda").expand(2, -1))
+    inputs = [draw(2, tokens, 40), draw(2, tokens, 1).sigmoid(), draw(4, 5)]
+    inputs += [draw(4), draw(4), draw(4)]
+    return lambda *t, backend: cluster_merge(*t, selected, backend=backend), inputs, 1
+
+
+@pytest.mark.parametrize("tokens", [1, 63, 640])
+@pytest.mark.parametrize("op", ["attention", "merging", "deformable"])
+def test_float32_equals_float64(op: str, tokens: int) -> None:
+    call, inputs, _ = case(op, tokens)
+    expected = gradients(call, [t.double() for t in inputs], "torch")
+    for found, value in zip(gradients(call, inputs, "triton"), expected, strict=True):
+        assert relative(found, value) < 3e-5
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("op", ["attention", "merging", "deformable"])
+def test_16_bit_inputs_cost_no_more_than_rounding(op: str, dtype: torch.dtype) -> None:
+    call, inputs, large = case(op, 640)
+    inputs = [t.to(dtype) if i < large else t for i, t in enumerate(inputs)]
+    expected = gradients(call, [t.double() for t in inputs], "torch")
+    found = gradients(call, inputs, "triton")
+    # PyTorch rounds its results once; the kernels also round the softmax's weights.
+    plain = gradients(call, inputs, "torch")
+    for place in range(1 + large):
+        assert relative(found[place], expected[place]) < 2 * relative(plain[place], expected[place])
+        assert found[place].dtype == dtype
+
+
+def nano() -> AFFMAE:
+    config = preset("nano").model_copy(update={"drop_path": 0.0, "decoder_dropout": 0.0})
+    torch.manual_seed(0)
+    return AFFMAE(config)
+
+
+def test_network_equals_that_on_the_cpu() -> None:
+    mae = nano()
+    images = torch.randn(2, 1, 192, 256, generator=torch.Generator().manual_seed(1))
+    ids = draw_masks(2, CANVAS, generator=torch.Generator().manual_seed(2))
+    expected = mae(images, *ids)
+    expected.loss.backward()
+    on_gpu = copy.deepcopy(mae).cuda()
+    on_gpu.zero_grad()
+    found = on_gpu(images.cuda(), *(i.cuda() for i in ids))
+    found.loss.backward()
+    torch.testing.assert_close(found.loss.cpu(), expected.loss, rtol=1e-3, atol=0)
+    for level, reference in zip(found.features, expected.features, strict=True):
+        assert torch.equal(level.pos.cpu(), reference.pos)
+        assert relative(level.x.cpu(), reference.x.double()) < 1e-2
+    whole = torch.stack([p.grad.norm() for p in mae.parameters()]).norm()
+    for mine, theirs in zip(on_gpu.parameters(), mae.parameters(), strict=True):
+        assert (mine.grad.cpu() - theirs.grad).norm() < 2e-2 * whole
+
+
+def test_captured_steps_learn_like_eager_ones() -> None:
+    """New images and masks each step, loss scaling, gradients accumulated over two micro-batches."""
+    curves = []
+    for captured in (False, True):
+        mae = nano().cuda()
+        runner = Copies(mae, torch.float16)
+        parameters = list(mae.parameters())
+        optimiser = torch.optim.AdamW(parameters, lr=1e-3)
+
+        def loss(images: Tensor, keep: Tensor, masked: Tensor, runner: Copies = runner) -> Tensor:
+            with torch.autocast("cuda", torch.float16, cache_enabled=False):
+                return runner(images, keep, masked).loss * 1024.0
+
+        step, curve = None, []
+        for number in range(30):
+            sums = [torch.zeros_like(p) for p in parameters]
+            for half in range(2):
+                generator = torch.Generator().manual_seed(2 * number + half)
+                images = torch.randn(2, 1, 192, 256, generator=generator).cumsum(-1) / 16
+                batch = [images, *draw_masks(2, CANVAS, generator=generator)]
+                batch = [t.cuda() for t in batch]
+                if captured:
+                    step = step or CapturedStep(loss, batch, parameters)
+                    value = step(*batch)
+                else:
+                    mae.zero_grad(set_to_none=True)
+                    value = loss(*batch)
+                    value.backward()
+                torch._foreach_add_(sums, [p.grad / 2048 for p in parameters])
+            curve.append(value.item() / 1024)
+            for parameter, total in zip(parameters, sums, strict=True):
+                parameter.grad.copy_(total)
+            optimiser.step()
+        curves.append(torch.tensor(curve))
+    assert torch.isfinite(curves[1]).all()
+    torch.testing.assert_close(curves[1], curves[0], rtol=0.03, atol=0)
+    assert curves[1][-1] < curves[1][0]
+
+
+def test_dropout_differs_from_replay_to_replay() -> None:
+    mae = AFFMAE(preset("nano")).cuda().train()
+    ids = [i.cuda() for i in draw_masks(2, CANVAS, generator=torch.Generator().manual_seed(2))]
+    images = draw(2, 1, 192, 256)
+    step = CapturedStep(lambda *batch: mae(*batch).loss, [images, *ids], list(mae.parameters()))
+    losses = {step(images, *ids).item() for _ in range(4)}
+    assert len(losses) > 1
+
+
+@pytest.mark.parametrize("op", ["attention", "merging", "deformable"])
+def test_ops_meet_pytorchs_rules(op: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`opcheck` looks at schema, fake tensors and autograd registration of what is called."""
+    from affmae_kernels.cluster_attention import _triton as attention
+    from affmae_kernels.cluster_merge import _triton as merging
+    from affmae_kernels.deformable_attention import _triton as deformable
+
+    module, name = {
+        "attention": (attention, "cluster_attention_forward"),
+        "merging": (merging, "cluster_merge_forward"),
+        "deformable": (deformable, "deformable_attention_forward"),
+    }[op]
+    registered, seen = getattr(module, name), []
+    monkeypatch.setattr(module, name, lambda *t: (seen.append(t), registered(*t))[1])
+    call, inputs, _ = case(op, 63)
+    call(*(t.requires_grad_() for t in inputs), backend="triton")
+    torch.library.opcheck(
+        registered,
+        seen[0],
+        test_utils=("test_schema", "test_autograd_registration", "test_faketensor"),
+    )
