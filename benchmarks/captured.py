@@ -135,7 +135,7 @@ def prepare(case: Case, variant: str, dtype: torch.dtype) -> tuple[Capture, floa
     torch.cuda.empty_cache()
     before = torch.cuda.memory_allocated()
     task = "finetune" if case.task == "segment" else case.task
-    model = build(f"{variant.split()[0]}-{case.size}", task).to(device)
+    model = build(f"{variant.removesuffix(' fused')}-{case.size}", task).to(device)
     runner: nn.Module = model if variant == "vit" else Copies(fuse(model), dtype)
     if case.task == "segment":
         return prepare_inference(case, runner.eval(), dtype, before)

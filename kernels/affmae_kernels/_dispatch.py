@@ -76,10 +76,9 @@ def triton_obstacle(device_type: str, device_index: int | None, dtype: torch.dty
     if device_type != "cuda" or torch.version.hip is not None:
         return f"they run on NVIDIA GPUs, the tensors are on {device_type!r}"
     capability = torch.cuda.get_device_capability(device_index)
-    if capability < OLDEST_CAPABILITY:
-        return f"they need compute capability 7.5, this GPU has {capability[0]}.{capability[1]}"
-    if dtype == torch.bfloat16 and capability < (8, 0):
-        return "bfloat16 needs compute capability 8.0"
+    needed = (8, 0) if dtype == torch.bfloat16 else OLDEST_CAPABILITY
+    if capability < needed:
+        return f"{dtype} needs compute capability {needed}, this GPU has {capability}"
     return None
 
 

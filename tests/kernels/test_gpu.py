@@ -2,9 +2,12 @@
 
 import copy
 from collections.abc import Callable, Sequence
+from importlib import import_module
 
 import pytest
 import torch
+from torch import Tensor
+
 from affmae_kernels import (
     cluster_attention,
     cluster_merge,
@@ -18,7 +21,6 @@ from napari_affmae.model.clustering import cluster_order
 from napari_affmae.model.masking import draw_masks
 from napari_affmae.model.patches import take_tokens
 from napari_affmae.model.positions import positions_of
-from torch import Tensor
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 CANVAS = (24, 32)
@@ -124,7 +126,7 @@ def test_network_equals_that_on_the_cpu() -> None:
 
 
 def test_captured_steps_learn_like_eager_ones() -> None:
-    """New images and masks each step, loss scaling, gradients accumulated over two micro-batches."""
+    """New images and masks each step, loss scaling, gradients of two micro-batches."""
     curves = []
     for captured in (False, True):
         mae = nano().cuda()
@@ -174,15 +176,12 @@ def test_dropout_differs_from_replay_to_replay() -> None:
 @pytest.mark.parametrize("op", ["attention", "merging", "deformable"])
 def test_ops_meet_pytorchs_rules(op: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """`opcheck` looks at schema, fake tensors and autograd registration of what is called."""
-    from affmae_kernels.cluster_attention import _triton as attention
-    from affmae_kernels.cluster_merge import _triton as merging
-    from affmae_kernels.deformable_attention import _triton as deformable
-
-    module, name = {
-        "attention": (attention, "cluster_attention_forward"),
-        "merging": (merging, "cluster_merge_forward"),
-        "deformable": (deformable, "deformable_attention_forward"),
+    folder, name = {
+        "attention": ("cluster_attention", "cluster_attention_forward"),
+        "merging": ("cluster_merge", "cluster_merge_forward"),
+        "deformable": ("deformable_attention", "deformable_attention_forward"),
     }[op]
+    module = import_module(f"affmae_kernels.{folder}._triton")
     registered, seen = getattr(module, name), []
     monkeypatch.setattr(module, name, lambda *t: (seen.append(t), registered(*t))[1])
     call, inputs, _ = case(op, 63)

@@ -13,7 +13,7 @@ LANE = Path(__file__).parent / "lane"
 
 @pytest.mark.skipif(find_spec("triton") is None, reason="needs Triton")
 def test_kernels_match_pytorch_under_the_interpreter() -> None:
-    """Triton reads TRITON_INTERPRET when a kernel is defined, so the lane is a process of its own."""
+    # Triton reads TRITON_INTERPRET when a kernel is defined: the lane is a process of its own.
     finished = subprocess.run(
         [sys.executable, "-W", "error", str(LANE / "compare.py")],
         env=os.environ | {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"},

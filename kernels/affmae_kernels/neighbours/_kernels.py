@@ -267,7 +267,17 @@ def _list_candidates_kernel(
     tl.store(lengths + image * wide_rows * wide_columns + block, length, mask=real)
 
 
-@triton.jit(do_not_specialize=["queries", "count", "rows", "columns", "wide_rows", "wide_columns", "samples"])
+@triton.jit(
+    do_not_specialize=[
+        "queries",
+        "count",
+        "rows",
+        "columns",
+        "wide_rows",
+        "wide_columns",
+        "samples",
+    ]
+)
 def _nearest_samples_kernel(
     query_pos, offsets, heads, points, lists, lengths, out,
     queries, samples, count, rows, columns, wide_rows, wide_columns,

@@ -20,7 +20,8 @@ LIST_LENGTH = 64
 MOST_NEIGHBOURS = 8
 # Queries of a tile: the bits of the integer that says who owns a cluster.
 TILE = 32
-# One warp, so that a program's reductions stay inside it (the interpreter takes its time a program).
+# One warp, so that a program's reductions stay inside it; the interpreter takes its time
+# a program.
 _SEARCH = {"BLOCK": 1024 if interpreted() else 32, "num_warps": 1, "enable_fp_fusion": False}
 
 

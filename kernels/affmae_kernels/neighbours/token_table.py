@@ -51,7 +51,7 @@ class TokenTable:
             raise ValueError(f"the index answers up to {self.count} neighbours, not {count}")
         offsets = locations.detach().float()[:, :, None]
         near = _triton.nearest_samples(
-            offsets.new_zeros(offsets.shape[:2] + (2,)),
+            offsets.new_zeros((*offsets.shape[:2], 2)),
             offsets,
             self.buckets.heads,
             self.points,

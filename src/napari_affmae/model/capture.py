@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+import torch._dynamo as dynamo
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.func import functional_call
@@ -46,7 +47,7 @@ def fuse(model: nn.Module) -> nn.Module:
     # Which backend runs depends on device and type alone: the compiler need not look inside.
     torch.compiler.assume_constant_result(choose_backend)
     # One for each stage, image size, training and inference; beyond it nothing is compiled.
-    torch._dynamo.config.recompile_limit = max(64, torch._dynamo.config.recompile_limit)
+    dynamo.config.recompile_limit = max(64, dynamo.config.recompile_limit)
     for module in model.modules():
         if isinstance(module, FUSED):
             module.compile(dynamic=False)
@@ -135,13 +136,13 @@ class CapturedStep:
         with torch.cuda.stream(stream):
             for _ in range(_WARM_UP):
                 _clear(parameters)
-                loss(*self.inputs).backward()  # type: ignore[no-untyped-call]
+                loss(*self.inputs).backward()
         torch.cuda.current_stream(inputs[0].device).wait_stream(stream)
         _clear(parameters)
         self._graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self._graph, stream=stream):
             value = loss(*self.inputs)
-            value.backward()  # type: ignore[no-untyped-call]
+            value.backward()
         self._loss = value.detach()
 
     def __call__(self, *inputs: Tensor) -> Tensor:

@@ -32,8 +32,7 @@ class PatchEmbedding(nn.Module):
         steps = int(math.log2(patch_size))
         widths = [in_channels, *[width // 2] * (steps - 1), width]
         self.convolutions = nn.ModuleList(
-            nn.Conv2d(before, after, 3, stride=2, padding=1)
-            for before, after in pairwise(widths)
+            nn.Conv2d(before, after, 3, stride=2, padding=1) for before, after in pairwise(widths)
         )
         self.norms = nn.ModuleList(nn.LayerNorm(after) for after in widths[1:-1])
         self.norm = nn.LayerNorm(width)

@@ -1,0 +1,146 @@
+"""Compile every kernel as its launcher would: compile_all.py <capability> <bytes of shared memory>.
+
+The launchers run on fake tensors, and what they would launch is compiled for
+the capability instead.
+"""
+
+import sys
+from contextlib import nullcontext
+from typing import Any, ClassVar
+
+import torch
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from triton.runtime.jit import JITFunction
+
+from affmae_kernels import _launch
+from affmae_kernels.cluster_attention import _kernels as attention_kernels
+from affmae_kernels.cluster_attention import _triton as attention
+from affmae_kernels.cluster_merge import _kernels as merge_kernels
+from affmae_kernels.cluster_merge import _triton as merge
+from affmae_kernels.deformable_attention import _kernels as deformable_kernels
+from affmae_kernels.deformable_attention import _triton as deformable
+from affmae_kernels.neighbours import _kernels as neighbour_kernels
+from affmae_kernels.neighbours import _triton as neighbours
+
+POINTERS = {
+    torch.float32: "*fp32",
+    torch.float16: "*fp16",
+    torch.bfloat16: "*bf16",
+    torch.int32: "*i32",
+    torch.int64: "*i64",
+}
+OPTIONS = ("num_warps", "num_stages", "enable_fp_fusion")
+
+
+class Compiler:
+    """Stands where a kernel stands, and compiles instead of launching."""
+
+    limit = 0
+    target = GPUTarget("cuda", 90, 32)
+    compiled: ClassVar[set[str]] = set()
+
+    def __init__(self, kernel: JITFunction) -> None:
+        self.kernel = kernel
+
+    def __getitem__(self, grid: object) -> Any:
+        return self.launch
+
+    def launch(self, *arguments: Any, **keywords: Any) -> None:
+        """Compile for the arguments' types, aligned as the real ones are."""
+        options = {k: keywords.pop(k) for k in OPTIONS if k in keywords}
+        names = self.kernel.arg_names
+        values = dict(zip(names, arguments, strict=False)) | keywords
+        signature, constants, attributes = {}, {}, {}
+        for place, name in enumerate(names):
+            value = values[name]
+            if self.kernel.params[place].is_constexpr:
+                signature[name], constants[(place,)] = "constexpr", value
+            elif isinstance(value, torch.Tensor):
+                signature[name] = POINTERS[value.dtype]
+                attributes[(place,)] = [["tt.divisibility", 16]]
+            elif isinstance(value, float):
+                signature[name] = "fp32"
+            else:
+                signature[name] = "i32"
+                fixed = not self.kernel.params[place].do_not_specialize
+                if fixed and value % 16 == 0:
+                    attributes[(place,)] = [["tt.divisibility", 16]]
+        source = ASTSource(self.kernel, signature, constants, attributes)
+        shared = triton.compile(source, target=self.target, options=options).metadata.shared
+        name = f"{self.kernel.__name__} {next(v for v in signature.values() if v[0] == '*')}"
+        assert shared <= self.limit, f"{name} takes {shared} bytes of shared memory"
+        self.compiled.add(self.kernel.__name__)
+
+
+def replace_kernels() -> set[str]:
+    """Put a `Compiler` in the place of every kernel; returns their names."""
+    names = set()
+    for module in (attention_kernels, merge_kernels, deformable_kernels, neighbour_kernels):
+        for name, kernel in vars(module).copy().items():
+            if isinstance(kernel, JITFunction) and name.endswith("_kernel"):
+                setattr(module, name, Compiler(kernel))
+                names.add(name)
+    return names
+
+
+# Each type on chips with little shared memory and with much; 7.5 has no bfloat16.
+DTYPES = {
+    75: (torch.float16, torch.float32),
+    80: (torch.bfloat16,),
+    86: (torch.float16, torch.float32),
+    89: (torch.bfloat16,),
+    90: (torch.float16,),
+    120: (torch.bfloat16,),
+}
+
+
+def launch_all(dtype: torch.dtype) -> None:
+    """Call every launcher on inputs of a preset's widths."""
+    new = torch.zeros
+    batch, tokens, heads, width, channels, size, wanted = 1, 64, 2, 32, 128, 8, 4
+    whole = {"dtype": torch.int32}
+    q, k, v = (new(batch, tokens, heads, width, dtype=dtype) for _ in range(3))
+    small = (new(heads, width), new(heads, width), new(heads, 5), new(heads))
+    pos = new(batch, tokens, 2)
+    ids, lengths = new(batch, 2, 8, **whole), new(batch, 2, **whole)
+    lists = (pos, pos, ids, ids, lengths, new(batch * tokens * wanted, **whole), new(2, 8, **whole))
+    out, log_sum = attention.cluster_attention_forward(q, k, v, *small, *lists, size, wanted)
+    attention.cluster_attention_backward(q, q, k, v, *small, *lists, out, log_sum, size, wanted)
+    x, score = new(batch, tokens, channels, dtype=dtype), new(batch, tokens, 1)
+    maps = (new(4, 5), new(4), new(4), new(4))
+    merged = merge.cluster_merge_forward(x, score, *maps, *lists, size, wanted)
+    merge.cluster_merge_backward(merged, x, score, *maps, *lists, size, wanted)
+    values = new(batch, tokens, heads, 64, dtype=dtype)
+    offsets, weights = new(batch, tokens, heads, 4, 2, dtype=dtype), new(batch, tokens, heads, 4)
+    table = (pos, new(batch, 16, 16, **whole), new(batch, 32, 32, 64, dtype=torch.int64))
+    table = (*table, new(batch, 32, 32, **whole))
+    sampled, near = deformable.deformable_attention_forward(
+        values, pos, offsets, weights, new(()), *table, 4
+    )
+    deformable.deformable_attention_backward(
+        sampled, values, pos, offsets, weights, new(()), pos, near
+    )
+
+
+def search_all() -> None:
+    """Call every launcher of the neighbour search."""
+    pos = torch.zeros(1, 64, 2)
+    heads, links = neighbours.fill_buckets(pos, 16, 16, 1.0)
+    neighbours.nearest_points(pos, pos, heads, links, 1.0, 8, True)
+    neighbours.list_candidates(heads, 64, 4)
+    clusters = torch.zeros(1, 64, 8, dtype=torch.int64)
+    neighbours.tile_lists(clusters, 8)
+    neighbours.query_lists(clusters, 8)
+
+
+if __name__ == "__main__":
+    capability, limit = int(sys.argv[1]), int(sys.argv[2])
+    Compiler.target, Compiler.limit = GPUTarget("cuda", capability, 32), limit
+    _launch.on_device_of = lambda tensor: nullcontext()
+    expected = replace_kernels()
+    search_all()
+    for dtype in DTYPES[capability]:
+        launch_all(dtype)
+    assert Compiler.compiled == expected, expected - Compiler.compiled
