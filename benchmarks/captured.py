@@ -11,7 +11,7 @@ import json
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,14 +66,15 @@ def main() -> None:
     if arguments.worker is not None:
         work(CASES[arguments.worker], PRECISIONS[arguments.precision], arguments.repeats)
         return
-    rows = measure(arguments)
     environment = describe(torch.device("cuda"))
-    console = Console(width=WIDTH)
-    console.print(table_of(rows, environment))
-    write_csv(arguments.out, [row | environment for row in rows])
+    rows: list[dict[str, object]] = []
+    for measured in measure(arguments):
+        rows += measured
+        write_csv(arguments.out, [row | environment for row in rows])
+    Console(width=WIDTH).print(table_of(rows, environment))
 
 
-def measure(arguments: argparse.Namespace) -> list[dict[str, object]]:
+def measure(arguments: argparse.Namespace) -> Iterator[list[dict[str, object]]]:
     """Start a worker for each case; let them prepare together and measure in turns."""
     options = ["--precision", arguments.precision, "--repeats", str(arguments.repeats)]
     workers = [
@@ -86,14 +87,12 @@ def measure(arguments: argparse.Namespace) -> list[dict[str, object]]:
         for case in arguments.cases
     ]
     ready = [worker.stdout.readline() if worker.stdout else "" for worker in workers]
-    rows: list[dict[str, object]] = []
     for case, worker, answer in zip(arguments.cases, workers, ready, strict=True):
         output, _ = worker.communicate("go\n")
         if not answer or worker.returncode:
             print(f"{CASES[case]} failed", file=sys.stderr)
             continue
-        rows += json.loads(output.splitlines()[-1])
-    return rows
+        yield json.loads(output.splitlines()[-1])
 
 
 def work(case: Case, dtype: torch.dtype, repeats: int) -> None:

@@ -89,7 +89,7 @@ def replace_kernels() -> set[str]:
 DTYPES = {
     75: (torch.float16, torch.float32),
     80: (torch.bfloat16,),
-    86: (torch.float16, torch.float32),
+    86: (torch.float16,),
     89: (torch.bfloat16,),
     90: (torch.float16,),
     120: (torch.bfloat16,),
