@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 import torch
 
+from affmae_kernels import choose_backend
 from napari_affmae.config import Precision
 from napari_affmae.errors import BackendUnavailableError
 
+_DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 # What oneDNN says where it gets no memory for weights or scratch space.
 _ONEDNN_ERRORS = {"could not create a primitive", "could not create a memory object"}
 
@@ -38,7 +40,8 @@ class DevicePlan:
     @property
     def backend(self) -> str:
         """What computes the network's operations, in words."""
-        return "PyTorch"
+        chosen = choose_backend("auto", self.device, _DTYPES[self.precision])
+        return "Triton kernels" if chosen == "triton" else "PyTorch"
 
     @contextmanager
     def active(self) -> Iterator[None]:
