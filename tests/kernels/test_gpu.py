@@ -2,7 +2,6 @@
 
 import copy
 from collections.abc import Callable, Sequence
-from importlib import import_module
 
 import pytest
 import torch
@@ -27,9 +26,7 @@ CANVAS = (24, 32)
 
 
 def draw(*shape: int) -> Tensor:
-    return torch.randn(
-        shape, device="cuda", generator=torch.Generator("cuda").manual_seed(len(shape))
-    )
+    return torch.randn(shape, device="cuda")
 
 
 def stage(tokens: int) -> Tensor:
@@ -53,6 +50,7 @@ def relative(found: Tensor, expected: Tensor) -> float:
 
 def case(op: str, tokens: int) -> tuple[Callable[..., Tensor], list[Tensor], int]:
     """An op on `tokens` tokens, its inputs, and how many of them are large."""
+    torch.manual_seed(0)
     pos = stage(tokens)
     if op == "deformable":
         queries = stage(100)
@@ -171,23 +169,3 @@ def test_dropout_differs_from_replay_to_replay() -> None:
     step = CapturedStep(lambda *batch: mae(*batch).loss, [images, *ids], list(mae.parameters()))
     losses = {step(images, *ids).item() for _ in range(4)}
     assert len(losses) > 1
-
-
-@pytest.mark.parametrize("op", ["attention", "merging", "deformable"])
-def test_ops_meet_pytorchs_rules(op: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`opcheck` looks at schema, fake tensors and autograd registration of what is called."""
-    folder, name = {
-        "attention": ("cluster_attention", "cluster_attention_forward"),
-        "merging": ("cluster_merge", "cluster_merge_forward"),
-        "deformable": ("deformable_attention", "deformable_attention_forward"),
-    }[op]
-    module = import_module(f"affmae_kernels.{folder}._triton")
-    registered, seen = getattr(module, name), []
-    monkeypatch.setattr(module, name, lambda *t: (seen.append(t), registered(*t))[1])
-    call, inputs, _ = case(op, 63)
-    call(*(t.requires_grad_() for t in inputs), backend="triton")
-    torch.library.opcheck(
-        registered,
-        seen[0],
-        test_utils=("test_schema", "test_autograd_registration", "test_faketensor"),
-    )

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from affmae_kernels import (
     TokenIndex,
@@ -16,6 +17,9 @@ from affmae_kernels import (
     find_neighbourhood,
     index_tokens,
 )
+from affmae_kernels.cluster_attention import _triton as attention
+from affmae_kernels.cluster_merge import _triton as merge
+from affmae_kernels.deformable_attention import _triton as deformable
 from affmae_kernels.neighbours import _triton as neighbours
 
 CANVAS = (6, 9)
@@ -145,6 +149,44 @@ def check_deformable() -> None:
         )
 
 
+def check_registration() -> None:
+    """PyTorch's own checks of registered operators, and the operations that it counts."""
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(shape, requires_grad=True)
+
+    around = find_neighbourhood(scattered(1, 20, 8), CANVAS, 16, 8, backend="triton")
+    lists = around.lists
+    given = (lists.query_pos, lists.key_pos, lists.ids, lists.bits, lists.lengths, lists.queries)
+    rest = (*given, lists.bounds, 8, 2)
+    large, blanks = [draw(1, 20, 2, 4) for _ in range(3)], [draw(2, 4), draw(2, 4)]
+    tests = ("test_schema", "test_autograd_registration", "test_faketensor")
+    torch.library.opcheck(
+        attention.cluster_attention_forward,
+        (*large, *blanks, draw(2, 5), draw(2), *rest),
+        test_utils=tests,
+    )
+    maps = (draw(4, 5), draw(4), draw(4), draw(4))
+    torch.library.opcheck(
+        merge.cluster_merge_forward,
+        (draw(1, 20, 6), draw(1, 20, 1), *maps, *rest),
+        test_utils=tests,
+    )
+    table = index_tokens(scattered(1, 20, 8), CANVAS, 4, backend="triton")
+    tokens = (table.points, table.buckets.heads, table.lists, table.lengths, 4)
+    sampled = (draw(1, 20, 2, 6), scattered(1, 5, 9), draw(1, 5, 2, 2, 2), draw(1, 5, 2, 2))
+    torch.library.opcheck(
+        deformable.deformable_attention_forward,
+        (*sampled, torch.tensor(1.0, requires_grad=True), *tokens),
+        test_utils=tests,
+    )
+    with FlopCounterMode(display=False) as counter:
+        out = cluster_attention(*large, *blanks, draw(2, 5), draw(2), around, backend="triton")
+        out.sum().backward()
+    # Two products forwards and five backwards, for 16 keys and the blank one.
+    assert counter.get_total_flops() == 7 * 2 * 20 * 2 * 4 * 17
+
+
 if __name__ == "__main__":
     # Makes torch.empty return NaN, so that an element that no kernel writes is seen.
     torch.use_deterministic_algorithms(mode=True, warn_only=True)
@@ -154,3 +196,4 @@ if __name__ == "__main__":
     check_cluster_ops()
     torch.use_deterministic_algorithms(mode=False)
     check_deformable()
+    check_registration()

@@ -1,0 +1,140 @@
+"""Time every operation at the sizes of a preset, Triton against PyTorch, on one GPU.
+
+Each call is captured in a CUDA graph, so that launches cost nothing; printed
+and written are medians in microseconds.
+"""
+
+import argparse
+import csv
+import statistics
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from affmae_kernels import (
+    Neighbourhood,
+    TokenSearch,
+    cluster_attention,
+    cluster_merge,
+    deformable_attention,
+    find_neighbourhood,
+    index_tokens,
+)
+
+RESULTS = Path(__file__).parent / "results"
+NEIGHBOURHOOD, CLUSTER, MERGE_RATIO, NEAREST = 64, 8, 0.4, 4
+DECODER_HEADS, DECODER_WIDTH, POINTS = 6, 64, 4
+STAGES = ((128, 4), (256, 8), (512, 16), (768, 24))  # channels and heads of "base"
+Call = Callable[[], Tensor]
+
+
+def main() -> None:
+    """Measure, print and save."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--pixels", type=int, nargs="+", default=[512, 1024])
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--out", type=Path, default=RESULTS / "operations.csv")
+    arguments = parser.parse_args()
+    rows = []
+    for pixels in arguments.pixels:
+        for stage, name, call, leaves in operations(pixels // 8, arguments.batch):
+            forward = median_time(call)
+            both = median_time(lambda c=call, x=leaves: torch.autograd.grad(c().sum(), x)[0])
+            row = {
+                "device": torch.cuda.get_device_name(),
+                "torch": torch.__version__,
+                "pixels": pixels,
+                "batch": arguments.batch,
+                "stage": stage,
+                "operation": name,
+                "forward_us": round(forward, 1),
+                "backward_us": round(both - forward, 1),
+            }
+            print(*(f"{value:>10}" for value in list(row.values())[2:]))
+            rows.append(row)
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    with arguments.out.open("w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def operations(cells: int, batch: int) -> Iterator[tuple[int, str, Call, list[Tensor]]]:
+    """Yield stage, name, call and differentiable inputs of every operation."""
+    canvas = (cells, cells)
+    order = torch.rand(batch, cells * cells, device="cuda").argsort(1)
+    visible, hidden = order.chunk(2, 1)
+    queries = positions(hidden, cells)
+    tokens = visible.shape[1]
+    for stage, (channels, heads) in enumerate(STAGES):
+        pos = positions(visible[:, :tokens].sort(1).values, cells)
+        around = find_neighbourhood(pos, canvas, NEIGHBOURHOOD, CLUSTER)
+        yield stage, "attention", *attention(around, heads, channels // heads)
+        kept = torch.arange(0, tokens, round(1 / MERGE_RATIO), device="cuda").expand(batch, -1)
+        yield stage, "merging", *merging(around.select(kept), channels)
+        yield stage, "deformable", *deformable(queries, index_tokens(pos, canvas, NEAREST))
+        tokens = int(tokens * MERGE_RATIO)
+
+
+def positions(ids: Tensor, cells: int) -> Tensor:
+    """Turn row-major indices into positions, in bands of 8 rows as clusters are."""
+    x, y = ids % cells, ids // cells
+    band = (y // 8 * cells + x).sort(1, stable=True).indices
+    return torch.stack([x, y], -1).gather(1, band[..., None].expand(-1, -1, 2)).float()
+
+
+def draw(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Draw a differentiable input."""
+    return torch.randn(shape, device="cuda").to(dtype).requires_grad_()
+
+
+def attention(around: Neighbourhood, heads: int, width: int) -> tuple[Call, list[Tensor]]:
+    """Prepare cluster attention."""
+    shape = (*around.query_pos.shape[:2], heads, width)
+    large = [draw(*shape, dtype=torch.float16) for _ in range(3)]
+    small = [draw(heads, width), draw(heads, width), draw(heads, 5), draw(heads)]
+    return lambda: cluster_attention(*large, *small, around), [*large, *small]
+
+
+def merging(around: Neighbourhood, channels: int) -> tuple[Call, list[Tensor]]:
+    """Prepare cluster merging."""
+    batch, tokens, _ = around.key_pos.shape
+    inputs = [draw(batch, tokens, channels, dtype=torch.float16), draw(batch, tokens, 1)]
+    inputs += [draw(4, 5), draw(4), draw(4), draw(4)]
+    return lambda: cluster_merge(*inputs, around), inputs
+
+
+def deformable(queries: Tensor, index: TokenSearch) -> tuple[Call, list[Tensor]]:
+    """Prepare deformable cross-attention."""
+    batch, count, _ = queries.shape
+    half = torch.float16
+    values = draw(batch, index.points.shape[1], DECODER_HEADS, DECODER_WIDTH, dtype=half)
+    offsets = draw(batch, count, DECODER_HEADS, POINTS, 2, dtype=half)
+    weights, power = draw(batch, count, DECODER_HEADS, POINTS), draw(1).squeeze(0)
+    inputs = [values, offsets, weights, power]
+    return lambda: deformable_attention(values, queries, offsets, weights, power, index), inputs
+
+
+def median_time(call: Call, repeats: int = 20) -> float:
+    """Capture a call, and time its replays in microseconds."""
+    stream, graph = torch.cuda.Stream(), torch.cuda.CUDAGraph()
+    with torch.cuda.stream(stream):
+        call()
+        torch.cuda.synchronize()
+        with torch.cuda.graph(graph, stream=stream):
+            call()
+    times = []
+    for _ in range(repeats):
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        begin.record()
+        graph.replay()
+        end.record()
+        torch.cuda.synchronize()
+        times.append(begin.elapsed_time(end) * 1e3)
+    return statistics.median(times)
+
+
+if __name__ == "__main__":
+    main()
