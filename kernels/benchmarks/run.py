@@ -81,7 +81,7 @@ def operations(cells: int, batch: int) -> Iterator[tuple[int, str, Call, list[Te
 def positions(ids: Tensor, cells: int) -> Tensor:
     """Turn row-major indices into positions, in bands of 8 rows as clusters are."""
     x, y = ids % cells, ids // cells
-    band = (y // 8 * cells + x).sort(1, stable=True).indices
+    band = (y // 8 * cells + x).sort(dim=1, stable=True).indices
     return torch.stack([x, y], -1).gather(1, band[..., None].expand(-1, -1, 2)).float()
 
 
