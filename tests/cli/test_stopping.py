@@ -56,6 +56,24 @@ def test_a_signal_ends_the_run_after_its_step_and_tells_how_to_go_on(number: int
     assert signal.getsignal(number) is before
 
 
+def test_a_signal_in_the_middle_of_a_write_stops_like_any_other(tmp_path: Path) -> None:
+    class Interrupting(io.FileIO):
+        sent = False
+
+        def write(self, data: bytes) -> int:
+            if not self.sent:
+                self.sent = True
+                interrupt(signal.SIGINT)
+            return super().write(data)
+
+    # Like Python's standard error, a buffer that refuses to be written to from inside a write.
+    buffer = io.BufferedWriter(Interrupting(tmp_path / "stderr", "w"))
+    with io.TextIOWrapper(buffer, write_through=True) as stream:
+        console = Console(file=stream, width=200)
+        with pytest.raises(typer.Exit):
+            follow(Run(5).events, [lambda _: console.print("step")], console)
+
+
 def test_a_second_interrupt_does_not_wait() -> None:
     def listener(_: Event) -> None:
         interrupt(signal.SIGINT)

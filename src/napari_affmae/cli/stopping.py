@@ -1,6 +1,7 @@
 """Ctrl-C ends a run after the step it is in, and leaves a checkpoint."""
 
 import contextlib
+import os
 import shlex
 import signal
 import sys
@@ -15,28 +16,30 @@ from napari_affmae.cli.inputs import argument_errors
 from napari_affmae.engine.events import Event
 
 STOPPED = 130
+_STDERR = 2
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class StopRequest:
     """Notes the wish to stop; a second Ctrl-C stops at once, in the middle of a step."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self) -> None:
         self.made = False
-        self._console = console
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         """Handle a signal."""
         if self.made:
             signal.default_int_handler(number, frame)
         self.made = True
-        self._console.print("stopping after this step (once more: at once)")
+        # Past Python's own stream: it may be the one that the signal interrupted,
+        # and refuses to be written to from inside a write.
+        os.write(_STDERR, b"\nstopping after this step (once more: at once)\n")
 
 
 @contextlib.contextmanager
-def stop_on_signal(console: Console) -> Iterator[StopRequest]:
+def stop_on_signal() -> Iterator[StopRequest]:
     """Turn Ctrl-C and the termination signal into a request, for the time of a run."""
-    request = StopRequest(console)
+    request = StopRequest()
     before = {number: signal.signal(number, request) for number in _SIGNALS}
     try:
         yield request
@@ -71,7 +74,7 @@ def follow(
     typer.Exit
         With code 130, after the run was closed because of Ctrl-C.
     """
-    with stop_on_signal(console) as request, contextlib.closing(events):
+    with stop_on_signal() as request, contextlib.closing(events):
         with argument_errors():  # what a run refuses before its first event
             first = next(events)
         for event in chain([first], events):
