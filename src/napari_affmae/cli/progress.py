@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from napari_affmae.engine import events as ev
+from napari_affmae.engine import words
 
 SECONDS_BETWEEN_LINES = 10.0
 
@@ -100,15 +101,11 @@ class Reporter:
                 self._say(f"{event.level}: {source}{event.message}", _STYLES.get(event.level))
             case ev.StepDone():
                 self._expect(event)
-                self._meter.update(event.step, event.total_steps, _step(event))
+                self._meter.update(event.step, event.total_steps, words.step(event))
             case ev.MicroBatchHalved():
-                self._say(
-                    f"warning: out of memory at step {event.step}; going on with "
-                    f"{event.accumulate} x {event.micro_batch} images a step",
-                    "yellow",
-                )
+                self._say(f"warning: {words.halved(event)}", "yellow")
             case ev.Validated():
-                self._say(_validation(event))
+                self._say(words.validated(event))
             case ev.TileDone():
                 self._count_tile(event)
             case ev.RunFinished():
@@ -120,19 +117,19 @@ class Reporter:
 
     def _tell_start(self, event: ev.RunStarted) -> None:
         if self._start:
-            self._say(_start(event))
+            self._say(words.started(event))
 
     def _count_tile(self, event: ev.TileDone) -> None:
         if self._planes is not None:
             done = event.plane + event.done / event.total
-            self._meter.update(done, self._planes, _tile(event))
+            self._meter.update(done, self._planes, words.tile(event))
 
     def _expect(self, event: ev.StepDone) -> None:
         """Say once how long the run will take, as soon as its steps were timed."""
         if not self._expected and event.seconds_left is not None:
             self._expected = True
             self._say(
-                f"expected time: {duration(event.seconds_left)} "
+                f"expected time: {words.duration(event.seconds_left)} "
                 f"({event.images_per_second:.3g} images/s measured)"
             )
 
@@ -141,44 +138,3 @@ class Reporter:
 
 
 _STYLES = {"warning": "yellow", "error": "red"}
-
-
-def duration(seconds: float) -> str:
-    """Say a number of seconds as people do: ``45 s``, ``3 min``, ``2 h 05 min``."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
-
-
-def _start(event: ev.RunStarted) -> str:
-    parts = (
-        f" ({event.batch // event.micro_batch} parts)" if event.micro_batch < event.batch else ""
-    )
-    at = f", going on after step {event.step}" if event.step else ""
-    return (
-        f"device: {event.device}; precision: {event.precision}; backend: {event.backend}; "
-        f"{event.parameters / 1e6:.1f} M parameters; batch: {event.batch}{parts}{at}"
-    )
-
-
-def _step(event: ev.StepDone) -> str:
-    speed = f"{event.images_per_second:.3g} images/s"
-    return f"loss {event.loss:.4f}  {speed}{_left(event.seconds_left)}"
-
-
-def _tile(event: ev.TileDone) -> str:
-    tile = f"tile {event.done} of {event.total} of plane {event.plane + 1}"
-    return f"{tile}{_left(event.seconds_left)}"
-
-
-def _left(seconds: float | None) -> str:
-    return "" if seconds is None else f"  {duration(seconds)} left"
-
-
-def _validation(event: ev.Validated) -> str:
-    scores = ""
-    if event.mean_iou is not None and event.mean_dice is not None:
-        scores = f", mIoU {event.mean_iou:.3f}, mDice {event.mean_dice:.3f}"
-    best = ", the best so far" if event.best else ""
-    return f"step {event.step}: validation loss {event.loss:.4f}{scores}{best}"

@@ -1,0 +1,56 @@
+"""What events mean, in the user's words: the command line and the docks say the same."""
+
+from napari_affmae.engine import events as ev
+
+
+def duration(seconds: float) -> str:
+    """Say a number of seconds as people do: ``45 s``, ``3 min``, ``2 h 05 min``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def started(event: ev.RunStarted) -> str:
+    """Say where a run computes, and how much at once."""
+    parts = (
+        f" ({event.batch // event.micro_batch} parts)" if event.micro_batch < event.batch else ""
+    )
+    at = f", going on after step {event.step}" if event.step else ""
+    return (
+        f"device: {event.device}; precision: {event.precision}; backend: {event.backend}; "
+        f"{event.parameters / 1e6:.1f} M parameters; batch: {event.batch}{parts}{at}"
+    )
+
+
+def halved(event: ev.MicroBatchHalved) -> str:
+    """Say how a run goes on after it ran out of memory."""
+    return (
+        f"out of memory at step {event.step}; going on with "
+        f"{event.accumulate} x {event.micro_batch} images a step"
+    )
+
+
+def step(event: ev.StepDone) -> str:
+    """Say how a run is doing after a step."""
+    speed = f"{event.images_per_second:.3g} images/s"
+    return f"loss {event.loss:.4f}  {speed}{_left(event.seconds_left)}"
+
+
+def tile(event: ev.TileDone) -> str:
+    """Say how far a plane is."""
+    tile = f"tile {event.done} of {event.total} of plane {event.plane + 1}"
+    return f"{tile}{_left(event.seconds_left)}"
+
+
+def _left(seconds: float | None) -> str:
+    return "" if seconds is None else f"  {duration(seconds)} left"
+
+
+def validated(event: ev.Validated) -> str:
+    """Say what a validation measured."""
+    scores = ""
+    if event.mean_iou is not None and event.mean_dice is not None:
+        scores = f", mIoU {event.mean_iou:.3f}, mDice {event.mean_dice:.3f}"
+    best = ", the best so far" if event.best else ""
+    return f"step {event.step}: validation loss {event.loss:.4f}{scores}{best}"
