@@ -1,0 +1,94 @@
+"""Learning curves that grow while a run goes on."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pyqtgraph as pg
+from napari.settings import get_settings
+from napari.utils.theme import get_theme
+from qtpy.QtCore import QTimer
+from qtpy.QtWidgets import QVBoxLayout, QWidget
+
+_REDRAW_MILLISECONDS = 300
+_MOST_POINTS = 1500
+_COLORS = ("#4c9be8", "#f5a742", "#6cc070", "#d9668c", "#9a7fd1", "#c8b040", "#5fc4c4", "#a0a0a0")
+
+
+class Curves(QWidget):
+    """Named curves over steps.
+
+    Points are kept and drawn a few times a second, so that a fast run costs the
+    window nothing.
+
+    Parameters
+    ----------
+    title : str
+        What the vertical axis shows.
+    logarithmic : bool
+        Whether the vertical axis is.
+    """
+
+    def __init__(self, title: str, *, logarithmic: bool = False) -> None:
+        super().__init__()
+        self._points: dict[str, tuple[list[float], list[float]]] = {}
+        self._lines: dict[str, Any] = {}
+        theme = get_theme(get_settings().appearance.theme)
+        text = theme.text.as_hex()
+        self._plot = pg.PlotWidget(background=theme.background.as_hex())
+        self._plot.setFixedHeight(130)
+        self._plot.setMenuEnabled(False)
+        self._plot.setLogMode(y=logarithmic)
+        self._plot.addLegend(offset=(-4, 4), labelTextColor=text, brush=None)
+        for side in ("left", "bottom"):
+            axis = self._plot.getAxis(side)
+            axis.setPen(text)
+            axis.setTextPen(text)
+        self._plot.setLabel("left", title)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self._plot)
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(_REDRAW_MILLISECONDS)
+        self._timer.timeout.connect(self.redraw)
+
+    def add(self, step: int, values: Mapping[str, float]) -> None:
+        """Add a point to each named curve."""
+        for name, value in values.items():
+            steps, numbers = self._points.setdefault(name, ([], []))
+            steps.append(step)
+            numbers.append(value)
+        if not self._timer.isActive():
+            self._timer.start()
+
+    def points(self, name: str) -> tuple[list[float], list[float]]:
+        """Return the steps and values of a curve."""
+        return self._points.get(name, ([], []))
+
+    def clear(self) -> None:
+        """Forget all points."""
+        self._points.clear()
+        self.redraw()
+
+    def redraw(self) -> None:
+        """Draw what there is."""
+        for name in self._lines.keys() - self._points.keys():
+            self._plot.removeItem(self._lines.pop(name))
+        for name, (steps, values) in self._points.items():
+            if name not in self._lines:
+                color = _COLORS[len(self._lines) % len(_COLORS)]
+                self._lines[name] = self._plot.plot(
+                    name=name, pen=pg.mkPen(color, width=2), connect="finite"
+                )
+            self._lines[name].setData(*_thinned(steps, values))
+
+
+def _thinned(steps: list[float], values: list[float]) -> tuple[Any, Any]:
+    """Average long curves over runs of steps, so that drawing takes no longer and noise calms."""
+    x, y = np.asarray(steps, float), np.asarray(values, float)
+    run = -(-len(x) // _MOST_POINTS)
+    if run <= 1:
+        return x, y
+    whole = len(x) // run * run
+    return x[:whole].reshape(-1, run).mean(1), y[:whole].reshape(-1, run).mean(1)

@@ -1,0 +1,125 @@
+"""What the docks have in common: sections, scrolling, and asking before a run is closed."""
+
+from collections.abc import Callable
+
+import napari
+from napari.layers import Layer
+from qtpy.QtGui import QGuiApplication
+from qtpy.QtWidgets import (
+    QDialog,
+    QDialogButtonBox,
+    QFrame,
+    QLabel,
+    QPlainTextEdit,
+    QScrollArea,
+    QSizePolicy,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_affmae.widgets.run_panel import RunPanel
+
+_WIDTH = 340
+
+
+class Dock(QScrollArea):
+    """A column of sections above a run panel.
+
+    A scroll area, so that it fits on small screens too.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+        The viewer that it belongs to.
+    panel : RunPanel
+        Its run.
+    """
+
+    def __init__(self, viewer: "napari.viewer.Viewer", panel: RunPanel) -> None:
+        super().__init__()
+        self.viewer = viewer
+        self.panel = panel
+        self.setWidgetResizable(True)
+        self.setFrameShape(QFrame.Shape.NoFrame)
+        self.setMinimumWidth(_WIDTH)
+        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
+        self._inner = QWidget()
+        self._layout = QVBoxLayout(self._inner)
+        self._layout.setContentsMargins(6, 6, 6, 6)
+        self._layout.setSpacing(6)
+        self.setWidget(self._inner)
+        # Whatever takes the dock away, the run ends with its checkpoint.
+        self.destroyed.connect(panel.stop)
+        self._guarded = False
+
+    def add_section(self, title: str, *widgets: QWidget) -> None:
+        """Add widgets under a heading."""
+        heading = QLabel(f"<b>{title}</b>")
+        self._layout.addWidget(heading)
+        for widget in widgets:
+            self._layout.addWidget(widget)
+
+    def add(self, *widgets: QWidget) -> None:
+        """Add widgets without a heading."""
+        for widget in widgets:
+            self._layout.addWidget(widget)
+
+    def add_stretch(self) -> None:
+        """Push what was added to the top."""
+        self._layout.addStretch(1)
+
+    def showEvent(self, event: object) -> None:  # noqa: N802 - Qt's name
+        """Once inside its dock, ask before the dock is closed during a run."""
+        super().showEvent(event)
+        self._guard_close_button()
+
+    def _guard_close_button(self) -> None:
+        holder = self.parent()
+        if self._guarded or not hasattr(holder, "destroyOnClose"):
+            return
+        close: Callable[[], None] = holder.destroyOnClose
+
+        def ask_first() -> None:
+            if self.panel.confirm_stop():
+                close()
+
+        # napari's dock has no event for this: its button calls the method by name.
+        holder.destroyOnClose = ask_first
+        self._guarded = True
+
+
+class CommandDialog(QDialog):
+    """Shows the command line that does the same without napari, to be copied.
+
+    Parameters
+    ----------
+    command : str
+        The command.
+    notes : sequence of str
+        What has to be done first, for instance saving a layer.
+    parent : QWidget
+        The dock.
+    """
+
+    def __init__(self, command: str, notes: list[str], parent: QWidget) -> None:
+        super().__init__(parent)
+        self.setWindowTitle("The same on the command line")
+        self.text = QPlainTextEdit(command)
+        self.text.setReadOnly(True)
+        self.text.setMinimumWidth(520)
+        buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Close)
+        copy = buttons.addButton("Copy", QDialogButtonBox.ButtonRole.ActionRole)
+        copy.clicked.connect(lambda: QGuiApplication.clipboard().setText(command))
+        buttons.rejected.connect(self.reject)
+        layout = QVBoxLayout(self)
+        layout.addWidget(self.text)
+        for note in notes:
+            label = QLabel(note)
+            label.setWordWrap(True)
+            layout.addWidget(label)
+        layout.addWidget(buttons)
+
+
+def file_of(layer: Layer) -> str | None:
+    """Return the path that a layer was read from, if it was."""
+    return None if layer.source.path is None else str(layer.source.path)

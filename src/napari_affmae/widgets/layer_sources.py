@@ -1,0 +1,144 @@
+"""Layers as images and labels that the engine reads."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from napari.layers import Image, Labels, Layer
+from numpy.typing import NDArray
+
+from napari_affmae.data.layout import Layout
+from napari_affmae.data.source import ImageSource, PixelSize
+from napari_affmae.data.units import to_nanometres
+from napari_affmae.errors import DataError
+
+_COLOURS = (0, 1, 2)
+_OWN = "napari-affmae"
+#: Metadata of layers that the plugin makes to show something.
+OWN = {_OWN: "shown"}
+
+
+class LayerImage(ImageSource):
+    """An image layer: its array, read piece by piece whatever holds it.
+
+    The array is that of the moment: a run goes on with it when the layer is
+    renamed, moved, or deleted. Of a multiscale layer the full resolution is
+    read, of an RGBA layer not the transparency.
+
+    Parameters
+    ----------
+    layer : napari.layers.Image
+        Its last two axes (of data, not of the view) are rows and columns.
+    channels : sequence of int, optional
+        Of an RGB layer; red, green and blue by default.
+    """
+
+    def __init__(self, layer: Image, channels: Sequence[int] | None = None) -> None:
+        self._array = full_resolution(layer)
+        shape = tuple(int(size) for size in self._array.shape)
+        tail = "YXS" if layer.rgb else "YX"
+        super().__init__(
+            layer.name,
+            Layout(shape, "I" * (len(shape) - len(tail)) + tail),
+            np.dtype(self._array.dtype),
+            pixel_size=pixel_size_of(layer),
+            channels=channels or (_COLOURS if layer.rgb else None),
+        )
+
+    def _fetch(self, index: tuple[Any, ...]) -> NDArray[Any]:
+        return np.asarray(self._array[index])
+
+
+class LayerLabels(ImageSource):
+    """A labels layer as it is now: strokes that are added later are read too.
+
+    Parameters
+    ----------
+    layer : napari.layers.Labels
+        Where the user paints.
+    """
+
+    def __init__(self, layer: Labels) -> None:
+        self._layer = layer
+        array = full_resolution(layer)
+        shape = tuple(int(size) for size in array.shape)
+        super().__init__(
+            layer.name,
+            Layout(shape, "I" * (len(shape) - 2) + "YX"),
+            np.dtype(array.dtype),
+            pixel_size=pixel_size_of(layer),
+        )
+        self._replaced = 0
+        self._revisions: Counter[int] = Counter()
+        layer.events.paint.connect(self._note_strokes)
+        # Undoing tells of no planes, but can only change those that were painted.
+        layer.events.set_data.connect(self._note_undo)
+        layer.events.data.connect(self._note_replaced)
+
+    def revision(self, plane: int) -> int:
+        """Count the changes that may have touched a plane."""
+        return self._replaced + self._revisions[plane]
+
+    def _note_strokes(self, event: Any) -> None:
+        self._revisions.update({plane for atom in event.value for plane in self._planes_of(atom)})
+
+    def _planes_of(self, atom: Any) -> list[int]:
+        """List the planes that one part of a stroke touches."""
+        # napari 0.9 gives slices of a box, earlier versions indices of pixels.
+        key = atom.slice_key if hasattr(atom, "slice_key") else atom[0]
+        axes = [
+            np.arange(part.start, part.stop) if isinstance(part, slice) else np.unique(part)
+            for part in key[:-2]
+        ]
+        if not axes:
+            return [0]
+        grid = np.meshgrid(*axes, indexing="ij")
+        flat: list[int] = np.ravel_multi_index(grid, self.plane_shape).ravel().tolist()
+        return flat
+
+    def _note_undo(self) -> None:
+        self._revisions.update(list(self._revisions))
+
+    def _note_replaced(self) -> None:
+        self._replaced += 1
+
+    def _fetch(self, index: tuple[Any, ...]) -> NDArray[Any]:
+        array = full_resolution(self._layer)
+        if tuple(array.shape) != self.layout.shape:
+            raise DataError(
+                f"the labels {self.name!r} have changed from shape {self.layout.shape} to "
+                f"{tuple(array.shape)} since the run was started; start it again"
+            )
+        return np.asarray(array[index])
+
+
+def is_own(layer: Layer) -> bool:
+    """Tell whether the plugin made a layer, to show something: such are no input."""
+    return _OWN in layer.metadata
+
+
+def full_resolution(layer: Layer) -> Any:
+    """Return the array of a layer, of a multiscale one that of its finest level."""
+    return layer.data[0] if layer.multiscale else layer.data
+
+
+def pixel_size_of(layer: Layer) -> PixelSize | None:
+    """Return (row, column) in nanometres; None where the layer's units are pixels."""
+    spatial = list(zip(layer.scale, layer.units, strict=True))[-2:]
+    sizes = [to_nanometres(float(scale), str(unit)) for scale, unit in spatial]
+    row, column = sizes
+    return None if row is None or column is None else (row, column)
+
+
+def layer_geometry(layer: Layer) -> dict[str, Any]:
+    """Return what places another layer of the same axes on this one.
+
+    Returns
+    -------
+    dict
+        ``scale``, ``translate``, ``rotate``, ``shear``, ``units`` and
+        ``axis_labels``, as layers take them.
+    """
+    names = ("scale", "translate", "rotate", "shear", "units", "axis_labels")
+    return {name: getattr(layer, name) for name in names}

@@ -1,0 +1,60 @@
+"""How long a run is to take: steps, minutes or hours."""
+
+from typing import Any
+
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QHBoxLayout, QWidget
+
+_UNITS = {"steps": 1.0, "minutes": 1.0, "hours": 60.0}
+
+
+class LengthEdit(QWidget):
+    """A number and its unit.
+
+    Parameters
+    ----------
+    number : float
+        At the start.
+    unit : {"steps", "minutes", "hours"}
+        At the start.
+    """
+
+    changed = Signal()
+
+    def __init__(self, number: float, unit: str) -> None:
+        super().__init__()
+        self.number = QDoubleSpinBox()
+        self.number.setRange(0.1, 1e7)
+        self.number.setStepType(QDoubleSpinBox.StepType.AdaptiveDecimalStepType)
+        self.unit = QComboBox()
+        self.unit.addItems(list(_UNITS))
+        self.unit.currentTextChanged.connect(self._show_decimals)
+        self.unit.setCurrentText(unit)
+        self._show_decimals(unit)
+        self.number.setValue(number)
+        self.number.valueChanged.connect(self.changed)
+        self.unit.currentTextChanged.connect(self.changed)
+        layout = QHBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.number)
+        layout.addWidget(self.unit)
+
+    def _show_decimals(self, unit: str) -> None:
+        self.number.setDecimals(0 if unit == "steps" else 1)
+
+    def values(self) -> dict[str, Any]:
+        """Return the settings ``steps`` and ``minutes``, one of them None."""
+        unit, number = self.unit.currentText(), self.number.value()
+        if unit == "steps":
+            return {"steps": round(number), "minutes": None}
+        return {"steps": None, "minutes": number * _UNITS[unit]}
+
+    def set_values(self, steps: int | None, minutes: float | None) -> None:
+        """Show a length."""
+        if steps is not None:
+            self.unit.setCurrentText("steps")
+            self.number.setValue(steps)
+        elif minutes is not None:
+            hours = minutes >= 120 and minutes % 60 == 0
+            self.unit.setCurrentText("hours" if hours else "minutes")
+            self.number.setValue(minutes / 60 if hours else minutes)

@@ -1,0 +1,54 @@
+"""Messages inside a dock: what was noticed, what went wrong, what to do."""
+
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QFrame, QLabel, QScrollArea, QVBoxLayout, QWidget
+
+_SIGNS = {"info": "i", "warning": "⚠", "error": "✖"}
+_COLORS = {"info": "#6fa8dc", "warning": "#e6b450", "error": "#f07178"}
+_HEIGHT = 110
+
+
+class Messages(QScrollArea):
+    """A short list of messages, the worst in colour; hidden while there are none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._texts: list[tuple[str, str]] = []
+        self.setWidgetResizable(True)
+        self.setFrameShape(QFrame.Shape.NoFrame)
+        self.setMaximumHeight(_HEIGHT)
+        self.setVisible(False)
+        inner = QWidget()
+        self._layout = QVBoxLayout(inner)
+        self._layout.setContentsMargins(0, 0, 0, 0)
+        self._layout.setSpacing(2)
+        self._layout.setAlignment(Qt.AlignmentFlag.AlignTop)
+        self.setWidget(inner)
+
+    @property
+    def texts(self) -> list[tuple[str, str]]:
+        """Level and words of each message."""
+        return list(self._texts)
+
+    def add(self, text: str, level: str = "info") -> None:
+        """Show one more; one that is shown already is not repeated."""
+        if (level, text) in self._texts:
+            return
+        self._texts.append((level, text))
+        label = QLabel(f"{_SIGNS[level]}  {text}")
+        label.setTextFormat(Qt.TextFormat.PlainText)
+        label.setWordWrap(True)
+        label.setStyleSheet(f"color: {_COLORS[level]}")
+        label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        if level == "error":
+            self._layout.insertWidget(0, label)
+        else:
+            self._layout.addWidget(label)
+        self.setVisible(True)
+
+    def clear(self) -> None:
+        """Take all away."""
+        self._texts.clear()
+        while item := self._layout.takeAt(0):
+            item.widget().deleteLater()
+        self.setVisible(False)

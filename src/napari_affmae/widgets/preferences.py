@@ -1,0 +1,72 @@
+"""What the docks remember from one start of napari to the next."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+from platformdirs import user_config_path, user_data_path
+from pydantic import Field, ValidationError
+
+from napari_affmae.config import Settings
+from napari_affmae.engine.files import replace_bytes
+
+logger = logging.getLogger(__name__)
+
+_PROGRAM = "napari-affmae"
+
+
+class Preferences(Settings):
+    """Choices of the user that outlive a session."""
+
+    runs: Path = Field(
+        default_factory=lambda: user_data_path(_PROGRAM) / "runs",
+        title="Runs",
+        description="Folder in which runs and models live.",
+    )
+    forms: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, title="Forms", description="Settings last used in each dock."
+    )
+
+
+def preferences_file() -> Path:
+    """Return where they are kept."""
+    return user_config_path(_PROGRAM) / "preferences.json"
+
+
+def load_preferences() -> Preferences:
+    """Read them; a missing or damaged file gives the defaults, the latter with a log entry."""
+    path = preferences_file()
+    try:
+        return Preferences.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return Preferences()
+    except (ValueError, ValidationError) as error:
+        logger.warning("preferences in %s cannot be read and are made anew: %s", path, error)
+        return Preferences()
+
+
+def save_preferences(preferences: Preferences) -> None:
+    """Write them.
+
+    Raises
+    ------
+    DiskFullError
+        If the disk has no room.
+    """
+    path = preferences_file()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    replace_bytes(path, preferences.model_dump_json(indent=1).encode())
+
+
+def remember(**changes: Any) -> Preferences:
+    """Change some of them on disk, and return all."""
+    preferences = load_preferences().model_copy(update=changes)
+    save_preferences(preferences)
+    return preferences
+
+
+def remember_form(name: str, values: dict[str, Any]) -> None:
+    """Keep the settings of a dock."""
+    forms = {**load_preferences().forms, name: values}
+    remember(forms=forms)

@@ -1,0 +1,101 @@
+"""Choosing among the runs and models that there are."""
+
+from collections.abc import Collection
+from pathlib import Path
+
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QPushButton, QWidget
+
+from napari_affmae.engine.registry import RunSummary, list_runs
+from napari_affmae.widgets.preferences import load_preferences
+
+
+class RunChoice(QWidget):
+    """A list of runs, newest first, with an entry for none and a button to look elsewhere.
+
+    Parameters
+    ----------
+    none : str
+        Words of the entry that stands for no run: "new run", "random weights".
+    kinds : collection of str
+        Kinds of runs to offer; see `RunSummary`.
+    resumable : bool
+        Offer only runs that can go on, and folders only.
+    """
+
+    changed = Signal()
+
+    def __init__(self, none: str, kinds: Collection[str], *, resumable: bool = False) -> None:
+        super().__init__()
+        self._none, self._kinds, self._resumable = none, kinds, resumable
+        self._runs: list[RunSummary | None] = []
+        self._elsewhere: list[Path] = []
+        self.combo = QComboBox()
+        self.combo.setSizeAdjustPolicy(
+            QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
+        )
+        self.combo.setMinimumContentsLength(18)
+        self.combo.currentIndexChanged.connect(self._tell)
+        self.browse = QPushButton("...")
+        self.browse.setToolTip("Another folder or model file")
+        self.browse.setMaximumWidth(32)
+        self.browse.clicked.connect(self._ask)
+        layout = QHBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.combo, 1)
+        layout.addWidget(self.browse)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Read again which runs there are, and keep the choice."""
+        chosen = self.path()
+        found = list_runs(load_preferences().runs)
+        for path in self._elsewhere:
+            found += [run for run in list_runs(path.parent) if run.path == path]
+        self._runs = [None, *(run for run in found if self._offers(run))]
+        self.combo.blockSignals(True)
+        self.combo.clear()
+        for index, run in enumerate(self._runs):
+            self.combo.addItem(self._none if run is None else run.name)
+            if run is not None and run.path == chosen:
+                self.combo.setCurrentIndex(index)
+        self.combo.blockSignals(False)
+        if self.path() != chosen:
+            self.changed.emit()
+
+    def _offers(self, run: RunSummary) -> bool:
+        fits = run.kind in self._kinds and run.problem is None
+        return fits and (run.resumable or not self._resumable)
+
+    def run(self) -> RunSummary | None:
+        """Return the chosen run, or None."""
+        index = self.combo.currentIndex()
+        return self._runs[index] if 0 <= index < len(self._runs) else None
+
+    def path(self) -> Path | None:
+        """Return the folder or file of the chosen run, or None."""
+        run = self.run()
+        return None if run is None else run.path
+
+    def choose(self, path: Path | None) -> None:
+        """Choose a run by its path; one that lies elsewhere joins the list."""
+        known = [None if run is None else run.path for run in self._runs]
+        if path is not None and path not in known:
+            self._elsewhere.append(path)
+            self.refresh()
+            known = [None if run is None else run.path for run in self._runs]
+        if path in known:
+            self.combo.setCurrentIndex(known.index(path))
+
+    def _ask(self) -> None:
+        if self._resumable:
+            name = QFileDialog.getExistingDirectory(self, "A run folder")
+        else:
+            name, _ = QFileDialog.getOpenFileName(
+                self, "A model file", "", "Models (*.safetensors)"
+            )
+        if name:
+            self.choose(Path(name))
+
+    def _tell(self) -> None:
+        self.changed.emit()

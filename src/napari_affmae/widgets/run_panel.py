@@ -1,0 +1,263 @@
+"""Starting, pausing and stopping a run, and what it tells while it goes on."""
+
+import logging
+from collections.abc import Callable, Iterable
+from enum import Enum, auto
+from typing import Any
+from uuid import UUID
+
+import napari
+from napari.utils import progress
+from napari.utils.task_status import Status
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import (
+    QHBoxLayout,
+    QLabel,
+    QMessageBox,
+    QProgressBar,
+    QPushButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_affmae.engine import events as ev
+from napari_affmae.engine import words
+from napari_affmae.errors import AffmaeError
+from napari_affmae.widgets.messages import Messages
+from napari_affmae.widgets.worker import RunWorker
+
+logger = logging.getLogger(__name__)
+
+_PROGRAM = "napari-affmae"
+_SECONDS_TO_STOP = 120.0
+_PARTS = 1000
+
+
+class Outcome(Enum):
+    """How a run ended."""
+
+    FINISHED = auto()
+    STOPPED = auto()
+    FAILED = auto()
+
+
+class RunPanel(QWidget):
+    """The lower part of each dock: buttons, progress, and messages of one run.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+        Whose activity dock shows the progress, and which asks before it closes.
+    title : str
+        What runs, for messages: "Pretraining".
+    start_text : str
+        Words of the start button.
+    pausable : bool
+        Whether to offer a pause.
+    """
+
+    start_requested = Signal()
+    """The start button was pressed; the dock answers with `run`."""
+    happened = Signal(object)
+    """An `Event` of the run."""
+    ended = Signal(object)
+    """The run is over: its `Outcome`."""
+    running_changed = Signal(bool)
+
+    def __init__(
+        self,
+        viewer: "napari.viewer.Viewer",
+        title: str,
+        start_text: str,
+        *,
+        pausable: bool = True,
+    ) -> None:
+        super().__init__()
+        self._viewer = viewer
+        self._title = title
+        self._worker: RunWorker | None = None
+        self._outcome = Outcome.FINISHED
+        self._activity: Any = None
+        self._task: UUID | None = None
+        self.start_button = QPushButton(start_text)
+        self.start_button.clicked.connect(self.start_requested)
+        self.pause_button = QPushButton("Pause")
+        self.pause_button.setCheckable(True)
+        self.pause_button.setVisible(pausable)
+        self.pause_button.toggled.connect(self._pause)
+        self.stop_button = QPushButton("Stop")
+        self.stop_button.setToolTip("Stops after the step that is being made; nothing is lost.")
+        self.stop_button.clicked.connect(self.stop)
+        self.bar = QProgressBar()
+        self.bar.setTextVisible(True)
+        self.status = QLabel()
+        self.status.setWordWrap(True)
+        self.messages = Messages()
+        buttons = QHBoxLayout()
+        for button in (self.start_button, self.pause_button, self.stop_button):
+            buttons.addWidget(button)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addLayout(buttons)
+        for widget in (self.bar, self.status, self.messages):
+            layout.addWidget(widget)
+        self._show_running(running=False)
+        self.bar.setVisible(False)
+        self.status.setVisible(False)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a run is going on."""
+        return self._worker is not None
+
+    def run(self, make_events: Callable[[], Iterable[ev.Event]]) -> None:
+        """Start a run.
+
+        Parameters
+        ----------
+        make_events : Callable[[], Iterable[Event]]
+            Makes its generator; called in the worker's thread.
+        """
+        if self.is_running:
+            raise ValueError(f"{self._title} is running already")
+        self.messages.clear()
+        self._outcome = Outcome.FINISHED
+        self._show_progress(0, None, "starting ...")
+        self._worker = worker = RunWorker(make_events)
+        worker.happened.connect(self._take)
+        worker.errored.connect(self._fail)
+        worker.warned.connect(_log_warning)
+        worker.finished.connect(self._end)
+        self._register()
+        self._show_running(running=True)
+        worker.start()
+
+    def stop(self) -> None:
+        """Ask the run to stop after its step."""
+        if self._worker is not None:
+            self._outcome = Outcome.STOPPED
+            self.stop_button.setEnabled(False)
+            self.status.setText("stopping after this step ...")
+            self._worker.quit()
+
+    def stop_and_wait(self) -> bool:
+        """Stop the run and wait until its checkpoint is written; for closing windows."""
+        worker = self._worker
+        self.stop()
+        return worker is None or worker.wait(_SECONDS_TO_STOP)
+
+    def confirm_stop(self) -> bool:
+        """Ask whether the run may be stopped, and stop it; True if nothing runs any more."""
+        if not self.is_running:
+            return True
+        answer = QMessageBox.question(
+            self,
+            self._title,
+            f"{self._title} is running. Stop it? What it has learned is saved, and it can be "
+            "resumed.",
+        )
+        return answer == QMessageBox.StandardButton.Yes and self.stop_and_wait()
+
+    def fail(self, error: Exception) -> None:
+        """Tell about an error before a run could start."""
+        self.messages.add(in_words(error), "error")
+
+    def _pause(self, paused: bool) -> None:
+        if self._worker is not None:
+            self.pause_button.setText("Go on" if paused else "Pause")
+            if paused:
+                self._worker.pause()
+                self.status.setText(f"{self.status.text()}  (paused)")
+            else:
+                self._worker.resume()
+
+    def _take(self, event: ev.Event) -> None:
+        match event:
+            case ev.RunStarted():
+                self.messages.add(words.started(event), "info")
+            case ev.Notice():
+                source = f"{event.source}: " if event.source else ""
+                self.messages.add(f"{source}{event.message}", event.level)
+            case ev.MicroBatchHalved():
+                self.messages.add(words.halved(event), "warning")
+            case ev.StepDone():
+                self._show_progress(event.step, event.total_steps, words.step(event))
+        self.happened.emit(event)
+
+    def show_progress(self, done: float, total: float, text: str) -> None:
+        """Show progress that is not counted in steps."""
+        self._show_progress(done, total, text)
+
+    def _show_progress(self, done: float, total: float | None, text: str) -> None:
+        if self._worker is not None and self._worker.abort_requested:
+            return
+        if total:
+            self.bar.setRange(0, _PARTS)
+            self.bar.setValue(min(_PARTS, int(_PARTS * done / total)))
+            self.bar.setFormat(f"{done:g} of {total:g}" if total > 1 else "%p %")
+        else:
+            self.bar.setRange(0, 0)
+        self.status.setText(text)
+        if self._activity is not None:
+            self._activity.total = _PARTS
+            self._activity.update(int(_PARTS * done / total) - self._activity.n if total else 0)
+
+    def _fail(self, error: Exception) -> None:
+        self._outcome = Outcome.FAILED
+        self.messages.add(in_words(error), "error")
+        if not isinstance(error, AffmaeError | ValueError | TypeError):
+            logger.error("%s failed", self._title, exc_info=error)
+
+    def _end(self) -> None:
+        self._worker = None
+        self._show_running(running=False)
+        endings = {
+            Outcome.FINISHED: "finished",
+            Outcome.STOPPED: "stopped",
+            Outcome.FAILED: "ended by an error",
+        }
+        self.bar.setVisible(False)
+        self.status.setText(f"{self._title} {endings[self._outcome]}.")
+        self._unregister()
+        self.ended.emit(self._outcome)
+
+    def _show_running(self, *, running: bool) -> None:
+        self.start_button.setEnabled(not running)
+        self.pause_button.setEnabled(running)
+        self.pause_button.setChecked(False)
+        self.pause_button.setText("Pause")
+        self.stop_button.setEnabled(running)
+        self.bar.setVisible(running)
+        self.status.setVisible(True)
+        self.running_changed.emit(running)
+
+    def _register(self) -> None:
+        """Enter the run in napari's activity dock, and in what it asks about when it closes."""
+        self._activity = progress(total=0, desc=self._title)
+        # The way in which napari's own workers do it; there is no public one.
+        self._task = self._viewer.window._register_task_status(  # noqa: SLF001
+            _PROGRAM,
+            Status.BUSY,
+            f"{self._title} is running; it will be stopped, and can be resumed",
+            cancel_callback=self.stop_and_wait,
+        )
+
+    def _unregister(self) -> None:
+        self._activity.close()
+        self._activity = None
+        self._viewer.window._update_task_status(self._task, Status.COMPLETED)  # noqa: SLF001
+
+
+def in_words(error: Exception) -> str:
+    """Word an error for the user: ours say everything, others also what kind they are."""
+    if isinstance(error, AffmaeError | ValueError):
+        return str(error)
+    return (
+        f"An error that was not foreseen: {type(error).__name__}: {error}. "
+        "The program's log has the details; what was saved is intact."
+    )
+
+
+def _log_warning(arguments: tuple[Any, ...]) -> None:
+    """Log a library's warning: as a pop-up it would tell the user nothing."""
+    logger.warning("%s", arguments[0])

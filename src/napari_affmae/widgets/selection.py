@@ -1,0 +1,100 @@
+"""The images that a dock works on: layers and files, opened where they are read."""
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from napari_affmae.data.source import ImageSource
+from napari_affmae.engine.events import Event, Notice
+from napari_affmae.errors import DataError
+
+
+@dataclass(frozen=True)
+class Summed(Event):
+    """What the chosen images are, in one line; `channels` is None where they differ."""
+
+    text: str
+    planes: int
+    channels: int | None
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Chosen images.
+
+    Attributes
+    ----------
+    layers : tuple of ImageSource
+        Of open layers.
+    paths : tuple of Path
+        Files and folders, not opened yet.
+    channels : tuple of int or None
+        Channels to take of the files; the layers have theirs.
+    """
+
+    layers: tuple[ImageSource, ...] = ()
+    paths: tuple[Path, ...] = ()
+    channels: tuple[int, ...] | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self.layers or self.paths)
+
+    def open(self) -> Generator[Event, None, list[ImageSource]]:
+        """Open the files; tells which were left out. To be called in a worker.
+
+        Raises
+        ------
+        DataError
+            If there is no image.
+        """
+        from napari_affmae.data import find_sources
+
+        found = find_sources(self.paths, channels=self.channels)
+        for skipped in found.skipped:
+            yield Notice(f"left out: {skipped.reason}", "warning", skipped.path.name)
+        sources = [*self.layers, *found.sources]
+        if not sources:
+            raise DataError("there is no image: choose an image layer, a file or a folder")
+        return sources
+
+    def summary(self, crop: int) -> Generator[Event, None, None]:
+        """Describe and check the images; to be run by a worker.
+
+        Yields
+        ------
+        Event
+            Notices, the last event is `Summed`.
+        """
+        from napari_affmae.data import check_sources
+
+        sources = yield from self.open()
+        yield summed(sources)
+        for finding in check_sources(sources, crop=crop):
+            yield Notice(finding.message, finding.level, finding.source)
+
+
+def summed(sources: Sequence[ImageSource]) -> Summed:
+    """Sum up images in one line: planes, pixels, dtypes, pixel sizes."""
+    planes = sum(source.n_planes for source in sources)
+    pixels = sum(source.n_planes * source.height * source.width for source in sources)
+    sizes = {(source.height, source.width) for source in sources}
+    dtypes = sorted({str(source.dtype) for source in sources})
+    channels = {source.n_channels for source in sources}
+    heights, widths = zip(*sizes, strict=True)
+    shape = f"{_range(heights)} x {_range(widths)} px"
+    nanometres = sorted({size for size in (source.pixel_size for source in sources) if size})
+    size = "pixel size unknown"
+    if nanometres:
+        rows = [row for row, _ in nanometres]
+        size = f"{_range(rows)} nm a pixel"
+    text = (
+        f"{len(sources)} image{'s' * (len(sources) > 1)}, {planes} plane{'s' * (planes > 1)} of "
+        f"{shape} ({pixels / 1e6:.3g} Mpx), {', '.join(dtypes)}"
+        f"{'' if channels == {1} else f', {_range(channels)} channels'}, {size}"
+    )
+    return Summed(text, planes, channels.pop() if len(channels) == 1 else None)
+
+
+def _range(values: "Sequence[float] | set[int]") -> str:
+    low, high = min(values), max(values)
+    return f"{low:g}" if low == high else f"{low:g} to {high:g}"

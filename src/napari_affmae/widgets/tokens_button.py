@@ -1,0 +1,103 @@
+"""The tokens that survive at each stage of a network, as points on the image."""
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from pathlib import Path
+
+import napari
+import numpy as np
+from napari.layers import Image
+from qtpy.QtWidgets import QMessageBox, QPushButton
+
+from napari_affmae.data.source import ImageSource
+from napari_affmae.engine.events import Event
+from napari_affmae.widgets.errand import Errand
+from napari_affmae.widgets.layer_sources import LayerImage, is_own, layer_geometry
+from napari_affmae.widgets.run_panel import in_words
+from napari_affmae.widgets.view import View, view_of
+
+_COLORS = ("#3b6fb6", "#3aa17e", "#e0a030", "#e0503c")
+_SIZES = (3.0, 5.0, 8.0, 12.0)
+
+
+@dataclass(frozen=True)
+class _Tokens(Event):
+    stages: list[np.ndarray]
+
+
+class TokensButton(QPushButton):
+    """Adds a Points layer for each stage, for what is in view of the first visible image.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+        Where.
+    model : Callable[[], Path or None]
+        The run or model that is asked.
+    """
+
+    def __init__(self, viewer: "napari.viewer.Viewer", model: Callable[[], Path | None]) -> None:
+        super().__init__("Tokens")
+        self.setToolTip(
+            "Shows which patches of the image in view the network keeps at each of its stages."
+        )
+        self._viewer, self._model = viewer, model
+        self._layer: Image | None = None
+        self._view: View | None = None
+        self._errand = Errand(self)
+        self._errand.happened.connect(self._draw)
+        self._errand.failed.connect(self._fail)
+        self._errand.ended.connect(lambda: self.setEnabled(True))
+        self.clicked.connect(self._ask)
+
+    def _ask(self) -> None:
+        model = self._model()
+        layers = [
+            layer
+            for layer in self._viewer.layers
+            if isinstance(layer, Image) and layer.visible and not is_own(layer)
+        ]
+        chosen = [layer for layer in layers if layer in self._viewer.layers.selection] or layers
+        if model is None or not chosen:
+            what = "an image layer" if model else "a run that has a checkpoint"
+            QMessageBox.information(self, "Tokens", f"Choose {what} first.")
+            return
+        self._layer = chosen[0]
+        self._view = view = view_of(self._viewer, self._layer)
+        source = LayerImage(self._layer)
+        self.setEnabled(False)
+        self._errand.run(lambda: _find(model, source, view))
+
+    def _draw(self, event: _Tokens) -> None:
+        layer, view = self._layer, self._view
+        if layer is None or view is None:
+            return
+        for number, positions in enumerate(event.stages, 1):
+            corner = np.array([view.rows.start, view.columns.start])
+            plane = np.tile(view.indices, (len(positions), 1))
+            points = np.hstack([plane, positions + corner])
+            name = f"tokens of stage {number} ({len(points)})"
+            self._viewer.add_points(
+                points,
+                name=name,
+                size=_SIZES[number - 1],
+                face_color=_COLORS[number - 1],
+                border_width=0,
+                opacity=0.8,
+                visible=number > 1,
+                **layer_geometry(layer),
+            )
+
+    def _fail(self, error: Exception) -> None:
+        self.setEnabled(True)
+        QMessageBox.warning(self, "Tokens", in_words(error))
+
+
+def _find(model: Path, source: ImageSource, view: View) -> Generator[Event, None, None]:
+    from napari_affmae.data import window
+    from napari_affmae.engine import read_metadata, surviving_tokens
+    from napari_affmae.engine.segmentation import normalize_like
+
+    part = window(source, planes=[view.plane], rows=view.rows, columns=view.columns)
+    image = normalize_like(part, read_metadata(model)).read(0)
+    yield _Tokens([stage.positions for stage in surviving_tokens(model, image)])

@@ -1,0 +1,76 @@
+"""What the viewer shows of a layer: a plane, and a rectangle of it."""
+
+from dataclasses import dataclass
+
+import napari
+import numpy as np
+from napari.layers import Layer
+
+from napari_affmae.widgets.layer_sources import full_resolution
+
+SMALLEST = 64
+
+
+@dataclass(frozen=True)
+class View:
+    """A rectangle of one plane of a layer, in pixels of its full resolution.
+
+    Attributes
+    ----------
+    indices : tuple of int
+        Position on the axes before rows and columns.
+    plane : int
+        The same as one number, the last axis fastest.
+    rows, columns : slice
+        The rectangle.
+    """
+
+    indices: tuple[int, ...]
+    plane: int
+    rows: slice
+    columns: slice
+
+
+def view_of(viewer: "napari.viewer.Viewer", layer: Layer) -> View:
+    """Return what is in view of a layer.
+
+    Raises
+    ------
+    ValueError
+        If the viewer shows the layer along other axes than its rows and
+        columns, in 3-D, or nothing of it.
+    """
+    array = full_resolution(layer)
+    shape = array.shape[:-1] if getattr(layer, "rgb", False) else array.shape
+    ndim = len(shape)
+    shown = viewer.dims.displayed
+    if viewer.dims.ndisplay != 2 or tuple(shown) != (viewer.dims.ndim - 2, viewer.dims.ndim - 1):
+        raise ValueError(
+            "the viewer must show rows and columns of the image in 2-D; "
+            "switch the 3-D view off, or undo the change of axes"
+        )
+    point = np.asarray(layer.world_to_data(viewer.dims.point))[-ndim:]
+    indices = tuple(
+        int(np.clip(round(float(value)), 0, size - 1))
+        for value, size in zip(point[:-2], shape[:-2], strict=True)
+    )
+    plane = int(np.ravel_multi_index(indices, shape[:-2])) if indices else 0
+    rows, columns = _rectangle(layer, shape)
+    return View(indices, plane, rows, columns)
+
+
+def _rectangle(layer: Layer, shape: tuple[int, ...]) -> tuple[slice, slice]:
+    """Find the pixels inside the canvas, at least `SMALLEST` a side where there are as many."""
+    factors = np.ones(2)
+    if layer.multiscale:
+        factors = np.asarray(layer.downsample_factors[layer.data_level])[-2:]
+    first, last = (corner * factors for corner in np.asarray(layer.corner_pixels)[:, -2:])
+    parts = []
+    for low, high, size in zip(first, last, shape[-2:], strict=True):
+        start, stop = max(0, int(np.floor(low))), min(size, int(np.ceil(high)) + 1)
+        if start >= stop:
+            raise ValueError("nothing of the image is in view: move it into the view")
+        least = min(SMALLEST, size)
+        start = max(0, min(start, stop - least))
+        parts.append(slice(start, max(stop, start + least)))
+    return parts[0], parts[1]

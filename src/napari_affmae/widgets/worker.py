@@ -1,0 +1,108 @@
+"""Runs of the engine in a thread of their own, beside napari's window."""
+
+import os
+import sys
+import threading
+from collections.abc import Callable, Generator, Iterable
+from contextlib import closing
+
+from napari.qt.threading import WorkerBase, WorkerBaseSignals
+from qtpy.QtCore import QThread, QThreadPool, Signal
+
+from napari_affmae.engine.events import Event
+
+_NICENESS = 10
+
+
+class RunWorkerSignals(WorkerBaseSignals):
+    """Signals of a `RunWorker`."""
+
+    happened = Signal(object)
+    """An `Event` of the run."""
+
+
+class RunWorker(WorkerBase):
+    """Drives a generator of events in a thread.
+
+    napari's own generator workers drop every `RuntimeError`, which nearly all of
+    torch's errors are, and leave a generator that is stopped to the garbage
+    collector. This one reports every exception, and closes the generator in its
+    own thread, so that a stopped run leaves its checkpoint before the worker ends.
+
+    Parameters
+    ----------
+    make_events : Callable[[], Iterable[Event]]
+        Makes the generator; called in the thread, so that what it imports
+        (torch) never keeps the window waiting.
+    """
+
+    #: Threads of a low priority: the window comes first. napari's own pool is
+    #: left alone, for a thread's priority cannot be raised again on Linux.
+    _pool: QThreadPool | None = None
+
+    def __init__(self, make_events: Callable[[], Iterable[Event]]) -> None:
+        super().__init__(SignalsClass=RunWorkerSignals)
+        self._make_events = make_events
+        self._going = threading.Event()
+        self._going.set()
+        self._over = threading.Event()
+
+    def start(self) -> None:
+        """Start in a thread of the plugin's own pool."""
+        self._worker_set.add(self)
+        self._finished.connect(self._set_discard)
+        self._threads().start(self)
+
+    @classmethod
+    def _threads(cls) -> QThreadPool:
+        if cls._pool is None:
+            cls._pool = QThreadPool()
+            cls._pool.setMaxThreadCount(8)
+            cls._pool.setThreadPriority(QThread.Priority.LowPriority)
+        return cls._pool
+
+    def work(self) -> None:
+        """Run to the end, or until it is to stop; called in the thread."""
+        try:
+            _step_back()
+            with closing(_as_generator(self._make_events())) as events:
+                while not self.abort_requested:
+                    try:
+                        event = next(events)
+                    except StopIteration:
+                        return
+                    self.signals.happened.emit(event)
+                    self._going.wait()
+        finally:
+            self._over.set()
+
+    def pause(self) -> None:
+        """Rest after the step that is being made."""
+        self._going.clear()
+
+    def resume(self) -> None:
+        """Go on after a pause."""
+        self._going.set()
+
+    def quit(self) -> None:
+        """Stop after the step that is being made."""
+        super().quit()
+        self._going.set()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until the run is over and its checkpoint written; False if it is not."""
+        return self._over.wait(seconds)
+
+
+def _as_generator(events: Iterable[Event]) -> Generator[Event, None, None]:
+    yield from events
+
+
+def _step_back() -> None:
+    """Let the window's thread go first where both want the same core.
+
+    Qt's thread priorities have no effect on Linux, where each thread has a
+    niceness; OpenMP's threads, which this one starts, inherit it.
+    """
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
