@@ -261,7 +261,7 @@ def _make_control(info: FieldInfo) -> _Control[Any]:
     words = [word for kind in kinds if get_origin(kind) is Literal for word in get_args(kind)]
     if int in kinds:
         word = words[0] if words else None
-        low = 1 if low == -math.inf else math.ceil(low)
+        low = (1 if word else 0) if low == -math.inf else math.ceil(low)
         return _Number(low, int(min(high, _LARGEST)), word, bool(words) or NoneType in kinds)
     if float in kinds:
         return _Real(low, high)

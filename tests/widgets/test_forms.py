@@ -1,0 +1,82 @@
+from typing import Any
+
+import pytest
+from qtpy.QtWidgets import QCheckBox, QComboBox, QLineEdit, QSpinBox
+
+from napari_affmae.config import FinetuneConfig, PretrainConfig
+from napari_affmae.widgets.forms import SettingsForm
+from napari_affmae.widgets.length import LengthEdit
+
+BASIC = ("preset", "crop", "mask_ratio", "batch")
+ADVANCED = ("learning_rate", "betas", "normalization", "augmentation")
+
+
+@pytest.fixture
+def form(qtbot: Any) -> SettingsForm[PretrainConfig]:
+    form = SettingsForm(PretrainConfig, basic=BASIC, advanced=ADVANCED)
+    qtbot.addWidget(form)
+    return form
+
+
+def test_an_untouched_form_gives_the_defaults(form: SettingsForm[PretrainConfig]) -> None:
+    assert form.build(steps=10) == PretrainConfig(steps=10)
+
+
+def test_controls_follow_the_fields(form: SettingsForm[PretrainConfig]) -> None:
+    crop, batch = form.control("crop"), form.control("batch")
+    assert isinstance(crop, QSpinBox)
+    assert crop.minimum() == 64
+    assert crop.toolTip() == PretrainConfig.model_fields["crop"].description
+    assert isinstance(batch, QSpinBox)
+    assert batch.text() == "auto"
+    assert isinstance(form.control("preset"), QComboBox)
+    assert isinstance(form.control("normalization.clahe"), QCheckBox)
+    assert isinstance(form.control("learning_rate"), QLineEdit)
+
+
+def test_what_is_entered_is_built(form: SettingsForm[PretrainConfig], qtbot: Any) -> None:
+    with qtbot.waitSignal(form.changed):
+        form.control("crop").setValue(128)
+    form.control("batch").setValue(4)
+    form.control("preset").setCurrentText("small")
+    form.control("learning_rate").setText("2.5e-4")
+    form.control("normalization.clahe").setChecked(True)
+    config = form.build(minutes=5)
+    assert (config.crop, config.batch, config.preset) == (128, 4, "small")
+    assert config.learning_rate == 2.5e-4
+    assert config.normalization.clahe
+    # A group's other fields keep the owner's defaults, not the group's.
+    assert config.augmentation == PretrainConfig(steps=1).augmentation
+
+
+def test_values_come_back(form: SettingsForm[PretrainConfig]) -> None:
+    config = PretrainConfig(steps=1, crop=192, batch=2, betas=(0.9, 0.99))
+    form.set_values(config.model_dump() | {"gone": 1})
+    assert form.build(steps=1) == config
+    form.set_values({"batch": "auto"})
+    assert form.build(steps=1).batch == "auto"
+
+
+def test_errors_name_the_field(form: SettingsForm[PretrainConfig]) -> None:
+    form.control("learning_rate").setText("0.")
+    form.control("betas").setText("0.9")
+    with pytest.raises(ValueError, match="Learning rate: .*\nBetas: "):
+        form.build(steps=1)
+    with pytest.raises(ValueError, match="either steps or minutes"):
+        SettingsForm(PretrainConfig, basic=BASIC).build()
+
+
+def test_a_number_that_may_be_missing(qtbot: Any) -> None:
+    form = SettingsForm(FinetuneConfig, basic=("ignore_value", "class_weights"))
+    qtbot.addWidget(form)
+    assert form.build(steps=1).ignore_value is None
+    form.control("ignore_value").setValue(0)
+    assert form.build(steps=1).ignore_value == 0
+
+
+@pytest.mark.parametrize(("steps", "minutes"), [(250, None), (None, 5.5), (None, 180), (None, 90)])
+def test_lengths_come_back(qtbot: Any, steps: int | None, minutes: float | None) -> None:
+    edit = LengthEdit(60, "minutes")
+    qtbot.addWidget(edit)
+    edit.set_values(steps, minutes)
+    assert edit.values() == {"steps": steps, "minutes": minutes}

@@ -1,0 +1,83 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+
+from napari_affmae.widgets.source_list import SourceList
+
+
+@pytest.fixture
+def image() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 255, (3, 96, 100), dtype=np.uint8)
+
+
+@pytest.fixture
+def sources(viewer: Any, qtbot: Any) -> SourceList:
+    sources = SourceList(viewer)
+    qtbot.addWidget(sources)
+    return sources
+
+
+def test_layers_are_offered_and_followed(viewer: Any, sources: SourceList, image: Any) -> None:
+    layer = viewer.add_image(image, name="stack")
+    viewer.add_labels(image, name="labels")
+    viewer.add_image(image, name="a preview", metadata={"napari-affmae": "shown"})
+    items = sources._list
+    assert [items.item(row).text() for row in range(items.count())] == ["stack"]
+    layer.name = "renamed"
+    assert items.item(0).text() == "renamed"
+    assert not sources.selection()
+    sources.check_layer(layer)
+    assert [source.name for source in sources.selection().layers] == ["renamed"]
+    viewer.layers.remove(layer)
+    assert items.count() == 0
+    assert not sources.selection()
+
+
+def test_the_choice_is_summed_up(
+    viewer: Any, sources: SourceList, image: Any, tmp_path: Path, qtbot: Any
+) -> None:
+    layer = viewer.add_image(image, name="stack", scale=(30, 4, 4), units="nm")
+    tifffile.imwrite(tmp_path / "plane.tif", image[0].astype(np.uint16))
+    (tmp_path / "cut.tif").write_bytes(b"II*\0")
+    sources.check_layer(layer)
+    with qtbot.waitSignal(sources.summed, timeout=30_000) as summed:
+        sources.add_paths([tmp_path])
+    assert sources.summary.text() == summed.args[0].text
+    assert sources.summary.text().startswith("2 images, 4 planes of 96 x 100 px")
+    assert "uint16, uint8" in sources.summary.text()
+    assert "4 nm" in sources.summary.text()
+    assert any("cut.tif" in text for _, text in sources.messages.texts)
+
+
+def test_findings_are_shown(viewer: Any, sources: SourceList, qtbot: Any) -> None:
+    sources.check_layer(viewer.add_image(np.zeros((96, 96), np.uint8), name="blank"))
+    qtbot.waitUntil(lambda: bool(sources.messages.texts), timeout=30_000)
+    assert any("blank" in text for _, text in sources.messages.texts)
+
+
+def test_channels_can_be_chosen(viewer: Any, sources: SourceList, qtbot: Any) -> None:
+    rgb = np.random.default_rng(0).integers(0, 255, (96, 96, 3), dtype=np.uint8)
+    with qtbot.waitSignal(sources.summed, timeout=30_000) as summed:
+        sources.check_layer(viewer.add_image(rgb, rgb=True))
+    assert summed.args[0].channels == 3
+    assert not sources._channel_row.isHidden()
+    sources.channels.setText("1")
+    with qtbot.waitSignal(sources.summed, timeout=30_000) as summed:
+        sources.channels.editingFinished.emit()
+    assert summed.args[0].channels == 1
+    sources.channels.setText("red")
+    with pytest.raises(ValueError, match="numbers from 0 on"):
+        sources.selection()
+
+
+def test_a_path_that_is_gone_is_an_error_in_the_dock(
+    sources: SourceList, tmp_path: Path, qtbot: Any
+) -> None:
+    sources.add_paths([tmp_path / "gone.tif"])
+    qtbot.waitUntil(lambda: bool(sources.messages.texts), timeout=30_000)
+    ((level, text),) = sources.messages.texts
+    assert level == "error"
+    assert "gone.tif does not exist" in text

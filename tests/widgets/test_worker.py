@@ -1,0 +1,105 @@
+import threading
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+from qtpy.QtCore import QObject
+
+from napari_affmae.engine.events import Event, Notice
+from napari_affmae.widgets.errand import Errand
+from napari_affmae.widgets.worker import RunWorker
+
+
+class Generated:
+    """A run that notes where and when it was closed."""
+
+    def __init__(self, count: int | None = None, error: Exception | None = None) -> None:
+        self.count, self.error = count, error
+        self.closed_in: threading.Thread | None = None
+        self.made = 0
+
+    def events(self) -> Generator[Event, None, None]:
+        try:
+            while self.count is None or self.made < self.count:
+                self.made += 1
+                yield Notice(f"{self.made}")
+            if self.error is not None:
+                raise self.error
+        finally:
+            self.closed_in = threading.current_thread()
+
+
+def test_all_events_arrive_in_the_window_s_thread(qtbot: Any) -> None:
+    run, heard = Generated(3), []
+
+    class Listener(QObject):
+        def hear(self, event: Event) -> None:
+            heard.append((event, threading.current_thread()))
+
+    listener = Listener()
+    worker = RunWorker(run.events)
+    worker.happened.connect(listener.hear)
+    with qtbot.waitSignal(worker.finished):
+        worker.start()
+    assert heard == [(Notice(str(n)), threading.main_thread()) for n in (1, 2, 3)]
+    assert run.closed_in is not threading.main_thread()
+
+
+@pytest.mark.parametrize("error", [RuntimeError("a torch error"), MemoryError("none left")])
+def test_every_error_is_reported(qtbot: Any, error: Exception) -> None:
+    worker = RunWorker(Generated(1, error).events)
+    with qtbot.waitSignals([worker.errored, worker.finished]) as signals:
+        worker.start()
+    assert signals.all_signals_and_args[0].args == (error,)
+
+
+def test_stopping_closes_the_generator_in_its_own_thread(qtbot: Any) -> None:
+    run = Generated()
+    worker = RunWorker(run.events)
+    with qtbot.waitSignal(worker.happened):
+        worker.start()
+    with qtbot.waitSignal(worker.finished):
+        worker.quit()
+    assert worker.wait(0)
+    assert run.closed_in not in {None, threading.main_thread()}
+
+
+def test_a_paused_run_makes_no_step_and_can_be_stopped(qtbot: Any) -> None:
+    run = Generated()
+    worker = RunWorker(run.events)
+    with qtbot.waitSignal(worker.happened):
+        worker.start()
+    worker.pause()
+    qtbot.wait(100)
+    made = run.made
+    qtbot.wait(100)
+    assert run.made == made
+    worker.resume()
+    qtbot.waitUntil(lambda: run.made > made)
+    worker.pause()
+    with qtbot.waitSignal(worker.finished):
+        worker.quit()
+    assert run.closed_in is not None
+
+
+def test_only_the_newest_errand_is_heard(qtbot: Any) -> None:
+    parent, heard = QObject(), []
+    errand = Errand(parent)
+    errand.happened.connect(heard.append)
+    slow = Generated()
+    errand.run(slow.events)
+    qtbot.waitUntil(lambda: bool(heard))
+    with qtbot.waitSignal(errand.ended):
+        errand.run(lambda: iter([Notice("newest")]))
+        heard.clear()
+    assert heard == [Notice("newest")]
+    qtbot.waitUntil(lambda: slow.closed_in is not None)
+    assert not errand.is_running
+
+
+def test_a_failed_errand_says_why(qtbot: Any) -> None:
+    parent = QObject()
+    errand = Errand(parent)
+    with qtbot.waitSignals([errand.failed, errand.ended]) as signals:
+        errand.run(Generated(0, RuntimeError("broken")).events)
+    assert str(signals.all_signals_and_args[0].args[0]) == "broken"
