@@ -60,7 +60,7 @@ def test_values_come_back(form: SettingsForm[PretrainConfig]) -> None:
 def test_errors_name_the_field(form: SettingsForm[PretrainConfig]) -> None:
     form.control("learning_rate").setText("0.")
     form.control("betas").setText("0.9")
-    with pytest.raises(ValueError, match="Learning rate: .*\nBetas: "):
+    with pytest.raises(ValueError, match=r"Learning rate: .*\nBetas: "):
         form.build(steps=1)
     with pytest.raises(ValueError, match="either steps or minutes"):
         SettingsForm(PretrainConfig, basic=BASIC).build()
