@@ -113,7 +113,7 @@ class Reporter:
                 self._count_tile(event)
             case ev.RunFinished():
                 self._say(f"finished: {event.path}", "bold")
-            case ev.PreviewReady() | ev.CheckpointSaved() | ev.PlaneDone():
+            case ev.PreviewReady() | ev.CheckpointSaved() | ev.BandDone() | ev.PlaneDone():
                 pass
             case _:
                 raise TypeError(f"no words for the event {event!r}")
