@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from napari_affmae.cli.progress import Reporter, duration, meter
+from napari_affmae.cli.progress import Reporter, meter
 from napari_affmae.engine import events as ev
+from napari_affmae.engine.words import duration
 
 STARTED = ev.RunStarted(
     device="CPU, 2 threads",

@@ -73,7 +73,7 @@ def test_nothing_is_read_before_it_is_asked_for(tmp_path):
         part = window(source, rows=slice(10, 20))
         assert part.path == path
     path.write_bytes(b"no longer a file")
-    with pytest.raises(UnreadableFileError, match="stack.h5"):
+    with pytest.raises(UnreadableFileError, match=r"stack\.h5"):
         part.read(0)
 
 

@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from napari_affmae.engine import events as ev
+from napari_affmae.engine.words import duration
 
 SECONDS_BETWEEN_LINES = 10.0
 
@@ -111,9 +112,17 @@ class Reporter:
                 self._say(_validation(event))
             case ev.TileDone():
                 self._count_tile(event)
+            case ev.PlanProgress():
+                self._meter.update(event.done, event.total, "trying a step")
             case ev.RunFinished():
                 self._say(f"finished: {event.path}", "bold")
-            case ev.PreviewReady() | ev.CheckpointSaved() | ev.BandDone() | ev.PlaneDone():
+            case (
+                ev.PreviewReady()
+                | ev.CheckpointSaved()
+                | ev.BandDone()
+                | ev.PlaneDone()
+                | ev.PlanMeasured()
+            ):
                 pass
             case _:
                 raise TypeError(f"no words for the event {event!r}")
@@ -141,14 +150,6 @@ class Reporter:
 
 
 _STYLES = {"warning": "yellow", "error": "red"}
-
-
-def duration(seconds: float) -> str:
-    """Say a number of seconds as people do: ``45 s``, ``3 min``, ``2 h 05 min``."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def _start(event: ev.RunStarted) -> str:

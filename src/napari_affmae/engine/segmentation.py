@@ -11,8 +11,9 @@ from napari_affmae.config import SegmentConfig
 from napari_affmae.data import ImageSource, NormalizedSource, normalize_sources
 from napari_affmae.engine.device import plan_device
 from napari_affmae.engine.events import BandDone, Event, PlaneDone, RunStarted, TileDone
+from napari_affmae.engine.metadata import ModelMetadata
 from napari_affmae.engine.meter import Stopwatch
-from napari_affmae.engine.model_files import ModelMetadata, load_model
+from napari_affmae.engine.model_files import load_model
 from napari_affmae.engine.predictor import Predictor
 from napari_affmae.engine.runtime import Runtime
 from napari_affmae.engine.tiles import Band
