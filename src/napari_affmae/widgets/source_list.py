@@ -153,7 +153,7 @@ class SourceList(QWidget):
 
     def layers(self) -> list[Image]:
         """Return the chosen layers."""
-        return self._checked(_LAYER)  # type: ignore[return-value]
+        return self._checked(_LAYER)
 
     def paths(self) -> list[Path]:
         """Return the chosen files and folders."""

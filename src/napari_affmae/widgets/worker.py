@@ -10,6 +10,7 @@ from napari.qt.threading import WorkerBase, WorkerBaseSignals
 from qtpy.QtCore import QThread, QThreadPool, Signal
 
 from napari_affmae.engine.events import Event
+from napari_affmae.widgets.triton_apart import load_triton_apart
 
 _NICENESS = 10
 
@@ -65,6 +66,7 @@ class RunWorker(WorkerBase):
         """Run to the end, or until it is to stop; called in the thread."""
         try:
             _step_back()
+            load_triton_apart()
             with closing(_as_generator(self._make_events())) as events:
                 while not self.abort_requested:
                     try:
