@@ -166,7 +166,7 @@ def objects(
     *,
     given: Given,
 ) -> None:
-    """Number and measure single objects, such as mitochondria, in segmented images."""
+    """Find and measure single objects, such as mitochondria, in segmented images."""
     from napari_affmae.cli.counting import run_objects
 
     run_objects(

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from napari_affmae.cli.inputs import open_images
+from napari_affmae.cli.inputs import argument_errors, open_images
 from napari_affmae.cli.options import Given, build
 from napari_affmae.cli.progress import Meter, meter
 from napari_affmae.cli.segmenting import check_results, result_paths
@@ -56,7 +56,8 @@ def run_objects(
     Raises
     ------
     typer.BadParameter
-        A result would replace an input, another result, or a file that is there.
+        A result would replace an input, another result, or a file that is
+        there; or an image holds no whole numbers.
     """
     config = build(ObjectsConfig, given)
     sources = open_images(paths, None, console)
@@ -70,6 +71,7 @@ def run_objects(
         with (
             meter(console, source.name) as progress,
             PlaneFile(target, source.n_planes, source.pixel_size) as file,
+            argument_errors(),
         ):
             rows = list(_number(source, values, config, spacing, file, progress))
         table = {name: np.concatenate([part[name] for part in rows]) for name in rows[0]}
