@@ -13,7 +13,7 @@ from skimage.segmentation import watershed
 
 def label_objects(
     classes: NDArray[np.integer[Any]],
-    value: int | Sequence[int],
+    value: int | Sequence[int] | NDArray[np.integer[Any]],
     *,
     three_d: bool,
     min_size: int,
@@ -66,7 +66,7 @@ def label_objects(
         parts = list(zip(classes, objects, strict=True))
     count = 0
     for part, out in parts:
-        for wanted in [value] if isinstance(value, int) else value:
+        for wanted in np.atleast_1d(value):
             found = _large(_components(part == wanted, separation), min_size)
             inside = found > 0
             out[inside] = found[inside] + count
