@@ -235,3 +235,23 @@ class SegmentConfig(Settings):
     )
     device: Device = "auto"
     precision: Precision = Field("auto", title="Precision", description="auto: bf16, fp16 or fp32.")
+
+
+class ObjectsConfig(Settings):
+    """From the classes of pixels to single objects."""
+
+    three_d: bool = Field(
+        False,
+        title="Objects in 3-D",
+        description="An object goes on from plane to plane, instead of ending with its plane.",
+    )
+    min_size: int = Field(
+        50, ge=0, title="Smallest size", description="Objects of fewer pixels are dropped."
+    )
+    separation: float = Field(
+        0.0,
+        ge=0,
+        title="Separation",
+        description="Touching objects are cut where they are thinner by this many pixels than "
+        "their middles; larger: fewer cuts. 0 cuts nothing.",
+    )

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from napari_affmae.cli.options import Given, settings_options
-from napari_affmae.config import FinetuneConfig, PretrainConfig, SegmentConfig
+from napari_affmae.config import FinetuneConfig, ObjectsConfig, PretrainConfig, SegmentConfig
 
 app = typer.Typer(
     help="Turn unlabelled electron microscopy into a segmentation network of your own.",
@@ -143,6 +143,41 @@ def segment(
     from napari_affmae.cli.segmenting import run_segment
 
     run_segment(sources, model, out, given, axes=axes, overwrite=overwrite, console=_console())
+
+
+@app.command()
+@settings_options(ObjectsConfig)
+def objects(
+    sources: Annotated[
+        list[Path], typer.Argument(help="Segmented images: label images, or folders of those.")
+    ],
+    value: Annotated[
+        list[int], typer.Option(help="A class whose objects are wanted, once for each.", min=0)
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(metavar="FOLDER", help="Where numbered images and tables go (TIFF and CSV)."),
+    ],
+    plane_distance: Annotated[
+        float | None,
+        typer.Option(help="Nanometres from plane to plane, for volumes in 3-D.", metavar="NM"),
+    ] = None,
+    overwrite: Overwrite = False,
+    *,
+    given: Given,
+) -> None:
+    """Find and measure single objects, such as mitochondria, in segmented images."""
+    from napari_affmae.cli.counting import run_objects
+
+    run_objects(
+        sources,
+        value,
+        out,
+        given,
+        plane_distance=plane_distance,
+        overwrite=overwrite,
+        console=_console(),
+    )
 
 
 @app.command()

@@ -1,6 +1,6 @@
 """The command that segments: files in, label images of the same names out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -59,8 +59,9 @@ def run_segment(
     config = build(SegmentConfig, given)
     check_exists(model)
     sources = open_images(paths, axes, console)
-    targets = _targets(sources, out)
-    _check_targets(sources, targets, overwrite=overwrite, probabilities=config.probabilities)
+    targets = result_paths(sources, out)
+    others = [probabilities_path(target) for target in targets if config.probabilities]
+    check_results(sources, [*targets, *others], overwrite=overwrite)
     for number, (target, source) in enumerate(targets.items()):
         with meter(console, source.name) as progress, PlaneWriter(target, source) as writer:
             reporter = Reporter(console, progress, planes=source.n_planes, start=number == 0)
@@ -113,7 +114,14 @@ def probabilities_path(target: Path) -> Path:
     return target.with_name(f"{target.stem}_probabilities.tif")
 
 
-def _targets(sources: Sequence[ImageSource], out: Path) -> dict[Path, ImageSource]:
+def result_paths(sources: Sequence[ImageSource], out: Path) -> dict[Path, ImageSource]:
+    """Choose the TIFF files of the results: `out` itself for one image, else files in it.
+
+    Raises
+    ------
+    typer.BadParameter
+        Two images would have the same result.
+    """
     if len(sources) == 1 and out.suffix.lower() in _TIFF:
         return {out: sources[0]}
     targets: dict[Path, ImageSource] = {}
@@ -122,7 +130,7 @@ def _targets(sources: Sequence[ImageSource], out: Path) -> dict[Path, ImageSourc
         if target in targets:
             raise typer.BadParameter(
                 f"{source.name} and {targets[target].name} would both become {target}; "
-                "segment them into different folders"
+                "give them different folders"
             )
         targets[target] = source
     return targets
@@ -137,15 +145,17 @@ def _tiff_name(name: str) -> Path:
     return path.parent / f"{'_'.join(parts)}.tif"
 
 
-def _check_targets(
-    sources: Sequence[ImageSource],
-    targets: Mapping[Path, ImageSource],
-    *,
-    overwrite: bool,
-    probabilities: bool,
+def check_results(
+    sources: Sequence[ImageSource], files: Sequence[Path], *, overwrite: bool
 ) -> None:
+    """Refuse results that would replace an input, or, unless told to, another file.
+
+    Raises
+    ------
+    typer.BadParameter
+        Naming the first one.
+    """
     inputs = {source.path.resolve() for source in sources if source.path is not None}
-    files = [*targets, *(probabilities_path(target) for target in targets if probabilities)]
     for file in files:
         if file.resolve() in inputs:
             raise typer.BadParameter(f"--out: {file} is one of the images; choose another folder")

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         normalize_sources,
     )
     from napari_affmae.data.opening import SUFFIXES, open_source
+    from napari_affmae.data.samples import fetch_real_sample, real_sample, synthetic_sample
     from napari_affmae.data.source import ImageSource
     from napari_affmae.data.splits import split_planes
     from napari_affmae.data.synthetic import SYNTHETIC_CLASSES, synthetic_em
@@ -54,6 +55,7 @@ _MODULES = {
         "normalize_sources",
     ),
     "opening": ("SUFFIXES", "open_source"),
+    "samples": ("fetch_real_sample", "real_sample", "synthetic_sample"),
     "source": ("ImageSource",),
     "splits": ("split_planes",),
     "synthetic": ("SYNTHETIC_CLASSES", "synthetic_em"),
@@ -80,14 +82,17 @@ __all__ = [
     "check_sources",
     "count_values",
     "default_classes",
+    "fetch_real_sample",
     "find_pairs",
     "find_sources",
     "iterate_batches",
     "normalize_sources",
     "open_source",
     "read_labels",
+    "real_sample",
     "split_planes",
     "synthetic_em",
+    "synthetic_sample",
     "window",
 ]
 

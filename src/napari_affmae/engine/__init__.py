@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from napari_affmae.engine.housekeeping import delete_run, export_model, rename_run
     from napari_affmae.engine.metadata import ModelMetadata, read_metadata
     from napari_affmae.engine.model_files import load_model
+    from napari_affmae.engine.objects import label_objects, measure_objects
     from napari_affmae.engine.planning import describe_plan, measure_plan
     from napari_affmae.engine.pretraining import pretrain
     from napari_affmae.engine.registry import RunSummary, list_runs
@@ -23,11 +24,13 @@ if TYPE_CHECKING:
     from napari_affmae.engine.run_names import new_run_path
     from napari_affmae.engine.scores import Scores
     from napari_affmae.engine.segmentation import segment
+    from napari_affmae.engine.tokens import TokenStage, surviving_tokens
 
 __all__ = [
     "ModelMetadata",
     "RunSummary",
     "Scores",
+    "TokenStage",
     "delete_run",
     "describe_plan",
     "evaluate",
@@ -35,8 +38,10 @@ __all__ = [
     "export_model",
     "finetune",
     "import_checkpoint",
+    "label_objects",
     "list_runs",
     "load_model",
+    "measure_objects",
     "measure_plan",
     "new_run_path",
     "pretrain",
@@ -46,20 +51,24 @@ __all__ = [
     "read_record",
     "rename_run",
     "segment",
+    "surviving_tokens",
 ]
 
 _MODULES = {
     "ModelMetadata": "metadata",
     "RunSummary": "registry",
     "Scores": "scores",
+    "TokenStage": "tokens",
     "delete_run": "housekeeping",
     "describe_plan": "planning",
     "evaluate": "evaluation",
     "export_model": "housekeeping",
     "finetune": "finetuning",
     "import_checkpoint": "foreign",
+    "label_objects": "objects",
     "list_runs": "registry",
     "load_model": "model_files",
+    "measure_objects": "objects",
     "measure_plan": "planning",
     "new_run_path": "run_names",
     "pretrain": "pretraining",
@@ -69,6 +78,7 @@ _MODULES = {
     "read_record": "run_folder",
     "rename_run": "housekeeping",
     "segment": "segmentation",
+    "surviving_tokens": "tokens",
 }
 
 

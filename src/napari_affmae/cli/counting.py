@@ -1,0 +1,120 @@
+"""The command that counts objects: segmented images in, numbered ones and tables out."""
+
+import csv
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+
+from napari_affmae.cli.inputs import argument_errors, open_images
+from napari_affmae.cli.options import Given, build
+from napari_affmae.cli.progress import Meter, meter
+from napari_affmae.cli.segmenting import check_results, result_paths
+from napari_affmae.cli.tiff import PlaneFile
+from napari_affmae.config import ObjectsConfig
+from napari_affmae.data import ImageSource, read_labels
+from napari_affmae.engine import label_objects, measure_objects
+from napari_affmae.engine.files import replace_bytes
+
+Table = Mapping[str, NDArray[Any]]
+
+
+def run_objects(
+    paths: Sequence[Path],
+    values: Sequence[int],
+    out: Path,
+    given: Given,
+    *,
+    plane_distance: float | None,
+    overwrite: bool,
+    console: Console,
+) -> None:
+    """Find, number and measure the objects of every segmented image.
+
+    Parameters
+    ----------
+    paths : Sequence[Path]
+        Label images: files and folders.
+    values : Sequence[int]
+        Classes whose objects are wanted.
+    out : Path
+        Folder of the results; for a single image also the TIFF file itself. The
+        table lies beside it.
+    given : dict[str, Any]
+        Settings that were given, unchecked.
+    plane_distance : float or None
+        Nanometres from plane to plane.
+    overwrite : bool
+        Whether results that are there may be replaced.
+    console : rich.console.Console
+        Where progress is shown.
+
+    Raises
+    ------
+    typer.BadParameter
+        A result would replace an input, another result, or a file that is
+        there; or an image holds no whole numbers.
+    """
+    config = build(ObjectsConfig, given)
+    sources = open_images(paths, None, console)
+    targets = result_paths(sources, out)
+    tables = [target.with_suffix(".csv") for target in targets]
+    check_results(sources, [*targets, *tables], overwrite=overwrite)
+    for target, source in targets.items():
+        spacing: tuple[float, ...] | None = source.pixel_size
+        if spacing is not None and config.three_d:
+            spacing = None if plane_distance is None else (plane_distance, *spacing)
+        with (
+            meter(console, source.name) as progress,
+            PlaneFile(target, source.n_planes, source.pixel_size) as file,
+            argument_errors(),
+        ):
+            rows = list(_number(source, values, config, spacing, file, progress))
+        table = {name: np.concatenate([part[name] for part in rows]) for name in rows[0]}
+        replace_bytes(target.with_suffix(".csv"), _csv(table))
+        count = len(table["label"])
+        console.print(
+            f"wrote {target}: {count} objects", markup=False, highlight=False, soft_wrap=True
+        )
+
+
+def _number(
+    source: ImageSource,
+    values: Sequence[int],
+    config: ObjectsConfig,
+    spacing: tuple[float, ...] | None,
+    file: PlaneFile,
+    progress: Meter,
+) -> Iterator[Table]:
+    """Write the numbered planes of an image; give tables of their objects."""
+    count = 0
+    for planes in _blocks(source, config.three_d):
+        classes = np.stack([read_labels(source, plane) for plane in planes])
+        objects = label_objects(classes, values, **config.model_dump())
+        objects[objects > 0] += count
+        for plane in objects:
+            file.write(plane)
+        table = measure_objects(objects, spacing, classes=classes)
+        table["plane"] += planes[0]
+        count += len(table["label"])
+        progress.update(planes[-1] + 1, source.n_planes, f"{count} objects")
+        yield table
+
+
+def _blocks(source: ImageSource, three_d: bool) -> list[range]:
+    """Planes that objects may share: all of them, or each its own."""
+    if three_d:
+        return [range(source.n_planes)]
+    return [range(plane, plane + 1) for plane in range(source.n_planes)]
+
+
+def _csv(table: Table) -> bytes:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(table)
+    writer.writerows(zip(*(column.tolist() for column in table.values()), strict=True))
+    return text.getvalue().encode()

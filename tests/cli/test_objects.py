@@ -1,0 +1,94 @@
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from napari_affmae.cli.tiff import PlaneFile
+
+
+@pytest.fixture
+def segmented(tmp_path):
+    """Two planes with an object of class 2 through both, and one of class 1 on the second."""
+    planes = np.zeros((2, 40, 50), np.uint8)
+    planes[:, 5:15, 10:20] = 2
+    planes[1, 30:34, 30:40] = 1
+    planes[0, 39, 49] = 2
+    path = tmp_path / "segmented" / "a.tif"
+    path.parent.mkdir()
+    with PlaneFile(path, 2, (4.0, 5.0)) as file:
+        for plane in planes:
+            file.write(plane)
+    return path
+
+
+def read_table(path: Path) -> list[dict[str, float]]:
+    with path.open(newline="") as file:
+        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+
+
+def test_objects_of_planes(cli, segmented, tmp_path):
+    out = tmp_path / "objects"
+    words = ("--value", 1, "--value", 2, "--min-size", 5, "--out", out)
+    assert cli("objects", segmented.parent, *words).code == 0
+    numbers = tifffile.imread(out / "a.tif")
+    assert numbers.dtype == np.int32
+    table = read_table(out / "a.csv")
+    assert [row["label"] for row in table] == [1, 2, 3]
+    assert [row["class"] for row in table] == [2, 1, 2]
+    assert [row["plane"] for row in table] == [0, 1, 1]
+    assert [row["area_nm2"] for row in table] == [2000, 800, 2000]
+    for row in table:
+        plane = numbers[int(row["plane"])]
+        assert plane[round(row["row"]), round(row["column"])] == row["label"]
+    assert numbers[0, 39, 49] == 0
+
+
+def test_objects_in_three_dimensions(cli, segmented, tmp_path):
+    out = tmp_path / "solid.tif"
+    words = ("--value", 2, "--three-d", "--separation", 1, "--min-size", 5, "--out", out)
+    assert cli("objects", segmented, *words).code == 0
+    assert "volume_nm3" not in read_table(out.with_suffix(".csv"))[0]
+    assert cli("objects", segmented, *words, "--overwrite", "--plane-distance", 40).code == 0
+    (row,) = read_table(out.with_suffix(".csv"))
+    assert (row["plane"], row["size_px"], row["volume_nm3"]) == (0.5, 200, 160_000)
+    np.testing.assert_array_equal(*tifffile.imread(out))
+
+
+def test_results_are_replaced_only_on_demand(cli, segmented, tmp_path):
+    out = tmp_path / "objects"
+    assert cli("objects", segmented, "--value", 2, "--out", out).code == 0
+    (out / "a.tif").unlink()
+    again = cli("objects", segmented, "--value", 2, "--out", out)
+    assert again.code == 2
+    assert "a.csv exists (1 of 2 results do)" in again.err
+    assert cli("objects", segmented, "--value", 2, "--out", segmented).code == 2
+
+
+def test_images_without_whole_numbers_are_refused(cli, tmp_path):
+    path = tmp_path / "probabilities.tif"
+    tifffile.imwrite(path, np.full((30, 40), 0.5, np.float32))
+    result = cli("objects", path, "--value", 1, "--out", tmp_path / "objects")
+    assert result.code == 2
+    assert "not whole numbers" in result.err
+    assert not list((tmp_path / "objects").glob("*"))
+
+
+def test_bounds_are_those_of_the_settings(cli, segmented, tmp_path):
+    result = cli("objects", segmented, "--value", 1, "--separation", -1, "--out", tmp_path / "x")
+    assert result.code == 2
+    assert "--separation" in result.err
+
+
+@pytest.mark.parametrize("command", ["pretrain", "finetune"])
+def test_a_plan_is_told_and_nothing_is_made(cli, data, tmp_path, command):
+    images = [data / "images"] + [data / "labels"] * (command == "finetune")
+    run = tmp_path / "run"
+    length = ("--crop", 64, "--batch", 2, "--steps", 50, "--device", "cpu")
+    result = cli(command, *images, "--out", run, *length, "--plan")
+    assert result.code == 0
+    assert result.out.startswith("CPU, ")
+    assert "s a step" in result.out
+    assert "50 steps in about" in result.out
+    assert not run.exists()
