@@ -15,14 +15,14 @@ from napari_affmae.engine.checkpoints import (
     list_checkpoints,
     prune_checkpoints,
     read_state,
-    read_tensors,
     save_checkpoint,
 )
 from napari_affmae.engine.files import disk_full_errors, replace_bytes
 from napari_affmae.engine.run_folder import RunFolder, read_config, read_metrics, read_record
+from napari_affmae.engine.tensors import read_tensors, tensor_bytes
 from napari_affmae.errors import AffmaeError, CheckpointError, DiskFullError
 
-OPTIMIZER = {"weight/exp_avg": torch.arange(3.0)}
+OPTIMIZER = tensor_bytes({"weight/exp_avg": torch.arange(3.0)})
 
 
 def save(folder, step, state=None):

@@ -3,10 +3,10 @@ import pytest
 import torch
 
 from napari_affmae.config import SegmentConfig
-from napari_affmae.data import open_source
+from napari_affmae.data import open_source, window
 from napari_affmae.engine import evaluate, load_model, segment
 from napari_affmae.engine.device import plan_device
-from napari_affmae.engine.events import PlaneDone, RunStarted, TileDone
+from napari_affmae.engine.events import BandDone, PlaneDone, RunStarted, TileDone
 from napari_affmae.engine.predictor import Predictor
 from napari_affmae.engine.runtime import Runtime
 from napari_affmae.engine.segmentation import normalize_like
@@ -42,6 +42,40 @@ def test_progress_counts_tiles_and_time(image, finetuned, config):
     left = [tile.seconds_left for tile in tiles]
     assert left[0] > 0
     assert left[-1] == 0
+
+
+def test_finished_rows_come_before_the_plane_does(image, finetuned, config):
+    parts, seen = [], []
+    for event in segment(image, finetuned[0], config):
+        if isinstance(event, BandDone):
+            assert event.rows.start == (parts[-1].rows.stop if parts else 0)
+            assert event.plane == len(seen)
+            parts.append(event)
+        elif isinstance(event, PlaneDone):
+            assert len(parts) == 2
+            labels = np.concatenate([part.labels for part in parts])
+            np.testing.assert_array_equal(labels, event.labels)
+            probabilities = np.concatenate([part.probabilities for part in parts], axis=1)
+            np.testing.assert_array_equal(probabilities, event.probabilities)
+            parts = []
+            seen.append(event.plane)
+    assert seen == list(range(image.n_planes))
+
+
+def test_bands_carry_probabilities_only_where_they_are_asked_for(image, finetuned):
+    events = segment(window(image, planes=[0]), finetuned[0], SegmentConfig(device="cpu"))
+    bands = [event for event in events if isinstance(event, BandDone)]
+    assert [band.probabilities for band in bands] == [None, None]
+
+
+def test_a_window_is_segmented_as_the_whole_is_there(image, finetuned, config):
+    """A window of one tile, which is the first tile of the plane."""
+    whole = planes_of(segment(image, finetuned[0], config))[3]
+    part = window(image, planes=[3], rows=slice(0, 64), columns=slice(0, 64))
+    (plane,) = planes_of(segment(part, finetuned[0], config))
+    assert (plane.plane, plane.planes) == (0, 1)
+    ours, theirs = (event.probabilities[:, :10, :10] for event in (plane, whole))
+    np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
 def test_a_single_tile_is_what_the_network_says(image, finetuned):

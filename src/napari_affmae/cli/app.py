@@ -35,6 +35,12 @@ Resume = Annotated[
     bool, typer.Option("--resume", help="Go on with the run that lies in the folder.")
 ]
 Model = Annotated[Path, typer.Option(metavar="RUN|FILE", help="A fine-tuned run or model file.")]
+Plan = Annotated[
+    bool,
+    typer.Option(
+        "--plan", help="Measure what the run will take in time and memory, say it, and end."
+    ),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that are there.")]
 
 
@@ -58,12 +64,18 @@ def demo(
 @app.command()
 @settings_options(PretrainConfig, without=("in_channels",))
 def pretrain(
-    sources: Sources, out: Run, axes: Axes = None, resume: Resume = False, *, given: Given
+    sources: Sources,
+    out: Run,
+    axes: Axes = None,
+    resume: Resume = False,
+    plan: Plan = False,
+    *,
+    given: Given,
 ) -> None:
     """Learn from unlabelled images."""
     from napari_affmae.cli.training import run_pretrain
 
-    run_pretrain(sources, out, given, axes=axes, resume=resume, console=_console())
+    run_pretrain(sources, out, given, axes=axes, resume=resume, plan=plan, console=_console())
 
 
 @app.command()
@@ -95,6 +107,7 @@ def finetune(
     ] = None,
     axes: Axes = None,
     resume: Resume = False,
+    plan: Plan = False,
     *,
     given: Given,
 ) -> None:
@@ -110,7 +123,7 @@ def finetune(
         classes=classes or [],
         axes=axes,
     )
-    run_finetune(arguments, out, given, resume=resume, console=_console())
+    run_finetune(arguments, out, given, resume=resume, plan=plan, console=_console())
 
 
 @app.command()

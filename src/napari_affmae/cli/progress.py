@@ -108,9 +108,17 @@ class Reporter:
                 self._say(words.validated(event))
             case ev.TileDone():
                 self._count_tile(event)
+            case ev.PlanProgress():
+                self._meter.update(event.done, event.total, "trying a step")
             case ev.RunFinished():
                 self._say(f"finished: {event.path}", "bold")
-            case ev.PreviewReady() | ev.CheckpointSaved() | ev.PlaneDone():
+            case (
+                ev.PreviewReady()
+                | ev.CheckpointSaved()
+                | ev.BandDone()
+                | ev.PlaneDone()
+                | ev.PlanMeasured()
+            ):
                 pass
             case _:
                 raise TypeError(f"no words for the event {event!r}")

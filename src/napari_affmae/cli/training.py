@@ -1,6 +1,6 @@
 """The commands that train."""
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,9 @@ from napari_affmae.cli.options import Given, build
 from napari_affmae.cli.progress import Reporter, meter
 from napari_affmae.cli.stopping import command_line, follow
 from napari_affmae.config import FinetuneConfig, PretrainConfig
-from napari_affmae.engine import finetune, pretrain
+from napari_affmae.engine import describe_plan, finetune, measure_plan, pretrain
+from napari_affmae.engine.events import Event, PlanMeasured
+from napari_affmae.engine.labelled import settle_classes
 from napari_affmae.engine.run_folder import read_config
 
 _LENGTH = {"steps", "minutes"}
@@ -30,6 +32,7 @@ def run_pretrain(
     *,
     axes: str | None,
     resume: bool,
+    plan: bool,
     console: Console,
 ) -> None:
     """Pretrain on images.
@@ -46,12 +49,17 @@ def run_pretrain(
         Meaning of the images' axes.
     resume : bool
         Go on with the run in the folder, by its settings where none are given.
+    plan : bool
+        Only measure what the run will take.
     console : rich.console.Console
         Where progress is shown.
     """
     before = _settings_before(run, given) if resume else {}
     sources = open_images(paths, axes, console)
     config = build(PretrainConfig, {"in_channels": sources[0].n_channels}, before, given)
+    if plan:
+        _tell_plan(measure_plan(config), console)
+        return
     events = pretrain(sources, config, run, resume=resume)
     with meter(console, "pretrain") as progress:
         follow(events, [Reporter(console, progress).show], console, resume=command_line("--resume"))
@@ -71,7 +79,13 @@ class FinetuneArguments:
 
 
 def run_finetune(
-    arguments: FinetuneArguments, run: Path, given: Given, *, resume: bool, console: Console
+    arguments: FinetuneArguments,
+    run: Path,
+    given: Given,
+    *,
+    resume: bool,
+    plan: bool,
+    console: Console,
 ) -> None:
     """Fine-tune on images with labels.
 
@@ -85,6 +99,8 @@ def run_finetune(
         Settings that were given, unchecked.
     resume : bool
         Go on with the run in the folder, by its settings where none are given.
+    plan : bool
+        Only measure what the run will take.
     console : rich.console.Console
         Where progress is shown.
     """
@@ -94,6 +110,11 @@ def run_finetune(
     if arguments.classes:
         given = {**given, "classes": parse_classes(arguments.classes)}
     config = build(FinetuneConfig, {"in_channels": pairs[0][0].n_channels}, before, given)
+    if plan:
+        classes = len(settle_classes([*pairs, *(validation or ())], config, None))
+        measured = measure_plan(config, classes=classes, pretrained=arguments.pretrained)
+        _tell_plan(measured, console)
+        return
     events = finetune(
         pairs,
         config,
@@ -104,6 +125,17 @@ def run_finetune(
     )
     with meter(console, "finetune") as progress:
         follow(events, [Reporter(console, progress).show], console, resume=command_line("--resume"))
+
+
+def _tell_plan(events: Generator[Event, None, None], console: Console) -> None:
+    """Print to standard output what a run will take."""
+
+    def tell(event: Event) -> None:
+        if isinstance(event, PlanMeasured):
+            typer.echo(describe_plan(event))
+
+    with meter(console, "plan") as progress:
+        follow(events, [Reporter(console, progress).show, tell], console)
 
 
 def _settings_before(run: Path, given: Given) -> Given:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from napari_affmae.data.source import ImageSource
     from napari_affmae.data.splits import split_planes
     from napari_affmae.data.synthetic import SYNTHETIC_CLASSES, synthetic_em
+    from napari_affmae.data.windows import window
 
 _MODULES = {
     "checks": ("Finding", "check_pairs", "check_sources"),
@@ -56,6 +57,7 @@ _MODULES = {
     "source": ("ImageSource",),
     "splits": ("split_planes",),
     "synthetic": ("SYNTHETIC_CLASSES", "synthetic_em"),
+    "windows": ("window",),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 
@@ -86,6 +88,7 @@ __all__ = [
     "read_labels",
     "split_planes",
     "synthetic_em",
+    "window",
 ]
 
 

@@ -40,7 +40,7 @@ class SourceStatistics(Settings):
 class NormalizationRecord(Settings):
     """What a model needs to normalise as in training: stored with it.
 
-    `statistics` are by the sources' fingerprints.
+    `statistics` are by the sources' fingerprints, a window's by that of the whole.
     """
 
     config: NormalizationConfig
@@ -58,7 +58,7 @@ class NormalizationRecord(Settings):
         configs = {source.config for source in sources}
         if len(configs) != 1:
             raise ValueError(f"a record holds one normalisation, got {len(configs)}")
-        statistics = {item.source.fingerprint(): item.statistics for item in sources}
+        statistics = {item.source.whole.fingerprint(): item.statistics for item in sources}
         return cls(config=configs.pop(), statistics=statistics)
 
 
@@ -66,7 +66,8 @@ class NormalizationRecord(Settings):
 class NormalizedSource:
     """A source read as float32 with zero mean and unit variance.
 
-    Not finite values become the source's mean.
+    Not finite values become the source's mean. A pixel of a window has the value
+    that it has in the whole source, at the window's border too.
     """
 
     source: ImageSource
@@ -117,7 +118,8 @@ class NormalizedSource:
         IndexError, UnreadableFileError
             As `ImageSource.read`.
         """
-        values = _scaled(self.source, plane, rows, columns, self.config, self.statistics)
+        place = self.source.locate(plane, rows, columns)
+        values = _scaled(self.source.whole, *place, self.config, self.statistics)
         mean = _column(self.statistics.mean)
         std = _column(self.statistics.std)
         values -= mean
@@ -130,7 +132,7 @@ def normalize_sources(
     config: NormalizationConfig,
     stored: NormalizationRecord | None = None,
 ) -> list[NormalizedSource]:
-    """Normalise each source by its own statistics.
+    """Normalise each source by its own statistics, a window by those of the whole source.
 
     Parameters
     ----------
@@ -156,7 +158,8 @@ def normalize_sources(
         NormalizedSource(
             source,
             config,
-            (known.get(source.fingerprint()) if known else None) or fit_statistics(source, config),
+            (known.get(source.whole.fingerprint()) if known else None)
+            or fit_statistics(source.whole, config),
         )
         for source in sources
     ]

@@ -88,6 +88,11 @@ class ImageSource(ABC):
         self.channels = _choose_channels(channels, layout.n_channels, name)
 
     @property
+    def whole(self) -> "ImageSource":
+        """The source that this one was cut from by `window`, else itself."""
+        return self
+
+    @property
     def n_planes(self) -> int:
         """Number of planes."""
         return self.layout.n_planes
@@ -149,10 +154,7 @@ class ImageSource(ABC):
         UnreadableFileError
             If the file, or what a lazy array is made from, is damaged there.
         """
-        if not 0 <= plane < self.n_planes:
-            raise IndexError(f"{self.name} has planes 0 to {self.n_planes - 1}, asked for {plane}")
-        rows = _bounded(rows, self.height)
-        columns = _bounded(columns, self.width)
+        plane, rows, columns = self._bounded(plane, rows, columns)
         try:
             block = self._fetch(self.layout.index(plane, rows, columns, self.channels))
         except (MemoryError, AffmaeError):
@@ -163,6 +165,15 @@ class ImageSource(ABC):
                 f"cannot read plane {plane} of {place}: {str(error) or type(error).__name__}"
             ) from error
         return np.array(self.layout.arrange(block, self.channels), dtype=self.dtype, order="C")
+
+    def locate(self, plane: int, rows: slice, columns: slice) -> tuple[int, slice, slice]:
+        """Say where a part of one plane lies in `whole`; arguments as those of `read`."""
+        return self._bounded(plane, rows, columns)
+
+    def _bounded(self, plane: int, rows: slice, columns: slice) -> tuple[int, slice, slice]:
+        if not 0 <= plane < self.n_planes:
+            raise IndexError(f"{self.name} has planes 0 to {self.n_planes - 1}, asked for {plane}")
+        return plane, bounded(rows, self.height), bounded(columns, self.width)
 
     @abstractmethod
     def _fetch(self, index: tuple[Any, ...]) -> NDArray[Any]:
@@ -243,7 +254,14 @@ def _window(size: int, fraction: float) -> slice:
     return slice(start, start + _FINGERPRINT_WINDOW)
 
 
-def _bounded(part: slice, size: int) -> slice:
+def bounded(part: slice, size: int) -> slice:
+    """Clip a slice to an axis, as numpy does.
+
+    Raises
+    ------
+    ValueError
+        If its step is not 1.
+    """
     start, stop, step = part.indices(size)
     if step != 1:
         raise ValueError(f"only slices of step 1 can be read, got step {step}")

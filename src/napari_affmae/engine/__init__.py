@@ -13,40 +13,61 @@ if TYPE_CHECKING:
     from napari_affmae.engine.evaluation import evaluate
     from napari_affmae.engine.finetuning import finetune
     from napari_affmae.engine.foreign import import_checkpoint
-    from napari_affmae.engine.model_files import ModelMetadata, load_model, read_metadata
+    from napari_affmae.engine.housekeeping import delete_run, export_model, rename_run
+    from napari_affmae.engine.metadata import ModelMetadata, read_metadata
+    from napari_affmae.engine.model_files import load_model
+    from napari_affmae.engine.planning import describe_plan, measure_plan
     from napari_affmae.engine.pretraining import pretrain
+    from napari_affmae.engine.registry import RunSummary, list_runs
     from napari_affmae.engine.run_folder import read_config, read_metrics, read_record
+    from napari_affmae.engine.run_names import new_run_path
     from napari_affmae.engine.scores import Scores
     from napari_affmae.engine.segmentation import segment
 
 __all__ = [
     "ModelMetadata",
+    "RunSummary",
     "Scores",
+    "delete_run",
+    "describe_plan",
     "evaluate",
     "events",
+    "export_model",
     "finetune",
     "import_checkpoint",
+    "list_runs",
     "load_model",
+    "measure_plan",
+    "new_run_path",
     "pretrain",
     "read_config",
     "read_metadata",
     "read_metrics",
     "read_record",
+    "rename_run",
     "segment",
 ]
 
 _MODULES = {
-    "ModelMetadata": "model_files",
+    "ModelMetadata": "metadata",
+    "RunSummary": "registry",
     "Scores": "scores",
+    "delete_run": "housekeeping",
+    "describe_plan": "planning",
     "evaluate": "evaluation",
+    "export_model": "housekeeping",
     "finetune": "finetuning",
     "import_checkpoint": "foreign",
+    "list_runs": "registry",
     "load_model": "model_files",
+    "measure_plan": "planning",
+    "new_run_path": "run_names",
     "pretrain": "pretraining",
     "read_config": "run_folder",
-    "read_metadata": "model_files",
+    "read_metadata": "metadata",
     "read_metrics": "run_folder",
     "read_record": "run_folder",
+    "rename_run": "housekeeping",
     "segment": "segmentation",
 }
 

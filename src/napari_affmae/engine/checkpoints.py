@@ -7,16 +7,13 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
-from torch import Tensor
-
 from napari_affmae.engine.files import disk_full_errors, sync_folder, to_json, write_bytes
 from napari_affmae.errors import CheckpointError
 
 MODEL_FILE = "model.safetensors"
 OPTIMIZER_FILE = "optimizer.safetensors"
 STATE_FILE = "state.json"
+CHECKPOINT_FILES = (MODEL_FILE, OPTIMIZER_FILE, STATE_FILE)
 _ASIDE = ".aside"
 _NAME = re.compile(r"step_(\d{8,})")
 
@@ -52,7 +49,7 @@ def save_checkpoint(
     folder: Path,
     step: int,
     model: bytes,
-    optimizer: Mapping[str, Tensor],
+    optimizer: bytes,
     state: Mapping[str, Any],
 ) -> Path:
     """Write a checkpoint; a kill at any moment leaves it complete or absent.
@@ -65,8 +62,8 @@ def save_checkpoint(
         Number of optimiser steps made.
     model : bytes
         Content of the model file.
-    optimizer : Mapping[str, Tensor]
-        State of the optimiser, from `optimiser.state_tensors`.
+    optimizer : bytes
+        Content of the file of the optimiser's state.
     state : Mapping[str, Any]
         Everything else, as plain data.
 
@@ -83,8 +80,7 @@ def save_checkpoint(
     path = checkpoint_path(folder, step)
     # The leading dot keeps it out of every listing until it is renamed.
     temporary = folder / f".{path.name}.new"
-    tensors = save(dict(optimizer))
-    files = {MODEL_FILE: model, OPTIMIZER_FILE: tensors, STATE_FILE: to_json(dict(state))}
+    files = {MODEL_FILE: model, OPTIMIZER_FILE: optimizer, STATE_FILE: to_json(dict(state))}
     try:
         with disk_full_errors(path, sum(map(len, files.values()))):
             folder.mkdir(parents=True, exist_ok=True)
@@ -147,32 +143,14 @@ def read_state(path: Path) -> dict[str, Any]:
     try:
         state = json.loads((path / STATE_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise _damaged(path / STATE_FILE, error) from error
+        raise damaged(path / STATE_FILE, error) from error
     if not isinstance(state, dict):
-        raise _damaged(path / STATE_FILE, "it holds no JSON object")
+        raise damaged(path / STATE_FILE, "it holds no JSON object")
     return state
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Read a safetensors file to the CPU.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-
-    Raises
-    ------
-    CheckpointError
-        If it is missing or damaged.
-    """
-    try:
-        return load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise _damaged(path, error) from error
-
-
-def _damaged(path: Path, reason: object) -> CheckpointError:
+def damaged(path: Path, reason: object) -> CheckpointError:
+    """Make the error of a file that cannot be read."""
     return CheckpointError(
         f"cannot read {path}: {reason}. If it is damaged, delete the folder "
         f"{path.parent} to go on from the checkpoint before it"

@@ -123,6 +123,22 @@ class TileDone(Event):
 
 
 @dataclass(frozen=True)
+class BandDone(Event):
+    """Rows of a plane are segmented; the tiles to come do not change them.
+
+    `labels` (rows, width) holds class values, `probabilities`
+    (classes, rows, width) float32 or None. Bands come from the first row of a
+    plane to the last, without gaps.
+    """
+
+    plane: int
+    planes: int
+    rows: slice
+    labels: NDArray[np.uint8] | NDArray[np.uint16]
+    probabilities: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True)
 class PlaneDone(Event):
     """A plane is segmented.
 
@@ -134,6 +150,39 @@ class PlaneDone(Event):
     planes: int
     labels: NDArray[np.uint8] | NDArray[np.uint16]
     probabilities: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True)
+class PlanProgress(Event):
+    """One of the steps that a plan is measured on was made."""
+
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class PlanMeasured(Event):
+    """What a run will take, measured on a few of its steps.
+
+    `device` and `backend` are words for the user. `memory` is the most that a
+    step took, in bytes: of the GPU's own memory, else what the process grew by,
+    network and optimiser included; `memory_available` is the GPU's memory, or
+    what the computer had free before. Either is None where it cannot be
+    measured. `total_steps` and `total_seconds` cover the steps alone, not
+    validation and checkpoints.
+    """
+
+    device: str
+    precision: str
+    backend: str
+    parameters: int
+    batch: int
+    micro_batch: int
+    seconds_per_step: float
+    memory: int | None
+    memory_available: int | None
+    total_seconds: float | None
+    total_steps: int | None
 
 
 @dataclass(frozen=True)

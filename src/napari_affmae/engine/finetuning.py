@@ -24,7 +24,8 @@ from napari_affmae.engine.evaluation import count_confusion
 from napari_affmae.engine.events import Event, Notice, Validated
 from napari_affmae.engine.labelled import Labelled, Pairs, check_labelled, settle_classes
 from napari_affmae.engine.layer_decay import layer_scales
-from napari_affmae.engine.model_files import ModelMetadata, load_model
+from napari_affmae.engine.metadata import ModelMetadata
+from napari_affmae.engine.model_files import load_model
 from napari_affmae.engine.predictor import Predictor
 from napari_affmae.engine.run_folder import RunFolder, read_record
 from napari_affmae.engine.runtime import Runtime
@@ -93,7 +94,7 @@ def finetune(
             raise DataError("there is nothing to train on: give at least one labelled image")
         classes = settle_classes(both, config, stored)
         if stored is None:
-            module, start = _module(config, len(classes), pretrained)
+            module, start = starting_network(config, len(classes), pretrained)
             size = config.batch
         else:
             module, start = _resumed_module(folder, stored, config, len(classes))
@@ -128,10 +129,16 @@ def finetune(
         yield from training.events()
 
 
-def _module(
+def starting_network(
     config: FinetuneConfig, classes: int, pretrained: Path | None
 ) -> tuple[AFFSegmenter, dict[str, Any]]:
-    """Make the network that a run starts with, and what its record says of it."""
+    """Make the network that a run starts with, and what its record says of it.
+
+    Raises
+    ------
+    CheckpointError
+        If `pretrained` is no model, or one for other channels or classes.
+    """
     with seeded(config.seed, Stream.WEIGHTS, 0, torch.device("cpu")):
         if pretrained is None:
             module = AFFSegmenter(preset(config.preset, config.in_channels), classes)
@@ -152,7 +159,7 @@ def _resumed_module(
     """Make the network of a stored run; its weights come from the checkpoint, if there is one."""
     if folder.latest() is None:
         pretrained = stored["pretrained"]
-        return _module(config, classes, None if pretrained is None else Path(pretrained))
+        return starting_network(config, classes, None if pretrained is None else Path(pretrained))
     start = {key: stored[key] for key in ("model", "preset", "pretrained")}
     return AFFSegmenter(ModelConfig.model_validate(stored["model"]), classes), start
 

@@ -9,9 +9,10 @@ from torch import Tensor
 
 from napari_affmae.config import LabelClass, NormalizationConfig
 from napari_affmae.data import NormalizationRecord, default_classes
-from napari_affmae.engine.checkpoints import read_tensors
 from napari_affmae.engine.files import replace_bytes
-from napari_affmae.engine.model_files import ModelMetadata, model_bytes
+from napari_affmae.engine.metadata import ModelMetadata
+from napari_affmae.engine.model_files import model_bytes
+from napari_affmae.engine.tensors import read_tensors
 from napari_affmae.errors import CheckpointError
 from napari_affmae.model import AFFSegmenter, from_reference_state
 

@@ -1,55 +1,24 @@
 """Networks as single files: safetensors whose header says everything else."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
 
 import torch
-from pydantic import Field, ValidationError, model_validator
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
-from napari_affmae.config import LabelClass, ModelConfig, Settings
-from napari_affmae.data import NormalizationRecord
-from napari_affmae.engine.checkpoints import (
-    MODEL_FILE,
-    checkpoint_path,
-    list_checkpoints,
-    read_state,
-    read_tensors,
-)
+from napari_affmae.engine.metadata import METADATA_KEY, ModelMetadata, model_path, read_metadata
+from napari_affmae.engine.tensors import read_tensors, tensor_bytes
 from napari_affmae.errors import CheckpointError
 from napari_affmae.model import AFFMAE, AFFSegmenter
 
-_KEY = "napari-affmae"
 _SHOWN_MISMATCHES = 3
 
 
-class ModelMetadata(Settings):
-    """What a model file holds beside its weights."""
-
-    format: Literal[1] = 1
-    kind: Literal["pretrain", "segment"]
-    model: ModelConfig
-    normalization: NormalizationRecord
-    crop: int = Field(ge=64)
-    classes: tuple[LabelClass, ...] = ()
-    ignore_value: int | None = None
-    training: dict[str, Any] = Field(default_factory=dict)
-
-    @model_validator(mode="after")
-    def _classes_of_a_segmenter(self) -> Self:
-        if (self.kind == "segment") != bool(self.classes):
-            raise ValueError("a segmentation model has classes, a pretrained one has none")
-        return self
-
-    def build(self) -> AFFMAE | AFFSegmenter:
-        """Make the network, with random weights."""
-        if self.kind == "pretrain":
-            return AFFMAE(self.model)
-        return AFFSegmenter(self.model, len(self.classes))
+def build_network(metadata: ModelMetadata) -> AFFMAE | AFFSegmenter:
+    """Make the network that a model file describes, with random weights."""
+    if metadata.kind == "pretrain":
+        return AFFMAE(metadata.model)
+    return AFFSegmenter(metadata.model, len(metadata.classes))
 
 
 def model_bytes(module: torch.nn.Module, metadata: ModelMetadata) -> bytes:
@@ -68,75 +37,7 @@ def model_bytes(module: torch.nn.Module, metadata: ModelMetadata) -> bytes:
         Of a safetensors file.
     """
     tensors = {name: value.detach().contiguous() for name, value in module.state_dict().items()}
-    return save(tensors, {_KEY: metadata.model_dump_json()})
-
-
-def model_path(path: Path) -> Path:
-    """Find the model file of a run folder; a file stands for itself.
-
-    A run that was not finished has its best checkpoint's, else its last one's.
-
-    Parameters
-    ----------
-    path : Path
-        Model file, run folder or checkpoint folder.
-
-    Returns
-    -------
-    Path
-        The model file.
-
-    Raises
-    ------
-    CheckpointError
-        If there is none.
-    """
-    if not path.is_dir():
-        return path
-    if (path / MODEL_FILE).exists():
-        return path / MODEL_FILE
-    folder = path / "checkpoints"
-    steps = list_checkpoints(folder)
-    if not steps:
-        raise CheckpointError(
-            f"{path} holds no model: it has neither {MODEL_FILE} nor a checkpoint; "
-            "give a model file or the folder of a run that was trained for a while"
-        )
-    best = read_state(checkpoint_path(folder, steps[-1]))["best"]
-    step = steps[-1] if best is None else best["step"]
-    return checkpoint_path(folder, step) / MODEL_FILE
-
-
-def read_metadata(path: Path) -> ModelMetadata:
-    """Read what a model file or run folder says about its network, not the weights.
-
-    Parameters
-    ----------
-    path : Path
-        Model file or run folder.
-
-    Raises
-    ------
-    CheckpointError
-        If there is no model, it is damaged, or it comes from another program.
-    """
-    file = model_path(path)
-    try:
-        with safe_open(file, "pt") as opened:
-            header = opened.metadata() or {}
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"cannot read the model {file}: {error}") from error
-    if _KEY not in header:
-        raise CheckpointError(
-            f"{file} is not a model of napari-affmae; "
-            "checkpoints of the paper's own program are converted by import-checkpoint"
-        )
-    try:
-        return ModelMetadata.model_validate(json.loads(header[_KEY]))
-    except ValidationError as error:
-        raise CheckpointError(
-            f"{file} describes its network in a way that this version does not know: {error}"
-        ) from error
+    return tensor_bytes(tensors, {METADATA_KEY: metadata.model_dump_json()})
 
 
 def load_model(path: Path) -> tuple[AFFMAE | AFFSegmenter, ModelMetadata]:
@@ -160,7 +61,7 @@ def load_model(path: Path) -> tuple[AFFMAE | AFFSegmenter, ModelMetadata]:
         If there is no model, it is damaged, or its weights do not fit.
     """
     metadata = read_metadata(path)
-    module = metadata.build()
+    module = build_network(metadata)
     load_weights(module, model_path(path))
     return module.eval(), metadata
 

@@ -24,7 +24,7 @@ from napari_affmae.data import (
 from napari_affmae.engine.batch import plan_batch
 from napari_affmae.engine.device import plan_device
 from napari_affmae.engine.events import Event, Notice, Validated
-from napari_affmae.engine.model_files import ModelMetadata
+from napari_affmae.engine.metadata import ModelMetadata
 from napari_affmae.engine.run_folder import RunFolder, read_record
 from napari_affmae.engine.runtime import Runtime
 from napari_affmae.engine.seeds import Stream, derived_seed, generator, seeded

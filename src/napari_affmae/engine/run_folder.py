@@ -41,6 +41,7 @@ Kind = Literal["pretrain", "finetune"]
 FORMAT = 1
 RUN_FILE = "run.json"
 METRICS_FILE = "metrics.jsonl"
+LOCK_FILE = ".lock"
 _CONFIGS: dict[str, type[TrainingConfig]] = {
     "pretrain": PretrainConfig,
     "finetune": FinetuneConfig,
@@ -73,7 +74,7 @@ class RunFolder:
         with disk_full_errors(path):
             path.mkdir(parents=True, exist_ok=True)
         # Not local to the thread: a generator may be closed by another than it ran in.
-        self._lock = FileLock(path / ".lock", thread_local=False)
+        self._lock = FileLock(path / LOCK_FILE, thread_local=False)
 
     def __enter__(self) -> Self:
         try:
@@ -156,7 +157,7 @@ class RunFolder:
         self,
         step: int,
         model: bytes,
-        optimizer: Mapping[str, Any],
+        optimizer: bytes,
         state: Mapping[str, Any],
         best: int | None,
     ) -> Path:

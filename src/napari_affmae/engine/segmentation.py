@@ -2,17 +2,21 @@
 
 from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_affmae.config import SegmentConfig
 from napari_affmae.data import ImageSource, NormalizedSource, normalize_sources
 from napari_affmae.engine.device import plan_device
-from napari_affmae.engine.events import Event, PlaneDone, RunStarted, TileDone
+from napari_affmae.engine.events import BandDone, Event, PlaneDone, RunStarted, TileDone
+from napari_affmae.engine.metadata import ModelMetadata
 from napari_affmae.engine.meter import Stopwatch
-from napari_affmae.engine.model_files import ModelMetadata, load_model
+from napari_affmae.engine.model_files import load_model
 from napari_affmae.engine.predictor import Predictor
 from napari_affmae.engine.runtime import Runtime
+from napari_affmae.engine.tiles import Band
 from napari_affmae.errors import CheckpointError, DataError
 from napari_affmae.model import AFFSegmenter
 
@@ -116,7 +120,8 @@ def segment(
     Parameters
     ----------
     source : ImageSource
-        The image, with the channels that the model was trained on.
+        The image, with the channels that the model was trained on; perhaps a
+        `window` of one, which is normalised like the whole.
     model : Path
         Model file or folder of a fine-tuning run.
     config : SegmentConfig
@@ -125,7 +130,8 @@ def segment(
     Yields
     ------
     Event
-        `RunStarted`, then `TileDone` and, after a plane's last tile, `PlaneDone`.
+        `RunStarted`, then `TileDone`, before it `BandDone` where the tiles finish rows, and
+        after a plane's last tile `PlaneDone`.
 
     Raises
     ------
@@ -155,13 +161,28 @@ def segment(
             probabilities = np.zeros((len(values), *labels.shape), np.float32)
         watch.start()
         for band in segmenter.predictor.plane(normalized, plane):
-            if band.probabilities is not None:
-                rows = slice(band.start, band.start + band.probabilities.shape[1])
-                labels[rows] = values[band.probabilities.argmax(0)]
+            finished = _finished(band, values)
+            watch.stop()
+            if finished is not None:
+                rows, labels[rows] = finished
                 if probabilities is not None:
                     probabilities[:, rows] = band.probabilities
-            watch.stop()
+                yield BandDone(
+                    plane,
+                    source.n_planes,
+                    rows,
+                    labels[rows],
+                    None if probabilities is None else probabilities[:, rows],
+                )
             done = plane * tiles + band.done
             yield TileDone(band.done, tiles, plane, watch.elapsed / done * (total - done))
             watch.start()
         yield PlaneDone(plane, source.n_planes, labels, probabilities)
+
+
+def _finished(band: Band, values: NDArray[Any]) -> tuple[slice, NDArray[Any]] | None:
+    """Rows of a band, and the class values of its pixels."""
+    if band.probabilities is None:
+        return None
+    rows = slice(band.start, band.start + band.probabilities.shape[1])
+    return rows, values[band.probabilities.argmax(0)]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from napari_affmae.config import TrainingConfig
 from napari_affmae.data import LabelledCrops, PretrainCrops
 from napari_affmae.engine.events import Event, Validated
-from napari_affmae.engine.model_files import ModelMetadata
+from napari_affmae.engine.metadata import ModelMetadata
 from napari_affmae.engine.run_folder import Kind
 from napari_affmae.engine.runtime import Runtime
 

@@ -17,7 +17,6 @@ from napari_affmae.engine.checkpoints import (
     OPTIMIZER_FILE,
     checkpoint_path,
     read_state,
-    read_tensors,
 )
 from napari_affmae.engine.events import (
     CheckpointSaved,
@@ -39,6 +38,7 @@ from napari_affmae.engine.runtime import Runtime
 from napari_affmae.engine.schedule import Length, learning_rate
 from napari_affmae.engine.stepper import Stepper
 from napari_affmae.engine.task import Task, to_tensors
+from napari_affmae.engine.tensors import read_tensors, tensor_bytes
 from napari_affmae.errors import CheckpointError, UnreadableFileError
 
 logger = logging.getLogger(__name__)
@@ -290,7 +290,7 @@ class Training:
         path = self._run.save(
             step,
             model_bytes(self._task.module, self._task.metadata(step, validated)),
-            state_tensors(self._task.module, self._stepper.optimiser),
+            tensor_bytes(state_tensors(self._task.module, self._stepper.optimiser)),
             asdict(self._at),
             best["step"] if best else None,
         )

@@ -1,0 +1,108 @@
+"""What a model file says of its network, read without loading torch."""
+
+import json
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import Field, ValidationError, model_validator
+from safetensors import SafetensorError, safe_open
+
+from napari_affmae.config import LabelClass, ModelConfig, Settings
+from napari_affmae.data import NormalizationRecord
+from napari_affmae.engine.checkpoints import (
+    MODEL_FILE,
+    checkpoint_path,
+    list_checkpoints,
+    read_state,
+)
+from napari_affmae.errors import CheckpointError
+
+#: Entry of the file's header.
+METADATA_KEY = "napari-affmae"
+
+
+class ModelMetadata(Settings):
+    """What a model file holds beside its weights."""
+
+    format: Literal[1] = 1
+    kind: Literal["pretrain", "segment"]
+    model: ModelConfig
+    normalization: NormalizationRecord
+    crop: int = Field(ge=64)
+    classes: tuple[LabelClass, ...] = ()
+    ignore_value: int | None = None
+    training: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _classes_of_a_segmenter(self) -> Self:
+        if (self.kind == "segment") != bool(self.classes):
+            raise ValueError("a segmentation model has classes, a pretrained one has none")
+        return self
+
+
+def model_path(path: Path) -> Path:
+    """Find the model file of a run folder; a file stands for itself.
+
+    A run that was not finished has its best checkpoint's, else its last one's.
+
+    Parameters
+    ----------
+    path : Path
+        Model file, run folder or checkpoint folder.
+
+    Returns
+    -------
+    Path
+        The model file.
+
+    Raises
+    ------
+    CheckpointError
+        If there is none.
+    """
+    if not path.is_dir():
+        return path
+    if (path / MODEL_FILE).exists():
+        return path / MODEL_FILE
+    folder = path / "checkpoints"
+    steps = list_checkpoints(folder)
+    if not steps:
+        raise CheckpointError(
+            f"{path} holds no model: it has neither {MODEL_FILE} nor a checkpoint; "
+            "give a model file or the folder of a run that was trained for a while"
+        )
+    best = read_state(checkpoint_path(folder, steps[-1]))["best"]
+    step = steps[-1] if best is None else best["step"]
+    return checkpoint_path(folder, step) / MODEL_FILE
+
+
+def read_metadata(path: Path) -> ModelMetadata:
+    """Read what a model file or run folder says about its network, not the weights.
+
+    Parameters
+    ----------
+    path : Path
+        Model file or run folder.
+
+    Raises
+    ------
+    CheckpointError
+        If there is no model, it is damaged, or it comes from another program.
+    """
+    file = model_path(path)
+    try:
+        with safe_open(file, "np") as opened:
+            header = opened.metadata() or {}
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"cannot read the model {file}: {error}") from error
+    if METADATA_KEY not in header:
+        raise CheckpointError(
+            f"{file} is not a model of napari-affmae; "
+            "checkpoints of the paper's own program are converted by import-checkpoint"
+        )
+    try:
+        return ModelMetadata.model_validate(json.loads(header[METADATA_KEY]))
+    except ValidationError as error:
+        raise CheckpointError(
+            f"{file} describes its network in a way that this version does not know: {error}"
+        ) from error

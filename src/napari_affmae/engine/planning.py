@@ -1,0 +1,177 @@
+"""What a run will take, measured on a few steps before it starts."""
+
+from collections.abc import Generator
+from contextlib import closing
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+import torch
+
+from napari_affmae.config import FinetuneConfig, PretrainConfig
+from napari_affmae.data import (
+    LabelledPair,
+    default_classes,
+    iterate_batches,
+    normalize_sources,
+    open_source,
+)
+from napari_affmae.engine.batch import plan_batch
+from napari_affmae.engine.device import plan_device
+from napari_affmae.engine.events import Event, MicroBatchHalved, PlanMeasured, PlanProgress
+from napari_affmae.engine.finetuning import Finetuning, starting_network
+from napari_affmae.engine.labelled import Labelled
+from napari_affmae.engine.memory import MemoryMeter, memory_meter
+from napari_affmae.engine.pretraining import Pretraining
+from napari_affmae.engine.runtime import Runtime
+from napari_affmae.engine.schedule import Length
+from napari_affmae.engine.seeds import Stream, seeded
+from napari_affmae.engine.stepper import Stepper
+from napari_affmae.engine.task import Task, to_tensors
+from napari_affmae.engine.words import duration, gigabytes
+from napari_affmae.model import AFFMAE, preset
+
+# After a slow warm-up one step tells enough.
+_TIMED_STEPS = 2
+_SLOW_SECONDS = 10.0
+# Room for crops to move and to be deformed.
+_MARGIN = 64
+
+
+def measure_plan(
+    config: PretrainConfig | FinetuneConfig,
+    *,
+    classes: int = 2,
+    pretrained: Path | None = None,
+) -> Generator[Event, None, None]:
+    """Measure how fast the steps of a run are and how much memory they take.
+
+    One step to warm up and one or two that are timed, as the run makes them:
+    its network, batch, masks, augmentation and optimiser. The images are
+    random, which takes as long as real ones, but they are in memory: slow
+    disks are not measured.
+
+    Parameters
+    ----------
+    config : PretrainConfig or FinetuneConfig
+        Settings of the run.
+    classes : int
+        Number of classes in fine-tuning, where the settings list none.
+    pretrained : Path, optional
+        Model that fine-tuning starts from.
+
+    Yields
+    ------
+    Event
+        `PlanProgress` after each step, `MicroBatchHalved` where memory runs
+        out, at last `PlanMeasured`. Closing the generator cancels.
+
+    Raises
+    ------
+    BackendUnavailableError
+        If the device is not there.
+    CheckpointError
+        If the pretrained model does not fit.
+    OutOfMemoryError
+        If not even one crop fits.
+    """
+    plan = plan_device(config.device, config.precision)
+    with memory_meter(plan) as memory:
+        task, size = _make_task(config, classes, pretrained)
+        batch = plan_batch(config.batch, config.crop, size, task.kind, plan)
+        stepper = Stepper(task, Runtime(plan), batch)
+        seconds = yield from _time_steps(task, stepper, memory)
+        peak = memory.peak
+    length = Length.of(config)
+    total = length.total_steps(0, 0.0, seconds)
+    yield PlanMeasured(
+        device=plan.words,
+        precision=plan.precision,
+        backend=plan.backend,
+        parameters=sum(parameter.numel() for parameter in task.module.parameters()),
+        batch=stepper.batch.batch,
+        micro_batch=stepper.batch.micro_batch,
+        seconds_per_step=seconds,
+        memory=peak,
+        memory_available=memory.available,
+        total_seconds=length.seconds_left(0, 0.0, seconds),
+        total_steps=total,
+    )
+
+
+def describe_plan(plan: PlanMeasured) -> str:
+    """Say what a run will take, in one sentence.
+
+    Parameters
+    ----------
+    plan : PlanMeasured
+        From `measure_plan`.
+
+    Returns
+    -------
+    str
+        For instance ``"NVIDIA RTX 4090, 24 GB, bf16, Triton kernels: 0.21 s a step,
+        3.1 GB of 24 GB, 1000 steps in about 4 min"``.
+    """
+    seconds = plan.seconds_per_step
+    pace = f"{seconds:.{2 if seconds < 1 else 1 if seconds < 10 else 0}f} s a step"
+    if plan.micro_batch < plan.batch:
+        pace += f" (of {-(-plan.batch // plan.micro_batch)} parts)"
+    parts = [pace]
+    if plan.memory is not None:
+        of = "" if plan.memory_available is None else f" of {gigabytes(plan.memory_available)}"
+        parts.append(gigabytes(plan.memory) + of)
+    if plan.total_steps is not None and plan.total_seconds is not None:
+        parts.append(f"{plan.total_steps} steps in about {duration(plan.total_seconds)}")
+    return f"{plan.device}, {plan.precision}, {plan.backend}: {', '.join(parts)}"
+
+
+def _time_steps(task: Task, stepper: Stepper, memory: MemoryMeter) -> Generator[Event, None, float]:
+    """Make steps; return the mean duration of those after the first, in seconds."""
+    config = task.config
+    durations: list[float] = []
+    total = 1 + _TIMED_STEPS
+    batches = iterate_batches(task.crops, stepper.batch.batch, 0, config.workers)
+    with closing(batches):
+        while len(durations) < total:
+            step = len(durations) + 1
+            started = perf_counter()
+            batch = task.prepare(to_tensors(next(batches)), step)
+            # Without a learning rate: noise has nothing to teach, and must not diverge.
+            while stepper.make(batch, step, 0.0) is None:
+                yield MicroBatchHalved(step, stepper.batch.micro_batch, stepper.batch.accumulate)
+                memory.forget()
+                started = perf_counter()
+            _wait(stepper.runtime.plan.device)
+            durations.append(perf_counter() - started)
+            if durations[0] > _SLOW_SECONDS:
+                total = 2
+            yield PlanProgress(len(durations), total)
+    return sum(durations[1:]) / len(durations[1:])
+
+
+def _wait(device: torch.device) -> None:
+    """Wait for the optimiser's work, which a GPU does on its own time."""
+    if device.type != "cpu":
+        torch.get_device_module(device).synchronize(device)
+
+
+def _make_task(
+    config: PretrainConfig | FinetuneConfig, classes: int, pretrained: Path | None
+) -> tuple[Task, str]:
+    """Make the task of a run on random images, and tell the preset of its network."""
+    side = config.crop + _MARGIN
+    random = np.random.default_rng(0)
+    pixels = random.integers(0, 256, (config.in_channels, side, side), dtype=np.uint8)
+    image = open_source(pixels, axes="CYX", name="random image")
+    (normalized,) = normalize_sources([image], config.normalization)
+    if isinstance(config, PretrainConfig):
+        with seeded(config.seed, Stream.WEIGHTS, 0, torch.device("cpu")):
+            module = AFFMAE(preset(config.preset, config.in_channels))
+        return Pretraining(config, module, [normalized], 1), config.preset
+    known = config.classes or default_classes(range(classes))
+    values = np.array([item.value for item in known], dtype=np.uint16)
+    labels = open_source(values[random.integers(0, len(values), (side, side))], name="labels")
+    data = Labelled([LabelledPair(normalized, labels)], [[0]], [[]], known)
+    network, start = starting_network(config, len(known), pretrained)
+    return Finetuning(config, network, data, start, 1), str(start["preset"])

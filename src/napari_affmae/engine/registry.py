@@ -1,0 +1,238 @@
+"""What runs and models lie in a folder; torch, which takes seconds, is not loaded."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from napari_affmae.config import LabelClass
+from napari_affmae.engine.checkpoints import (
+    MODEL_FILE,
+    checkpoint_path,
+    list_checkpoints,
+    read_state,
+)
+from napari_affmae.engine.metadata import ModelMetadata, model_path, read_metadata
+from napari_affmae.engine.run_folder import (
+    LOCK_FILE,
+    METRICS_FILE,
+    RUN_FILE,
+    read_config,
+    read_record,
+)
+from napari_affmae.engine.schedule import Length
+from napari_affmae.errors import CheckpointError
+
+MODEL_SUFFIX = ".safetensors"
+# Holds some thousand steps, and so the last validation.
+_TAIL_BYTES = 2**20
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """One run folder or model file.
+
+    Attributes
+    ----------
+    path : Path
+        The run folder or model file.
+    name : str
+        What the user calls it.
+    kind : {"pretrain", "finetune", "quick", "model"}
+        What the run does; ``"model"`` for a single file, and for a folder that
+        does not say.
+    created : datetime
+        With time zone.
+    preset : str or None
+        Size of the network.
+    steps : int
+        Optimiser steps made.
+    total_steps : int or None
+        Length of the schedule; None in a run by time.
+    finished : bool
+        Whether the run came to its end; a model file did.
+    resumable : bool
+        Whether it can be gone on with: not finished, and nothing is damaged.
+    classes : tuple of LabelClass
+        Empty where nothing is segmented.
+    sources : tuple of str
+        Names of the images that it learned from.
+    mean_iou : float or None
+        On the validation set, of the weights that the run stands for.
+    iou : Mapping[str, float]
+        The same by class name; a class that the set lacks is left out.
+    loss : float or None
+        The last validation's.
+    pretrained : str or None
+        What it started from.
+    in_channels, crop : int
+        Of the network's input; 0 where the run does not say.
+    problem : str or None
+        Why it cannot be used, in words.
+    """
+
+    path: Path
+    name: str
+    kind: Literal["pretrain", "finetune", "quick", "model"]
+    created: datetime
+    preset: str | None = None
+    steps: int = 0
+    total_steps: int | None = None
+    finished: bool = False
+    resumable: bool = False
+    classes: tuple[LabelClass, ...] = ()
+    sources: tuple[str, ...] = ()
+    mean_iou: float | None = None
+    iou: Mapping[str, float] = field(default_factory=dict)
+    loss: float | None = None
+    pretrained: str | None = None
+    in_channels: int = 0
+    crop: int = 0
+    problem: str | None = None
+
+
+def list_runs(folder: Path) -> list[RunSummary]:
+    """List the run folders and model files that lie in a folder, newest first.
+
+    What is damaged is listed with its problem. Other files and folders, and
+    hidden ones, are left out.
+
+    Parameters
+    ----------
+    folder : Path
+        It may be missing. Folders in it are not searched.
+    """
+    if not folder.is_dir():
+        return []
+    runs = [
+        _summarize_file(path) if path.is_file() else _summarize_run(path)
+        for path in folder.iterdir()
+        if not path.name.startswith(".") and (is_run(path) or is_model_file(path))
+    ]
+    return sorted(runs, key=lambda run: (run.created, run.name), reverse=True)
+
+
+def is_run(path: Path) -> bool:
+    """Tell whether a run was started in a folder."""
+    return path.is_dir() and any((path / name).exists() for name in (RUN_FILE, LOCK_FILE))
+
+
+def is_model_file(path: Path) -> bool:
+    """Tell whether a path is a file of weights, ours or not."""
+    return path.suffix == MODEL_SUFFIX and path.is_file()
+
+
+def _summarize_file(path: Path) -> RunSummary:
+    facts: dict[str, Any] = {"path": path, "name": path.stem, "kind": "model"}
+    created = _modified(path)
+    try:
+        metadata = read_metadata(path)
+    except CheckpointError as error:
+        return RunSummary(**facts, created=created, finished=True, problem=str(error))
+    training = metadata.training
+    if "date" in training:
+        created = datetime.fromisoformat(training["date"])
+    return RunSummary(
+        **facts,
+        created=created,
+        preset=training.get("preset"),
+        steps=training.get("steps", 0),
+        total_steps=training.get("steps"),
+        finished=True,
+        classes=metadata.classes,
+        sources=tuple(training.get("sources", ())),
+        loss=training.get("validation_loss"),
+        pretrained=training.get("pretrained"),
+        in_channels=metadata.model.in_channels,
+        crop=metadata.crop,
+        **_scores(metadata),
+    )
+
+
+def _summarize_run(path: Path) -> RunSummary:
+    facts: dict[str, Any] = {
+        "path": path,
+        "name": path.name,
+        "kind": "model",
+        "created": _modified(path),
+    }
+    try:
+        facts |= _recorded(path)
+        facts |= _measured(path)
+        facts |= _reached(path)
+    except CheckpointError as error:
+        return RunSummary(**facts, problem=str(error))
+    except (KeyError, TypeError, ValueError) as error:
+        return RunSummary(**facts, problem=f"cannot read the run {path}: {error!r}")
+    return RunSummary(**facts, resumable=not facts["finished"])
+
+
+def _recorded(path: Path) -> dict[str, Any]:
+    """Read what the run was asked."""
+    if not (path / RUN_FILE).exists():
+        raise CheckpointError(
+            f"{path} holds a run that is just starting, or that ended before it had begun; "
+            "if it does not go on, delete it"
+        )
+    record = read_record(path)
+    config = read_config(path)
+    classes = record.get("classes", ())
+    # In fine-tuning, each image is followed by its labels.
+    images = record["data"][:: 2 if "classes" in record else 1]
+    return {
+        "kind": record["kind"],
+        "created": datetime.fromisoformat(record["created"]),
+        "preset": record.get("preset") or record["config"]["preset"],
+        "total_steps": config.steps,
+        "classes": tuple(LabelClass.model_validate(item) for item in classes),
+        "sources": tuple(item["name"] for item in images),
+        "pretrained": record.get("pretrained"),
+        "in_channels": record["config"]["in_channels"],
+        "crop": config.crop,
+    }
+
+
+def _measured(path: Path) -> dict[str, Any]:
+    """Read how far the run came from its log."""
+    lines = _last_lines(path / METRICS_FILE)
+    losses = [line["loss"] for line in lines if line["event"] == "validation"]
+    steps = [line["step"] for line in lines if line["event"] == "step"]
+    return {"steps": max(steps, default=0), "loss": losses[-1] if losses else None}
+
+
+def _reached(path: Path) -> dict[str, Any]:
+    """Read what the run made: its last checkpoint and its model."""
+    checkpoints = path / "checkpoints"
+    saved = list_checkpoints(checkpoints)
+    if not saved:
+        return {"finished": False}
+    state = read_state(checkpoint_path(checkpoints, saved[-1]))
+    length = Length.of(read_config(path))
+    finished = (path / MODEL_FILE).exists() and length.over(state["step"], state["elapsed"])
+    return {"finished": finished, **_scores(read_metadata(model_path(path)))}
+
+
+def _scores(metadata: ModelMetadata) -> dict[str, Any]:
+    iou = metadata.training.get("iou", {})
+    return {
+        "mean_iou": metadata.training.get("mean_iou"),
+        "iou": {name: value for name, value in iou.items() if value is not None},
+    }
+
+
+def _last_lines(path: Path) -> list[dict[str, Any]]:
+    """Read the complete lines at the end of a log, which may be long."""
+    if not path.exists():
+        return []
+    with path.open("rb") as file:
+        start = max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES)
+        file.seek(start)
+        lines = file.read().split(b"\n")[:-1]
+    return [json.loads(line) for line in (lines[1:] if start else lines)]
+
+
+def _modified(path: Path) -> datetime:
+    return datetime.fromtimestamp(path.stat().st_mtime, UTC)

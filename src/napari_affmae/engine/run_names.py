@@ -1,0 +1,56 @@
+"""Names of runs and model files, such as every file system takes."""
+
+import re
+from datetime import date
+from pathlib import Path
+
+# What Windows forbids; elsewhere it is a nuisance, and folders travel.
+_FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f]')
+_DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
+
+
+def check_name(name: str) -> None:
+    """Refuse what is no plain name of a file.
+
+    Raises
+    ------
+    ValueError
+        Says what is wrong with it.
+    """
+    if not name.strip():
+        raise ValueError("a run needs a name; the given one is empty")
+    forbidden = _FORBIDDEN.search(name)
+    if forbidden:
+        raise ValueError(f"{name!r} cannot be a name: it contains {forbidden[0]!r}; leave it out")
+    if name != name.strip() or name[0] == "." or name[-1] == "." or _DEVICES.fullmatch(name):
+        raise ValueError(
+            f"{name!r} cannot be a name: names neither start with a dot or space nor end with "
+            "one, and Windows keeps some, such as CON, for itself; choose another"
+        )
+
+
+def new_run_path(folder: Path, kind: str, label: str = "") -> Path:
+    """Choose a name for a new run; nothing is made yet.
+
+    Parameters
+    ----------
+    folder : Path
+        Where the runs lie; it need not exist.
+    kind : str
+        What the run does, for instance ``"finetune"``.
+    label : str
+        What it is about; what file systems forbid is replaced.
+
+    Returns
+    -------
+    Path
+        For instance ``folder / "2026-11-25 finetune mito"``; numbered where
+        that exists.
+    """
+    about = _FORBIDDEN.sub("-", label).strip(" .")
+    name = " ".join(filter(None, [date.today().isoformat(), kind, about]))
+    path, count = folder / name, 1
+    while path.exists():
+        count += 1
+        path = folder / f"{name} {count}"
+    return path
