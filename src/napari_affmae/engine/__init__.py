@@ -15,13 +15,17 @@ if TYPE_CHECKING:
     from napari_affmae.engine.foreign import import_checkpoint
     from napari_affmae.engine.model_files import ModelMetadata, load_model, read_metadata
     from napari_affmae.engine.pretraining import pretrain
+    from napari_affmae.engine.quick import QuickTraining, View
     from napari_affmae.engine.run_folder import read_config, read_metrics, read_record
     from napari_affmae.engine.scores import Scores
     from napari_affmae.engine.segmentation import segment
+    from napari_affmae.engine.uncertainty import uncertainty
 
 __all__ = [
     "ModelMetadata",
+    "QuickTraining",
     "Scores",
+    "View",
     "evaluate",
     "events",
     "finetune",
@@ -33,11 +37,14 @@ __all__ = [
     "read_metrics",
     "read_record",
     "segment",
+    "uncertainty",
 ]
 
 _MODULES = {
     "ModelMetadata": "model_files",
+    "QuickTraining": "quick",
     "Scores": "scores",
+    "View": "quick",
     "evaluate": "evaluation",
     "finetune": "finetuning",
     "import_checkpoint": "foreign",
@@ -48,6 +55,7 @@ _MODULES = {
     "read_metrics": "run_folder",
     "read_record": "run_folder",
     "segment": "segmentation",
+    "uncertainty": "uncertainty",
 }
 
 
