@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from napari_affmae.engine import events
 
 if TYPE_CHECKING:
+    from napari_affmae.engine.entropy import uncertainty
     from napari_affmae.engine.evaluation import evaluate
     from napari_affmae.engine.finetuning import finetune
     from napari_affmae.engine.foreign import import_checkpoint
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from napari_affmae.engine.run_folder import read_config, read_metrics, read_record
     from napari_affmae.engine.scores import Scores
     from napari_affmae.engine.segmentation import segment
-    from napari_affmae.engine.uncertainty import uncertainty
 
 __all__ = [
     "ModelMetadata",
@@ -55,7 +55,7 @@ _MODULES = {
     "read_metrics": "run_folder",
     "read_record": "run_folder",
     "segment": "segmentation",
-    "uncertainty": "uncertainty",
+    "uncertainty": "entropy",
 }
 
 
