@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from napari_affmae.engine import events
 
 if TYPE_CHECKING:
+    from napari_affmae.engine.entropy import uncertainty
     from napari_affmae.engine.evaluation import evaluate
     from napari_affmae.engine.finetuning import finetune
     from napari_affmae.engine.foreign import import_checkpoint
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from napari_affmae.engine.planning import describe_plan, measure_plan
     from napari_affmae.engine.pretraining import pretrain
     from napari_affmae.engine.registry import RunSummary, list_runs
+    from napari_affmae.engine.quick import QuickTraining, View
     from napari_affmae.engine.run_folder import read_config, read_metrics, read_record
     from napari_affmae.engine.run_names import new_run_path
     from napari_affmae.engine.scores import Scores
@@ -27,7 +29,9 @@ if TYPE_CHECKING:
 __all__ = [
     "ModelMetadata",
     "RunSummary",
+    "QuickTraining",
     "Scores",
+    "View",
     "delete_run",
     "describe_plan",
     "evaluate",
@@ -46,6 +50,7 @@ __all__ = [
     "read_record",
     "rename_run",
     "segment",
+    "uncertainty",
 ]
 
 _MODULES = {
@@ -54,6 +59,8 @@ _MODULES = {
     "Scores": "scores",
     "delete_run": "housekeeping",
     "describe_plan": "planning",
+    "QuickTraining": "quick",
+    "View": "quick",
     "evaluate": "evaluation",
     "export_model": "housekeeping",
     "finetune": "finetuning",
@@ -69,6 +76,7 @@ _MODULES = {
     "read_record": "run_folder",
     "rename_run": "housekeeping",
     "segment": "segmentation",
+    "uncertainty": "entropy",
 }
 
 
