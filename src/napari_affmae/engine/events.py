@@ -185,6 +185,7 @@ class PlanMeasured(Event):
     total_steps: int | None
 
 
+@dataclass(frozen=True)
 class ViewPredicted(Event):
     """What a quickly trained network says of the part of a plane that is shown.
 

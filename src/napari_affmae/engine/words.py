@@ -54,3 +54,9 @@ def validated(event: ev.Validated) -> str:
         scores = f", mIoU {event.mean_iou:.3f}, mDice {event.mean_dice:.3f}"
     best = ", the best so far" if event.best else ""
     return f"step {event.step}: validation loss {event.loss:.4f}{scores}{best}"
+
+
+def gigabytes(count: int) -> str:
+    """Say a number of bytes: ``0.31 GB``, ``3.1 GB``, ``24 GB``."""
+    size = count / 2**30
+    return f"{size:.{2 if size < 1 else 1 if size < 10 else 0}f} GB"
