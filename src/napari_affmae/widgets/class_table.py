@@ -45,6 +45,7 @@ class ClassTable(QWidget):
     def __init__(self) -> None:
         super().__init__()
         self._counts: Counter[int] = Counter()
+        self._fixed = False
         self.table = QTableWidget(0, len(_HEADINGS))
         self.table.setHorizontalHeaderLabels(list(_HEADINGS))
         self.table.verticalHeader().setVisible(False)
@@ -83,9 +84,7 @@ class ClassTable(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.table)
         layout.addLayout(row)
-        self.set_classes(
-            [_new_class(1, "background"), _new_class(2, "structure")], ignore_value=0
-        )
+        self.set_classes([_new_class(1, "background"), _new_class(2, "structure")], ignore_value=0)
 
     @property
     def ignore_value(self) -> int | None:
@@ -115,7 +114,9 @@ class ClassTable(QWidget):
         self.choose(value)
 
     def add_values(self, values: Sequence[int]) -> None:
-        """Add classes for values that were found in labels."""
+        """Add classes for values that were found in labels, unless they are fixed."""
+        if self._fixed:
+            return
         known = {item.value for item in self.classes()}
         missing = [_new_class(value) for value in values if value > 0 and value not in known]
         if missing:
@@ -126,8 +127,20 @@ class ClassTable(QWidget):
     def remove_selected(self) -> None:
         """Take the selected class away."""
         rows = {index.row() for index in self.table.selectedIndexes()}
-        kept = [item for row, item in enumerate(self.classes()) if row not in rows or not item.value]
+        kept = [
+            item for row, item in enumerate(self.classes()) if row not in rows or not item.value
+        ]
         self.set_classes(kept, ignore_value=self.ignore_value)
+
+    def set_fixed(self, fixed: bool) -> None:
+        """Let classes be chosen, but not changed."""
+        triggers = QAbstractItemView.EditTrigger
+        self.table.setEditTriggers(
+            triggers.NoEditTriggers if fixed else triggers.DoubleClicked | triggers.EditKeyPressed
+        )
+        for widget in (self.add_button, self.remove_button, self.zero):
+            widget.setEnabled(not fixed)
+        self._fixed = fixed
 
     def chosen_value(self) -> int:
         """Return the value of the selected class, 0 if there is none."""
@@ -198,7 +211,7 @@ class ClassTable(QWidget):
             self.chosen.emit(value)
 
     def _ask_for_color(self, row: int, column: int) -> None:
-        if column != _COLOR:
+        if column != _COLOR or self._fixed:
             return
         item = self._class(row)
         color = QColorDialog.getColor(QColor(item.color), self, f"Colour of {item.name}")

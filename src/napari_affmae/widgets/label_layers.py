@@ -32,9 +32,7 @@ def fits(image: Image, labels: Labels) -> bool:
 def add_labels_layer(viewer: "napari.viewer.Viewer", image: Image) -> Labels:
     """Add an empty labels layer at the place of an image, ready to be painted on."""
     shape = label_shape(image)
-    layer = Labels(
-        _empty(shape), name=f"{image.name} labels", opacity=0.7, **layer_geometry(image)
-    )
+    layer = Labels(_empty(shape), name=f"{image.name} labels", opacity=0.7, **layer_geometry(image))
     viewer.add_layer(layer)
     layer.n_edit_dimensions = 2
     layer.brush_size = int(np.clip(min(shape[-2:]) // 50, 3, 20))

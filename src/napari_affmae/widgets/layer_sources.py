@@ -46,6 +46,10 @@ class LayerImage(ImageSource):
             channels=channels or (_COLOURS if layer.rgb else None),
         )
 
+    def reads_like(self, other: "LayerImage") -> bool:
+        """Tell whether another source reads the same channels of the same array."""
+        return self._array is other._array and self.channels == other.channels
+
     def _fetch(self, index: tuple[Any, ...]) -> NDArray[Any]:
         return np.asarray(self._array[index])
 

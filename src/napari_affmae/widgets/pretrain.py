@@ -9,8 +9,8 @@ from qtpy.QtWidgets import QFormLayout, QHBoxLayout, QPushButton, QWidget
 
 from napari_affmae.config import PretrainConfig
 from napari_affmae.engine import events as ev
-from napari_affmae.engine.run_names import new_run_path
 from napari_affmae.engine.run_folder import read_config
+from napari_affmae.engine.run_names import new_run_path
 from napari_affmae.errors import AffmaeError
 from napari_affmae.widgets.commands import command_line, layer_words, option_words
 from napari_affmae.widgets.curves import Curves
