@@ -76,11 +76,9 @@ class Annotation(QObject):
 
     def image(self, layer: Image) -> LayerImage:
         """Return an image layer as a source; the same one as long as its array is."""
-        known = self._images.get(layer)
-        fresh = LayerImage(layer)
-        if known is None or not known.reads_like(fresh):
-            self._images[layer] = known = fresh
-        return known
+        if layer not in self._images or not self._images[layer].reads(layer):
+            self._images[layer] = LayerImage(layer)
+        return self._images[layer]
 
     def painted(self, labels: Labels) -> Painted:
         """Return where a labels layer of a pair is painted."""

@@ -127,9 +127,8 @@ class ClassTable(QWidget):
     def remove_selected(self) -> None:
         """Take the selected class away."""
         rows = {index.row() for index in self.table.selectedIndexes()}
-        kept = [
-            item for row, item in enumerate(self.classes()) if row not in rows or not item.value
-        ]
+        classes = enumerate(self.classes())
+        kept = [item for row, item in classes if row not in rows or not item.value]
         self.set_classes(kept, ignore_value=self.ignore_value)
 
     def set_fixed(self, fixed: bool) -> None:

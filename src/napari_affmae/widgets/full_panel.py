@@ -1,6 +1,6 @@
 """Fine-tuning of the whole network: its settings, its run, and its prediction of the view."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +9,13 @@ from napari.layers import Image
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QCheckBox, QFormLayout, QLabel, QTabWidget, QVBoxLayout, QWidget
 
-from napari_affmae.config import FinetuneConfig, LabelClass, SegmentConfig
+from napari_affmae.config import FinetuneConfig, SegmentConfig
 from napari_affmae.data.source import ImageSource
 from napari_affmae.engine import events as ev
 from napari_affmae.engine import words
-from napari_affmae.engine.run_folder import read_config, read_record
+from napari_affmae.engine.run_folder import read_config
 from napari_affmae.engine.run_names import new_run_path
-from napari_affmae.errors import AffmaeError
+from napari_affmae.errors import AffmaeError, CheckpointError
 from napari_affmae.widgets.annotation import Annotation, check_painted
 from napari_affmae.widgets.curves import Curves
 from napari_affmae.widgets.errand import Errand
@@ -71,7 +71,7 @@ class FullPanel(QWidget):
     """
 
     resuming = Signal(object)
-    """Another choice of the run to go on with: its classes, or None for a new run."""
+    """A run is to go on: its classes, and the label value that means unknown."""
 
     def __init__(
         self,
@@ -153,15 +153,15 @@ class FullPanel(QWidget):
             ignore_value=annotation.ignore_value,
             **self.length.values(),
         )
-        resumed = self.run_choice.path()
-        if resumed is None:
+        run = self.run_choice.run()
+        if run is None:
             return config
-        stored = read_config(resumed)
-        if [item.value for item in stored.classes] != [item.value for item in config.classes]:
+        stored = _stored(run.path)
+        known = run.classes
+        if [item.value for item in known] != [item.value for item in config.classes]:
             raise ValueError(
                 "The run that is to go on knows the classes "
-                f"{', '.join(item.name for item in stored.classes)}: keep to them, or choose "
-                "a new run."
+                f"{', '.join(item.name for item in known)}: keep to them, or choose a new run."
             )
         changes = {name: getattr(config, name) for name in (*_FREE, "steps", "minutes")}
         return stored.model_copy(update=changes)
@@ -207,12 +207,10 @@ class FullPanel(QWidget):
         self.panel.start_button.setText("Start" if run is None else "Resume")
         self._start_from.setEnabled(run is None)
         if run is not None:
-            config = read_config(run.path)
+            config = _stored(run.path)
             self.form.set_values(config.model_dump())
             self.length.set_values(config.steps, config.minutes)
-            # The settings' classes may have been left to be found.
-            classes = [LabelClass.model_validate(item) for item in read_record(run.path)["classes"]]
-            self.resuming.emit((classes, config.ignore_value))
+            self.resuming.emit((run.classes, config.ignore_value))
         self.note_settings()
 
     def _start(self) -> None:
@@ -297,9 +295,16 @@ class FullPanel(QWidget):
             )
 
 
+def _stored(run: Path) -> FinetuneConfig:
+    config = read_config(run)
+    if not isinstance(config, FinetuneConfig):
+        raise CheckpointError(f"{run} is no fine-tuning run; choose one")
+    return config
+
+
 def _train(
-    pairs: list[tuple[ImageSource, ImageSource]],
-    painted: list[Painted],
+    pairs: Sequence[tuple[ImageSource, ImageSource]],
+    painted: Sequence[Painted],
     config: FinetuneConfig,
     run: Path,
     pretrained: Path | None,

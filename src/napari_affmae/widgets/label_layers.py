@@ -5,7 +5,6 @@ from typing import Any
 
 import napari
 import numpy as np
-import pandas as pd
 from napari.layers import Image, Labels
 from napari.utils.colormaps import DirectLabelColormap
 
@@ -56,9 +55,10 @@ def show_classes(layer: Labels, classes: Sequence[LabelClass]) -> None:
     colors: dict[int | None, Any] = {item.value: item.color for item in classes}
     # What has no class is shown too, or it could not be found and corrected.
     layer.colormap = DirectLabelColormap(color_dict={None: "white", **colors, 0: _NOTHING})
-    layer.features = pd.DataFrame(
-        {"index": [item.value for item in classes], "class": [item.name for item in classes]}
-    )
+    layer.features = {
+        "index": [item.value for item in classes],
+        "class": [item.name for item in classes],
+    }
 
 
 def classes_of(layer: Labels) -> tuple[LabelClass, ...]:

@@ -46,9 +46,9 @@ class LayerImage(ImageSource):
             channels=channels or (_COLOURS if layer.rgb else None),
         )
 
-    def reads_like(self, other: "LayerImage") -> bool:
-        """Tell whether another source reads the same channels of the same array."""
-        return self._array is other._array and self.channels == other.channels
+    def reads(self, layer: Image) -> bool:
+        """Tell whether this is still what the layer holds."""
+        return self._array is full_resolution(layer) and layer.rgb == (self.n_channels > 1)
 
     def _fetch(self, index: tuple[Any, ...]) -> NDArray[Any]:
         return np.asarray(self._array[index])

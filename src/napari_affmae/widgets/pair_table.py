@@ -56,7 +56,7 @@ class PairTable(QWidget):
         self.add_button = QPushButton("Add pair")
         self.remove_button = QPushButton("Remove")
         self.remove_button.setToolTip("Takes the selected pair off this list.")
-        self.new_button.clicked.connect(lambda: self.make_labels())
+        self.new_button.clicked.connect(self._make_for_selected)
         self.add_button.clicked.connect(self.add_pair)
         self.remove_button.clicked.connect(self.remove_selected)
         buttons = QHBoxLayout()
@@ -139,11 +139,14 @@ class PairTable(QWidget):
         self._choose(row, _LABELS, labels)
         self._tell()
 
-    def make_labels(self, image: Image | None = None) -> None:
-        """Make a labels layer for an image, by default that of the selected row; choose it."""
-        image = image or self._chosen(self._row(), _IMAGE)
+    def make_labels(self, image: Image) -> None:
+        """Make a labels layer for an image, and pair them."""
+        self.set_pair(image, add_labels_layer(self._viewer, image))
+
+    def _make_for_selected(self) -> None:
+        image = self._chosen(self._row(), _IMAGE)
         if image is not None:
-            self.set_pair(image, add_labels_layer(self._viewer, image))
+            self.make_labels(image)
 
     def _append(self, image: Layer | None, labels: Layer | None) -> None:
         row = self.table.rowCount()

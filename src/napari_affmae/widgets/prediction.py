@@ -45,14 +45,14 @@ class PredictionLayers:
         uncertainty = event.uncertainty.reshape(*leading, *event.uncertainty.shape)
         place = _placed(image, view)
         selected = set(self._viewer.layers.selection)
-        if self.prediction not in self._viewer.layers or self.prediction.ndim != labels.ndim:
+        if not self._fits(self.prediction, labels):
             self._drop(self.prediction)
             self.prediction = self._insert(
                 image, Labels(labels, name=_PREDICTION, opacity=0.35, metadata=OWN, **place)
             )
         else:
             _move(self.prediction, labels, place)
-        if self.uncertainty not in self._viewer.layers or self.uncertainty.ndim != labels.ndim:
+        if not self._fits(self.uncertainty, labels):
             self._drop(self.uncertainty)
             self.uncertainty = self._insert(
                 image,
@@ -80,6 +80,9 @@ class PredictionLayers:
         if self.uncertainty is not None:
             self.uncertainty.visible = visible
 
+    def _fits(self, layer: Layer | None, data: np.ndarray) -> bool:
+        return layer is not None and layer in self._viewer.layers and layer.ndim == data.ndim
+
     def _insert(self, image: Image, layer: Layer) -> Layer:
         """Add a layer right above the image, below what is painted."""
         layers = self._viewer.layers
@@ -87,7 +90,7 @@ class PredictionLayers:
         return layer
 
     def _drop(self, layer: Layer | None) -> None:
-        if layer in self._viewer.layers:
+        if layer is not None and layer in self._viewer.layers:
             self._viewer.layers.remove(layer)
 
 
