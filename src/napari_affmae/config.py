@@ -222,6 +222,22 @@ class FinetuneConfig(TrainingConfig):
     )
 
 
+class QuickConfig(Settings):
+    """Training of a light head on the frozen features of a pretrained network."""
+
+    steps: int = Field(
+        150, ge=1, title="Steps", description="Of the first training; later ones take a third."
+    )
+    hidden: int = Field(64, ge=1, title="Width", description="Hidden channels of the head.")
+    learning_rate: float = Field(3e-3, gt=0, title="Learning rate", description="Of the head.")
+    smoothness: float = Field(
+        1.0, ge=0, le=16, title="Smoothness", description="Blur of the prediction, pixels; 0: none."
+    )
+    seed: int = Field(0, ge=0, title="Seed", description="Of the head's weights and samples.")
+    device: Device = "auto"
+    precision: Precision = Field("auto", title="Precision", description="auto: bf16, fp16 or fp32.")
+
+
 class SegmentConfig(Settings):
     """Tiled segmentation of planes and stacks."""
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         LabelledPair,
         count_values,
         default_classes,
+        labelled_planes,
         read_labels,
     )
     from napari_affmae.data.loader import iterate_batches
@@ -45,6 +46,7 @@ _MODULES = {
         "LabelledPair",
         "count_values",
         "default_classes",
+        "labelled_planes",
         "read_labels",
     ),
     "loader": ("iterate_batches",),
@@ -86,6 +88,7 @@ __all__ = [
     "find_pairs",
     "find_sources",
     "iterate_batches",
+    "labelled_planes",
     "normalize_sources",
     "open_source",
     "read_labels",

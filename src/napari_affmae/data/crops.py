@@ -1,6 +1,7 @@
 """Training crops without labels, each a pure function of seed and index."""
 
 from collections.abc import Sequence
+from threading import Lock
 from typing import Protocol
 
 import numpy as np
@@ -10,7 +11,7 @@ from napari_affmae.config import AugmentationConfig
 from napari_affmae.data.augmentation import STRAIGHT, Augmentation
 from napari_affmae.data.normalization import NormalizedSource
 from napari_affmae.data.source import PixelSize
-from napari_affmae.errors import DataError
+from napari_affmae.errors import DataError, UnreadableFileError
 
 
 class Planes(Protocol):
@@ -46,7 +47,7 @@ class PretrainCrops:
     """Random crops of unlabelled planes.
 
     Planes are drawn by area; those smaller than the crop are mirrored at their
-    edges.
+    edges. A source that breaks is left out from then on, and `left_out` says so.
 
     Parameters
     ----------
@@ -60,6 +61,11 @@ class PretrainCrops:
         None for crops as they are.
     seed : int
         Of all random numbers.
+
+    Attributes
+    ----------
+    left_out : dict of str to UnreadableFileError
+        By the names of sources that broke, what happened.
 
     Raises
     ------
@@ -84,13 +90,15 @@ class PretrainCrops:
         self._augmentation = None if augmentation is None else Augmentation(augmentation)
         self._seed = seed
         self.n_channels = common_channels(self._sources)
-        areas = [
+        self.left_out: dict[str, UnreadableFileError] = {}
+        self._lock = Lock()
+        self._areas = [
             len(chosen) * source.height * source.width
             for source, chosen in zip(self._sources, self._planes, strict=True)
         ]
-        if not sum(areas):
+        if not sum(self._areas):
             raise DataError("there is no image to draw crops from")
-        self._cumulative = np.cumsum(areas) / sum(areas)
+        self._cumulative = np.cumsum(self._areas) / sum(self._areas)
 
     def sample(self, index: int) -> NDArray[np.float32]:
         """Crop number `index`.
@@ -102,10 +110,26 @@ class PretrainCrops:
         Raises
         ------
         UnreadableFileError
-            If its file is damaged.
+            If every file is damaged; names the last.
         """
         rng = sample_rng(self._seed, index)
-        number = int(np.searchsorted(self._cumulative, rng.random(), side="right"))
+        while True:
+            number = int(np.searchsorted(self._cumulative, rng.random(), side="right"))
+            try:
+                return self._cut(number, rng)
+            except UnreadableFileError as error:
+                self._leave_out(number, error)
+
+    def _leave_out(self, number: int, error: UnreadableFileError) -> None:
+        """Draw no longer from a source; threads may find out about one at the same time."""
+        with self._lock:
+            self.left_out[self._sources[number].name] = error
+            self._areas[number] = 0
+            if not sum(self._areas):
+                raise error
+            self._cumulative = np.cumsum(self._areas) / sum(self._areas)
+
+    def _cut(self, number: int, rng: np.random.Generator) -> NDArray[np.float32]:
         source = self._sources[number]
         plane = int(rng.choice(self._planes[number]))
         top, left = (random_start(rng, size, self._crop) for size in (source.height, source.width))

@@ -31,11 +31,24 @@ _BLOCK = 32
 
 @dataclass(frozen=True)
 class _LabelledPlane:
-    """A plane with labelled pixels; `blocks` marks where they are, in squares of `_BLOCK`."""
+    """Labels of a plane at one revision.
+
+    `pixels` counts them by class, `blocks` marks where they are, in squares of `_BLOCK`.
+    """
 
     pair: int
     plane: int
+    revision: int
+    pixels: NDArray[np.int64]
     blocks: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class _Survey:
+    """Planes with labelled pixels, and the shares up to each in which they are drawn."""
+
+    planes: Sequence[_LabelledPlane]
+    cumulative: NDArray[np.float64]
 
 
 class LabelledCrops:
@@ -43,6 +56,8 @@ class LabelledCrops:
 
     Every crop holds labelled pixels: with scribbles, it is drawn around one of
     them. Beyond a plane's edges the image is mirrored and the labels ignored.
+    Labels that change are followed by `refresh`; `sample` may be called from
+    other threads meanwhile.
 
     Parameters
     ----------
@@ -63,8 +78,9 @@ class LabelledCrops:
 
     Attributes
     ----------
-    class_pixels : ndarray, (classes,), int64
-        Labelled pixels of each class on the chosen planes.
+    unknown_values : set of int
+        Label values without a class that were painted since the start; their
+        pixels are ignored.
 
     Raises
     ------
@@ -92,24 +108,77 @@ class LabelledCrops:
         self._seed = seed
         images = [pair.image for pair in self._pairs]
         self.n_channels = common_channels(images)
-        self.class_pixels = np.zeros(len(classes), dtype=np.int64)
-        self._planes: list[_LabelledPlane] = []
-        for number, chosen in enumerate(chosen_planes(images, planes)):
-            self._survey(number, chosen.tolist())
-        if not self._planes:
+        self.unknown_values: set[int] = set()
+        chosen = [
+            (number, plane)
+            for number, numbers in enumerate(chosen_planes(images, planes))
+            for plane in numbers.tolist()
+        ]
+        self._first_revisions = {
+            (number, plane): self._pairs[number].labels.revision(plane) for number, plane in chosen
+        }
+        self._known = {place: self._look(*place) for place in chosen}
+        survey = self._draw_from()
+        if survey is None:
             raise DataError("no pixel is labelled: paint some, or check the ignored value")
-        weights = np.array([labelled.blocks.sum() for labelled in self._planes], dtype=float)
-        self._cumulative = np.cumsum(weights) / weights.sum()
+        self._survey = survey
 
-    def _survey(self, number: int, planes: Sequence[int]) -> None:
-        """Count classes and note where labels are, plane by plane."""
+    @property
+    def class_pixels(self) -> NDArray[np.int64]:
+        """Labelled pixels of each class on the chosen planes: (classes,) int64."""
+        total: NDArray[np.int64] = np.sum([item.pixels for item in self._survey.planes], axis=0)
+        return total
+
+    def refresh(self) -> bool:
+        """Look again at planes whose labels have changed.
+
+        Where no pixel is labelled any more, the crops stay where they were.
+
+        Returns
+        -------
+        bool
+            Whether there were any.
+
+        Raises
+        ------
+        UnreadableFileError
+            If a file is damaged.
+        """
+        changed = [
+            place
+            for place, known in self._known.items()
+            if self._pairs[place[0]].labels.revision(place[1]) != known.revision
+        ]
+        for place in changed:
+            self._known[place] = self._look(*place)
+        # Replaced as a whole: a thread that makes a sample has the old or the new one.
+        self._survey = (self._draw_from() if changed else None) or self._survey
+        return bool(changed)
+
+    def _look(self, number: int, plane: int) -> _LabelledPlane:
+        """Count a plane's classes and note where labels are."""
         labels = self._pairs[number].labels
-        for plane in planes:
-            indices = self._encoder.encode(read_labels(labels, plane), _place(labels, plane))
-            labelled = indices != IGNORE_INDEX
-            self.class_pixels += np.bincount(indices[labelled], minlength=self.class_pixels.size)
-            if labelled.any():
-                self._planes.append(_LabelledPlane(number, plane, _any_in_blocks(labelled)))
+        # Asked first: what is painted while the plane is read is looked at again.
+        revision = labels.revision(plane)
+        indices = self._encode(number, plane, read_labels(labels, plane))
+        labelled = indices != IGNORE_INDEX
+        pixels = np.bincount(indices[labelled], minlength=self._encoder.n_classes)
+        return _LabelledPlane(number, plane, revision, pixels, _any_in_blocks(labelled))
+
+    def _draw_from(self) -> _Survey | None:
+        """Weigh the planes that hold labels; None where there are none."""
+        planes = [known for known in self._known.values() if known.pixels.any()]
+        weights = np.array([labelled.blocks.sum() for labelled in planes], dtype=float)
+        return _Survey(planes, np.cumsum(weights) / weights.sum()) if planes else None
+
+    def _encode(self, number: int, plane: int, values: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Class indices; values without a class are an error unless they were painted since."""
+        labels = self._pairs[number].labels
+        if labels.revision(plane) == self._first_revisions[number, plane]:
+            return self._encoder.encode(values, _place(labels, plane))
+        indices, unknown = self._encoder.encode_known(values)
+        self.unknown_values |= unknown
+        return indices
 
     def sample(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Crop number `index`.
@@ -123,12 +192,15 @@ class LabelledCrops:
         Raises
         ------
         DataError
-            If a label without a class appeared since the start.
+            If a label without a class appeared since the start on a plane that
+            counts no revisions.
         UnreadableFileError
             If a file is damaged.
         """
         rng = sample_rng(self._seed, index)
-        labelled = self._planes[int(np.searchsorted(self._cumulative, rng.random(), side="right"))]
+        survey = self._survey
+        number = int(np.searchsorted(survey.cumulative, rng.random(), side="right"))
+        labelled = survey.planes[number]
         top, left = self._draw_corner(rng, labelled)
         geometry = STRAIGHT
         if self._augmentation is not None:
@@ -171,10 +243,8 @@ class LabelledCrops:
         rows, columns = geometry.window(self._crop)
         inner_rows, row_padding = clipped(shifted(rows, top), labels.height)
         inner_columns, column_padding = clipped(shifted(columns, left), labels.width)
-        indices = self._encoder.encode(
-            read_labels(labels, labelled.plane, inner_rows, inner_columns),
-            _place(labels, labelled.plane),
-        )
+        values = read_labels(labels, labelled.plane, inner_rows, inner_columns)
+        indices = self._encode(labelled.pair, labelled.plane, values)
         window = np.pad(indices, (row_padding, column_padding), constant_values=IGNORE_INDEX)
         target: NDArray[np.int64] = geometry.bend(window[None], self._crop, nearest=True)[0]
         return target

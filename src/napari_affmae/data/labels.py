@@ -97,6 +97,20 @@ def count_values(labels: ImageSource, planes: Iterable[int] | None = None) -> Co
     return counts
 
 
+def labelled_planes(labels: ImageSource, ignore_value: int | None) -> list[int]:
+    """List the planes that hold labels; without an ignored value these are all.
+
+    Raises
+    ------
+    UnreadableFileError
+        If the file is damaged.
+    """
+    if ignore_value is None:
+        return list(range(labels.n_planes))
+    planes = range(labels.n_planes)
+    return [plane for plane in planes if (labels.read(plane) != ignore_value).any()]
+
+
 class LabelEncoder:
     """From label values to class indices.
 
@@ -138,15 +152,33 @@ class LabelEncoder:
         DataError
             If a value has no class; `name` tells where.
         """
-        position = np.searchsorted(self._sorted, values).clip(max=self.n_classes - 1)
-        indices: NDArray[np.int64] = self._order[position].astype(np.int64)
-        indices[self._sorted[position] != values] = IGNORE_INDEX
-        strange = indices == IGNORE_INDEX
-        if self._ignore is not None:
-            strange &= values != self._ignore
+        indices, strange = self._encode(values)
         if strange.any():
             self.complain(Counter(values[strange].tolist()), name)
         return indices
+
+    def encode_known(self, values: NDArray[np.int64]) -> tuple[NDArray[np.int64], set[int]]:
+        """Class index of every value, `IGNORE_INDEX` also where it has no class.
+
+        Returns
+        -------
+        indices : ndarray
+            Of the shape of `values`, int64.
+        unknown : set of int
+            The values that have no class.
+        """
+        indices, strange = self._encode(values)
+        return indices, set(values[strange].tolist())
+
+    def _encode(self, values: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Class indices, and where values are neither a class nor the ignored one."""
+        position = np.searchsorted(self._sorted, values).clip(max=self.n_classes - 1)
+        indices: NDArray[np.int64] = self._order[position].astype(np.int64)
+        indices[self._sorted[position] != values] = IGNORE_INDEX
+        strange: NDArray[np.bool_] = indices == IGNORE_INDEX
+        if self._ignore is not None:
+            strange &= values != self._ignore
+        return indices, strange
 
     def unknown(self, counts: Counter[int]) -> Counter[int]:
         """Keep the values, with their counts, that have no class."""

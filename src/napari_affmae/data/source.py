@@ -199,6 +199,23 @@ class ImageSource(ABC):
                 digest.update(self.read(plane, rows, columns).tobytes())
         return digest.hexdigest()[:32]
 
+    def revision(self, plane: int) -> int:  # noqa: ARG002 - what is stored has one revision
+        """Tell how often a plane has changed since the source was opened.
+
+        Parameters
+        ----------
+        plane : int
+            From 0 to `n_planes` - 1.
+
+        Returns
+        -------
+        int
+            0 for files and arrays, which do not change. A source whose planes
+            are edited counts up after each edit of a plane; training asks
+            before every batch and from several threads, so this must be cheap.
+        """
+        return 0
+
     def close(self) -> None:  # noqa: B027 - nothing to close is common
         """Give open files back; reading again opens them again."""
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 
 def split_planes(
-    n_planes: Sequence[int], fraction: float, gap: int = 1
+    planes: Sequence[Sequence[int]], fraction: float, gap: int = 1
 ) -> tuple[list[list[int]], list[list[int]]]:
     """Split the planes of several sources into training and validation.
 
@@ -19,12 +19,13 @@ def split_planes(
 
     Parameters
     ----------
-    n_planes : sequence of int
-        Planes of each source.
+    planes : sequence of sequence of int
+        Planes of each source that can be used, ascending: all of them, or
+        those that hold labels. Sources without any take no part.
     fraction : float
-        Share of the planes for validation, 0 to less than 1.
+        Share of these planes for validation, 0 to less than 1.
     gap : int
-        Planes that neither side gets, in each stack that is cut.
+        Planes of a stack, usable or not, that lie between its two parts.
 
     Returns
     -------
@@ -37,35 +38,37 @@ def split_planes(
     ValueError
         If a number is out of range.
     """
-    if not 0 <= fraction < 1 or gap < 0 or any(count < 1 for count in n_planes):
+    if not 0 <= fraction < 1 or gap < 0:
         raise ValueError(
-            "fraction must be from 0 to less than 1, gap at least 0 and planes at least 1, "
-            f"got {fraction}, {gap}, {list(n_planes)}"
+            f"fraction must be from 0 to less than 1 and gap at least 0, got {fraction} and {gap}"
         )
-    held = [min(count - 1, round(fraction * count)) for count in n_planes]
-    whole = _whole_sources(n_planes, held, fraction)
+    counts = [len(numbers) for numbers in planes]
+    held = [max(0, min(count - 1, round(fraction * count))) for count in counts]
+    whole = _whole_sources(counts, held, fraction)
     if fraction and not whole and not any(held):
-        _hold_something(n_planes, held, whole)
+        _hold_something(counts, held, whole)
     training, validation = [], []
-    for number, (count, out) in enumerate(zip(n_planes, held, strict=True)):
-        end = 0 if number in whole else count - out
-        space = min(gap, end - 1) if 0 < end < count else 0
-        training.append(list(range(end - space)))
-        validation.append(list(range(end, count)))
+    for number, (numbers, out) in enumerate(zip(planes, held, strict=True)):
+        end = 0 if number in whole else len(numbers) - out
+        before, after = list(numbers[:end]), list(numbers[end:])
+        far = [plane for plane in before if not after or after[0] - plane > gap]
+        training.append(far or before[:1])
+        validation.append(after)
     return training, validation
 
 
-def _whole_sources(n_planes: Sequence[int], held: Sequence[int], fraction: float) -> set[int]:
+def _whole_sources(counts: Sequence[int], held: Sequence[int], fraction: float) -> set[int]:
     """Choose among the sources that are not cut those that go to validation, evenly spread."""
-    uncut = [number for number, out in enumerate(held) if out == 0]
-    wanted = min(round(fraction * len(uncut)), len(uncut) - (len(uncut) == len(n_planes)))
+    uncut = [number for number, count in enumerate(counts) if count and not held[number]]
+    wanted = min(round(fraction * len(uncut)), len(uncut) - (not any(held)))
     return {uncut[int((i + 0.5) * len(uncut) / wanted)] for i in range(wanted)}
 
 
-def _hold_something(n_planes: Sequence[int], held: list[int], whole: set[int]) -> None:
+def _hold_something(counts: Sequence[int], held: list[int], whole: set[int]) -> None:
     """Hold out one plane of the longest stack, else the last of several images."""
-    longest = max(range(len(n_planes)), key=lambda number: n_planes[number], default=0)
-    if n_planes and n_planes[longest] > 1:
+    longest = max(range(len(counts)), key=lambda number: counts[number], default=0)
+    usable = [number for number, count in enumerate(counts) if count]
+    if usable and counts[longest] > 1:
         held[longest] = 1
-    elif len(n_planes) > 1:
-        whole.add(len(n_planes) - 1)
+    elif len(usable) > 1:
+        whole.add(usable[-1])

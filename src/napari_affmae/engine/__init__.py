@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from napari_affmae.engine import events
 
 if TYPE_CHECKING:
+    from napari_affmae.engine.entropy import uncertainty
     from napari_affmae.engine.evaluation import evaluate
     from napari_affmae.engine.finetuning import finetune
     from napari_affmae.engine.foreign import import_checkpoint
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from napari_affmae.engine.objects import label_objects, measure_objects
     from napari_affmae.engine.planning import describe_plan, measure_plan
     from napari_affmae.engine.pretraining import pretrain
+    from napari_affmae.engine.quick import QuickTraining, View
     from napari_affmae.engine.registry import RunSummary, list_runs
     from napari_affmae.engine.run_folder import read_config, read_metrics, read_record
     from napari_affmae.engine.run_names import new_run_path
@@ -28,9 +30,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ModelMetadata",
+    "QuickTraining",
     "RunSummary",
     "Scores",
     "TokenStage",
+    "View",
     "delete_run",
     "describe_plan",
     "evaluate",
@@ -52,6 +56,7 @@ __all__ = [
     "rename_run",
     "segment",
     "surviving_tokens",
+    "uncertainty",
 ]
 
 _MODULES = {
@@ -61,6 +66,8 @@ _MODULES = {
     "TokenStage": "tokens",
     "delete_run": "housekeeping",
     "describe_plan": "planning",
+    "QuickTraining": "quick",
+    "View": "quick",
     "evaluate": "evaluation",
     "export_model": "housekeeping",
     "finetune": "finetuning",
@@ -79,6 +86,7 @@ _MODULES = {
     "rename_run": "housekeeping",
     "segment": "segmentation",
     "surviving_tokens": "tokens",
+    "uncertainty": "entropy",
 }
 
 

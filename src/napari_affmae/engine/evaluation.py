@@ -116,7 +116,10 @@ def count_confusion(
                 if band.probabilities is not None:
                     rows = slice(band.start, band.start + band.probabilities.shape[1])
                     values = read_labels(pair.labels, plane, rows)
-                    target = encoder.encode(values, pair.labels.name)
+                    if pair.labels.revision(plane):
+                        target, _ = encoder.encode_known(values)
+                    else:
+                        target = encoder.encode(values, pair.labels.name)
                     confusion.add(target, band.probabilities.argmax(0))
                 yield TileDone(band.done, band.total, count, None)
             count += 1

@@ -186,6 +186,20 @@ class PlanMeasured(Event):
 
 
 @dataclass(frozen=True)
+class ViewPredicted(Event):
+    """What a quickly trained network says of the part of a plane that is shown.
+
+    `labels` (height, width) holds class values, `probabilities`
+    (classes, height, width) float32, `uncertainty` (height, width) float32 from
+    0, sure, to 1 (see `engine.uncertainty`).
+    """
+
+    labels: NDArray[np.uint8] | NDArray[np.uint16]
+    probabilities: NDArray[np.float32]
+    uncertainty: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
 class RunFinished(Event):
     """The run reached its end; `path` is what it made."""
 

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Generator, Mapping, Sequence
 from datetime import UTC, datetime
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +111,7 @@ def finetune(
                     "batch": batch.batch,
                     "classes": [item.model_dump(mode="json") for item in classes],
                     "normalization": data.record.model_dump(mode="json"),
+                    "validation_planes": data.validation,
                     "data": described,
                 },
             )
@@ -120,8 +120,9 @@ def finetune(
             folder.update_record(config=config.model_dump(mode="json"))
         if not any(data.validation):
             yield Notice(
-                "there is no validation set (one plane alone cannot be split, or its share is 0): "
-                "no scores are measured, and the last weights are kept instead of the best"
+                "there is no validation set (one labelled plane alone cannot be split, or its "
+                "share is 0): no scores are measured, and the last weights are kept instead of "
+                "the best. Label a second plane and start again to have one"
             )
         task = Finetuning(config, module, data, start, batch.batch)
         training = Training(task, folder, Runtime(plan), batch)
@@ -216,8 +217,13 @@ class Finetuning(Task):
         self._data = data
         self._start = start
         self._batch = batch
-        self.crops = self._labelled_crops(data.training, config.seed, augmented=True)
+        self.crops: LabelledCrops = self._labelled_crops(data.training, config.seed, augmented=True)
         self._weights = class_weights(config.class_weights, self.crops.class_pixels)
+        self._unknown_told: set[int] = set()
+        shown = data.validation if any(data.validation) else data.training
+        seed = derived_seed(config.seed, Stream.VALIDATION)
+        self._fixed_crops = self._labelled_crops(shown, seed, augmented=False)
+        self._fixed: tuple[Tensor, ...] | None = None
         self._scales = (
             {} if start["pretrained"] is None else layer_scales(module, config.layer_decay)
         )
@@ -239,6 +245,18 @@ class Finetuning(Task):
         """Lower the rate from block to block down; see `Task.rate_scale`."""
         return self._scales.get(name, 1.0)
 
+    def follow(self) -> Generator[Event, None, None]:
+        """Look at labels that were painted since the last step; see `Task.follow`."""
+        if self.crops.refresh():
+            self._weights = class_weights(self.config.class_weights, self.crops.class_pixels)
+        unknown = self.crops.unknown_values | self._fixed_crops.unknown_values
+        if unknown - self._unknown_told:
+            self._unknown_told |= unknown
+            yield Notice(
+                f"the label values {sorted(unknown)} were painted after the start and have no "
+                "class in this run; they are ignored. Start a new run to learn them"
+            )
+
     def prepare(self, batch: tuple[Tensor, ...], step: int) -> tuple[Tensor, ...]:  # noqa: ARG002
         """Take images and labels as they come; see `Task.prepare`."""
         return batch
@@ -254,14 +272,16 @@ class Finetuning(Task):
         loss = segmentation_loss(self.module(images), target, weights, self.config.focal_gamma)
         return loss, {}
 
-    @cached_property
+    @property
     def _fixed_batch(self) -> tuple[Tensor, ...]:
-        """The same crops at every validation and preview, prepared once."""
-        planes = self._data.validation if any(self._data.validation) else self._data.training
-        seed = derived_seed(self.config.seed, Stream.VALIDATION)
-        crops = self._labelled_crops(planes, seed, augmented=False)
-        samples = [crops.sample(index) for index in range(validation_crops(self._batch))]
-        return tuple(torch.from_numpy(np.stack(part)) for part in zip(*samples, strict=True))
+        """The same crops at every validation and preview, made anew where labels changed."""
+        if self._fixed_crops.refresh() or self._fixed is None:
+            numbers = range(validation_crops(self._batch))
+            samples = [self._fixed_crops.sample(index) for index in numbers]
+            self._fixed = tuple(
+                torch.from_numpy(np.stack(part)) for part in zip(*samples, strict=True)
+            )
+        return self._fixed
 
     def validate(self, runtime: Runtime, step: int) -> Generator[Event, None, Validated | None]:
         """Predict the held-out planes whole; the loss is that of fixed crops of them."""

@@ -12,6 +12,7 @@ from napari_affmae.data import (
     check_pairs,
     count_values,
     default_classes,
+    labelled_planes,
     normalize_sources,
     split_planes,
 )
@@ -29,8 +30,10 @@ class Labelled:
     ----------
     pairs : sequence of LabelledPair
         Of both parts.
-    training, validation : sequence of sequence of int
-        Planes of each pair.
+    training : sequence of sequence of int
+        Planes of each pair; also those without labels, which may be painted later.
+    validation : sequence of sequence of int
+        Planes of each pair, all with labels.
     classes : tuple of LabelClass
         In the order of their indices.
     """
@@ -66,14 +69,52 @@ class Labelled:
         if stored is not None:
             record = NormalizationRecord.model_validate(stored["normalization"])
         labelled = [_labelled_pair(*pair, config, record) for pair in [*pairs, *(validation or ())]]
-        planes = [image.n_planes for image, _ in pairs]
-        if validation is None:
-            training, held = split_planes(planes, config.validation, config.validation_gap)
-        else:
+        usable = [_labelled_planes(pair, config.ignore_value) for pair in labelled]
+        if validation is not None:
+            training = [list(range(image.n_planes)) for image, _ in pairs]
             nothing: list[list[int]] = [[] for _ in pairs]
-            training = [list(range(count)) for count in planes] + [[] for _ in validation]
-            held = nothing + [list(range(image.n_planes)) for image, _ in validation]
+            held = nothing + usable[len(pairs) :]
+            return cls(labelled, training + [[] for _ in validation], held, classes)
+        held = _stored_split(stored, labelled)
+        if held is None:
+            _, held = split_planes(usable, config.validation, config.validation_gap)
+        training = [
+            _for_training(pair.image.n_planes, *planes, config.validation_gap)
+            for pair, *planes in zip(labelled, usable, held, strict=True)
+        ]
         return cls(labelled, training, held, classes)
+
+
+def _labelled_planes(pair: LabelledPair, ignore_value: int | None) -> list[int]:
+    try:
+        return labelled_planes(pair.labels, ignore_value)
+    except UnreadableFileError as error:
+        raise DataError(f"the pair {pair.image.name} and {pair.labels.name}: {error}") from error
+
+
+def _stored_split(
+    stored: Mapping[str, Any] | None, pairs: Sequence[LabelledPair]
+) -> list[list[int]] | None:
+    """Recall what a run holds out: labels painted since must not move planes to the other side."""
+    held: list[list[int]] | None = None if stored is None else stored.get("validation_planes")
+    if held is None or len(held) != len(pairs):
+        return None
+    fits = all(
+        max(planes, default=0) < pair.image.n_planes
+        for planes, pair in zip(held, pairs, strict=True)
+    )
+    return held if fits else None
+
+
+def _for_training(n_planes: int, usable: Sequence[int], held: Sequence[int], gap: int) -> list[int]:
+    """List the planes that are trained on as soon as they hold labels.
+
+    Those that are near to a held one are left out, unless no other is labelled.
+    """
+    near = {plane + step for plane in held for step in range(-gap, gap + 1)}
+    far = [plane for plane in range(n_planes) if plane not in near]
+    others = [plane for plane in usable if plane not in held]
+    return far if set(far) & set(others) else sorted({*far, *others[:1]})
 
 
 def _labelled_pair(

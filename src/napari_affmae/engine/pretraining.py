@@ -183,9 +183,10 @@ class Pretraining(Task):
         self.preview_steps = config.preview_steps
         self._sources = sources
         self._batch = batch
-        planes = [source.n_planes for source in sources]
+        self._told: set[str] = set()
+        planes = [range(source.n_planes) for source in sources]
         training, validation = split_planes(planes, config.validation, gap=0)
-        self.crops = PretrainCrops(
+        self.crops: PretrainCrops = PretrainCrops(
             sources,
             config.crop,
             planes=training,
@@ -197,6 +198,15 @@ class Pretraining(Task):
     def _fixed_crops(self, planes: Sequence[Sequence[int]] | None) -> PretrainCrops:
         seed = derived_seed(self.config.seed, Stream.VALIDATION)
         return PretrainCrops(self._sources, self.config.crop, planes=planes, seed=seed)
+
+    def follow(self) -> Generator[Event, None, None]:
+        """Tell of images that broke, and are left out; see `Task.follow`."""
+        broken = dict(self.crops.left_out)
+        if self.validation is not None:
+            broken |= self.validation.left_out
+        for name in broken.keys() - self._told:
+            self._told.add(name)
+            yield Notice(f"left out from now on: {broken[name]}", "warning", name)
 
     def prepare(self, batch: tuple[Tensor, ...], step: int) -> tuple[Tensor, ...]:
         """Add masks to images; see `Task.prepare`."""
@@ -221,7 +231,15 @@ class Pretraining(Task):
     def _fixed_batch(self) -> tuple[Tensor, ...]:
         """The same crops and masks at every validation and preview, prepared once."""
         crops = self.validation or self._fixed_crops(None)
-        samples = [crops.sample(index) for index in range(validation_crops(self._batch))]
+        try:
+            samples = [crops.sample(index) for index in range(validation_crops(self._batch))]
+        except UnreadableFileError:
+            # No image that was held out can be read: `follow` names them, and what is
+            # left serves the previews.
+            if self.validation is None:
+                raise
+            crops = self._fixed_crops(None)
+            samples = [crops.sample(index) for index in range(validation_crops(self._batch))]
         random = generator(self.config.seed, Stream.VALIDATION)
         return self._mask(torch.from_numpy(np.stack(samples)), random)
 

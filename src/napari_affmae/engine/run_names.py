@@ -29,7 +29,7 @@ def check_name(name: str) -> None:
         )
 
 
-def new_run_path(folder: Path, kind: str, label: str = "") -> Path:
+def new_run_path(folder: Path, kind: str, label: str = "", *, suffix: str = "") -> Path:
     """Choose a name for a new run; nothing is made yet.
 
     Parameters
@@ -40,6 +40,8 @@ def new_run_path(folder: Path, kind: str, label: str = "") -> Path:
         What the run does, for instance ``"finetune"``.
     label : str
         What it is about; what file systems forbid is replaced.
+    suffix : str
+        Of a file, for instance ``".safetensors"``; none for a folder.
 
     Returns
     -------
@@ -49,8 +51,8 @@ def new_run_path(folder: Path, kind: str, label: str = "") -> Path:
     """
     about = _FORBIDDEN.sub("-", label).strip(" .")
     name = " ".join(filter(None, [date.today().isoformat(), kind, about]))
-    path, count = folder / name, 1
+    path, count = folder / f"{name}{suffix}", 1
     while path.exists():
         count += 1
-        path = folder / f"{name} {count}"
+        path = folder / f"{name} {count}{suffix}"
     return path

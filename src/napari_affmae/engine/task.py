@@ -48,6 +48,10 @@ class Task(ABC):
         return 1.0
 
     @abstractmethod
+    def follow(self) -> Generator[Event, None, None]:
+        """Take in what has changed in the data since the last step, and tell of it."""
+
+    @abstractmethod
     def prepare(self, batch: tuple[Tensor, ...], step: int) -> tuple[Tensor, ...]:
         """Complete a batch from the loader.
 

@@ -193,6 +193,7 @@ class Training:
             # What is due after a step is done before the next one, and not right after
             # it, so that a run stopped in between makes up for it when it is resumed.
             while True:
+                yield from self._task.follow()
                 over = self._length.over(self._at.step, self._clock.elapsed)
                 yield from self._measure(last=over)
                 due = self._clock.elapsed - self._saved_at >= 60 * self._config.checkpoint_minutes

@@ -46,6 +46,10 @@ class LayerImage(ImageSource):
             channels=channels or (_COLOURS if layer.rgb else None),
         )
 
+    def reads(self, layer: Image) -> bool:
+        """Tell whether this is still what the layer holds."""
+        return self._array is full_resolution(layer) and layer.rgb == (self.n_channels > 1)
+
     def _fetch(self, index: tuple[Any, ...]) -> NDArray[Any]:
         return np.asarray(self._array[index])
 
@@ -81,21 +85,8 @@ class LayerLabels(ImageSource):
         return self._replaced + self._revisions[plane]
 
     def _note_strokes(self, event: Any) -> None:
-        self._revisions.update({plane for atom in event.value for plane in self._planes_of(atom)})
-
-    def _planes_of(self, atom: Any) -> list[int]:
-        """List the planes that one part of a stroke touches."""
-        # napari 0.9 gives slices of a box, earlier versions indices of pixels.
-        key = atom.slice_key if hasattr(atom, "slice_key") else atom[0]
-        axes = [
-            np.arange(part.start, part.stop) if isinstance(part, slice) else np.unique(part)
-            for part in key[:-2]
-        ]
-        if not axes:
-            return [0]
-        grid = np.meshgrid(*axes, indexing="ij")
-        flat: list[int] = np.ravel_multi_index(grid, self.plane_shape).ravel().tolist()
-        return flat
+        touched = (planes_touched(atom, self.layout.shape) for atom in event.value)
+        self._revisions.update({plane for planes, _, _ in touched for plane in planes})
 
     def _note_undo(self) -> None:
         self._revisions.update(list(self._revisions))
@@ -111,6 +102,37 @@ class LayerLabels(ImageSource):
                 f"{tuple(array.shape)} since the run was started; start it again"
             )
         return np.asarray(array[index])
+
+
+def planes_touched(atom: Any, shape: tuple[int, ...]) -> tuple[list[int], slice, slice]:
+    """Say what one part of a stroke may have changed.
+
+    Parameters
+    ----------
+    atom : tuple
+        An element of the value of a labels layer's ``paint`` event.
+    shape : tuple of int
+        Of the layer's array.
+
+    Returns
+    -------
+    planes : list of int
+        Numbers of planes, the last axis fastest.
+    rows, columns : slice
+        The rectangle that holds the part on each of them.
+    """
+    # napari's brushes give slices of a box, `data_setitem` indices of pixels.
+    key = atom.slice_key if hasattr(atom, "slice_key") else atom[0]
+    axes = [
+        np.arange(*part.indices(size)) if isinstance(part, slice) else np.unique(part)
+        for part, size in zip(key, shape, strict=True)
+    ]
+    rows, columns = (slice(int(axis[0]), int(axis[-1]) + 1) for axis in axes[-2:])
+    if len(shape) == 2:
+        return [0], rows, columns
+    grid = np.meshgrid(*axes[:-2], indexing="ij")
+    planes: list[int] = np.ravel_multi_index(grid, shape[:-2]).ravel().tolist()
+    return planes, rows, columns
 
 
 def is_own(layer: Layer) -> bool:

@@ -205,8 +205,7 @@ class RunPanel(QWidget):
     def _fail(self, error: Exception) -> None:
         self._outcome = Outcome.FAILED
         self.messages.add(in_words(error), "error")
-        if not isinstance(error, AffmaeError | ValueError | TypeError):
-            logger.error("%s failed", self._title, exc_info=error)
+        log_unforeseen(self._title, error)
 
     def _end(self) -> None:
         self._worker = None
@@ -256,6 +255,12 @@ def in_words(error: Exception) -> str:
         f"An error that was not foreseen: {type(error).__name__}: {error}. "
         "The program's log has the details; what was saved is intact."
     )
+
+
+def log_unforeseen(title: str, error: Exception) -> None:
+    """Log an error that is not ours, with its traceback."""
+    if not isinstance(error, AffmaeError | ValueError | TypeError):
+        logger.error("%s failed", title, exc_info=error)
 
 
 def _log_warning(arguments: tuple[Any, ...]) -> None:

@@ -1,6 +1,6 @@
 """What the viewer shows of a layer: a plane, and a rectangle of it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import napari
 import numpy as np
@@ -74,3 +74,14 @@ def _rectangle(layer: Layer, shape: tuple[int, ...]) -> tuple[slice, slice]:
         start = max(0, min(start, stop - least))
         parts.append(slice(start, max(stop, start + least)))
     return parts[0], parts[1]
+
+
+def middle(view: View, largest: int) -> View:
+    """Return the middle of a view, no more than `largest` pixels a side."""
+
+    def cut(part: slice) -> slice:
+        spare = max(0, part.stop - part.start - largest)
+        start = part.start + spare // 2
+        return slice(start, min(part.stop, start + largest))
+
+    return replace(view, rows=cut(view.rows), columns=cut(view.columns))

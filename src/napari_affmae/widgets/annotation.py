@@ -1,0 +1,199 @@
+"""What is painted, for whom: pairs, classes, and where their strokes are."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import napari
+from napari.layers import Image, Labels
+from qtpy.QtCore import QObject, Signal
+
+from napari_affmae.config import LabelClass
+from napari_affmae.errors import DataError
+from napari_affmae.widgets.class_table import MOST_CLASSES, ClassTable
+from napari_affmae.widgets.label_layers import classes_of, show_classes
+from napari_affmae.widgets.layer_sources import LayerImage
+from napari_affmae.widgets.painted import Painted, Square
+from napari_affmae.widgets.pair_table import Pair, PairTable
+
+
+class Annotation(QObject):
+    """Keeps the pairs' layers and the table of classes in step.
+
+    Classes' names and colours go to the labels layers, the selected class to
+    their brush and back, and painted pixels to the table.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+        Where the layers are.
+    pairs : PairTable
+        The pairs.
+    classes : ClassTable
+        The classes.
+    """
+
+    stroked = Signal()
+    """Something was painted, or another class, or another pair is to be learned."""
+    failed = Signal(object)
+    """Labels cannot be used: the exception."""
+
+    def __init__(
+        self, viewer: "napari.viewer.Viewer", pairs: PairTable, classes: ClassTable
+    ) -> None:
+        super().__init__(pairs)
+        self._viewer, self._pairs, self._classes = viewer, pairs, classes
+        self._painted: dict[Labels, Painted] = {}
+        self._images: dict[Image, LayerImage] = {}
+        pairs.changed.connect(self._follow_pairs)
+        classes.changed.connect(self._dress)
+        classes.chosen.connect(self._take_brush)
+        self._follow_pairs()
+
+    def pairs(self) -> list[Pair]:
+        """Return the complete pairs."""
+        return self._pairs.pairs()
+
+    def check(self) -> None:
+        """Check that there are pairs to train on, and classes.
+
+        Raises
+        ------
+        ValueError
+            Says what is missing.
+        """
+        self._pairs.check()
+        if len(self.classes()) < 2:
+            raise ValueError("There must be at least two classes: add one to the table.")
+
+    def classes(self) -> tuple[LabelClass, ...]:
+        """Return the classes."""
+        return self._classes.classes()
+
+    @property
+    def ignore_value(self) -> int | None:
+        """The label value that means unknown."""
+        return self._classes.ignore_value
+
+    def image(self, layer: Image) -> LayerImage:
+        """Return an image layer as a source; the same one as long as its array is."""
+        if layer not in self._images or not self._images[layer].reads(layer):
+            self._images[layer] = LayerImage(layer)
+        return self._images[layer]
+
+    def painted(self, labels: Labels) -> Painted:
+        """Return where a labels layer of a pair is painted."""
+        return self._painted[labels]
+
+    def strokes(self) -> tuple[tuple[int, Square], ...]:
+        """Return the painted squares, each with the number of its pair."""
+        return tuple(
+            (number, square)
+            for number, (_, labels) in enumerate(self.pairs())
+            for square in self._painted[labels].squares()
+        )
+
+    def shown_pair(self) -> int:
+        """Return the number of the pair that is looked at: the selected, else the top visible one.
+
+        Raises
+        ------
+        ValueError
+            If none is visible.
+        """
+        pairs = list(enumerate(self.pairs()))
+        active = self._viewer.layers.selection.active
+        for number, pair in pairs:
+            if active in pair:
+                return number
+        visible = [
+            (self._viewer.layers.index(image), number)
+            for number, (image, _) in pairs
+            if image.visible and image in self._viewer.layers
+        ]
+        if not visible:
+            raise ValueError("No image of the pairs is visible: show one.")
+        return max(visible)[1]
+
+    def _follow_pairs(self) -> None:
+        used = {labels for _, labels in self.pairs()}
+        for labels in self._painted.keys() - used:
+            self._painted[labels].forget()
+            labels.events.selected_label.disconnect(self._take_label)
+            self._painted.pop(labels).deleteLater()
+        for image in self._images.keys() - {image for image, _ in self.pairs()}:
+            del self._images[image]
+        for labels in used - self._painted.keys():
+            self._recall_classes(labels)
+            self._painted[labels] = painted = Painted(labels, self)
+            painted.stroked.connect(self.stroked)
+            painted.counted.connect(self._show_counts)
+            painted.failed.connect(self.failed)
+            labels.events.selected_label.connect(self._take_label)
+        self._dress()
+        self._show_counts()
+
+    def _recall_classes(self, labels: Labels) -> None:
+        """Take over the classes of the first layer, if it was painted with some before."""
+        known = classes_of(labels)
+        if known and not self._painted:
+            ignore = self.ignore_value
+            background = [item for item in self.classes() if not item.value]
+            self._classes.set_classes([*background, *known], ignore_value=ignore)
+
+    def _dress(self) -> None:
+        classes = self.classes()
+        for labels in self._painted:
+            show_classes(labels, classes)
+        if self._classes.chosen_value():
+            self._take_brush(self._classes.chosen_value())
+        self.stroked.emit()
+
+    def _take_brush(self, value: int) -> None:
+        for labels in self._painted:
+            labels.selected_label = value
+
+    def _take_label(self, event: object) -> None:
+        self._classes.choose(event.source.selected_label)  # type: ignore[attr-defined]
+
+    def _show_counts(self) -> None:
+        total: Counter[int] = Counter()
+        for painted in self._painted.values():
+            total.update(painted.counts)
+        strange = sorted(set(total) - {item.value for item in self.classes()})
+        if len(strange) > MOST_CLASSES:
+            self.failed.emit(
+                DataError(
+                    f"the labels hold {len(total)} values: they look like numbered objects, not "
+                    "classes. Give each class one value, or choose other labels"
+                )
+            )
+        else:
+            self._classes.add_values(strange)
+        self._classes.set_counts(total)
+
+
+def check_painted(counts: Counter[int], classes: Sequence[LabelClass]) -> None:
+    """Check that there is something to tell apart.
+
+    Parameters
+    ----------
+    counts : Counter of int
+        Painted pixels by value.
+    classes : sequence of LabelClass
+        What can be painted; 0 among them is what is not painted.
+
+    Raises
+    ------
+    DataError
+        If nothing or one class alone is painted.
+    """
+    painted = [item.name for item in classes if item.value and counts[item.value] > 0]
+    if not painted:
+        raise DataError(
+            "nothing is painted yet: select a class and paint a few strokes of it, then of another"
+        )
+    if len(painted) + any(not item.value for item in classes) < 2:
+        raise DataError(
+            f"only {painted[0]!r} is painted: paint strokes of another class too, "
+            "so that there is something to tell apart"
+        )

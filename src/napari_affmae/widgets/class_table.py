@@ -1,0 +1,224 @@
+"""The classes of a segmentation, as a table."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from qtpy.QtCore import QSignalBlocker, Qt, Signal
+from qtpy.QtGui import QColor
+from qtpy.QtWidgets import (
+    QAbstractItemView,
+    QColorDialog,
+    QComboBox,
+    QHBoxLayout,
+    QHeaderView,
+    QLabel,
+    QPushButton,
+    QTableWidget,
+    QTableWidgetItem,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_affmae.config import LabelClass
+from napari_affmae.data import default_classes
+
+_VALUE, _NAME, _COLOR, _PAINTED = range(4)
+_HEADINGS = ("Value", "Name", "Colour", "Painted")
+_HEIGHT = 128
+_UNKNOWN = 0
+#: More values than this in existing labels are numbered objects, not classes.
+MOST_CLASSES = 32
+
+
+class ClassTable(QWidget):
+    """Value, name, colour and painted pixels of each class.
+
+    Selecting a class chooses it for painting.
+    """
+
+    changed = Signal()
+    """Other classes, names or colours, or another meaning of 0."""
+    chosen = Signal(int)
+    """The value to paint with."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._counts: Counter[int] = Counter()
+        self._fixed = False
+        self.table = QTableWidget(0, len(_HEADINGS))
+        self.table.setHorizontalHeaderLabels(list(_HEADINGS))
+        self.table.verticalHeader().setVisible(False)
+        self.table.verticalHeader().setDefaultSectionSize(22)
+        header = self.table.horizontalHeader()
+        header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
+        header.setSectionResizeMode(_NAME, QHeaderView.ResizeMode.Stretch)
+        self.table.setFixedHeight(_HEIGHT)
+        self.table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
+        self.table.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
+        self.table.setToolTip(
+            "Select a class to paint with it; double-click its name or colour to change them."
+        )
+        self.table.itemChanged.connect(self._tell_edit)
+        self.table.itemSelectionChanged.connect(self._tell_choice)
+        self.table.cellDoubleClicked.connect(self._ask_for_color)
+        self.add_button = QPushButton("Add class")
+        self.remove_button = QPushButton("Remove")
+        self.remove_button.setToolTip("Takes the selected class away; its strokes stay.")
+        self.add_button.clicked.connect(self.add)
+        self.remove_button.clicked.connect(self.remove_selected)
+        self.zero = QComboBox()
+        self.zero.addItems(["unknown", "background"])
+        self.zero.setToolTip(
+            "unknown: nothing is learned where nothing is painted. background: what is not "
+            "painted is a class of its own; for labels that are complete."
+        )
+        self.zero.currentIndexChanged.connect(self._set_zero)
+        row = QHBoxLayout()
+        row.addWidget(self.add_button)
+        row.addWidget(self.remove_button)
+        row.addStretch(1)
+        row.addWidget(QLabel("Unpainted is"))
+        row.addWidget(self.zero)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.table)
+        layout.addLayout(row)
+        self.set_classes([_new_class(1, "background"), _new_class(2, "structure")], ignore_value=0)
+
+    @property
+    def ignore_value(self) -> int | None:
+        """The value that means unknown."""
+        return 0 if self.zero.currentIndex() == _UNKNOWN else None
+
+    def classes(self) -> tuple[LabelClass, ...]:
+        """Return the classes, by value."""
+        return tuple(self._class(row) for row in range(self.table.rowCount()))
+
+    def set_classes(self, classes: Iterable[LabelClass], *, ignore_value: int | None) -> None:
+        """Show these classes instead of those that are there."""
+        blocker = QSignalBlocker(self.table), QSignalBlocker(self.zero)
+        self.zero.setCurrentIndex(_UNKNOWN if ignore_value == 0 else 1 - _UNKNOWN)
+        self.table.setRowCount(0)
+        for item in sorted(classes, key=lambda item: item.value):
+            self._append(item)
+        del blocker
+        self.changed.emit()
+        self.choose(next((item.value for item in self.classes() if item.value), 0))
+
+    def add(self) -> None:
+        """Add a class with the next value."""
+        value = max((item.value for item in self.classes()), default=0) + 1
+        self._append(_new_class(value))
+        self.changed.emit()
+        self.choose(value)
+
+    def add_values(self, values: Sequence[int]) -> None:
+        """Add classes for values that were found in labels, unless they are fixed."""
+        if self._fixed:
+            return
+        known = {item.value for item in self.classes()}
+        missing = [_new_class(value) for value in values if value > 0 and value not in known]
+        if missing:
+            chosen = self.chosen_value()
+            self.set_classes([*self.classes(), *missing], ignore_value=self.ignore_value)
+            self.choose(chosen)
+
+    def remove_selected(self) -> None:
+        """Take the selected class away."""
+        rows = {index.row() for index in self.table.selectedIndexes()}
+        classes = enumerate(self.classes())
+        kept = [item for row, item in classes if row not in rows or not item.value]
+        self.set_classes(kept, ignore_value=self.ignore_value)
+
+    def set_fixed(self, fixed: bool) -> None:
+        """Let classes be chosen, but not changed."""
+        triggers = QAbstractItemView.EditTrigger
+        self.table.setEditTriggers(
+            triggers.NoEditTriggers if fixed else triggers.DoubleClicked | triggers.EditKeyPressed
+        )
+        for widget in (self.add_button, self.remove_button, self.zero):
+            widget.setEnabled(not fixed)
+        self._fixed = fixed
+
+    def chosen_value(self) -> int:
+        """Return the value of the selected class, 0 if there is none."""
+        rows = {index.row() for index in self.table.selectedIndexes()}
+        return self._class(rows.pop()).value if rows else 0
+
+    def choose(self, value: int) -> None:
+        """Select the class of a value, if there is one."""
+        for row, item in enumerate(self.classes()):
+            if item.value == value and value != self.chosen_value():
+                self.table.selectRow(row)
+
+    def set_color(self, value: int, color: str) -> None:
+        """Give a class another colour, ``#rrggbb``."""
+        for row, item in enumerate(self.classes()):
+            if item.value == value:
+                self.table.item(row, _COLOR).setBackground(QColor(color))
+
+    def set_counts(self, counts: Counter[int]) -> None:
+        """Show how many pixels of each value are painted."""
+        self._counts = counts
+        blocker = QSignalBlocker(self.table)
+        for row, item in enumerate(self.classes()):
+            self.table.item(row, _PAINTED).setText(self._painted(item.value))
+        del blocker
+
+    def _painted(self, value: int) -> str:
+        return f"{self._counts[value]:,}" if value else "the rest"
+
+    def _append(self, item: LabelClass) -> None:
+        blocker = QSignalBlocker(self.table)
+        row = self.table.rowCount()
+        self.table.insertRow(row)
+        fixed = Qt.ItemFlag.ItemIsEnabled | Qt.ItemFlag.ItemIsSelectable
+        cells = (str(item.value), item.name, "", self._painted(item.value))
+        for column, text in enumerate(cells):
+            cell = QTableWidgetItem(text)
+            cell.setFlags(fixed | Qt.ItemFlag.ItemIsEditable if column == _NAME else fixed)
+            if column in {_VALUE, _PAINTED}:
+                cell.setTextAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
+            self.table.setItem(row, column, cell)
+        self.table.item(row, _COLOR).setBackground(QColor(item.color))
+        del blocker
+
+    def _class(self, row: int) -> LabelClass:
+        value = int(self.table.item(row, _VALUE).text())
+        return LabelClass(
+            value=value,
+            name=self.table.item(row, _NAME).text().strip() or f"class {value}",
+            color=self.table.item(row, _COLOR).background().color().name(),
+        )
+
+    def _set_zero(self) -> None:
+        kept = [item for item in self.classes() if item.value]
+        if self.ignore_value is None:
+            kept.append(default_classes([0])[0])
+        chosen = self.chosen_value()
+        self.set_classes(kept, ignore_value=self.ignore_value)
+        self.choose(chosen)
+
+    def _tell_edit(self, cell: Any) -> None:
+        if cell.column() in {_NAME, _COLOR}:
+            self.changed.emit()
+
+    def _tell_choice(self) -> None:
+        value = self.chosen_value()
+        if value:
+            self.chosen.emit(value)
+
+    def _ask_for_color(self, row: int, column: int) -> None:
+        if column != _COLOR or self._fixed:
+            return
+        item = self._class(row)
+        color = QColorDialog.getColor(QColor(item.color), self, f"Colour of {item.name}")
+        if color.isValid():
+            self.set_color(item.value, color.name())
+
+
+def _new_class(value: int, name: str | None = None) -> LabelClass:
+    """Make a class whose colour depends on its value alone."""
+    made = default_classes(range(value + 1))[value]
+    return made if name is None else made.model_copy(update={"name": name})

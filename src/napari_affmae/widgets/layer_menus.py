@@ -1,0 +1,29 @@
+"""Commands in the menus of layers."""
+
+import napari
+from napari.layers import Image
+from napari.utils.notifications import show_warning
+
+from napari_affmae.widgets.layer_sources import is_own
+
+_PLUGIN = "napari-affmae"
+
+
+def annotate_selected(viewer: "napari.viewer.Viewer") -> None:
+    """Make a labels layer for the selected image, and open the dock that learns from it."""
+    image = _selected_image(viewer)
+    if image is not None:
+        _, dock = viewer.window.add_plugin_dock_widget(_PLUGIN, "2. Fine-tune")
+        dock.annotate(image)
+
+
+def _selected_image(viewer: "napari.viewer.Viewer") -> Image | None:
+    chosen = [
+        layer
+        for layer in viewer.layers
+        if isinstance(layer, Image) and layer in viewer.layers.selection and not is_own(layer)
+    ]
+    if not chosen:
+        show_warning("Select an image layer first.")
+        return None
+    return chosen[-1]

@@ -1,0 +1,248 @@
+"""Pairs of an image layer and the labels layer that is painted for it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import napari
+from napari.layers import Image, Labels, Layer
+from qtpy.QtCore import QSignalBlocker, Signal
+from qtpy.QtWidgets import (
+    QAbstractItemView,
+    QComboBox,
+    QHBoxLayout,
+    QHeaderView,
+    QPushButton,
+    QTableWidget,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_affmae.widgets.label_layers import add_labels_layer, fits
+from napari_affmae.widgets.layer_sources import is_own
+
+Pair = tuple[Image, Labels]
+_IMAGE, _LABELS = range(2)
+_CHOOSE = {_IMAGE: "choose an image", _LABELS: "choose labels"}
+_HEIGHT = 92
+
+
+class PairTable(QWidget):
+    """A row for each pair, with a choice of layers in either column.
+
+    The first image, and labels of its shape, are offered by themselves.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+        Whose layers are offered.
+    """
+
+    changed = Signal()
+    """Other pairs."""
+
+    def __init__(self, viewer: "napari.viewer.Viewer") -> None:
+        super().__init__()
+        self._viewer = viewer
+        self._pairs: list[Pair] = []
+        self.table = QTableWidget(0, 2)
+        self.table.setHorizontalHeaderLabels(["Image", "Labels"])
+        self.table.verticalHeader().setVisible(False)
+        self.table.verticalHeader().setDefaultSectionSize(26)
+        self.table.horizontalHeader().setSectionResizeMode(QHeaderView.ResizeMode.Stretch)
+        self.table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
+        self.table.setFixedHeight(_HEIGHT)
+        self.new_button = QPushButton("New labels layer")
+        self.new_button.setToolTip("Makes an empty labels layer for the image, to paint on.")
+        self.add_button = QPushButton("Add pair")
+        self.remove_button = QPushButton("Remove")
+        self.remove_button.setToolTip("Takes the selected pair off this list.")
+        self.new_button.clicked.connect(self._make_for_selected)
+        self.add_button.clicked.connect(self.add_pair)
+        self.remove_button.clicked.connect(self.remove_selected)
+        buttons = QHBoxLayout()
+        for button in (self.new_button, self.add_button, self.remove_button):
+            buttons.addWidget(button)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.table)
+        layout.addLayout(buttons)
+        self.add_pair()
+        events = viewer.layers.events
+        events.inserted.connect(self._follow)
+        events.removed.connect(self._follow)
+        events.reordered.connect(self._follow)
+        for layer in viewer.layers:
+            layer.events.name.connect(self._refill)
+        self._follow()
+
+    def pairs(self) -> list[Pair]:
+        """Return the pairs whose row is complete."""
+        return list(self._pairs)
+
+    def check(self) -> None:
+        """Check that there are pairs, each complete and of one shape.
+
+        Raises
+        ------
+        ValueError
+            Says what is missing.
+        """
+        for row in range(self.table.rowCount()):
+            image, labels = self._chosen(row, _IMAGE), self._chosen(row, _LABELS)
+            if image is None and labels is None and self._pairs:
+                raise ValueError(f"Pair {row + 1} is empty: choose its layers, or remove it.")
+            if image is None:
+                raise ValueError("There is no image to train on: open one, and choose it above.")
+            if labels is None:
+                raise ValueError(
+                    f"The image {image.name!r} has no labels: press {self.new_button.text()!r} "
+                    "and paint, or choose a labels layer."
+                )
+            if not fits(image, labels):
+                raise ValueError(
+                    f"The labels {labels.name!r} do not have the shape of the image "
+                    f"{image.name!r}; choose others, or press {self.new_button.text()!r}."
+                )
+        if not self._pairs:
+            raise ValueError("There is no pair of an image and labels: add one.")
+
+    def add_pair(self) -> None:
+        """Add a row, with an image that has none yet if there is one."""
+        row = self.table.rowCount()
+        self.table.insertRow(row)
+        for column in (_IMAGE, _LABELS):
+            combo = QComboBox()
+            combo.currentIndexChanged.connect(self._changed(row, column))
+            self.table.setCellWidget(row, column, combo)
+        self._refill()
+        self._offer(row)
+        self.table.selectRow(row)
+        self._tell()
+
+    def remove_selected(self) -> None:
+        """Take the selected row away; one row stays."""
+        row = self._row()
+        kept = [pair for number, pair in enumerate(self._rows()) if number != row]
+        self.table.setRowCount(0)
+        for image, labels in kept or [(None, None)]:
+            self._append(image, labels)
+        self._tell()
+
+    def set_pair(self, image: Image, labels: Labels | None) -> None:
+        """Choose labels for an image, in its row or in a new one."""
+        rows = self._rows()
+        row = next((i for i, (known, _) in enumerate(rows) if known in {image, None}), None)
+        if row is None:
+            self._append(None, None)
+            row = self.table.rowCount() - 1
+        self._choose(row, _IMAGE, image)
+        self._choose(row, _LABELS, labels)
+        self._tell()
+
+    def make_labels(self, image: Image) -> None:
+        """Make a labels layer for an image, and pair them."""
+        self.set_pair(image, add_labels_layer(self._viewer, image))
+
+    def _make_for_selected(self) -> None:
+        image = self._chosen(self._row(), _IMAGE)
+        if image is not None:
+            self.make_labels(image)
+
+    def _append(self, image: Layer | None, labels: Layer | None) -> None:
+        row = self.table.rowCount()
+        self.table.insertRow(row)
+        for column in (_IMAGE, _LABELS):
+            combo = QComboBox()
+            combo.currentIndexChanged.connect(self._changed(row, column))
+            self.table.setCellWidget(row, column, combo)
+        self._refill()
+        self._choose(row, _IMAGE, image)
+        self._choose(row, _LABELS, labels)
+
+    def _changed(self, row: int, column: int) -> Callable[[], None]:
+        def settle() -> None:
+            if column == _IMAGE:
+                self._choose(row, _LABELS, self._fitting(row))
+            self._tell()
+
+        return settle
+
+    def _row(self) -> int:
+        rows = {index.row() for index in self.table.selectedIndexes()}
+        return rows.pop() if rows else self.table.rowCount() - 1
+
+    def _combo(self, row: int, column: int) -> QComboBox:
+        combo: QComboBox = self.table.cellWidget(row, column)
+        return combo
+
+    def _chosen(self, row: int, column: int) -> Any:
+        return self._combo(row, column).currentData()
+
+    def _choose(self, row: int, column: int, layer: Layer | None) -> None:
+        combo = self._combo(row, column)
+        blocker = QSignalBlocker(combo)
+        layers = [combo.itemData(index) for index in range(combo.count())]
+        combo.setCurrentIndex(next((i for i, item in enumerate(layers) if item is layer), 0))
+        del blocker
+
+    def _rows(self) -> list[tuple[Image | None, Labels | None]]:
+        return [
+            (self._chosen(row, _IMAGE), self._chosen(row, _LABELS))
+            for row in range(self.table.rowCount())
+        ]
+
+    def _offer(self, row: int) -> None:
+        """Choose an image that no other row has, and labels that fit it."""
+        used = {id(image) for image, _ in self._rows()}
+        if self._chosen(row, _IMAGE) is None:
+            free = (layer for layer in self._layers(_IMAGE) if id(layer) not in used)
+            self._choose(row, _IMAGE, next(free, None))
+        if self._chosen(row, _LABELS) is None:
+            self._choose(row, _LABELS, self._fitting(row))
+
+    def _fitting(self, row: int) -> Layer | None:
+        image = self._chosen(row, _IMAGE)
+        used = {id(labels) for number, (_, labels) in enumerate(self._rows()) if number != row}
+        return next(
+            (
+                layer
+                for layer in self._layers(_LABELS)
+                if image is not None and id(layer) not in used and fits(image, layer)
+            ),
+            None,
+        )
+
+    def _layers(self, column: int) -> list[Layer]:
+        kind = Image if column == _IMAGE else Labels
+        return [
+            layer for layer in self._viewer.layers if isinstance(layer, kind) and not is_own(layer)
+        ]
+
+    def _follow(self, event: Any = None) -> None:
+        if event is not None and event.type == "inserted":
+            event.value.events.name.connect(self._refill)
+        self._refill()
+        for row in range(self.table.rowCount()):
+            self._offer(row)
+        self._tell()
+
+    def _refill(self) -> None:
+        """Offer the layers that there are now, under their names, and keep the choices."""
+        for row in range(self.table.rowCount()):
+            for column in (_IMAGE, _LABELS):
+                combo = self._combo(row, column)
+                chosen = combo.currentData()
+                blocker = QSignalBlocker(combo)
+                combo.clear()
+                combo.addItem(_CHOOSE[column], None)
+                for layer in self._layers(column):
+                    combo.addItem(layer.name, layer)
+                    combo.setItemData(combo.count() - 1, layer)
+                del blocker
+                self._choose(row, column, chosen)
+
+    def _tell(self) -> None:
+        pairs = [(image, labels) for image, labels in self._rows() if image and labels]
+        if pairs != self._pairs:
+            self._pairs = pairs
+            self.changed.emit()

@@ -1,0 +1,244 @@
+"""Training while painting: the prediction of the view follows the strokes."""
+
+import napari
+from napari.layers import Image
+from qtpy.QtCore import QTimer, Signal
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QHBoxLayout,
+    QLabel,
+    QProgressBar,
+    QPushButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_affmae.config import LabelClass, QuickConfig
+from napari_affmae.engine import events as ev
+from napari_affmae.engine import words
+from napari_affmae.engine.run_names import new_run_path
+from napari_affmae.widgets.annotation import Annotation
+from napari_affmae.widgets.errand import Errand
+from napari_affmae.widgets.forms import SettingsForm
+from napari_affmae.widgets.messages import Messages
+from napari_affmae.widgets.prediction import PredictionLayers
+from napari_affmae.widgets.preferences import load_preferences
+from napari_affmae.widgets.quick_session import QuickRequest, QuickSession, QuickSetup, Saved
+from napari_affmae.widgets.run_choice import RunChoice
+from napari_affmae.widgets.run_panel import in_words, log_unforeseen
+from napari_affmae.widgets.view import View, middle, view_of
+
+_SETTLE_MILLISECONDS = 400
+# Side of what is predicted of a view, pixels: more would keep the user waiting.
+_LARGEST_VIEW = 1024
+_ADVANCED = ("steps", "hidden", "learning_rate", "smoothness", "seed", "device", "precision")
+
+
+class QuickPanel(QWidget):
+    """Switch, progress and saving of the training that follows the brush.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+        Whose view is predicted.
+    annotation : Annotation
+        What is painted.
+    start_from : RunChoice
+        The pretrained model.
+    layers : PredictionLayers
+        Where predictions go.
+    """
+
+    saved = Signal(object)
+    """A model was saved: its path."""
+    predicted = Signal()
+    """The view shows a new prediction."""
+
+    def __init__(
+        self,
+        viewer: "napari.viewer.Viewer",
+        annotation: Annotation,
+        start_from: RunChoice,
+        layers: PredictionLayers,
+    ) -> None:
+        super().__init__()
+        self._viewer, self._annotation = viewer, annotation
+        self._start_from, self._layers = start_from, layers
+        self._session = QuickSession()
+        self._asked: tuple[Image, View, tuple[LabelClass, ...]] | None = None
+        self._again = False
+        self.predict_button = QPushButton("Predict while painting")
+        self.predict_button.setCheckable(True)
+        self.predict_button.setToolTip(
+            "Learns from all strokes and predicts what is in view, a moment after each stroke "
+            "and after the view was moved."
+        )
+        self.predict_button.toggled.connect(self._switch)
+        self.save_button = QPushButton("Save model")
+        self.save_button.setToolTip("Keeps what was learned, for the dock that segments.")
+        self.save_button.setEnabled(False)
+        self.save_button.clicked.connect(self._save)
+        self.uncertainty = QCheckBox("Show where it is uncertain")
+        self.uncertainty.setToolTip("Bright where the next strokes help most.")
+        self.uncertainty.toggled.connect(layers.show_uncertainty)
+        self.form = SettingsForm(QuickConfig, basic=(), advanced=_ADVANCED)
+        self.form.changed.connect(self.schedule)
+        self.bar = QProgressBar()
+        self.status = QLabel("Paint some strokes of each class.")
+        self.status.setWordWrap(True)
+        self.messages = Messages()
+        self._errand, self._saving = Errand(self), Errand(self)
+        self._errand.happened.connect(self._take)
+        self._errand.failed.connect(self.fail)
+        self._errand.ended.connect(self._end)
+        self._saving.happened.connect(self._take)
+        self._saving.failed.connect(self.fail)
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(_SETTLE_MILLISECONDS)
+        self._timer.timeout.connect(self._update)
+        annotation.stroked.connect(self.schedule)
+        start_from.changed.connect(self.schedule)
+        self._arrange()
+        self._follow_view()
+
+    def _arrange(self) -> None:
+        row = QHBoxLayout()
+        row.addWidget(self.predict_button)
+        row.addWidget(self.save_button)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addLayout(row)
+        self.bar.setTextVisible(False)
+        self.bar.setFixedHeight(6)
+        policy = self.bar.sizePolicy()
+        policy.setRetainSizeWhenHidden(True)  # else the dock would jump with each stroke
+        self.bar.setSizePolicy(policy)
+        self.bar.setVisible(False)
+        for widget in (self.uncertainty, self.bar, self.status, self.messages, self.form):
+            layout.addWidget(widget)
+
+    def _follow_view(self) -> None:
+        camera, dims = self._viewer.camera.events, self._viewer.dims.events
+        for event in (camera.zoom, camera.center, dims.current_step):
+            event.connect(self._note_moved)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether an update is due or going on."""
+        return self._errand.is_running or self._timer.isActive()
+
+    def switch_off(self) -> None:
+        """Predict no longer: something else needs the machine."""
+        self.predict_button.setChecked(False)
+
+    def schedule(self) -> None:
+        """Update a moment after the last change."""
+        if self.predict_button.isChecked():
+            self._timer.start()
+
+    def _switch(self, on: bool) -> None:
+        self.messages.clear()
+        if on:
+            self._update()
+        else:
+            self._timer.stop()
+            self._errand.stop()
+            self.bar.setVisible(False)
+            self.status.setText("")
+
+    def _note_moved(self) -> None:
+        # What is being predicted is no longer in view.
+        if self.predict_button.isChecked():
+            self._errand.stop()
+            self._timer.start()
+
+    def _update(self) -> None:
+        if self._errand.is_running:
+            # Stopping it at each stroke would keep a quick painter from ever seeing a result.
+            self._again = True
+            return
+        self._again = False
+        self.messages.clear()
+        try:
+            setup, request, image = self._gather()
+        except ValueError as error:
+            self._wait_for(str(error))
+            return
+        if not request.strokes:
+            self._wait_for("Nothing is painted yet: paint some strokes of each class.")
+            return
+        self._asked = (image, request.view, setup.classes)
+        self.bar.setRange(0, 0)
+        self.bar.setVisible(True)
+        self._errand.run(lambda: self._session.update(setup, request))
+
+    def _wait_for(self, what: str) -> None:
+        self.bar.setVisible(False)
+        self.status.setText(what)
+
+    def _gather(self) -> tuple[QuickSetup, QuickRequest, Image]:
+        """Describe what to learn and to predict, all of the moment."""
+        annotation = self._annotation
+        annotation.check()
+        pairs = annotation.pairs()
+        number = annotation.shown_pair()
+        image = pairs[number][0]
+        setup = QuickSetup(
+            self._start_from.path(),
+            tuple(annotation.image(image) for image, _ in pairs),
+            tuple(annotation.painted(labels).source for _, labels in pairs),
+            annotation.classes(),
+            annotation.ignore_value,
+            self.form.build(),
+        )
+        view = middle(view_of(self._viewer, image), _LARGEST_VIEW)
+        return setup, QuickRequest(annotation.strokes(), number, view), image
+
+    def _take(self, event: ev.Event) -> None:
+        match event:
+            case ev.RunStarted():
+                self.status.setText(words.started(event))
+            case ev.Notice():
+                self.messages.add(event.message, event.level)
+            case ev.TileDone():
+                self._show_progress(event.done, event.total, "looking at the image ...")
+            case ev.StepDone():
+                self._show_progress(event.step, event.total_steps, "learning ...")
+            case ev.ViewPredicted():
+                self._show(event)
+            case Saved():
+                self.status.setText(f"Saved as {event.path.name!r}.")
+                self.saved.emit(event.path)
+
+    def _show_progress(self, done: int, total: int | None, text: str) -> None:
+        self.bar.setRange(0, total or 0)
+        self.bar.setValue(done)
+        self.status.setText(text)
+
+    def _show(self, event: ev.ViewPredicted) -> None:
+        self.save_button.setEnabled(True)
+        if self._asked is None:
+            return
+        image, view, classes = self._asked
+        if image not in self._viewer.layers:
+            return  # deleted while it was looked at
+        self._layers.show(image, view, event, classes)
+        self.status.setText("Paint where it is wrong or uncertain.")
+        self.predicted.emit()
+
+    def fail(self, error: Exception) -> None:
+        """Tell about an error."""
+        self.status.setText("")
+        self.messages.add(in_words(error), "error")
+        log_unforeseen("Quick training", error)
+
+    def _end(self) -> None:
+        self.bar.setVisible(False)
+        if self._again:
+            self._update()
+
+    def _save(self) -> None:
+        name = self._asked[0].name if self._asked else ""
+        path = new_run_path(load_preferences().runs, "quick", name, suffix=".safetensors")
+        self._saving.run(lambda: self._session.save(path))

@@ -1,0 +1,138 @@
+"""Quick training as the worker runs it: one training that lives as long as its setup."""
+
+import threading
+from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from napari_affmae.config import LabelClass, QuickConfig
+from napari_affmae.data.source import ImageSource
+from napari_affmae.engine import events as ev
+from napari_affmae.errors import AffmaeError
+from napari_affmae.widgets.painted import Square
+from napari_affmae.widgets.view import View
+
+
+@dataclass(frozen=True)
+class QuickSetup:
+    """What a training is made for; another setup needs another training.
+
+    Attributes
+    ----------
+    pretrained : Path or None
+        Model to start from.
+    images, labels : tuple of ImageSource
+        The pairs; compared by identity.
+    classes : tuple of LabelClass
+        What is painted.
+    ignore_value : int or None
+        The label value that means unknown.
+    config : QuickConfig
+        Settings.
+    """
+
+    pretrained: Path | None
+    images: tuple[ImageSource, ...]
+    labels: tuple[ImageSource, ...]
+    classes: tuple[LabelClass, ...]
+    ignore_value: int | None
+    config: QuickConfig
+
+
+@dataclass(frozen=True)
+class QuickRequest:
+    """What to learn from, and what to predict.
+
+    Attributes
+    ----------
+    strokes : tuple of (int, Square)
+        Number of the pair, and a square that is painted.
+    pair : int
+        Number of the pair that is in view.
+    view : View
+        What is in view of it.
+    """
+
+    strokes: tuple[tuple[int, Square], ...]
+    pair: int
+    view: View
+
+
+@dataclass(frozen=True)
+class Saved(ev.Event):
+    """A model file was written."""
+
+    path: Path
+
+
+@dataclass(frozen=True)
+class _Began(ev.Event):
+    """The turn has come; a job that was stopped while it waited ends here."""
+
+
+class QuickSession:
+    """Keeps a `QuickTraining`, made when it is first needed; used by one worker at a time."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._setup: QuickSetup | None = None
+        self._training: Any = None
+
+    def update(self, setup: QuickSetup, request: QuickRequest) -> Generator[ev.Event, None, None]:
+        """Learn the strokes and predict the view; ends with `ViewPredicted`."""
+        with self._lock:
+            yield _Began()
+            strokes = _read(setup, request)
+            if setup != self._setup:
+                yield from self._renew(setup)
+            from napari_affmae.engine import View as EngineView
+
+            training = self._training
+            sources = [training.normalize(image) for image in setup.images]
+            view = request.view
+            yield from training.update(
+                [
+                    EngineView(sources[pair], square.plane, square.rows, square.columns, labels)
+                    for pair, square, labels in strokes
+                ],
+                EngineView(sources[request.pair], view.plane, view.rows, view.columns),
+            )
+
+    def save(self, path: Path) -> Generator[ev.Event, None, None]:
+        """Write the model."""
+        with self._lock:
+            if self._training is None:
+                raise AffmaeError("there is no model to save yet: paint, and let it predict first")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield Saved(self._training.save(path))
+
+    def _renew(self, setup: QuickSetup) -> Generator[ev.Event, None, None]:
+        from napari_affmae.engine import QuickTraining
+
+        self._training = self._setup = None
+        self._training = training = QuickTraining(
+            setup.pretrained,
+            setup.images,
+            setup.classes,
+            setup.config,
+            ignore_value=setup.ignore_value,
+        )
+        self._setup = setup
+        yield training.started
+        for note in training.notes:
+            yield ev.Notice(note, "info")
+
+
+def _read(setup: QuickSetup, request: QuickRequest) -> list[tuple[int, Square, Any]]:
+    """Read the painted squares."""
+    from napari_affmae.data.labels import read_labels
+
+    return [
+        (
+            pair,
+            square,
+            read_labels(setup.labels[pair], square.plane, square.rows, square.columns),
+        )
+        for pair, square in request.strokes
+    ]
