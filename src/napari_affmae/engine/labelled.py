@@ -106,9 +106,7 @@ def _stored_split(
     return held if fits else None
 
 
-def _for_training(
-    n_planes: int, usable: Sequence[int], held: Sequence[int], gap: int
-) -> list[int]:
+def _for_training(n_planes: int, usable: Sequence[int], held: Sequence[int], gap: int) -> list[int]:
     """List the planes that are trained on as soon as they hold labels.
 
     Those that are near to a held one are left out, unless no other is labelled.

@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from napari_affmae.config import LabelClass, ModelConfig, Settings
+from napari_affmae.config import LabelClass, ModelConfig, QuickConfig, Settings
 from napari_affmae.data import NormalizationRecord
 from napari_affmae.engine.checkpoints import (
     MODEL_FILE,
@@ -21,7 +21,7 @@ from napari_affmae.engine.checkpoints import (
     read_tensors,
 )
 from napari_affmae.errors import CheckpointError
-from napari_affmae.model import AFFMAE, AFFSegmenter
+from napari_affmae.model import AFFMAE, AFFSegmenter, QuickSegmenter
 
 _KEY = "napari-affmae"
 _SHOWN_MISMATCHES = 3
@@ -31,24 +31,30 @@ class ModelMetadata(Settings):
     """What a model file holds beside its weights."""
 
     format: Literal[1] = 1
-    kind: Literal["pretrain", "segment"]
+    kind: Literal["pretrain", "segment", "quick"]
     model: ModelConfig
     normalization: NormalizationRecord
     crop: int = Field(ge=64)
     classes: tuple[LabelClass, ...] = ()
     ignore_value: int | None = None
+    quick: QuickConfig | None = None
     training: dict[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _classes_of_a_segmenter(self) -> Self:
-        if (self.kind == "segment") != bool(self.classes):
+        if (self.kind != "pretrain") != bool(self.classes):
             raise ValueError("a segmentation model has classes, a pretrained one has none")
+        if (self.kind == "quick") != (self.quick is not None):
+            raise ValueError("a quickly trained model has its settings, others have none")
         return self
 
-    def build(self) -> AFFMAE | AFFSegmenter:
+    def build(self) -> AFFMAE | AFFSegmenter | QuickSegmenter:
         """Make the network, with random weights."""
         if self.kind == "pretrain":
             return AFFMAE(self.model)
+        if self.quick is not None:
+            quick = self.quick
+            return QuickSegmenter(self.model, len(self.classes), quick.hidden, quick.smoothness)
         return AFFSegmenter(self.model, len(self.classes))
 
 
@@ -139,7 +145,7 @@ def read_metadata(path: Path) -> ModelMetadata:
         ) from error
 
 
-def load_model(path: Path) -> tuple[AFFMAE | AFFSegmenter, ModelMetadata]:
+def load_model(path: Path) -> tuple[AFFMAE | AFFSegmenter | QuickSegmenter, ModelMetadata]:
     """Load a network, on the CPU and in evaluation mode.
 
     Parameters
@@ -149,7 +155,7 @@ def load_model(path: Path) -> tuple[AFFMAE | AFFSegmenter, ModelMetadata]:
 
     Returns
     -------
-    module : AFFMAE or AFFSegmenter
+    module : AFFMAE, AFFSegmenter or QuickSegmenter
         The network.
     metadata : ModelMetadata
         What belongs to it.

@@ -1,4 +1,4 @@
-"""Segmentation of planes and stacks with a fine-tuned network."""
+"""Segmentation of planes and stacks with a network that was trained on labels."""
 
 from collections.abc import Generator
 from pathlib import Path
@@ -14,11 +14,11 @@ from napari_affmae.engine.model_files import ModelMetadata, load_model
 from napari_affmae.engine.predictor import Predictor
 from napari_affmae.engine.runtime import Runtime
 from napari_affmae.errors import CheckpointError, DataError
-from napari_affmae.model import AFFSegmenter
+from napari_affmae.model import AFFMAE
 
 
 class Segmenter:
-    """A fine-tuned model on its device.
+    """A model that knows classes, on its device.
 
     Attributes
     ----------
@@ -47,7 +47,7 @@ class Segmenter:
     def __init__(self, model: Path, config: SegmentConfig) -> None:
         plan = plan_device(config.device, config.precision)
         module, self.metadata = load_model(Path(model))
-        if not isinstance(module, AFFSegmenter):
+        if isinstance(module, AFFMAE):
             raise CheckpointError(
                 f"{model} is a pretrained model, which knows no classes; fine-tune it first"
             )
@@ -118,7 +118,7 @@ def segment(
     source : ImageSource
         The image, with the channels that the model was trained on.
     model : Path
-        Model file or folder of a fine-tuning run.
+        Model file, also of quick training, or folder of a fine-tuning run.
     config : SegmentConfig
         Tiles, device and precision.
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-SCALES = (1.0, 2.0, 4.0, 8.0)  # pixels
+SCALES = (1.0, 2.0, 4.0, 8.0, 16.0)  # pixels
 PER_SCALE = 5  # smoothed, gradient, two curvatures, deviation
 _REACH = 3.0  # of a Gaussian, in standard deviations
 

@@ -1,6 +1,5 @@
 """Segmentation by a light head on features of a frozen network, for training within seconds."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -17,7 +16,10 @@ from napari_affmae.model.patches import check_images, pad_to_patches
 from napari_affmae.model.positions import canvas_ids, positions_of
 from napari_affmae.model.segmenter import AFFSegmenter
 
+COMPONENTS = 8
+DROPOUT = 0.2
 _SMALLEST_DEVIATION = 1e-3
+_NEVER = -1e4
 
 
 @dataclass(frozen=True)
@@ -35,3 +37,215 @@ class QuickFeatures:
 
     cells: Tensor
     pixels: Tensor
+
+
+class QuickHead(nn.Module):
+    """Classify pixels by the features of their cell's surroundings and of their own.
+
+    Cell features are standardised and projected to their principal components
+    first: a few hundred painted pixels, most of them neighbours, cannot tell
+    which of hundreds of channels matter.
+
+    Parameters
+    ----------
+    cell_channels, pixel_channels : int
+        Channels D and F of the features.
+    num_classes : int
+        Classes.
+    components : int
+        Principal components of the cell features.
+    hidden : int
+        Hidden channels.
+
+    Attributes
+    ----------
+    learned : Tensor
+        (classes,) bool, classes that were painted; the others are never predicted.
+    """
+
+    learned: Tensor
+    projection: Tensor
+    offset: Tensor
+    pixel_mean: Tensor
+    pixel_scale: Tensor
+
+    def __init__(
+        self,
+        cell_channels: int,
+        pixel_channels: int,
+        num_classes: int,
+        components: int,
+        hidden: int,
+    ) -> None:
+        super().__init__()
+        self.register_buffer("learned", torch.ones(num_classes, dtype=torch.bool))
+        self.register_buffer("projection", torch.zeros(components, cell_channels))
+        self.register_buffer("offset", torch.zeros(components))
+        self.register_buffer("pixel_mean", torch.zeros(pixel_channels))
+        self.register_buffer("pixel_scale", torch.ones(pixel_channels))
+        self.mixing = nn.Linear(components + pixel_channels, hidden)
+        self.hidden = nn.Linear(hidden, hidden)
+        self.classes = nn.Linear(hidden, num_classes)
+        self.input_dropout, self.hidden_dropout = nn.Dropout(DROPOUT), nn.Dropout(DROPOUT)
+
+    def reset_parameters(self) -> None:
+        """Draw the weights anew; what `adapt` has set stays."""
+        for linear in (self.mixing, self.hidden, self.classes):
+            linear.reset_parameters()
+
+    @torch.no_grad()
+    def adapt(self, cells: Tensor, pixels: Tensor) -> None:
+        """Fit standardisation and principal components to samples of the features.
+
+        Parameters
+        ----------
+        cells : Tensor
+            (n, D).
+        pixels : Tensor
+            (m, F).
+        """
+        mean = cells.mean(0)
+        scale = cells.std(0).clamp(min=_SMALLEST_DEVIATION)
+        standard = (cells - mean) / scale
+        # On the CPU: not every device has eigenvectors.
+        values, vectors = torch.linalg.eigh((standard.T @ standard / len(cells)).cpu())
+        deviation = values.clamp(min=0).sqrt().flip(0)[: len(self.projection)].to(cells)
+        components = vectors.T.flip(0)[: len(self.projection)].to(cells)
+        # Components that the samples do not have, for instance of an empty image, stay 0.
+        components = components / deviation.clamp(min=_SMALLEST_DEVIATION)[:, None] / scale
+        self.projection.copy_(components * (deviation > _SMALLEST_DEVIATION)[:, None])
+        self.offset.copy_(self.projection @ mean)
+        self.pixel_mean.copy_(pixels.mean(0))
+        self.pixel_scale.copy_(pixels.std(0).clamp(min=_SMALLEST_DEVIATION))
+
+    def standardise(self, cells: Tensor, pixels: Tensor) -> Tensor:
+        """Bring features of single pixels, (n, D) and (n, F), to what `forward` takes."""
+        projected = cells @ self.projection.T - self.offset
+        local = (pixels - self.pixel_mean) / self.pixel_scale
+        return torch.cat([projected, local], dim=-1)
+
+    def forward(self, mixed: Tensor) -> Tensor:
+        """Classify standardised features (..., components + F) to logits (..., classes)."""
+        x = F.gelu(self.mixing(self.input_dropout(mixed)))
+        x = F.gelu(self.hidden(self.hidden_dropout(x)))
+        # Not infinity, which a blur would spread.
+        logits: Tensor = self.classes(x).masked_fill(~self.learned, _NEVER)
+        return logits
+
+    def classify(self, features: QuickFeatures, patch_size: int) -> Tensor:
+        """Classify whole images; the projection, being linear, precedes the upsampling."""
+        height, width = features.pixels.shape[-2:]
+        cells = torch.einsum("kd,bdhw->bkhw", self.projection, features.cells)
+        cells = cells - self.offset[:, None, None]
+        upsampled = F.interpolate(cells, scale_factor=patch_size, mode="bilinear")
+        pixels = features.pixels - self.pixel_mean[:, None, None]
+        pixels = pixels / self.pixel_scale[:, None, None]
+        mixed = torch.cat([upsampled[..., :height, :width], pixels], dim=1)
+        logits: Tensor = self(mixed.permute(0, 2, 3, 1))
+        return logits.permute(0, 3, 1, 2)
+
+
+class QuickSegmenter(nn.Module):
+    """Classify every pixel by a light head; encoder and decoder are frozen.
+
+    Parameters
+    ----------
+    config : ModelConfig
+        Shape of encoder and decoder.
+    num_classes : int
+        Classes, at least two.
+    hidden : int
+        Hidden channels of the head.
+    smoothness : float
+        Standard deviation, pixels, of the Gaussian that logits are blurred by.
+    """
+
+    def __init__(
+        self, config: ModelConfig, num_classes: int, hidden: int, smoothness: float
+    ) -> None:
+        super().__init__()
+        if num_classes < 2:
+            raise ValueError(f"a segmentation needs at least 2 classes, got {num_classes}")
+        self.config, self.num_classes, self.smoothness = config, num_classes, smoothness
+        self.encoder = Encoder(config).requires_grad_(False)
+        self.decoder = Decoder(config).requires_grad_(False)
+        self.cell_channels = config.channels[0] + len(config.channels) * config.decoder_width
+        self.pixel_channels = local_channels(config.in_channels)
+        self.head = QuickHead(
+            self.cell_channels, self.pixel_channels, num_classes, COMPONENTS, hidden
+        )
+
+    @classmethod
+    def from_network(
+        cls,
+        network: "AFFMAE | AFFSegmenter | QuickSegmenter",
+        num_classes: int,
+        hidden: int,
+        smoothness: float,
+    ) -> Self:
+        """Take encoder and decoder of a network, and a head with random weights."""
+        segmenter = cls(network.config, num_classes, hidden, smoothness)
+        segmenter.encoder.load_state_dict(network.encoder.state_dict())
+        segmenter.decoder.load_state_dict(network.decoder.state_dict())
+        return segmenter
+
+    def train(self, mode: bool = True) -> Self:
+        """Switch the head's mode; the frozen parts always stay in evaluation mode."""
+        super().train(mode)
+        self.encoder.eval()
+        self.decoder.eval()
+        return self
+
+    @torch.no_grad()
+    def features(self, images: Tensor) -> QuickFeatures:
+        """Compute what the head reads, which training does not change.
+
+        Parameters
+        ----------
+        images : Tensor
+            (B, C, H, W) float, normalised; at least 64 px a side.
+
+        Raises
+        ------
+        ValueError
+            If the images do not fit the network.
+        """
+        check_images(images, self.config.in_channels)
+        padded = pad_to_patches(images, self.config.patch_size)
+        canvas = canvas_of(padded, self.config.patch_size)
+        levels = self.encoder(padded, canvas)
+        finest = levels[0]
+        ids = (finest.pos[..., 1] * canvas[1] + finest.pos[..., 0]).long()
+        on_grid = torch.empty_like(finest.x)
+        on_grid.scatter_(1, ids.unsqueeze(-1).expand_as(finest.x), finest.x)
+        pos = positions_of(canvas_ids(len(images), canvas, images.device), canvas)
+        decoded = self.decoder(levels, pos, canvas)
+        tokens = torch.cat([part.float() for part in (on_grid, *decoded)], dim=-1)
+        return QuickFeatures(tokens.transpose(1, 2).unflatten(2, canvas), local_features(images))
+
+    def classify(self, features: QuickFeatures) -> Tensor:
+        """Compute logits (B, classes, H, W) from features."""
+        # In float32, as the head was trained.
+        with torch.autocast(features.pixels.device.type, enabled=False):
+            logits = self.head.classify(features, self.config.patch_size)
+            return gaussian_blur(logits, self.smoothness)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Compute class logits.
+
+        Parameters
+        ----------
+        images : Tensor
+            (B, C, H, W) float, normalised; at least 64 px a side.
+
+        Returns
+        -------
+        Tensor
+            (B, classes, H, W).
+
+        Raises
+        ------
+        ValueError
+            If the images do not fit the network.
+        """
+        return self.classify(self.features(images))
