@@ -3,14 +3,12 @@
 import math
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from napari_affmae.config import LabelClass, NormalizationConfig, QuickConfig
 from napari_affmae.data import (
@@ -28,7 +26,7 @@ from napari_affmae.engine.meter import Meter, Stopwatch
 from napari_affmae.engine.model_files import ModelMetadata, load_model, model_bytes
 from napari_affmae.engine.quick_features import FeatureStore, TileKey
 from napari_affmae.engine.runtime import Runtime
-from napari_affmae.engine.seeds import Stream, derived_seed, generator, seeded
+from napari_affmae.engine.seeds import Stream, generator, seeded
 from napari_affmae.engine.strokes import Block, Samples, StrokeSamples, View, painted_blocks
 from napari_affmae.errors import AffmaeError, DataError, OutOfMemoryError
 from napari_affmae.model import AFFMAE, AFFSegmenter, QuickSegmenter, preset
@@ -133,11 +131,12 @@ class QuickTraining:
         if self._pretrained is None:
             network = AFFMAE(preset(_PRESET, channels))
             self._crop, self._size = _CROP, _PRESET
-            self.notes: tuple[str, ...] = (
+            note = (
                 f"no pretrained network was given: the features come from a {_PRESET} network "
                 "with random weights and from plain filters. Pretrain on your images for better "
-                "ones",
+                "ones"
             )
+            self.notes: tuple[str, ...] = (note,)
         else:
             network, metadata = load_model(self._pretrained)
             self._record, self._crop = metadata.normalization, metadata.crop
@@ -347,7 +346,7 @@ class QuickTraining:
 
     def _step(
         self,
-        inputs: Tensor,
+        inputs: tuple[Tensor, ...],
         classes: Tensor,
         chosen: Tensor,
         optimiser: torch.optim.Optimizer,
@@ -364,9 +363,9 @@ class QuickTraining:
             plan.active(),
             seeded(config.seed, Stream.DROPOUT, number, plan.device),
         ):
-            here = chosen.to(inputs.device)
+            here = chosen.to(classes.device)
             head.train()
-            loss = F.cross_entropy(head(inputs[here]), classes[here])
+            loss = head.loss(*(part[here] for part in inputs), classes[here])
             optimiser.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()

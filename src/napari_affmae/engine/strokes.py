@@ -225,9 +225,8 @@ class StrokeSamples:
         rows, columns = self.region(block)
         features = self._store.assemble(block.view.source, block.view.plane, rows, columns)
         device = features.cells.device
-        places = torch.from_numpy(
-            block.painted + (block.rows.start - rows.start, block.columns.start - columns.start)
-        ).to(device)
+        shift = np.array([block.rows.start - rows.start, block.columns.start - columns.start])
+        places = torch.from_numpy(block.painted + shift).to(device)
         size = torch.tensor(features.pixels.shape[-2:], device=device)
         # The same interpolation as that of `QuickHead.classify`: pixel centres, clamped.
         at = ((2 * places + 1) / size - 1).flip(1)[None, None].to(features.cells.dtype)

@@ -1,5 +1,6 @@
 """Segmentation by a light head on features of a frozen network, for training within seconds."""
 
+import math
 from dataclasses import dataclass
 from typing import Self
 
@@ -16,8 +17,8 @@ from napari_affmae.model.patches import check_images, pad_to_patches
 from napari_affmae.model.positions import canvas_ids, positions_of
 from napari_affmae.model.segmenter import AFFSegmenter
 
-COMPONENTS = 8
-DROPOUT = 0.2
+COMPONENTS = 24
+DROPOUT, CELL_DROPOUT = 0.2, 0.4
 _SMALLEST_DEVIATION = 1e-3
 _NEVER = -1e4
 
@@ -39,12 +40,34 @@ class QuickFeatures:
     pixels: Tensor
 
 
-class QuickHead(nn.Module):
-    """Classify pixels by the features of their cell's surroundings and of their own.
+class Branch(nn.Sequential):
+    """A perceptron with two hidden layers.
 
-    Cell features are standardised and projected to their principal components
-    first: a few hundred painted pixels, most of them neighbours, cannot tell
-    which of hundreds of channels matter.
+    Parameters
+    ----------
+    inputs, hidden, outputs : int
+        Channels.
+    """
+
+    def __init__(self, inputs: int, hidden: int, outputs: int) -> None:
+        super().__init__(
+            nn.Linear(inputs, hidden),
+            nn.GELU(),
+            nn.Dropout(DROPOUT),
+            nn.Linear(hidden, hidden),
+            nn.GELU(),
+            nn.Linear(hidden, outputs),
+        )
+
+
+class QuickHead(nn.Module):
+    """Classify pixels by their own features and by those of the network's cells around them.
+
+    Two branches vote: one sees the pixel's features alone, the other both
+    kinds. With a few strokes the first is the surer one, with many the second.
+    Cell features are projected to their principal components first: a few
+    hundred painted pixels, most of them neighbours, cannot tell which of
+    hundreds of channels matter.
 
     Parameters
     ----------
@@ -52,8 +75,6 @@ class QuickHead(nn.Module):
         Channels D and F of the features.
     num_classes : int
         Classes.
-    components : int
-        Principal components of the cell features.
     hidden : int
         Hidden channels.
 
@@ -70,28 +91,23 @@ class QuickHead(nn.Module):
     pixel_scale: Tensor
 
     def __init__(
-        self,
-        cell_channels: int,
-        pixel_channels: int,
-        num_classes: int,
-        components: int,
-        hidden: int,
+        self, cell_channels: int, pixel_channels: int, num_classes: int, hidden: int
     ) -> None:
         super().__init__()
         self.register_buffer("learned", torch.ones(num_classes, dtype=torch.bool))
-        self.register_buffer("projection", torch.zeros(components, cell_channels))
-        self.register_buffer("offset", torch.zeros(components))
+        self.register_buffer("projection", torch.zeros(COMPONENTS, cell_channels))
+        self.register_buffer("offset", torch.zeros(COMPONENTS))
         self.register_buffer("pixel_mean", torch.zeros(pixel_channels))
         self.register_buffer("pixel_scale", torch.ones(pixel_channels))
-        self.mixing = nn.Linear(components + pixel_channels, hidden)
-        self.hidden = nn.Linear(hidden, hidden)
-        self.classes = nn.Linear(hidden, num_classes)
-        self.input_dropout, self.hidden_dropout = nn.Dropout(DROPOUT), nn.Dropout(DROPOUT)
+        self.local = Branch(pixel_channels, hidden, num_classes)
+        self.joint = Branch(COMPONENTS + pixel_channels, hidden, num_classes)
+        self.cell_dropout, self.pixel_dropout = nn.Dropout(CELL_DROPOUT), nn.Dropout(DROPOUT)
 
     def reset_parameters(self) -> None:
         """Draw the weights anew; what `adapt` has set stays."""
-        for linear in (self.mixing, self.hidden, self.classes):
-            linear.reset_parameters()
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                module.reset_parameters()
 
     @torch.no_grad()
     def adapt(self, cells: Tensor, pixels: Tensor) -> None:
@@ -109,8 +125,8 @@ class QuickHead(nn.Module):
         standard = (cells - mean) / scale
         # On the CPU: not every device has eigenvectors.
         values, vectors = torch.linalg.eigh((standard.T @ standard / len(cells)).cpu())
-        deviation = values.clamp(min=0).sqrt().flip(0)[: len(self.projection)].to(cells)
-        components = vectors.T.flip(0)[: len(self.projection)].to(cells)
+        deviation = values.clamp(min=0).sqrt().flip(0)[:COMPONENTS].to(cells)
+        components = vectors.T.flip(0)[:COMPONENTS].to(cells)
         # Components that the samples do not have, for instance of an empty image, stay 0.
         components = components / deviation.clamp(min=_SMALLEST_DEVIATION)[:, None] / scale
         self.projection.copy_(components * (deviation > _SMALLEST_DEVIATION)[:, None])
@@ -118,31 +134,52 @@ class QuickHead(nn.Module):
         self.pixel_mean.copy_(pixels.mean(0))
         self.pixel_scale.copy_(pixels.std(0).clamp(min=_SMALLEST_DEVIATION))
 
-    def standardise(self, cells: Tensor, pixels: Tensor) -> Tensor:
+    def standardise(self, cells: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Bring features of single pixels, (n, D) and (n, F), to what `forward` takes."""
         projected = cells @ self.projection.T - self.offset
-        local = (pixels - self.pixel_mean) / self.pixel_scale
-        return torch.cat([projected, local], dim=-1)
+        return projected, (pixels - self.pixel_mean) / self.pixel_scale
 
-    def forward(self, mixed: Tensor) -> Tensor:
-        """Classify standardised features (..., components + F) to logits (..., classes)."""
-        x = F.gelu(self.mixing(self.input_dropout(mixed)))
-        x = F.gelu(self.hidden(self.hidden_dropout(x)))
+    def forward(self, cells: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Let each branch classify standardised features.
+
+        Parameters
+        ----------
+        cells, pixels : Tensor
+            (..., components) and (..., F).
+
+        Returns
+        -------
+        tuple of Tensor
+            Log-probabilities (..., classes) of the local and of the joint branch.
+        """
+        pixels = self.pixel_dropout(pixels)
+        both = torch.cat([self.cell_dropout(cells), pixels], dim=-1)
         # Not infinity, which a blur would spread.
-        logits: Tensor = self.classes(x).masked_fill(~self.learned, _NEVER)
-        return logits
+        local, joint = (
+            logits.masked_fill(~self.learned, _NEVER).log_softmax(-1)
+            for logits in (self.local(pixels), self.joint(both))
+        )
+        return local, joint
+
+    def loss(self, cells: Tensor, pixels: Tensor, classes: Tensor) -> Tensor:
+        """Sum the branches' cross-entropies over standardised features of pixels."""
+        losses = [F.nll_loss(branch, classes) for branch in self(cells, pixels)]
+        return torch.stack(losses).sum()
 
     def classify(self, features: QuickFeatures, patch_size: int) -> Tensor:
-        """Classify whole images; the projection, being linear, precedes the upsampling."""
+        """Classify whole images: log-probabilities (B, classes, H, W), averaged over branches.
+
+        The projection, being linear, precedes the upsampling.
+        """
         height, width = features.pixels.shape[-2:]
         cells = torch.einsum("kd,bdhw->bkhw", self.projection, features.cells)
         cells = cells - self.offset[:, None, None]
-        upsampled = F.interpolate(cells, scale_factor=patch_size, mode="bilinear")
-        pixels = features.pixels - self.pixel_mean[:, None, None]
-        pixels = pixels / self.pixel_scale[:, None, None]
-        mixed = torch.cat([upsampled[..., :height, :width], pixels], dim=1)
-        logits: Tensor = self(mixed.permute(0, 2, 3, 1))
-        return logits.permute(0, 3, 1, 2)
+        cells = F.interpolate(cells, scale_factor=patch_size, mode="bilinear")
+        cells = cells[..., :height, :width].permute(0, 2, 3, 1)
+        pixels = features.pixels.permute(0, 2, 3, 1)
+        pixels = (pixels - self.pixel_mean) / self.pixel_scale
+        local, joint = self(cells, pixels)
+        return (torch.logaddexp(local, joint) - math.log(2)).permute(0, 3, 1, 2)
 
 
 class QuickSegmenter(nn.Module):
@@ -171,9 +208,7 @@ class QuickSegmenter(nn.Module):
         self.decoder = Decoder(config).requires_grad_(False)
         self.cell_channels = config.channels[0] + len(config.channels) * config.decoder_width
         self.pixel_channels = local_channels(config.in_channels)
-        self.head = QuickHead(
-            self.cell_channels, self.pixel_channels, num_classes, COMPONENTS, hidden
-        )
+        self.head = QuickHead(self.cell_channels, self.pixel_channels, num_classes, hidden)
 
     @classmethod
     def from_network(
