@@ -94,10 +94,8 @@ def test_other_planes_and_parts_of_them(training, stripes):
     full = last(list(training.update(strokes, whole(training, stripes, plane=1))))
     assert (full.labels == truth(slice(0, 150))).mean() > 0.85
     part = View(training.normalize(stripes), 1, slice(33, 45), slice(90, 117))
-    shown = last(list(training._show(part, *part.bounds())))
-    again = last(
-        list(training._show(whole(training, stripes, plane=1), slice(0, 100), slice(0, 150)))
-    )
+    shown = last(list(training._show(part)))
+    again = last(list(training._show(whole(training, stripes, plane=1))))
     np.testing.assert_allclose(
         shown.probabilities, again.probabilities[:, 33:45, 90:117], atol=1e-4
     )
@@ -236,7 +234,7 @@ def test_views_larger_than_what_is_kept(training, stripes):
     kept = last(list(training.update(strokes, whole(training, stripes))))
     training._store._capacity = 1
     training._store._kept.clear()
-    shown = list(training._show(whole(training, stripes), slice(0, 100), slice(0, 150)))
+    shown = list(training._show(whole(training, stripes)))
     assert len(training._store._kept) == 1
     np.testing.assert_allclose(last(shown).probabilities, kept.probabilities, atol=1e-5)
     assert sum(isinstance(event, TileDone) for event in shown) > 3

@@ -1,8 +1,7 @@
 """Quick training: a light head learns painted strokes on features that are computed once."""
 
 import math
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,19 +17,19 @@ from napari_affmae.data import (
     NormalizedSource,
     normalize_sources,
 )
-from napari_affmae.engine.device import is_out_of_memory, plan_device
+from napari_affmae.engine.device import plan_device
 from napari_affmae.engine.entropy import uncertainty
 from napari_affmae.engine.events import Event, RunStarted, StepDone, TileDone, ViewPredicted
 from napari_affmae.engine.files import replace_bytes
 from napari_affmae.engine.meter import Meter, Stopwatch
 from napari_affmae.engine.model_files import ModelMetadata, load_model, model_bytes
-from napari_affmae.engine.quick_features import FeatureStore, TileKey
+from napari_affmae.engine.quick_features import FeatureStore, Progress
+from napari_affmae.engine.quick_view import predict_view
 from napari_affmae.engine.runtime import Runtime
 from napari_affmae.engine.seeds import Stream, generator, seeded
 from napari_affmae.engine.strokes import Block, Samples, StrokeSamples, View, painted_blocks
-from napari_affmae.errors import AffmaeError, DataError, OutOfMemoryError
+from napari_affmae.errors import AffmaeError, DataError
 from napari_affmae.model import AFFMAE, AFFSegmenter, QuickSegmenter, preset
-from napari_affmae.model.local_features import gaussian_blur
 
 __all__ = ["QuickTraining", "View"]
 
@@ -209,12 +208,12 @@ class QuickTraining:
         ValueError
             If a view is empty, or labels have another shape than their view.
         """
-        rows, columns = show.bounds()
+        show.bounds()
         blocks = painted_blocks(strokes, self._encoder, self._config.seed)
         painted = self._painted(blocks)
         yield from self._prepare(blocks)
         yield from self._train(blocks, painted)
-        yield from self._show(show, rows, columns)
+        yield from self._show(show)
 
     def save(self, path: Path) -> Path:
         """Write a model file that `segment`, `evaluate` and `finetune` take.
@@ -278,30 +277,16 @@ class QuickTraining:
     def _prepare(self, blocks: Sequence[Block]) -> Generator[TileDone, None, None]:
         """Compute and sample the features of the painted blocks that are new."""
         new = [block for block in blocks if block not in self._samples]
-        missing: dict[TileKey, None] = {}
+        missing = {
+            key for block in new for key in self._store.missing(*self._samples.region(block))
+        }
+        progress = Progress(len(missing))
         for block in new:
-            missing |= dict.fromkeys(self._missing(block))
-        total, done, meter = len(missing), 0, Meter()
-        for block in new:
-            for key in self._missing(block):
-                done += 1
-                yield self._compute(key, done, max(total, done), meter)
-            with self._memory():
+            yield from self._store.fill(*self._samples.region(block), progress)
+            with self._store.working():
                 self._samples.get(block)
-
-    def _missing(self, block: Block) -> list[TileKey]:
-        view = block.view
-        return self._store.missing(view.source, view.plane, *self._samples.region(block))
-
-    def _compute(self, key: TileKey, done: int, total: int, meter: Meter) -> TileDone:
-        clock = Stopwatch()
-        clock.start()
-        with self._memory():
-            self._store.compute(key)
-        meter.add(clock.elapsed)
-        seconds = meter.seconds_per_step
-        left = None if seconds is None else seconds * (total - done)
-        return TileDone(done, total, key.plane, left)
+            yield progress.event(block.view.plane)
+        self._samples.keep(blocks)
 
     def _train(self, blocks: Sequence[Block], painted: Tensor) -> Generator[StepDone, None, None]:
         config, head = self._config, self._module.head
@@ -358,11 +343,7 @@ class QuickTraining:
         number = self._updates * config.steps + step
         for group in optimiser.param_groups:
             group["lr"] = rate
-        with (
-            self._memory(),
-            plan.active(),
-            seeded(config.seed, Stream.DROPOUT, number, plan.device),
-        ):
+        with self._store.working(), seeded(config.seed, Stream.DROPOUT, number, plan.device):
             here = chosen.to(classes.device)
             head.train()
             loss = head.loss(*(part[here] for part in inputs), classes[here])
@@ -373,63 +354,8 @@ class QuickTraining:
         self._since_start += 1
         return float(loss.detach())
 
-    def _show(
-        self, view: View, rows: slice, columns: slice
-    ) -> Generator[TileDone | ViewPredicted, None, None]:
-        """Predict a rectangle in bands of rows, so that its features need not be there at once."""
-        store, patch = self._store, self._store.patch
-        # Around it, as far as its pixels are blurred and interpolated.
-        margin = patch * (1 + math.ceil(3 * self._config.smoothness / patch))
-        extent = store.extent(view.source)
-        wide = [
-            _around(part, margin, patch, size)
-            for part, size in zip((rows, columns), extent, strict=True)
-        ]
-        total, done, meter = len(store.missing(view.source, view.plane, *wide)), 0, Meter()
-        bands = []
-        for start in range(wide[0].start, wide[0].stop, store.tile // 2):
-            band = slice(start, min(start + store.tile // 2, wide[0].stop))
-            needed = _around(band, patch, patch, extent[0])
-            for key in store.missing(view.source, view.plane, needed, wide[1]):
-                done += 1
-                yield self._compute(key, done, max(total, done), meter)
-            with self._memory(), torch.inference_mode(), self._runtime.plan.active():
-                features = store.assemble(view.source, view.plane, needed, wide[1])
-                logits = self._module.head.classify(features, patch)
-            bands.append(logits[:, :, band.start - needed.start :][:, :, : band.stop - band.start])
-            yield TileDone(min(done, total), total, view.plane, None)
-        with self._memory(), torch.inference_mode(), self._runtime.plan.active():
-            blurred = gaussian_blur(torch.cat(bands, dim=2), self._config.smoothness)
-            inner = [
-                slice(part.start - around.start, part.stop - around.start)
-                for part, around in zip((rows, columns), wide, strict=True)
-            ]
-            probabilities = blurred[0, :, inner[0], inner[1]].softmax(0).cpu().numpy()
+    def _show(self, view: View) -> Generator[TileDone | ViewPredicted, None, None]:
+        probabilities = yield from predict_view(self._module, self._store, view)
         values = np.array([item.value for item in self.classes])
-        values = values.astype(np.min_scalar_type(values.max()))
-        yield ViewPredicted(
-            values[probabilities.argmax(0)], probabilities, uncertainty(probabilities)
-        )
-
-    @contextmanager
-    def _memory(self) -> Iterator[None]:
-        """Turn memory that ran out into an error with advice; a block must not yield."""
-        try:
-            yield
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            reason = str(error)
-        else:
-            return
-        self._runtime.plan.release_memory()
-        raise OutOfMemoryError(
-            f"quick training does not fit the memory of {self._runtime.plan.words} ({reason}). "
-            "Show a smaller part of the image, or close other programs that use this memory"
-        )
-
-
-def _around(part: slice, margin: int, multiple: int, size: int) -> slice:
-    """Widen a slice to multiples within an axis."""
-    start = max(0, part.start - margin) // multiple * multiple
-    return slice(start, min(size, -(-(part.stop + margin) // multiple) * multiple))
+        labels = values.astype(np.min_scalar_type(values.max()))[probabilities.argmax(0)]
+        yield ViewPredicted(labels, probabilities, uncertainty(probabilities))

@@ -1,13 +1,18 @@
 """Features of what was looked at, tile by tile, kept as long as they fit."""
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from time import perf_counter
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from napari_affmae.data import NormalizedSource
+from napari_affmae.engine.device import memory_errors
+from napari_affmae.engine.events import TileDone
+from napari_affmae.engine.meter import Meter
 from napari_affmae.engine.runtime import Runtime
 from napari_affmae.engine.tiles import Grid, read_tile, tile_window
 from napari_affmae.model import QuickFeatures, QuickSegmenter
@@ -25,6 +30,31 @@ class TileKey(NamedTuple):
     revision: int
     row: int
     column: int
+
+
+class Progress:
+    """Tiles of a task that are computed; more may turn out to be needed.
+
+    Parameters
+    ----------
+    total : int
+        Tiles that are missing at the start.
+    """
+
+    def __init__(self, total: int) -> None:
+        self._total, self._done, self._meter = total, 0, Meter()
+
+    def computed(self, seconds: float) -> None:
+        """Count a tile."""
+        self._done += 1
+        self._meter.add(seconds)
+
+    def event(self, plane: int) -> TileDone:
+        """Tell how far it is."""
+        total = max(self._total, self._done)
+        seconds = self._meter.seconds_per_step
+        left = None if seconds is None else seconds * (total - self._done)
+        return TileDone(self._done, total, plane, left)
 
 
 class FeatureStore:
@@ -67,6 +97,14 @@ class FeatureStore:
         cell_window = torch.from_numpy(tile_window(self.tile // self.patch))
         (self._window, self._cell_window) = runtime.to_device((window, cell_window))
 
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """Enter the device, for a block that does not yield; memory errors get advice."""
+        plan = self._runtime.plan
+        advice = "Show a smaller part of the image"
+        with memory_errors(plan, "quick training", advice), plan.active():
+            yield
+
     def extent(self, source: NormalizedSource) -> tuple[int, int]:
         """Rows and columns, pixels, of the plane and what is mirrored around it for its tiles."""
         height, width = (
@@ -91,6 +129,29 @@ class FeatureStore:
         tiles = self._tiles(source, plane, rows, columns)
         return [key for key in tiles if key not in self._kept]
 
+    def fill(
+        self, source: NormalizedSource, plane: int, rows: slice, columns: slice, progress: Progress
+    ) -> Generator[TileDone, None, None]:
+        """Compute the tiles that a rectangle needs and that are not there.
+
+        Parameters
+        ----------
+        source, plane, rows, columns
+            See `missing`.
+        progress : Progress
+            Counts them.
+
+        Yields
+        ------
+        TileDone
+            After each.
+        """
+        for key in self.missing(source, plane, rows, columns):
+            start = perf_counter()
+            self.compute(key)
+            progress.computed(perf_counter() - start)
+            yield progress.event(plane)
+
     def compute(self, key: TileKey) -> QuickFeatures:
         """Compute the features of a tile, and keep them.
 
@@ -105,9 +166,10 @@ class FeatureStore:
             key.column,
             self.tile,
         )
-        images = self._runtime.to_device((torch.from_numpy(pixels)[None],))
-        with self._runtime.computing():
-            features = self._module.features(*images)
+        with self.working():
+            images = self._runtime.to_device((torch.from_numpy(pixels)[None],))
+            with self._runtime.computing():
+                features = self._module.features(*images)
         self._kept[key] = features
         kept = sum(map(_bytes, self._kept.values()))
         while kept > self._capacity and len(self._kept) > 1:

@@ -1,7 +1,6 @@
 """Painted pixels as samples for a light head: a few of each block of a plane."""
 
 import hashlib
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -20,7 +19,6 @@ BLOCK = 64  # pixels
 _MOST_PIXELS = 256
 # Of all blocks together, about; what a class has at least in a block.
 _MOST_SAMPLES, _FEWEST_PIXELS = 30_000, 8
-_KEPT_BLOCKS = 4096
 
 
 @dataclass(frozen=True)
@@ -132,7 +130,9 @@ def painted_blocks(views: Sequence[View], encoder: LabelEncoder, seed: int) -> l
         If labels have another shape than their view.
     """
     blocks = [block for view in views for block in _blocks_of(view, encoder)]
-    most = min(_MOST_PIXELS, max(_FEWEST_PIXELS, _MOST_SAMPLES // max(1, len(blocks))))
+    # A power of two, so that one more block seldom changes the choice in all others.
+    share = max(_FEWEST_PIXELS, _MOST_SAMPLES // max(1, len(blocks)))
+    most = min(_MOST_PIXELS, 1 << (share.bit_length() - 1))
     return [_thinned(block, most, seed) for block in blocks]
 
 
@@ -191,19 +191,24 @@ class StrokeSamples:
 
     def __init__(self, store: FeatureStore) -> None:
         self._store = store
-        self._kept: OrderedDict[bytes, Samples] = OrderedDict()
+        self._kept: dict[bytes, Samples] = {}
 
     def __contains__(self, block: Block) -> bool:
         return block.key in self._kept
 
-    def region(self, block: Block) -> tuple[slice, slice]:
-        """Rows and columns that the block's features are interpolated from."""
-        patch, extent = self._store.patch, self._store.extent(block.view.source)
+    def keep(self, blocks: Sequence[Block]) -> None:
+        """Forget all other blocks."""
+        self._kept = {key: self._kept[key] for key in (block.key for block in blocks)}
+
+    def region(self, block: Block) -> tuple[NormalizedSource, int, slice, slice]:
+        """Source, plane, rows and columns that the block's features are interpolated from."""
+        view, patch = block.view, self._store.patch
+        extent = self._store.extent(view.source)
         rows, columns = (
             slice(max(0, part.start - patch), min(size, part.stop + patch))
             for part, size in zip((block.rows, block.columns), extent, strict=True)
         )
-        return rows, columns
+        return view.source, view.plane, rows, columns
 
     def get(self, block: Block) -> Samples:
         """Sample the features at a block's painted pixels.
@@ -216,14 +221,11 @@ class StrokeSamples:
         key = block.key
         if key not in self._kept:
             self._kept[key] = self._sample(block)
-            if len(self._kept) > _KEPT_BLOCKS:
-                self._kept.popitem(last=False)
-        self._kept.move_to_end(key)
         return self._kept[key]
 
     def _sample(self, block: Block) -> Samples:
-        rows, columns = self.region(block)
-        features = self._store.assemble(block.view.source, block.view.plane, rows, columns)
+        source, plane, rows, columns = self.region(block)
+        features = self._store.assemble(source, plane, rows, columns)
         device = features.cells.device
         shift = np.array([block.rows.start - rows.start, block.columns.start - columns.start])
         places = torch.from_numpy(block.painted + shift).to(device)
