@@ -69,7 +69,7 @@ class PixelForest:
 
     def __init__(self, seed: int) -> None:
         self._rng = np.random.default_rng(seed)
-        self._forest = RandomForestClassifier(
+        self.forest = RandomForestClassifier(
             n_estimators=100, min_samples_leaf=4, n_jobs=-1, random_state=seed
         )
 
@@ -83,11 +83,11 @@ class PixelForest:
                 chosen = self._rng.choice(values.size, min(share, values.size), replace=False)
                 features.append(pixel_features(plane)[chosen])
                 targets.append(values[chosen])
-        self._forest.fit(np.concatenate(features), np.concatenate(targets))
+        self.forest.fit(np.concatenate(features), np.concatenate(targets))
 
     def predict(self, plane: NDArray[np.float32]) -> NDArray[np.int64]:
         """Label each pixel by itself."""
-        predicted: NDArray[np.int64] = self._forest.predict(pixel_features(plane))
+        predicted: NDArray[np.int64] = self.forest.predict(pixel_features(plane))
         return predicted.reshape(plane.shape[1:])
 
 

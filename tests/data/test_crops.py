@@ -5,7 +5,8 @@ from napari_affmae.config import AugmentationConfig, NormalizationConfig
 from napari_affmae.data.crops import PretrainCrops, random_start
 from napari_affmae.data.normalization import normalize_sources
 from napari_affmae.data.opening import open_source
-from napari_affmae.errors import DataError
+from napari_affmae.data.source import ArraySource
+from napari_affmae.errors import DataError, UnreadableFileError
 
 EVERYTHING = AugmentationConfig(affine=1, elastic=1, intensity=1, noise=1)
 
@@ -135,3 +136,35 @@ def test_starts_cover_the_whole_range(size, hold):
     if hold is not None:
         allowed = [s for s in allowed if s <= hold.start and s + 64 >= hold.stop]
     assert starts == set(allowed)
+
+
+class Breaking(ArraySource):
+    """Reads well until it is broken."""
+
+    broken = False
+
+    def _fetch(self, index):
+        if self.broken:
+            raise OSError("the disk is gone")
+        return super()._fetch(index)
+
+
+def test_a_source_that_breaks_is_left_out():
+    arrays = [np.random.default_rng(seed).random((2, 70, 70)) for seed in range(3)]
+    items = [Breaking(array, name=str(number)) for number, array in enumerate(arrays)]
+    sources = normalize_sources(items, NormalizationConfig())
+    crops, untouched = (PretrainCrops(sources, 64, seed=0) for _ in range(2))
+    before = [crops.sample(index) for index in range(20)]
+    items[1].broken = True
+    after = [crops.sample(index) for index in range(20)]
+    assert list(crops.left_out) == ["1"]
+    assert "the disk is gone" in str(crops.left_out["1"])
+    assert all(np.isfinite(crop).all() for crop in after)
+    items[1].broken = False
+    for index in range(20):
+        np.testing.assert_array_equal(untouched.sample(index), before[index])
+    lost = {crop.tobytes() for crop in before} - {crops.sample(i).tobytes() for i in range(20)}
+    assert lost
+    items[0].broken = items[2].broken = True
+    with pytest.raises(UnreadableFileError, match="cannot read plane"):
+        [crops.sample(index) for index in range(20)]

@@ -1,3 +1,5 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import tifffile
@@ -10,10 +12,12 @@ from napari_affmae.data.labels import (
     LabelledPair,
     count_values,
     default_classes,
+    labelled_planes,
     read_labels,
 )
 from napari_affmae.data.normalization import normalize_sources
 from napari_affmae.data.opening import open_source
+from napari_affmae.data.source import ArraySource
 from napari_affmae.errors import DataError
 
 EVERYTHING = AugmentationConfig(affine=1, elastic=1, intensity=1, noise=1)
@@ -181,3 +185,92 @@ def test_labels_may_change_while_training():
     assert (crops.sample(0)[1] == 1).sum() == 0
     labels[40:50] = 2
     assert (crops.sample(0)[1] == 1).sum() == 640
+
+
+class Painted(ArraySource):
+    """Labels that are painted, as in a viewer's layer."""
+
+    def __init__(self, array):
+        super().__init__(array, axes="ZYX", name="painted")
+        self.array = array
+        self.revisions = [0] * len(array)
+        self.reads = 0
+
+    def paint(self, plane, rows, value):
+        self.array[plane, rows] = value
+        self.revisions[plane] += 1
+
+    def revision(self, plane):
+        return self.revisions[plane]
+
+    def _fetch(self, index):
+        self.reads += 1
+        return super()._fetch(index)
+
+
+def painted_crops(planes=3):
+    labels = Painted(np.zeros((planes, 64, 64), np.uint8))
+    labels.array[0, :10] = 1
+    (image,) = normalize_sources(
+        [open_source(np.random.default_rng(0).random(labels.array.shape))], NormalizationConfig()
+    )
+    return labels, LabelledCrops([LabelledPair(image, labels)], 64, classes(1, 2), 0, seed=0)
+
+
+def test_painted_planes_are_looked_at_again():
+    labels, crops = painted_crops()
+    before = [crops.sample(index) for index in range(5)]
+    reads = labels.reads
+    assert not crops.refresh()
+    assert labels.reads == reads
+    for (image, target), index in zip(before, range(5), strict=True):
+        np.testing.assert_array_equal(image, crops.sample(index)[0])
+        np.testing.assert_array_equal(target, crops.sample(index)[1])
+    labels.paint(2, slice(20, 25), 2)
+    reads = labels.reads
+    assert crops.refresh()
+    assert labels.reads == reads + 1
+    np.testing.assert_array_equal(crops.class_pixels, [640, 320])
+    seen = {int(crops.sample(index)[1].max()) for index in range(20)}
+    assert seen == {0, 1}
+    labels.paint(0, slice(0, 10), 0)
+    assert crops.refresh()
+    np.testing.assert_array_equal(crops.class_pixels, [0, 320])
+    assert {int(crops.sample(index)[1].max()) for index in range(20)} == {1}
+
+
+def test_labels_that_are_all_gone_leave_the_crops():
+    labels, crops = painted_crops()
+    labels.paint(0, slice(None), 0)
+    assert crops.refresh()
+    np.testing.assert_array_equal(crops.class_pixels, [640, 0])
+    assert (crops.sample(0)[1] == IGNORE_INDEX).all()
+
+
+def test_values_painted_later_without_a_class_are_ignored_and_told():
+    labels, crops = painted_crops()
+    labels.paint(0, slice(30, 40), 9)
+    assert crops.refresh()
+    assert crops.unknown_values == {9}
+    np.testing.assert_array_equal(crops.class_pixels, [640, 0])
+    assert (crops.sample(0)[1] >= 0).sum() == 640
+
+
+def test_painting_while_threads_draw():
+    labels, crops = painted_crops(planes=2)
+    with ThreadPoolExecutor(3) as threads:
+        drawn = [threads.submit(crops.sample, index) for index in range(60)]
+        for row in range(12, 60):
+            labels.paint(row % 2, slice(row, row + 2), 1 + row % 2)
+            crops.refresh()
+        for item in drawn:
+            assert (item.result()[1] != IGNORE_INDEX).any()
+    counts = [(labels.array == value).sum() for value in (1, 2)]
+    np.testing.assert_array_equal(crops.class_pixels, counts)
+
+
+def test_planes_that_hold_labels():
+    labels = np.zeros((4, 8, 8), np.uint8)
+    labels[1, 3, 3] = labels[3, 0, 0] = 2
+    assert labelled_planes(open_source(labels, axes="ZYX"), 0) == [1, 3]
+    assert labelled_planes(open_source(labels, axes="ZYX"), None) == [0, 1, 2, 3]

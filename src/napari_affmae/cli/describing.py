@@ -63,6 +63,13 @@ def _devices() -> dict[str, str]:
     return {**cards, "auto takes": next(iter(cards))}
 
 
+_PURPOSES = {
+    "pretrain": "fine-tuning, quick training",
+    "segment": "segmentation",
+    "quick": "segmentation, by a head that was trained quickly on frozen features",
+}
+
+
 def _run_card(run: Path) -> dict[str, str]:
     record = read_record(run)
     metrics = read_metrics(run)
@@ -87,7 +94,7 @@ def _has_model(run: Path) -> bool:
 def _model_card(metadata: ModelMetadata) -> dict[str, str]:
     model = metadata.model
     card = {
-        "for": "fine-tuning" if metadata.kind == "pretrain" else "segmentation",
+        "for": _PURPOSES[metadata.kind],
         "channels": str(model.in_channels),
         "widths": ", ".join(map(str, model.channels)),
         "blocks": ", ".join(map(str, model.blocks)),

@@ -177,7 +177,7 @@ class LabelledCrops:
         if labels.revision(plane) == self._first_revisions[number, plane]:
             return self._encoder.encode(values, _place(labels, plane))
         indices, unknown = self._encoder.encode_known(values)
-        self.unknown_values |= unknown
+        self.unknown_values = self.unknown_values | unknown  # a new set: threads read the old
         return indices
 
     def sample(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:

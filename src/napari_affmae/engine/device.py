@@ -9,7 +9,7 @@ import torch
 
 from affmae_kernels import choose_backend
 from napari_affmae.config import Precision
-from napari_affmae.errors import BackendUnavailableError
+from napari_affmae.errors import BackendUnavailableError, OutOfMemoryError
 
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 # What oneDNN says where it gets no memory for weights or scratch space.
@@ -102,6 +102,37 @@ def is_out_of_memory(error: BaseException) -> bool:
     words = str(error)
     return isinstance(error, RuntimeError) and (
         "DefaultCPUAllocator" in words or words in _ONEDNN_ERRORS
+    )
+
+
+@contextmanager
+def memory_errors(plan: DevicePlan, what: str, advice: str) -> Iterator[None]:
+    """Turn memory that ran out in a block, which must not yield, into `OutOfMemoryError`.
+
+    Parameters
+    ----------
+    plan : DevicePlan
+        Where it ran out.
+    what, advice : str
+        For the message: what does not fit, and what to do.
+
+    Raises
+    ------
+    OutOfMemoryError
+        After memory that is cached was handed back.
+    """
+    try:
+        yield
+        return
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        reason = str(error)
+    # Here, and not in the except clause, the traceback no longer holds the tensors.
+    plan.release_memory()
+    raise OutOfMemoryError(
+        f"{what} does not fit the memory of {plan.words} ({reason}). {advice}, "
+        "or close other programs that use this memory"
     )
 
 

@@ -33,7 +33,7 @@ from napari_affmae.engine.starting import describe, note_changes, settle_config
 from napari_affmae.engine.task import Task, evaluating, mean_loss, validation_crops
 from napari_affmae.engine.training import Training
 from napari_affmae.errors import CheckpointError, DataError
-from napari_affmae.model import AFFMAE, AFFSegmenter, preset
+from napari_affmae.model import AFFMAE, AFFSegmenter, QuickSegmenter, preset
 from napari_affmae.model.losses import segmentation_loss
 
 _VALIDATION_TILES = 4
@@ -65,7 +65,8 @@ def finetune(
         Pairs to choose the best weights on; without them a share of the planes
         of `pairs` is kept out of training for it.
     pretrained : Path, optional
-        Model file or run folder to start from; random weights without it. Layer-wise
+        Model file or run folder to start from; random weights without it. Of a quickly
+        trained model encoder and decoder are taken, not its head. Layer-wise
         decay of the learning rate applies to pretrained weights only: it keeps
         what the lower layers have learned, and random ones have learned nothing.
     resume : bool
@@ -176,6 +177,9 @@ def _from_pretrained(path: Path, config: FinetuneConfig, classes: int) -> tuple[
     size = str(metadata.training.get("preset", "base"))
     if isinstance(module, AFFMAE):
         return AFFSegmenter.from_pretrained(module, classes), size
+    if isinstance(module, QuickSegmenter):
+        body = (module.config, module.encoder, module.decoder)
+        return AFFSegmenter.from_body(*body, classes), size
     if module.num_classes != classes:
         raise CheckpointError(
             f"the model {path} knows {module.num_classes} classes and the labels have {classes}; "

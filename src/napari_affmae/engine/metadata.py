@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, ValidationError, model_validator
 from safetensors import SafetensorError, safe_open
 
-from napari_affmae.config import LabelClass, ModelConfig, Settings
+from napari_affmae.config import LabelClass, ModelConfig, QuickConfig, Settings
 from napari_affmae.data import NormalizationRecord
 from napari_affmae.engine.checkpoints import (
     MODEL_FILE,
@@ -25,18 +25,21 @@ class ModelMetadata(Settings):
     """What a model file holds beside its weights."""
 
     format: Literal[1] = 1
-    kind: Literal["pretrain", "segment"]
+    kind: Literal["pretrain", "segment", "quick"]
     model: ModelConfig
     normalization: NormalizationRecord
     crop: int = Field(ge=64)
     classes: tuple[LabelClass, ...] = ()
     ignore_value: int | None = None
+    quick: QuickConfig | None = None
     training: dict[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _classes_of_a_segmenter(self) -> Self:
-        if (self.kind == "segment") != bool(self.classes):
+        if (self.kind != "pretrain") != bool(self.classes):
             raise ValueError("a segmentation model has classes, a pretrained one has none")
+        if (self.kind == "quick") != (self.quick is not None):
+            raise ValueError("a quickly trained model has its settings, others have none")
         return self
 
 

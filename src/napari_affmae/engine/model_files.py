@@ -9,15 +9,18 @@ from torch import Tensor
 from napari_affmae.engine.metadata import METADATA_KEY, ModelMetadata, model_path, read_metadata
 from napari_affmae.engine.tensors import read_tensors, tensor_bytes
 from napari_affmae.errors import CheckpointError
-from napari_affmae.model import AFFMAE, AFFSegmenter
+from napari_affmae.model import AFFMAE, AFFSegmenter, QuickSegmenter
 
 _SHOWN_MISMATCHES = 3
 
 
-def build_network(metadata: ModelMetadata) -> AFFMAE | AFFSegmenter:
+def build_network(metadata: ModelMetadata) -> AFFMAE | AFFSegmenter | QuickSegmenter:
     """Make the network that a model file describes, with random weights."""
     if metadata.kind == "pretrain":
         return AFFMAE(metadata.model)
+    if metadata.quick is not None:
+        quick = metadata.quick
+        return QuickSegmenter(metadata.model, len(metadata.classes), quick.hidden, quick.smoothness)
     return AFFSegmenter(metadata.model, len(metadata.classes))
 
 
@@ -40,7 +43,7 @@ def model_bytes(module: torch.nn.Module, metadata: ModelMetadata) -> bytes:
     return tensor_bytes(tensors, {METADATA_KEY: metadata.model_dump_json()})
 
 
-def load_model(path: Path) -> tuple[AFFMAE | AFFSegmenter, ModelMetadata]:
+def load_model(path: Path) -> tuple[AFFMAE | AFFSegmenter | QuickSegmenter, ModelMetadata]:
     """Load a network, on the CPU and in evaluation mode.
 
     Parameters
@@ -50,7 +53,7 @@ def load_model(path: Path) -> tuple[AFFMAE | AFFSegmenter, ModelMetadata]:
 
     Returns
     -------
-    module : AFFMAE or AFFSegmenter
+    module : AFFMAE, AFFSegmenter or QuickSegmenter
         The network.
     metadata : ModelMetadata
         What belongs to it.

@@ -10,7 +10,7 @@ from napari_affmae.engine.runtime import Runtime
 from napari_affmae.engine.task import evaluating
 from napari_affmae.engine.tiles import Band, Floats, Grid, predict_plane
 from napari_affmae.errors import OutOfMemoryError
-from napari_affmae.model import AFFSegmenter
+from napari_affmae.model import AFFSegmenter, QuickSegmenter
 from napari_affmae.model.patches import SMALLEST_IMAGE
 
 
@@ -24,7 +24,7 @@ class Predictor:
 
     Parameters
     ----------
-    module : AFFSegmenter
+    module : AFFSegmenter or QuickSegmenter
         The network, on the device.
     runtime : Runtime
         Device and precision.
@@ -42,7 +42,12 @@ class Predictor:
     """
 
     def __init__(
-        self, module: AFFSegmenter, runtime: Runtime, tile: int, overlap: float, batch: int
+        self,
+        module: AFFSegmenter | QuickSegmenter,
+        runtime: Runtime,
+        tile: int,
+        overlap: float,
+        batch: int,
     ) -> None:
         if tile < SMALLEST_IMAGE:
             raise ValueError(f"tile must be at least {SMALLEST_IMAGE} pixels, got {tile}")

@@ -1,39 +1,45 @@
 """Quick training: a light head learns painted strokes on features that are computed once."""
 
+import math
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
+import torch
+from torch import Tensor
 
-from napari_affmae.config import LabelClass, QuickConfig
-from napari_affmae.data import ImageSource, NormalizedSource
-from napari_affmae.engine.events import Event, RunStarted
+from napari_affmae.config import LabelClass, NormalizationConfig, QuickConfig
+from napari_affmae.data import (
+    ImageSource,
+    LabelEncoder,
+    NormalizationRecord,
+    NormalizedSource,
+    normalize_sources,
+)
+from napari_affmae.engine.device import plan_device
+from napari_affmae.engine.entropy import uncertainty
+from napari_affmae.engine.events import Event, RunStarted, StepDone, TileDone, ViewPredicted
+from napari_affmae.engine.files import replace_bytes
+from napari_affmae.engine.metadata import ModelMetadata
+from napari_affmae.engine.meter import Meter, Stopwatch
+from napari_affmae.engine.model_files import load_model, model_bytes
+from napari_affmae.engine.quick_features import FeatureStore, Progress
+from napari_affmae.engine.quick_view import predict_view
+from napari_affmae.engine.runtime import Runtime
+from napari_affmae.engine.seeds import Stream, generator, seeded
+from napari_affmae.engine.strokes import Block, Samples, StrokeSamples, View, painted_blocks
+from napari_affmae.errors import AffmaeError, DataError
+from napari_affmae.model import AFFMAE, AFFSegmenter, QuickSegmenter, preset
 
+__all__ = ["QuickTraining", "View"]
 
-@dataclass(frozen=True)
-class View:
-    """A rectangle of one plane, with its strokes.
-
-    Attributes
-    ----------
-    source : NormalizedSource
-        The image, from `QuickTraining.normalize`.
-    plane : int
-        Which of its planes.
-    rows, columns : slice
-        The rectangle; step 1, clipped to the plane as numpy does.
-    labels : ndarray or None
-        (rows, columns) int64 label values of the rectangle, the ignored value
-        where nothing is painted; None where there are no strokes.
-    """
-
-    source: NormalizedSource
-    plane: int
-    rows: slice
-    columns: slice
-    labels: NDArray[np.int64] | None = None
+_PRESET = "nano"
+_CROP = 256
+_BATCH = 1024
+_ADAPTED_TO = 4096  # cells, and pixels
+_WEIGHT_DECAY = 0.01
+_LATER = 3  # a later training takes one of so many parts of the steps
 
 
 class QuickTraining:
@@ -41,14 +47,42 @@ class QuickTraining:
 
     Attributes
     ----------
+    classes : tuple of LabelClass
+        In the order of their indices.
     started : RunStarted
         Device, precision and backend, in words.
     notes : tuple of str
         What the user should hear of, such as that no pretrained network was given.
-    """
 
-    started: RunStarted
-    notes: tuple[str, ...]
+    Parameters
+    ----------
+    pretrained : Path or None
+        Model file or run folder whose encoder and decoder give the features: of
+        a pretrained or fine-tuned network, or of one trained quickly, whose
+        head goes on learning if its classes are the same. None takes random
+        weights, which know less.
+    sources : sequence of ImageSource
+        Images that will be looked at, at least one; others may follow.
+    classes : sequence of LabelClass
+        At least two.
+    config : QuickConfig
+        Settings.
+    ignore_value : int or None
+        Label value that means not painted.
+
+    Raises
+    ------
+    CheckpointError
+        If there is no model.
+    DataError
+        If images have other channels than the model, or there are none.
+    BackendUnavailableError
+        If the device is not there.
+    UnreadableFileError
+        If an image's file is damaged.
+    ValueError
+        If there are fewer than two classes, or two share a value.
+    """
 
     def __init__(
         self,
@@ -59,20 +93,270 @@ class QuickTraining:
         *,
         ignore_value: int | None = 0,
     ) -> None:
-        raise NotImplementedError
+        if not sources:
+            raise DataError("there is no image to train on: give at least one")
+        plan = plan_device(config.device, config.precision)
+        self.classes = tuple(classes)
+        self._encoder = LabelEncoder(self.classes, ignore_value)
+        self._config, self._ignore_value = config, ignore_value
+        self._pretrained = None if pretrained is None else Path(pretrained)
+        self._since_start = 0
+        self._updates = 0
+        with seeded(config.seed, Stream.WEIGHTS, 0, torch.device("cpu")):
+            self._load(sources[0].n_channels)
+        self._normalized: dict[ImageSource, NormalizedSource] = {}
+        for source in sources:
+            self.normalize(source)
+        self._runtime = Runtime(plan)
+        with plan.active():
+            self._runtime.fabric.to_device(self._module)
+        self._store = FeatureStore(self._module, self._runtime, self._crop)
+        self._samples = StrokeSamples(self._store)
+        self.started = RunStarted(
+            device=plan.words,
+            precision=plan.precision,
+            backend=plan.backend,
+            parameters=sum(parameter.numel() for parameter in self._module.parameters()),
+            batch=_BATCH,
+            micro_batch=_BATCH,
+            step=0,
+            total_steps=config.steps,
+        )
+
+    def _load(self, channels: int) -> None:
+        """Make the network, and recall what belongs to it."""
+        network: AFFMAE | AFFSegmenter | QuickSegmenter
+        config, count = self._config, len(self.classes)
+        self._record: NormalizationRecord | None = None
+        if self._pretrained is None:
+            network = AFFMAE(preset(_PRESET, channels))
+            self._crop, self._size = _CROP, _PRESET
+            note = (
+                f"no pretrained network was given: the features come from a {_PRESET} network "
+                "with random weights and from plain filters. Pretrain on your images for better "
+                "ones"
+            )
+            self.notes: tuple[str, ...] = (note,)
+        else:
+            network, metadata = load_model(self._pretrained)
+            self._record, self._crop = metadata.normalization, metadata.crop
+            self._size, self.notes = str(metadata.training.get("preset", "base")), ()
+        self._module = QuickSegmenter.from_network(network, count, config.hidden, config.smoothness)
+        self._module.eval()
+        if (
+            isinstance(network, QuickSegmenter)
+            and [item.value for item in metadata.classes] == [item.value for item in self.classes]
+            and metadata.quick is not None
+            and metadata.quick.hidden == config.hidden
+        ):
+            self._module.head.load_state_dict(network.head.state_dict())
+            self._since_start = config.steps
 
     def normalize(self, source: ImageSource) -> NormalizedSource:
-        """Normalise an image: as the pretrained network knows it, else fitted and kept."""
-        raise NotImplementedError
+        """Normalise an image as the pretrained network's record says, or fit and keep it.
+
+        Parameters
+        ----------
+        source : ImageSource
+            The image.
+
+        Raises
+        ------
+        DataError
+            If its channels are not the model's.
+        UnreadableFileError
+            If the file is damaged.
+        """
+        if source not in self._normalized:
+            wanted = self._module.config.in_channels
+            if source.n_channels != wanted:
+                raise DataError(
+                    f"{source.name} has {source.n_channels} channels and the network takes "
+                    f"{wanted}; choose channels of the image, or another network"
+                )
+            settings = NormalizationConfig()
+            self._normalized[source] = normalize_sources([source], settings, self._record)[0]
+        return self._normalized[source]
 
     def update(self, strokes: Sequence[View], show: View) -> Generator[Event, None, None]:
-        """Train the head on all strokes and predict what is shown.
+        """Train the head on all strokes, and predict what is shown.
 
-        Yields `TileDone` while features are computed, `StepDone` while the head
-        trains, and at last `ViewPredicted`.
+        The head goes on from where it was, unless other classes than before
+        are painted: then it starts anew. Closing the generator between events
+        is safe; the next update goes on.
+
+        Parameters
+        ----------
+        strokes : sequence of View
+            All that is painted, with labels.
+        show : View
+            What to predict. Its labels are not looked at.
+
+        Yields
+        ------
+        Event
+            `TileDone` while features are computed, `StepDone` while the head
+            trains, `TileDone` again for what is shown, and at last `ViewPredicted`.
+
+        Raises
+        ------
+        DataError
+            If nothing or only one class is painted, or a label has no class.
+        OutOfMemoryError
+            If memory runs out.
+        UnreadableFileError
+            If an image's file is damaged.
+        ValueError
+            If a view is empty, or labels have another shape than their view.
         """
-        raise NotImplementedError
+        show.bounds()
+        blocks = painted_blocks(strokes, self._encoder, self._config.seed)
+        painted = self._painted(blocks)
+        yield from self._prepare(blocks)
+        yield from self._train(blocks, painted)
+        yield from self._show(show)
 
     def save(self, path: Path) -> Path:
-        """Write a model file that `segment`, `evaluate` and `finetune` take."""
-        raise NotImplementedError
+        """Write a model file that `segment`, `evaluate` and `finetune` take.
+
+        Parameters
+        ----------
+        path : Path
+            The file; replaced if it is there.
+
+        Returns
+        -------
+        Path
+            The file.
+
+        Raises
+        ------
+        AffmaeError
+            If nothing was learned yet.
+        DiskFullError
+            If the disk has no room.
+        """
+        if not self._since_start:
+            raise AffmaeError("there is nothing to save yet: paint two classes and train first")
+        metadata = ModelMetadata(
+            kind="quick",
+            model=self._module.config,
+            normalization=NormalizationRecord.of(list(self._normalized.values())),
+            crop=self._crop,
+            classes=self.classes,
+            ignore_value=self._ignore_value,
+            quick=self._config,
+            training={
+                "preset": self._size,
+                "pretrained": None if self._pretrained is None else str(self._pretrained),
+                "date": datetime.now(UTC).isoformat(timespec="seconds"),
+                "sources": [source.name for source in self._normalized],
+            },
+        )
+        path = Path(path)
+        replace_bytes(path, model_bytes(self._module, metadata))
+        return path
+
+    def _painted(self, blocks: Sequence[Block]) -> Tensor:
+        """Tell which classes are painted: (classes,) bool."""
+        painted = torch.zeros(len(self.classes), dtype=torch.bool)
+        for block in blocks:
+            painted[torch.from_numpy(block.classes)] = True
+        if painted.sum() < 2:
+            names = ", ".join(repr(item.name) for item in self.classes)
+            only = [
+                repr(item.name)
+                for item, is_painted in zip(self.classes, painted, strict=True)
+                if is_painted
+            ]
+            raise DataError(
+                f"{'only ' + only[0] if only else 'nothing'} is painted so far; paint strokes of "
+                f"at least two of the classes {names}, so that there is something to tell apart"
+            )
+        return painted
+
+    def _prepare(self, blocks: Sequence[Block]) -> Generator[TileDone, None, None]:
+        """Compute and sample the features of the painted blocks that are new."""
+        new = [block for block in blocks if block not in self._samples]
+        missing = {
+            key for block in new for key in self._store.missing(*self._samples.region(block))
+        }
+        progress = Progress(len(missing))
+        for block in new:
+            yield from self._store.fill(*self._samples.region(block), progress)
+            with self._store.working():
+                self._samples.get(block)
+            yield progress.event(block.view.plane)
+        self._samples.keep(blocks)
+
+    def _train(self, blocks: Sequence[Block], painted: Tensor) -> Generator[StepDone, None, None]:
+        config, head = self._config, self._module.head
+        parts = [self._samples.get(block) for block in blocks]
+        samples = Samples(
+            torch.cat([part.cells for part in parts]),
+            torch.cat([part.pixels for part in parts]),
+            torch.cat([part.classes for part in parts]),
+        )
+        self._updates += 1
+        random = generator(config.seed, Stream.HEAD, self._updates)
+        if not self._since_start or not torch.equal(painted, head.learned.cpu()):
+            self._start_anew(painted, random)
+        steps = max(math.ceil(config.steps / _LATER), config.steps - self._since_start)
+        # Rare classes are drawn more often than their share, by the rule of `class_weights`.
+        counts = torch.bincount(samples.classes).cpu()
+        weights = counts.clamp(min=1).float().rsqrt()[samples.classes.cpu()]
+        inputs = head.standardise(samples.cells, samples.pixels)
+        optimiser = torch.optim.AdamW(
+            head.parameters(), lr=config.learning_rate, weight_decay=_WEIGHT_DECAY
+        )
+        meter, clock = Meter(), Stopwatch()
+        for step in range(1, steps + 1):
+            clock.start()
+            rate = config.learning_rate * (1 - (step - 1) / steps)
+            chosen = torch.multinomial(weights, _BATCH, replacement=True, generator=random)
+            loss = self._step(inputs, samples.classes, chosen, optimiser, rate, step)
+            clock.stop()
+            meter.add(clock.elapsed)
+            clock = Stopwatch()
+            seconds = meter.seconds_per_step or 0.0
+            speed = _BATCH / seconds if seconds else 0.0
+            yield StepDone(step, steps, loss, rate, speed, seconds * (steps - step))
+
+    def _start_anew(self, painted: Tensor, random: torch.Generator) -> None:
+        head = self._module.head
+        head.adapt(*self._store.samples(_ADAPTED_TO, random))
+        with seeded(self._config.seed, Stream.WEIGHTS, 0, self._runtime.plan.device):
+            head.reset_parameters()
+        head.learned.copy_(painted)
+        self._since_start = 0
+
+    def _step(
+        self,
+        inputs: tuple[Tensor, ...],
+        classes: Tensor,
+        chosen: Tensor,
+        optimiser: torch.optim.Optimizer,
+        rate: float,
+        step: int,
+    ) -> float:
+        """Make one step of the head."""
+        config, head, plan = self._config, self._module.head, self._runtime.plan
+        number = self._updates * config.steps + step
+        for group in optimiser.param_groups:
+            group["lr"] = rate
+        with self._store.working(), seeded(config.seed, Stream.DROPOUT, number, plan.device):
+            here = chosen.to(classes.device)
+            head.train()
+            loss = head.loss(*(part[here] for part in inputs), classes[here])
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+            head.eval()
+        self._since_start += 1
+        return float(loss.detach())
+
+    def _show(self, view: View) -> Generator[TileDone | ViewPredicted, None, None]:
+        probabilities = yield from predict_view(self._module, self._store, view)
+        values = np.array([item.value for item in self.classes])
+        labels = values.astype(np.min_scalar_type(values.max()))[probabilities.argmax(0)]
+        yield ViewPredicted(labels, probabilities, uncertainty(probabilities))

@@ -19,6 +19,7 @@ class Stream(IntEnum):
     MASKS = 1
     DROPOUT = 2
     VALIDATION = 3
+    HEAD = 4
 
 
 def derived_seed(seed: int, stream: Stream, step: int = 0) -> int:

@@ -1,4 +1,4 @@
-"""Segmentation of planes and stacks with a fine-tuned network."""
+"""Segmentation of planes and stacks with a network that was trained on labels."""
 
 from collections.abc import Generator
 from pathlib import Path
@@ -18,11 +18,11 @@ from napari_affmae.engine.predictor import Predictor
 from napari_affmae.engine.runtime import Runtime
 from napari_affmae.engine.tiles import Band
 from napari_affmae.errors import CheckpointError, DataError
-from napari_affmae.model import AFFSegmenter
+from napari_affmae.model import AFFMAE
 
 
 class Segmenter:
-    """A fine-tuned model on its device.
+    """A model that knows classes, on its device.
 
     Attributes
     ----------
@@ -51,7 +51,7 @@ class Segmenter:
     def __init__(self, model: Path, config: SegmentConfig) -> None:
         plan = plan_device(config.device, config.precision)
         module, self.metadata = load_model(Path(model))
-        if not isinstance(module, AFFSegmenter):
+        if isinstance(module, AFFMAE):
             raise CheckpointError(
                 f"{model} is a pretrained model, which knows no classes; fine-tune it first"
             )
@@ -123,7 +123,7 @@ def segment(
         The image, with the channels that the model was trained on; perhaps a
         `window` of one, which is normalised like the whole.
     model : Path
-        Model file or folder of a fine-tuning run.
+        Model file, also of quick training, or folder of a fine-tuning run.
     config : SegmentConfig
         Tiles, device and precision.
 

@@ -122,7 +122,7 @@ def predict_plane(
         each other without gap or overlap from the first row to the last.
     """
     tile = grid.tile
-    window = _window(tile)
+    window = tile_window(tile)
     column_weights = _total(window, grid.columns, grid.padded_width)
     row_weights = _total(window, grid.rows, max(grid.height, tile))
     sums = np.zeros((classes, tile, grid.padded_width), np.float32)
@@ -130,7 +130,7 @@ def predict_plane(
     done = 0
     for row, following in zip(grid.rows, [*grid.rows[1:], grid.height], strict=True):
         for columns in _batches(grid.columns, batch):
-            tiles = np.stack([_read_tile(read, row, column, tile) for column in columns])
+            tiles = np.stack([read_tile(read, row, column, tile) for column in columns])
             for column, values in zip(columns, predict(tiles), strict=True):
                 sums[:, :, column : column + tile] += values * window[:, None] * window
             done += len(columns)
@@ -143,7 +143,7 @@ def predict_plane(
         sums[:, tile - finished :] = 0
 
 
-def _window(tile: int) -> Floats:
+def tile_window(tile: int) -> Floats:
     """Weights along one axis of a tile, above 0 everywhere."""
     return np.sin(np.pi * (np.arange(tile, dtype=np.float32) + 0.5) / tile) ** 2
 
@@ -160,7 +160,8 @@ def _batches(values: list[int], size: int) -> Iterator[list[int]]:
         yield values[start : start + size]
 
 
-def _read_tile(read: Plane, row: int, column: int, tile: int) -> Floats:
+def read_tile(read: Plane, row: int, column: int, tile: int) -> Floats:
+    """Read a tile, mirrored where it reaches beyond the plane."""
     part = read(slice(row, row + tile), slice(column, column + tile))
     missing = [(0, tile - size) for size in part.shape[1:]]
     return np.pad(part, [(0, 0), *missing], mode="reflect")

@@ -3,6 +3,7 @@
 from napari_affmae.model.mae import AFFMAE
 from napari_affmae.model.outputs import Level, MAEOutput
 from napari_affmae.model.presets import PRESETS, preset
+from napari_affmae.model.quick import QuickFeatures, QuickSegmenter
 from napari_affmae.model.reference_state import from_reference_state
 from napari_affmae.model.segmenter import AFFSegmenter
 from napari_affmae.model.vit import VIT_PRESETS, ViTMAE, ViTSegmenter
@@ -14,6 +15,8 @@ __all__ = [
     "AFFSegmenter",
     "Level",
     "MAEOutput",
+    "QuickFeatures",
+    "QuickSegmenter",
     "ViTMAE",
     "ViTSegmenter",
     "from_reference_state",

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-SCALES = (1.0, 2.0, 4.0, 8.0)  # pixels
+SCALES = (1.0, 2.0, 4.0, 8.0, 16.0)  # pixels
 PER_SCALE = 5  # smoothed, gradient, two curvatures, deviation
-_REACH = 3.0  # of a Gaussian, in standard deviations
+REACH = 3.0  # of a Gaussian, in standard deviations
 
 
 def local_channels(in_channels: int) -> int:
@@ -62,7 +62,7 @@ def gaussian_blur(images: Tensor, sigma: float) -> Tensor:
     """
     if sigma == 0:
         return images
-    reach = math.ceil(_REACH * sigma)
+    reach = math.ceil(REACH * sigma)
     offsets = torch.arange(-reach, reach + 1, device=images.device, dtype=images.dtype)
     kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
     kernel = kernel / kernel.sum()

@@ -42,13 +42,21 @@ class AFFSegmenter(nn.Module):
         Encoder, decoder and query carry over; each class head starts as the
         pixel head (see `heads.class_head`).
         """
-        segmenter = cls(mae.config, num_classes)
-        segmenter.encoder.load_state_dict(mae.encoder.state_dict())
-        segmenter.decoder.load_state_dict(mae.decoder.state_dict())
+        segmenter = cls.from_body(mae.config, mae.encoder, mae.decoder, num_classes)
         for name, head in mae.heads.items():
             norm, linear = cast("tuple[nn.LayerNorm, nn.Linear]", tuple(head.children()))
             classes = class_head(linear, mae.config.in_channels, num_classes)
             segmenter.heads[name] = nn.Sequential(deepcopy(norm), classes)
+        return segmenter
+
+    @classmethod
+    def from_body(
+        cls, config: ModelConfig, encoder: Encoder, decoder: Decoder, num_classes: int
+    ) -> Self:
+        """Start from the encoder and decoder of a network, with random heads."""
+        segmenter = cls(config, num_classes)
+        segmenter.encoder.load_state_dict(encoder.state_dict())
+        segmenter.decoder.load_state_dict(decoder.state_dict())
         return segmenter
 
     @overload

@@ -1,0 +1,240 @@
+"""Painted pixels as samples for a light head: a few of each block of a plane."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from napari_affmae.config import IGNORE_INDEX
+from napari_affmae.data import LabelEncoder, NormalizedSource
+from napari_affmae.engine.quick_features import FeatureStore
+
+BLOCK = 64  # pixels
+# Of a class in a block: neighbours in a stroke say much the same.
+_MOST_PIXELS = 256
+# Of all blocks together, about; what a class has at least in a block.
+_MOST_SAMPLES, _FEWEST_PIXELS = 30_000, 8
+
+
+@dataclass(frozen=True)
+class View:
+    """A rectangle of one plane, with its strokes.
+
+    Attributes
+    ----------
+    source : NormalizedSource
+        The image, from `QuickTraining.normalize`.
+    plane : int
+        Which of its planes.
+    rows, columns : slice
+        The rectangle; of step 1, clipped to the plane as numpy does.
+    labels : ndarray or None
+        (rows, columns) int64 label values of the rectangle, the ignored value
+        where nothing is painted; None where there are no strokes.
+    """
+
+    source: NormalizedSource
+    plane: int
+    rows: slice
+    columns: slice
+    labels: NDArray[np.int64] | None = None
+
+    def bounds(self) -> tuple[slice, slice]:
+        """Rows and columns, clipped to the plane.
+
+        Raises
+        ------
+        ValueError
+            If the rectangle is empty, a step is not 1, or there is no such plane.
+        """
+        source = self.source
+        rows = slice(*self.rows.indices(source.height))
+        columns = slice(*self.columns.indices(source.width))
+        if not 0 <= self.plane < source.n_planes:
+            raise ValueError(
+                f"{source.name} has planes 0 to {source.n_planes - 1}, the view is of {self.plane}"
+            )
+        for part, name in ((rows, "rows"), (columns, "columns")):
+            if part.step != 1 or part.stop <= part.start:
+                raise ValueError(
+                    f"a view needs at least one of the {source.height} x {source.width} pixels of "
+                    f"{source.name} and slices of step 1, got {name} {part}"
+                )
+        return rows, columns
+
+
+@dataclass(frozen=True)
+class Block:
+    """Painted pixels of a square of a plane.
+
+    Attributes
+    ----------
+    view : View
+        Where from.
+    rows, columns : slice
+        The square, in pixels of the plane; it may reach beyond it.
+    painted : ndarray
+        (n, 2) int64 rows and columns in the square.
+    classes : ndarray
+        (n,) int64 their class indices.
+    """
+
+    view: View
+    rows: slice
+    columns: slice
+    painted: NDArray[np.int64]
+    classes: NDArray[np.int64]
+
+    @property
+    def key(self) -> bytes:
+        """What tells the block from others, and from itself when more is painted."""
+        view = self.view
+        digest = hashlib.blake2b(self.painted.tobytes() + self.classes.tobytes())
+        revision = view.source.source.revision(view.plane)
+        place = (hash(view.source), view.plane, revision, self.rows.start, self.columns.start)
+        digest.update(repr(place).encode())
+        return digest.digest()
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Features and classes of painted pixels: (n, D), (n, F) and (n,) int64."""
+
+    cells: Tensor
+    pixels: Tensor
+    classes: Tensor
+
+
+def painted_blocks(views: Sequence[View], encoder: LabelEncoder, seed: int) -> list[Block]:
+    """List the blocks that hold painted pixels, at most some of each class in a block.
+
+    Parameters
+    ----------
+    views : sequence of View
+        With or without labels.
+    encoder : LabelEncoder
+        From label values to class indices.
+    seed : int
+        Of the choice.
+
+    Raises
+    ------
+    DataError
+        If a label has no class.
+    ValueError
+        If labels have another shape than their view.
+    """
+    blocks = [block for view in views for block in _blocks_of(view, encoder)]
+    # A power of two, so that one more block seldom changes the choice in all others.
+    share = max(_FEWEST_PIXELS, _MOST_SAMPLES // max(1, len(blocks)))
+    most = min(_MOST_PIXELS, 1 << (share.bit_length() - 1))
+    return [_thinned(block, most, seed) for block in blocks]
+
+
+def _blocks_of(view: View, encoder: LabelEncoder) -> Iterator[Block]:
+    if view.labels is None:
+        return
+    rows, columns = view.bounds()
+    shape = (rows.stop - rows.start, columns.stop - columns.start)
+    if view.labels.shape != shape:
+        raise ValueError(
+            f"labels of a view of {shape[0]} x {shape[1]} pixels must have its shape, "
+            f"got {view.labels.shape}"
+        )
+    name = f"plane {view.plane} of the labels of {view.source.name}"
+    indices = encoder.encode(view.labels, name)
+    places = np.argwhere(indices != IGNORE_INDEX)
+    classes = indices[places[:, 0], places[:, 1]]
+    places += (rows.start, columns.start)
+    if not len(places):
+        return
+    numbers, inverse = np.unique(places // BLOCK, axis=0, return_inverse=True)
+    order = np.argsort(inverse.ravel(), kind="stable")
+    ends = np.cumsum(np.bincount(inverse.ravel()))
+    for (row, column), chosen in zip(numbers * BLOCK, np.split(order, ends[:-1]), strict=True):
+        yield Block(
+            view,
+            slice(int(row), int(row) + BLOCK),
+            slice(int(column), int(column) + BLOCK),
+            places[chosen] - (row, column),
+            classes[chosen],
+        )
+
+
+def _thinned(block: Block, most: int, seed: int) -> Block:
+    if len(block.classes) <= most:
+        return block
+    rng = np.random.default_rng((seed, block.rows.start, block.columns.start))
+    kept = []
+    for index in np.unique(block.classes):
+        places = np.flatnonzero(block.classes == index)
+        kept.append(rng.choice(places, min(most, len(places)), replace=False))
+    chosen = np.sort(np.concatenate(kept))
+    return Block(
+        block.view, block.rows, block.columns, block.painted[chosen], block.classes[chosen]
+    )
+
+
+class StrokeSamples:
+    """Samples of painted blocks; those of blocks that did not change are kept.
+
+    Parameters
+    ----------
+    store : FeatureStore
+        Features of tiles.
+    """
+
+    def __init__(self, store: FeatureStore) -> None:
+        self._store = store
+        self._kept: dict[bytes, Samples] = {}
+
+    def __contains__(self, block: Block) -> bool:
+        return block.key in self._kept
+
+    def keep(self, blocks: Sequence[Block]) -> None:
+        """Forget all other blocks."""
+        self._kept = {key: self._kept[key] for key in (block.key for block in blocks)}
+
+    def region(self, block: Block) -> tuple[NormalizedSource, int, slice, slice]:
+        """Source, plane, rows and columns that the block's features are interpolated from."""
+        view, patch = block.view, self._store.patch
+        extent = self._store.extent(view.source)
+        rows, columns = (
+            slice(max(0, part.start - patch), min(size, part.stop + patch))
+            for part, size in zip((block.rows, block.columns), extent, strict=True)
+        )
+        return view.source, view.plane, rows, columns
+
+    def get(self, block: Block) -> Samples:
+        """Sample the features at a block's painted pixels.
+
+        Raises
+        ------
+        UnreadableFileError
+            If the image's file is damaged.
+        """
+        key = block.key
+        if key not in self._kept:
+            self._kept[key] = self._sample(block)
+        return self._kept[key]
+
+    def _sample(self, block: Block) -> Samples:
+        source, plane, rows, columns = self.region(block)
+        features = self._store.assemble(source, plane, rows, columns)
+        device = features.cells.device
+        shift = np.array([block.rows.start - rows.start, block.columns.start - columns.start])
+        places = torch.from_numpy(block.painted + shift).to(device)
+        size = torch.tensor(features.pixels.shape[-2:], device=device)
+        # The same interpolation as that of `QuickHead.classify`: pixel centres, clamped.
+        at = ((2 * places + 1) / size - 1).flip(1)[None, None].to(features.cells.dtype)
+        cells = F.grid_sample(features.cells, at, padding_mode="border", align_corners=False)
+        return Samples(
+            cells[0, :, 0].T.contiguous(),
+            features.pixels[0, :, places[:, 0], places[:, 1]].T.contiguous(),
+            torch.from_numpy(block.classes).to(device),
+        )
