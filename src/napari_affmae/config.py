@@ -18,6 +18,7 @@ Device = Annotated[
     Field(
         pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$",
         title="Device",
+        examples=["auto", "cpu", "cuda", "cuda:1", "mps"],
         description="auto takes the first GPU, else the CPU, and says which.",
     ),
 ]

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import pyqtgraph as pg
 from napari.settings import get_settings
 from napari.utils.theme import get_theme
 from qtpy.QtCore import QTimer
@@ -12,6 +11,8 @@ from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 _REDRAW_MILLISECONDS = 300
 _MOST_POINTS = 1500
+_FEW_POINTS = 30
+_HEIGHT = 140
 _COLORS = ("#4c9be8", "#f5a742", "#6cc070", "#d9668c", "#9a7fd1", "#c8b040", "#5fc4c4", "#a0a0a0")
 
 
@@ -31,23 +32,13 @@ class Curves(QWidget):
 
     def __init__(self, title: str, *, logarithmic: bool = False) -> None:
         super().__init__()
+        self._title, self._logarithmic = title, logarithmic
         self._points: dict[str, tuple[list[float], list[float]]] = {}
         self._lines: dict[str, Any] = {}
-        theme = get_theme(get_settings().appearance.theme)
-        text = theme.text.as_hex()
-        self._plot = pg.PlotWidget(background=theme.background.as_hex())
-        self._plot.setFixedHeight(130)
-        self._plot.setMenuEnabled(False)
-        self._plot.setLogMode(y=logarithmic)
-        self._plot.addLegend(offset=(-4, 4), labelTextColor=text, brush=None)
-        for side in ("left", "bottom"):
-            axis = self._plot.getAxis(side)
-            axis.setPen(text)
-            axis.setTextPen(text)
-        self._plot.setLabel("left", title)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self._plot)
+        self._plot: Any = None
+        self.setFixedHeight(_HEIGHT)
+        self._layout = QVBoxLayout(self)
+        self._layout.setContentsMargins(0, 0, 0, 0)
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.setInterval(_REDRAW_MILLISECONDS)
@@ -69,19 +60,43 @@ class Curves(QWidget):
     def clear(self) -> None:
         """Forget all points."""
         self._points.clear()
-        self.redraw()
+        if self._plot is not None:
+            self.redraw()
+
+    def _make_plot(self) -> Any:
+        """Make the empty plot; its library, which takes a second, is loaded when it is needed."""
+        import pyqtgraph
+
+        theme = get_theme(get_settings().appearance.theme)
+        text = theme.text.as_hex()
+        plot = pyqtgraph.PlotWidget(background=theme.background.as_hex())
+        plot.setMenuEnabled(False)
+        plot.setLogMode(y=self._logarithmic)
+        plot.addLegend(offset=(-4, 4), labelTextColor=text, brush=None)
+        for side in ("left", "bottom"):
+            axis = plot.getAxis(side)
+            axis.setPen(text)
+            axis.setTextPen(text)
+            axis.setStyle(maxTickLevel=0)
+        plot.setLabel("left", self._title)
+        self._layout.addWidget(plot)
+        return plot
 
     def redraw(self) -> None:
         """Draw what there is."""
+        if self._plot is None:
+            self._plot = self._make_plot()
         for name in self._lines.keys() - self._points.keys():
             self._plot.removeItem(self._lines.pop(name))
         for name, (steps, values) in self._points.items():
             if name not in self._lines:
                 color = _COLORS[len(self._lines) % len(_COLORS)]
                 self._lines[name] = self._plot.plot(
-                    name=name, pen=pg.mkPen(color, width=2), connect="finite"
+                    name=name, pen={"color": color, "width": 2}, symbolBrush=color, connect="finite"
                 )
-            self._lines[name].setData(*_thinned(steps, values))
+            few = len(steps) < _FEW_POINTS
+            symbols = {"symbol": "o" if few else None, "symbolSize": 5}
+            self._lines[name].setData(*_thinned(steps, values), **symbols)
 
 
 def _thinned(steps: list[float], values: list[float]) -> tuple[Any, Any]:

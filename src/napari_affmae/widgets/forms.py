@@ -38,19 +38,29 @@ class SettingsForm(QWidget, Generic[S]):
         Fields that are always shown, in this order.
     advanced : sequence of str
         Fields that are folded away.
+    above : sequence of (str, QWidget)
+        Rows of other controls, before the fields.
     """
 
     changed = Signal()
 
     def __init__(
-        self, settings: type[S], *, basic: Sequence[str], advanced: Sequence[str] = ()
+        self,
+        settings: type[S],
+        *,
+        basic: Sequence[str],
+        advanced: Sequence[str] = (),
+        above: Sequence[tuple[str, QWidget]] = (),
     ) -> None:
         super().__init__()
         self._settings = settings
         self._fields: dict[tuple[str, ...], _Control] = {}
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        layout.addLayout(self._rows(basic))
+        rows = self._rows(basic)
+        for number, row in enumerate(above):
+            rows.insertRow(number, *row)
+        layout.addLayout(rows)
         if advanced:
             folded = QWidget()
             folded.setLayout(self._rows(advanced))
@@ -182,6 +192,14 @@ class _Choice(_Control[Any]):
         self.widget.currentTextChanged.connect(slot)
 
 
+class _Suggestion(_Choice):
+    """A text, with some to choose from."""
+
+    def __init__(self, words: Sequence[str]) -> None:
+        super().__init__(words)
+        self.widget.setEditable(True)
+
+
 class _Number(_Control[Any]):
     """A whole number; the step below the least stands for a word or for nothing."""
 
@@ -267,9 +285,9 @@ def _make_control(info: FieldInfo) -> _Control[Any]:
         return _Real(low, high)
     if words:
         return _Choice(words)
-    if any(get_origin(kind) is tuple for kind in kinds):
-        return _Reals()
-    return _Text()
+    if info.examples:
+        return _Suggestion(info.examples)
+    return _Reals() if any(get_origin(kind) is tuple for kind in kinds) else _Text()
 
 
 def _bounds(info: FieldInfo) -> tuple[float, float]:

@@ -1,7 +1,7 @@
 """Messages inside a dock: what was noticed, what went wrong, what to do."""
 
-from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QFrame, QLabel, QScrollArea, QVBoxLayout, QWidget
+from qtpy.QtCore import QSize, Qt
+from qtpy.QtWidgets import QFrame, QLabel, QScrollArea, QSizePolicy, QVBoxLayout, QWidget
 
 _SIGNS = {"info": "i", "warning": "⚠", "error": "✖"}
 _COLORS = {"info": "#6fa8dc", "warning": "#e6b450", "error": "#f07178"}
@@ -16,7 +16,7 @@ class Messages(QScrollArea):
         self._texts: list[tuple[str, str]] = []
         self.setWidgetResizable(True)
         self.setFrameShape(QFrame.Shape.NoFrame)
-        self.setMaximumHeight(_HEIGHT)
+        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)
         self.setVisible(False)
         inner = QWidget()
         self._layout = QVBoxLayout(inner)
@@ -24,6 +24,12 @@ class Messages(QScrollArea):
         self._layout.setSpacing(2)
         self._layout.setAlignment(Qt.AlignmentFlag.AlignTop)
         self.setWidget(inner)
+
+    def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
+        """Take the height of the messages, up to a few of them."""
+        width = self.viewport().width()
+        height = self._layout.heightForWidth(width) if width > 0 else _HEIGHT
+        return QSize(width, min(_HEIGHT, max(height, 0) + 2))
 
     @property
     def texts(self) -> list[tuple[str, str]]:
@@ -45,6 +51,7 @@ class Messages(QScrollArea):
         else:
             self._layout.addWidget(label)
         self.setVisible(True)
+        self.updateGeometry()
 
     def clear(self) -> None:
         """Take all away."""

@@ -56,6 +56,9 @@ class PlanLine(QLabel):
 
     def stop(self) -> None:
         """Measure no longer: a run needs the machine."""
+        if self._timer.isActive() or self._errand.is_running:
+            self._config = None
+            self.clear()
         self._timer.stop()
         self._errand.stop()
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import napari
 import numpy as np
-from qtpy.QtWidgets import QFormLayout, QHBoxLayout, QPushButton, QWidget
+from qtpy.QtWidgets import QHBoxLayout, QPushButton, QWidget
 
 from napari_affmae.config import PretrainConfig
 from napari_affmae.engine import events as ev
@@ -67,7 +67,12 @@ class PretrainDock(Dock):
         self.run_choice = RunChoice("a new run", {"pretrain"}, resumable=True)
         self.run_choice.changed.connect(self._show_run)
         self.length = LengthEdit(60, "minutes")
-        self.form = SettingsForm(PretrainConfig, basic=_BASIC, advanced=_ADVANCED)
+        self.form = SettingsForm(
+            PretrainConfig,
+            basic=_BASIC,
+            advanced=_ADVANCED,
+            above=[("Run", self.run_choice), ("Length", self.length)],
+        )
         self.form.changed.connect(self._note_settings)
         self.length.changed.connect(self._note_settings)
         self.plan = PlanLine()
@@ -90,13 +95,7 @@ class PretrainDock(Dock):
 
     def _arrange(self) -> None:
         self.add_section("Images", self.sources)
-        settings = QWidget()
-        rows = QFormLayout(settings)
-        rows.setContentsMargins(0, 0, 0, 0)
-        rows.addRow("Run", self.run_choice)
-        rows.addRow("Length", self.length)
-        self._settings = settings
-        self.add_section("Settings", settings, self.form, self.plan)
+        self.add_section("Settings", self.form, self.plan)
         self.add(self.panel, self.curves, self.preview)
         below = QWidget()
         row = QHBoxLayout(below)
@@ -192,7 +191,7 @@ class PretrainDock(Dock):
         self.run_choice.choose(self._run if outcome is not Outcome.FINISHED else None)
 
     def _lock(self, running: bool) -> None:
-        for widget in (self.sources, self._settings, self.form):
+        for widget in (self.sources, self.form):
             widget.setEnabled(not running)
 
     def _latest_run(self) -> Path | None:
