@@ -1,9 +1,11 @@
 """What the docks have in common: sections, scrolling, and asking before a run is closed."""
 
 from collections.abc import Callable
+from typing import Any
 
 import napari
 from napari.layers import Layer
+from qtpy.QtCore import QEvent
 from qtpy.QtGui import QGuiApplication
 from qtpy.QtWidgets import (
     QDialog,
@@ -69,14 +71,26 @@ class Dock(QScrollArea):
         self._layout.addStretch(1)
 
     def showEvent(self, event: object) -> None:  # noqa: N802 - Qt's name
-        """Once inside its dock, ask before the dock is closed during a run."""
+        """Once inside its dock, ask before the dock or the window is closed during a run."""
         super().showEvent(event)
-        self._guard_close_button()
-
-    def _guard_close_button(self) -> None:
         holder = self.parent()
-        if self._guarded or not hasattr(holder, "destroyOnClose"):
-            return
+        if not self._guarded and hasattr(holder, "destroyOnClose"):
+            self._guarded = True
+            self._guard_close_button(holder)
+            holder.parent().installEventFilter(self)
+
+    def eventFilter(self, watched: Any, event: Any) -> bool:  # noqa: N802 - Qt's name
+        """Before napari's window closes, stop the run; ask first where it was the user."""
+        if event.type() != QEvent.Type.Close or not self.panel.is_running:
+            return bool(super().eventFilter(watched, event))
+        if not event.spontaneous():
+            self.panel.stop_and_wait()
+        elif not self.panel.confirm_stop():
+            event.ignore()
+            return True
+        return False
+
+    def _guard_close_button(self, holder: Any) -> None:
         close: Callable[[], None] = holder.destroyOnClose
 
         def ask_first() -> None:
@@ -85,7 +99,6 @@ class Dock(QScrollArea):
 
         # napari's dock has no event for this: its button calls the method by name.
         holder.destroyOnClose = ask_first
-        self._guarded = True
 
 
 class CommandDialog(QDialog):

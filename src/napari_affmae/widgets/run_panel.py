@@ -4,11 +4,9 @@ import logging
 from collections.abc import Callable, Iterable
 from enum import Enum, auto
 from typing import Any
-from uuid import UUID
 
 import napari
 from napari.utils import progress
-from napari.utils.task_status import Status
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import (
     QHBoxLayout,
@@ -28,7 +26,6 @@ from napari_affmae.widgets.worker import RunWorker
 
 logger = logging.getLogger(__name__)
 
-_PROGRAM = "napari-affmae"
 _SECONDS_TO_STOP = 120.0
 _PARTS = 1000
 
@@ -78,7 +75,6 @@ class RunPanel(QWidget):
         self._worker: RunWorker | None = None
         self._outcome = Outcome.FINISHED
         self._activity: Any = None
-        self._task: UUID | None = None
         self.start_button = QPushButton(start_text)
         self.start_button.clicked.connect(self.start_requested)
         self.pause_button = QPushButton("Pause")
@@ -128,7 +124,7 @@ class RunPanel(QWidget):
         worker.errored.connect(self._fail)
         worker.warned.connect(_log_warning)
         worker.finished.connect(self._end)
-        self._register()
+        self._activity = progress(total=0, desc=self._title)
         self._show_running(running=True)
         worker.start()
 
@@ -217,7 +213,8 @@ class RunPanel(QWidget):
         }
         self.bar.setVisible(False)
         self.status.setText(f"{self._title} {endings[self._outcome]}.")
-        self._unregister()
+        self._activity.close()
+        self._activity = None
         self.ended.emit(self._outcome)
 
     def _show_running(self, *, running: bool) -> None:
@@ -229,22 +226,6 @@ class RunPanel(QWidget):
         self.bar.setVisible(running)
         self.status.setVisible(True)
         self.running_changed.emit(running)
-
-    def _register(self) -> None:
-        """Enter the run in napari's activity dock, and in what it asks about when it closes."""
-        self._activity = progress(total=0, desc=self._title)
-        # The way in which napari's own workers do it; there is no public one.
-        self._task = self._viewer.window._register_task_status(  # noqa: SLF001
-            _PROGRAM,
-            Status.BUSY,
-            f"{self._title} is running; it will be stopped, and can be resumed",
-            cancel_callback=self.stop_and_wait,
-        )
-
-    def _unregister(self) -> None:
-        self._activity.close()
-        self._activity = None
-        self._viewer.window._update_task_status(self._task, Status.COMPLETED)  # noqa: SLF001
 
 
 def in_words(error: Exception) -> str:
