@@ -9,6 +9,8 @@ from torch.nn import functional as F
 
 from affmae_kernels.neighbours import TokenSearch
 
+_LEAST_POWER = 1e-6
+
 
 def deformable_attention_reference(
     values: Tensor,
@@ -46,9 +48,13 @@ class _DeformableAttention(torch.autograd.Function):
     ) -> Tensor:
         locations = query_pos[:, :, None, None] + offsets
         near = index.nearest(locations.flatten(1, 3)).unflatten(1, offsets.shape[1:4])
-        shares = _shares(near, index, query_pos, offsets, weights, power)
+        near = near.movedim(-1, 0).contiguous()
+        *_, interpolation = _interpolate(near, index, query_pos, offsets, power)
         out = F.embedding_bag(
-            _rows(near, values), _table(values), mode="sum", per_sample_weights=_bags(shares)
+            _rows(near, values),
+            _table(values),
+            mode="sum",
+            per_sample_weights=_bags(interpolation.mul_(weights)),
         )
         ctx.index = index
         ctx.save_for_backward(query_pos, values, offsets, weights, power, near.to(torch.int32))
@@ -59,35 +65,45 @@ class _DeformableAttention(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         query_pos, values, offsets, weights, power, near = ctx.saved_tensors
         near = near.long()
-        with torch.enable_grad():
-            leaves = [t.detach().requires_grad_() for t in (offsets, weights, power)]
-            shares = _shares(near, ctx.index, query_pos, *leaves)
+        dx, dy, distance, interpolation = _interpolate(near, ctx.index, query_pos, offsets, power)
         grad, rows = grad.reshape(-1, values.shape[3]), _rows(near, values)
-        d_values = _transposed_bag_sum(grad, rows, shares.detach(), len(_table(values)))
+        shares = _bags(interpolation * weights)
+        d_values = _transposed_bag_sum(grad, rows, shares, len(_table(values)))
         with torch.enable_grad():
-            leaf = _bags(shares).detach().requires_grad_()
-            out = F.embedding_bag(rows, _table(values), mode="sum", per_sample_weights=leaf)
-        (d_shares,) = torch.autograd.grad(out, leaf, grad)
-        d_leaves = torch.autograd.grad(shares, leaves, d_shares.view_as(shares))
-        return (None, None, d_values.view_as(values), *d_leaves)
+            shares.requires_grad_()
+            out = F.embedding_bag(rows, _table(values), mode="sum", per_sample_weights=shares)
+        (d_shares,) = torch.autograd.grad(out, shares, grad)
+        d_shares = d_shares.view(*weights.shape, len(near)).movedim(-1, 0).contiguous()
+        d_weights = (interpolation * d_shares).sum(0)
+        # Gradient of the softmax's logits, -power * (distance + 1e-6).
+        d_logits = d_shares.sub_(d_weights).mul_(interpolation).mul_(weights)
+        d_power = -(d_logits * (distance + 1e-6)).sum() * (power >= _LEAST_POWER)
+        # The distance's gradient is defined as zero where the distance is zero.
+        pull = d_logits.div_(distance).masked_fill_(distance == 0, 0)
+        pull = pull.mul_(-power.clamp(min=_LEAST_POWER))
+        d_offsets = torch.stack([(pull * dx).sum(0), (pull * dy).sum(0)], dim=-1)
+        return None, None, d_values.view_as(values), d_offsets, d_weights, d_power
 
 
-def _shares(
-    near: Tensor,
-    index: TokenSearch,
-    query_pos: Tensor,
-    offsets: Tensor,
-    weights: Tensor,
-    power: Tensor,
-) -> Tensor:
-    """Compute each sampled token's share of a query's sum, (B, Q, H, P, nearest)."""
-    image = torch.arange(len(near), device=near.device).view(-1, 1, 1, 1, 1)
-    locations = query_pos[:, :, None, None] + offsets
-    tokens = index.points[image, near].to(locations.dtype)
-    # The norm's gradient is defined as zero where the distance is zero.
-    distance = torch.linalg.vector_norm(locations[..., None, :] - tokens, dim=-1)
-    interpolation = (-power.clamp(min=1e-6) * (distance + 1e-6)).softmax(-1)
-    return interpolation * weights[..., None]
+def _interpolate(
+    near: Tensor, index: TokenSearch, query_pos: Tensor, offsets: Tensor, power: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Compute the samples' x and y seen from each token, distances, and interpolation weights.
+
+    All are (nearest, B, Q, H, P): short last dimensions are slow on a CPU.
+    """
+    points = index.points.to(offsets.dtype)
+    first = torch.arange(len(points), device=near.device) * points.shape[1]
+    tokens = (near + first.view(-1, 1, 1, 1)).flatten()
+    dx, dy = (
+        query_pos[:, :, None, None, axis]
+        + offsets[..., axis]
+        - points[..., axis].flatten().index_select(0, tokens).view(near.shape)
+        for axis in (0, 1)
+    )
+    distance = torch.hypot(dx, dy)
+    interpolation = ((distance + 1e-6) * -power.clamp(min=_LEAST_POWER)).softmax(0)
+    return dx, dy, distance, interpolation
 
 
 def _table(values: Tensor) -> Tensor:
@@ -96,15 +112,15 @@ def _table(values: Tensor) -> Tensor:
 
 
 def _bags(shares: Tensor) -> Tensor:
-    """View (B, Q, H, P, nearest) as one bag for each query and head."""
-    return shares.flatten(3).flatten(0, 2)
+    """Turn (nearest, B, Q, H, P) into one bag for each query and head."""
+    return shares.movedim(0, -1).flatten(3).flatten(0, 2)
 
 
 def _rows(near: Tensor, values: Tensor) -> Tensor:
     """Turn token indices into rows of the table, a bag for each query and head."""
     batch, tokens, heads, _ = values.shape
-    image = torch.arange(batch, device=near.device).view(-1, 1, 1, 1, 1)
-    head = torch.arange(heads, device=near.device).view(1, 1, -1, 1, 1)
+    image = torch.arange(batch, device=near.device).view(-1, 1, 1, 1)
+    head = torch.arange(heads, device=near.device).view(-1, 1)
     return _bags((image * tokens + near) * heads + head)
 
 

@@ -14,11 +14,13 @@ from typing import Self
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 # Cells around the canvas that have a block of their own. Locations farther out
 # (the decoder's learned offsets are unbounded) are compared with every point.
 MARGIN = 8
-_CHUNK = 4096
+_CHUNK = 8192
+_INDEX = 0xFFFFFFFF
 
 
 @dataclass(frozen=True)
@@ -35,12 +37,12 @@ class TokenIndex:
         Side of a block, cells.
     grid : tuple of int
         Rows and columns of blocks, the margin included.
-    sizes : Tensor of int64, shape (B * rows * columns,)
+    sizes : Tensor of int32, shape (B * rows * columns,)
         How many points can be among the `count` nearest of a location inside
         each block.
-    candidates : Tensor of int64, shape (B * rows * columns, M)
+    candidates : Tensor of int64, shape (M, B * rows * columns)
         These points, in ascending order, padded with N.
-    x, y : Tensor of float32, shape (B * rows * columns, M)
+    x, y : Tensor of float32, shape (M, B * rows * columns)
         The candidates' positions, infinite where padded.
     """
 
@@ -69,7 +71,7 @@ class TokenIndex:
         batch, n, _ = points.shape
         count = min(count, n)
         extent = (canvas[0] + 2 * MARGIN, canvas[1] + 2 * MARGIN)
-        padded = torch.cat([points.float(), points.new_full((batch, 1, 2), math.inf).float()], 1)
+        padded = F.pad(points.float(), (0, 0, 0, 1), value=math.inf)
         side = 2 ** math.ceil(math.log2(max(extent)))
         spacing = math.sqrt(canvas[0] * canvas[1] / n)
         grid = (1, 1)
@@ -77,11 +79,11 @@ class TokenIndex:
         while side > max(1, spacing):
             side //= 2
             candidates, grid = _refine(candidates, grid, side, extent, padded, count)
-        flat = candidates.flatten(0, 1)
-        rows = torch.arange(batch, device=points.device).repeat_interleave(grid[0] * grid[1])
-        position = padded[rows[:, None], flat]
-        x, y = (position[..., axis].contiguous() for axis in (0, 1))
-        return cls(points, count, side, grid, (flat < n).sum(-1), flat, x, y)
+        # A place in the lists first: then all steps of a search run along the blocks.
+        x, y = (t.flatten(0, 1).mT.contiguous() for t in _positions(padded, candidates))
+        flat = candidates.flatten(0, 1).mT.contiguous()
+        sizes = (flat < n).sum(0, dtype=torch.int32)
+        return cls(points, count, side, grid, sizes, flat, x, y)
 
     def nearest(self, locations: Tensor, count: int | None = None) -> Tensor:
         """Find the nearest points, nearest first, ties to the lower index.
@@ -108,8 +110,8 @@ class TokenIndex:
         block_of = torch.where(inside[..., None], block_of, 0).long()
         image = torch.arange(batch, device=locations.device)[:, None]
         block = ((image * rows + block_of[..., 1]) * columns + block_of[..., 0]).flatten()
-        flat = locations.detach().float().flatten(0, 1)
-        found = block.new_empty((batch * queries, count))
+        x, y = locations.detach().float().flatten(0, 1).unbind(1)
+        found = block.new_empty((count, batch * queries))
         # Queries with lists of like length go together: the longest sets the width.
         sizes, order = self.sizes[block].sort()
         for part, width in zip(
@@ -117,34 +119,51 @@ class TokenIndex:
             sizes[_CHUNK - 1 :: _CHUNK].tolist() + sizes[-1:].tolist(),
             strict=False,
         ):
-            found[part] = self._search(block[part], flat[part], count, width)
-        found = found.view(batch, queries, count)
+            found[:, part] = self._search(block[part], x[part], y[part], count, width)
+        found = found.view(count, batch, queries).movedim(0, -1)
         outside = torch.nonzero(~inside)
-        for part in outside.split(_CHUNK // 16):
+        for part in outside.split(_CHUNK // 32):
             found[part[:, 0], part[:, 1]] = self._search_all(locations, part, count)
         return found
 
-    def _search(self, block: Tensor, location: Tensor, count: int, width: int) -> Tensor:
-        dx = self.x[block, :width] - location[:, :1]
-        dy = self.y[block, :width] - location[:, 1:]
-        squared = dx.square_().add_(dy.square_())
-        return _smallest(squared, self.candidates[block, :width], count)
+    def _search(self, block: Tensor, x: Tensor, y: Tensor, count: int, width: int) -> Tensor:
+        candidates, dx, dy = (
+            t[:width].index_select(1, block) for t in (self.candidates, self.x, self.y)
+        )
+        squared = dx.sub_(x).square_().add_(dy.sub_(y).square_())
+        best: list[Tensor] = []
+        for key in _keys(squared, candidates):
+            # Insertion into the sorted ones, of all queries at once.
+            for place, other in enumerate(best):
+                best[place], key = torch.minimum(other, key), torch.maximum(other, key)
+            if len(best) < count:
+                best.append(key)
+        return torch.stack(best) & _INDEX
 
     def _search_all(self, locations: Tensor, where: Tensor, count: int) -> Tensor:
         image, query = where.unbind(1)
         offset = self.points[image].float() - locations[image, query].detach().float()[:, None]
         order = torch.arange(offset.shape[1], device=offset.device).expand(offset.shape[:2])
-        return _smallest(offset.square().sum(-1), order, count)
+        keys = _keys(offset.square().sum(-1), order)
+        return keys.topk(count, dim=-1, largest=False, sorted=True).values & _INDEX
 
 
-def _smallest(squared: Tensor, index: Tensor, count: int) -> Tensor:
-    """Take the indices of the smallest distances, ties to the lower index.
+def _keys(squared: Tensor, index: Tensor) -> Tensor:
+    """Join distance and index to integers that order by distance, ties by index.
 
-    Non-negative floats order like their bits, so distance and index share one
-    integer key and ties are broken exactly.
+    Non-negative floats order like their bits, so ties are broken exactly.
     """
-    key = (squared.view(torch.int32).long() << 32) | index
-    return key.topk(count, dim=-1, largest=False, sorted=True).values & 0xFFFFFFFF
+    return (squared.view(torch.int32).long() << 32).bitwise_or_(index)
+
+
+def _positions(padded: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
+    """Look up x and y of `points` (B, ...) in `padded` (B, N + 1, 2)."""
+    first = torch.arange(len(padded), device=padded.device) * padded.shape[1]
+    rows = (points + first.view(-1, *(1,) * (points.ndim - 1))).flatten()
+    x, y = (
+        axis.flatten().index_select(0, rows).view(points.shape) for axis in padded.unbind(-1)
+    )
+    return x, y
 
 
 def _refine(
@@ -163,18 +182,15 @@ def _refine(
     inside it.
     """
     device = candidates.device
-    batch = candidates.shape[0]
     rows, columns = (-(-size // side) for size in extent)
     row, column = torch.arange(rows, device=device), torch.arange(columns, device=device)
     parent = (row[:, None] // 2 * grid[1] + column // 2).flatten()
     inherited = candidates[:, parent]
-    image = torch.arange(batch, device=device)[:, None, None]
-    position = padded[image, inherited]
+    x, y = _positions(padded, inherited)
     centre_x = ((column + 0.5) * side - MARGIN - 0.5).repeat(rows)
     centre_y = ((row + 0.5) * side - MARGIN - 0.5).repeat_interleave(columns)
-    distance = torch.hypot(
-        position[..., 0] - centre_x[:, None], position[..., 1] - centre_y[:, None]
-    )
+    x.sub_(centre_x[:, None]).square_()
+    distance = y.sub_(centre_y[:, None]).square_().add_(x).sqrt_()
     reach = distance.topk(count, dim=-1, largest=False).values[..., -1:]
     # The last factor covers the rounding of the distances.
     keep = distance <= (reach + math.sqrt(2) * side) * (1 + 1e-5)

@@ -58,20 +58,37 @@ class PatchEmbedding(nn.Module):
         if ids_keep is not None:
             flat = images.new_zeros(len(images), canvas[0] * canvas[1])
             visible = flat.scatter_(1, ids_keep, 1.0).view(-1, 1, *canvas)
-        tokens = recompute(lambda x: self._convolve(x, visible), images).flatten(2).mT
+        weights = [*self.convolutions.parameters(), *self.norms.parameters()]
+        tokens = recompute(lambda *x: _convolve(visible, *x), images, *weights).flatten(2).mT
         return self.norm(tokens if ids_keep is None else take_tokens(tokens, ids_keep))
 
-    def _convolve(self, images: Tensor, visible: Tensor | None) -> Tensor:
-        x = _hide(images, visible).contiguous(memory_format=torch.channels_last)
-        if x.is_cuda:
-            # With one channel, "contiguous" leaves strides that convolutions take for
-            # channels first; then every norm reads and writes across the memory.
-            x = x.clone(memory_format=torch.channels_last)
-        for convolution, norm in zip(self.convolutions, [*self.norms, None], strict=True):
-            x = _hide(convolution(x), visible)
-            if norm is not None:
-                x = F.gelu(norm(x.permute(0, 2, 3, 1))).permute(0, 3, 1, 2)
-        return x
+
+def _convolve(visible: Tensor | None, images: Tensor, *weights: Tensor) -> Tensor:
+    """Apply convolutions, with a norm and GELU between them.
+
+    Parameters
+    ----------
+    visible : Tensor or None
+        (B, 1, rows, columns), 1 at visible patches; None: all.
+    images : Tensor
+        (B, C, H, W).
+    *weights : Tensor
+        Weight and bias of each convolution, then of each norm.
+    """
+    x = _hide(images, visible).contiguous(memory_format=torch.channels_last)
+    if x.is_cuda:
+        # With one channel, "contiguous" leaves strides that convolutions take for
+        # channels first; then every norm reads and writes across the memory.
+        x = x.clone(memory_format=torch.channels_last)
+    pairs = list(zip(weights[::2], weights[1::2], strict=True))
+    convolutions = len(pairs) // 2 + 1
+    for layer, (weight, bias) in enumerate(pairs[:convolutions]):
+        if layer:
+            scale, shift = pairs[convolutions + layer - 1]
+            normed = F.layer_norm(x.permute(0, 2, 3, 1), scale.shape, scale, shift)
+            x = F.gelu(normed).permute(0, 3, 1, 2)
+        x = _hide(F.conv2d(x, weight, bias, stride=2, padding=1), visible)
+    return x
 
 
 def _hide(x: Tensor, visible: Tensor | None) -> Tensor:
