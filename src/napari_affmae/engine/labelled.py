@@ -83,7 +83,12 @@ class Labelled:
             _for_training(pair.image.n_planes, with_labels, held, gap)
             for pair, with_labels, held in zip(labelled, usable, kept_back, strict=True)
         ]
-        return cls(labelled, training, kept_back, classes)
+        # Of a resumed run, planes whose labels were erased since are held out, but no measure.
+        measured = [
+            [plane for plane in held if plane in with_labels]
+            for with_labels, held in zip(usable, kept_back, strict=True)
+        ]
+        return cls(labelled, training, measured, classes)
 
 
 def _labelled_planes(pair: LabelledPair, ignore_value: int | None) -> list[int]:
