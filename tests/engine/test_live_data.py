@@ -104,7 +104,7 @@ def test_labels_painted_while_it_trains_are_learned_from(tmp_path, image, scribb
     for event in finetune([(image, scribbles)], config, tmp_path):
         if isinstance(event, PreviewReady):
             previews.append(set(np.unique(event.images["label"]).astype(int)))
-        if isinstance(event, StepDone) and event.step == 2:
+        if isinstance(event, StepDone) and event.step == 3:
             scribbles.paint(1, slice(None), 3)
             scribbles.paint(2, slice(50, 60), 9)
     assert previews[0] == {-1, 0, 1}

@@ -153,7 +153,7 @@ def test_wrong_strokes(training, stripes):
 
 def test_closing_at_any_event_is_safe(training, stripes):
     strokes = [whole(training, stripes, painted(1, 2, 5))]
-    for count in (1, 8):
+    for count in (1, 15):
         events = training.update(strokes, whole(training, stripes))
         for _ in range(count):
             next(events)

@@ -73,16 +73,22 @@ class Labelled:
         if validation is not None:
             training = [list(range(image.n_planes)) for image, _ in pairs]
             nothing: list[list[int]] = [[] for _ in pairs]
-            held = nothing + usable[len(pairs) :]
-            return cls(labelled, training + [[] for _ in validation], held, classes)
-        held = _stored_split(stored, labelled)
-        if held is None:
-            _, held = split_planes(usable, config.validation, config.validation_gap)
+            apart = nothing + usable[len(pairs) :]
+            return cls(labelled, training + [[] for _ in validation], apart, classes)
+        gap = config.validation_gap
+        kept_back = _stored_split(stored, labelled)
+        if kept_back is None:
+            _, kept_back = split_planes(usable, config.validation, gap)
         training = [
-            _for_training(pair.image.n_planes, *planes, config.validation_gap)
-            for pair, *planes in zip(labelled, usable, held, strict=True)
+            _for_training(pair.image.n_planes, with_labels, held, gap)
+            for pair, with_labels, held in zip(labelled, usable, kept_back, strict=True)
         ]
-        return cls(labelled, training, held, classes)
+        # Of a resumed run, planes whose labels were erased since are held out, but no measure.
+        measured = [
+            [plane for plane in held if plane in with_labels]
+            for with_labels, held in zip(usable, kept_back, strict=True)
+        ]
+        return cls(labelled, training, measured, classes)
 
 
 def _labelled_planes(pair: LabelledPair, ignore_value: int | None) -> list[int]:

@@ -332,7 +332,7 @@ class QuickTraining:
 
     def _step(
         self,
-        inputs: tuple[Tensor, ...],
+        inputs: tuple[Tensor, Tensor],
         classes: Tensor,
         chosen: Tensor,
         optimiser: torch.optim.Optimizer,
@@ -347,9 +347,10 @@ class QuickTraining:
         with self._store.working(), seeded(config.seed, Stream.DROPOUT, number, plan.device):
             here = chosen.to(classes.device)
             head.train()
-            loss = head.loss(*(part[here] for part in inputs), classes[here])
+            cells, pixels = inputs
+            loss = head.loss(cells[here], pixels[here], classes[here])
             optimiser.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimiser.step()
             head.eval()
         self._since_start += 1

@@ -269,7 +269,7 @@ def _add(
 
 
 def _overlap(start: int, part: slice, tile: int) -> bool:
-    return start < part.stop and part.start < start + tile
+    return bool(start < part.stop and part.start < start + tile)
 
 
 def _size(source: NormalizedSource) -> tuple[int, int]:
