@@ -31,11 +31,11 @@ class Dock(QScrollArea):
     ----------
     viewer : napari.Viewer
         The viewer that it belongs to.
-    panel : RunPanel
-        Its run.
+    panel : RunPanel, optional
+        Its run, where it has one.
     """
 
-    def __init__(self, viewer: "napari.viewer.Viewer", panel: RunPanel) -> None:
+    def __init__(self, viewer: "napari.viewer.Viewer", panel: RunPanel | None = None) -> None:
         super().__init__()
         self.viewer = viewer
         self.panel = panel
@@ -48,8 +48,9 @@ class Dock(QScrollArea):
         self._layout.setContentsMargins(6, 6, 6, 6)
         self._layout.setSpacing(6)
         self.setWidget(self._inner)
-        # Whatever takes the dock away, the run ends with its checkpoint.
-        self.destroyed.connect(panel.stop)
+        if panel is not None:
+            # Whatever takes the dock away, the run ends with its checkpoint.
+            self.destroyed.connect(panel.stop)
         self._guarded = False
 
     def add_section(self, title: str, *widgets: QWidget) -> None:
@@ -74,13 +75,13 @@ class Dock(QScrollArea):
         self._guard_close_button()
 
     def _guard_close_button(self) -> None:
-        holder = self.parent()
-        if self._guarded or not hasattr(holder, "destroyOnClose"):
+        holder, panel = self.parent(), self.panel
+        if self._guarded or panel is None or not hasattr(holder, "destroyOnClose"):
             return
         close: Callable[[], None] = holder.destroyOnClose
 
         def ask_first() -> None:
-            if self.panel.confirm_stop():
+            if panel.confirm_stop():
                 close()
 
         # napari's dock has no event for this: its button calls the method by name.

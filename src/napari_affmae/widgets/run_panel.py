@@ -54,6 +54,8 @@ class RunPanel(QWidget):
         Words of the start button.
     pausable : bool
         Whether to offer a pause.
+    kept : str
+        What is left of a run that is stopped, for questions: a sentence.
     """
 
     start_requested = Signal()
@@ -71,10 +73,12 @@ class RunPanel(QWidget):
         start_text: str,
         *,
         pausable: bool = True,
+        kept: str = "What it has learned is saved, and it can be resumed.",
     ) -> None:
         super().__init__()
         self._viewer = viewer
         self._title = title
+        self._kept = kept
         self._worker: RunWorker | None = None
         self._outcome = Outcome.FINISHED
         self._activity: Any = None
@@ -153,8 +157,7 @@ class RunPanel(QWidget):
         answer = QMessageBox.question(
             self,
             self._title,
-            f"{self._title} is running. Stop it? What it has learned is saved, and it can be "
-            "resumed.",
+            f"{self._title} is running. Stop it? {self._kept}",
         )
         return answer == QMessageBox.StandardButton.Yes and self.stop_and_wait()
 
@@ -237,7 +240,7 @@ class RunPanel(QWidget):
         self._task = self._viewer.window._register_task_status(  # noqa: SLF001
             _PROGRAM,
             Status.BUSY,
-            f"{self._title} is running; it will be stopped, and can be resumed",
+            f"{self._title} is running, and will be stopped. {self._kept}",
             cancel_callback=self.stop_and_wait,
         )
 
