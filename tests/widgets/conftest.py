@@ -57,6 +57,7 @@ def finish(qtbot: Any) -> Callable[[RunPanel], Outcome]:
     """Wait for a run to end, and return how."""
 
     def wait(panel: RunPanel) -> Outcome:
+        assert panel.is_running, panel.messages.texts
         with qtbot.waitSignal(panel.ended, timeout=1000 * SECONDS) as ended:
             pass
         outcome: Outcome = ended.args[0]

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from qtpy.QtCore import Qt
 from qtpy.QtGui import QDesktopServices
 from qtpy.QtWidgets import QFileDialog, QInputDialog, QMessageBox
 
@@ -23,10 +22,6 @@ def dock(viewer: Any, model: Path) -> ModelsDock:
     viewer.window.add_dock_widget(dock, name="Runs and models")
     dock.choose(model)
     return dock
-
-
-def press(qtbot: Any, button: Any) -> None:
-    qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
 
 
 def errors(dock: ModelsDock) -> list[str]:
@@ -56,11 +51,11 @@ def test_renaming(
     dock: ModelsDock, model: Path, monkeypatch: pytest.MonkeyPatch, qtbot: Any
 ) -> None:
     monkeypatch.setattr(QInputDialog, "getText", lambda *_, **__: ("better", True))
-    press(qtbot, dock.rename_button)
+    dock.rename_button.click()
     assert dock.path() == model.with_name("better")
     assert not model.exists()
     monkeypatch.setattr(QInputDialog, "getText", lambda *_, **__: ("a/b", True))
-    press(qtbot, dock.rename_button)
+    dock.rename_button.click()
     assert "cannot be a name" in errors(dock)[0]
     assert dock.path() == model.with_name("better")
 
@@ -78,16 +73,16 @@ def test_deleting(
         monkeypatch.setattr(QMessageBox, "question", question)
 
     answer(QMessageBox.StandardButton.No)
-    press(qtbot, dock.delete_button)
+    dock.delete_button.click()
     assert model.exists()
     assert str(model) in asked[0]
     (model / "mine.txt").write_text("notes")
     answer(QMessageBox.StandardButton.Yes)
-    press(qtbot, dock.delete_button)
+    dock.delete_button.click()
     assert "mine.txt" in errors(dock)[0]
     assert dock.path() == model
     (model / "mine.txt").unlink()
-    press(qtbot, dock.delete_button)
+    dock.delete_button.click()
     assert not model.exists()
     assert names(dock) == []
     assert errors(dock) == []
@@ -98,7 +93,7 @@ def test_exporting(
 ) -> None:
     target = runs / "shared"
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(target), ""))
-    press(qtbot, dock.export_button)
+    dock.export_button.click()
     assert read_metadata(target.with_suffix(".safetensors")).classes
     assert dock.path() is None
     assert sorted(names(dock)) == ["shared", "tiny"]
@@ -108,7 +103,7 @@ def test_another_folder(
     dock: ModelsDock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, qtbot: Any
 ) -> None:
     monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *_: str(tmp_path / "else"))
-    press(qtbot, dock.change_button)
+    dock.change_button.click()
     assert load_preferences().runs == tmp_path / "else"
     assert names(dock) == []
     assert str(tmp_path / "else") in dock.folder.text()
@@ -119,7 +114,7 @@ def test_opening_the_folder(
 ) -> None:
     opened: list[Any] = []
     monkeypatch.setattr(QDesktopServices, "openUrl", opened.append)
-    press(qtbot, dock.open_button)
+    dock.open_button.click()
     assert Path(opened[0].toLocalFile()) == model
 
 
@@ -128,7 +123,7 @@ def test_damaged_runs_are_listed_with_their_problem(
 ) -> None:
     record = model / "run.json"
     record.write_text(json.dumps({"format": 99}))
-    press(qtbot, dock.refresh_button)
+    dock.refresh_button.click()
     assert dock.list.topLevelItem(0).text(3) == "cannot be used"
     assert "newer version" in dock.card.text()
     assert not dock.export_button.isEnabled()

@@ -41,8 +41,9 @@ def expected(finetuned: Path, volume: tuple[np.ndarray, np.ndarray]) -> np.ndarr
     return np.stack([event.labels for event in events if isinstance(event, PlaneDone)])
 
 
-def press_start(dock: SegmentDock, qtbot: Any) -> None:
-    qtbot.mouseClick(dock.panel.start_button, Qt.MouseButton.LeftButton)
+def press_start(dock: SegmentDock) -> None:
+    assert dock.panel.start_button.isEnabled()
+    dock.panel.start_button.click()
 
 
 def errors(dock: SegmentDock) -> list[str]:
@@ -71,7 +72,7 @@ def test_everything_of_a_stack(
     }
     image = viewer.add_image(volume[0], name="em", **geometry)
     dock.region.setCurrentText(EVERYTHING)
-    press_start(dock, qtbot)
+    press_start(dock)
     assert finish(dock.panel) is Outcome.FINISHED
     labels = result(viewer)
     np.testing.assert_array_equal(labels.data, expected)
@@ -110,7 +111,7 @@ def test_parts_lie_where_the_image_does(
     viewer.dims.set_current_step(0, 2)
     viewer.camera.zoom *= 2.5
     dock.region.setCurrentText(region)
-    press_start(dock, qtbot)
+    press_start(dock)
     assert finish(dock.panel) is Outcome.FINISHED, errors(dock)
     labels = result(viewer)
     assert labels.data.shape[0] == 1
@@ -137,16 +138,16 @@ def test_rgb_and_its_channels(
 ) -> None:
     viewer.add_image(np.stack([volume[0][0]] * 3, -1), name="photo", rgb=True)
     dock.region.setCurrentText(EVERYTHING)
-    press_start(dock, qtbot)
+    press_start(dock)
     assert finish(dock.panel) is Outcome.FAILED
     assert "has 3 channels and the model takes 1" in errors(dock)[0]
     assert len(viewer.layers) == 1
     dock.image.channels.setText("1")
-    press_start(dock, qtbot)
+    press_start(dock)
     assert finish(dock.panel) is Outcome.FINISHED
     assert result(viewer).data.shape == (128, 160)
     dock.image.channels.setText("x")
-    press_start(dock, qtbot)
+    press_start(dock)
     assert "channels must be numbers" in errors(dock)[0]
 
 
@@ -160,7 +161,7 @@ def test_multiscale_has_the_full_shape(
     plane = volume[0][0]
     viewer.add_image([plane, plane[::2, ::2]], name="pyramid", multiscale=True, scale=(4, 4))
     dock.region.setCurrentText(EVERYTHING)
-    press_start(dock, qtbot)
+    press_start(dock)
     assert finish(dock.panel) is Outcome.FINISHED
     assert result(viewer).data.shape == plane.shape
     assert tuple(result(viewer).scale) == (4, 4)
@@ -183,7 +184,7 @@ def test_lazy_arrays_are_read_in_parts(
     viewer.camera.zoom = 8
     dock.region.setCurrentText(VIEW)
     computed.clear()
-    press_start(dock, qtbot)
+    press_start(dock)
     assert finish(dock.panel) is Outcome.FINISHED, errors(dock)
     assert {place[0] for place in computed} == {7} or len({p[0] for p in computed}) <= 6
     assert len(computed) < 20 * 20
@@ -206,7 +207,7 @@ def test_large_results_lie_on_disk(
     viewer.add_image(stored, name="em", contrast_limits=(0, 255))
     dock.region.setCurrentText(EVERYTHING)
     dock.form.set_values({"probabilities": True})
-    press_start(dock, qtbot)
+    press_start(dock)
     assert finish(dock.panel) is Outcome.FINISHED, errors(dock)
     labels = result(viewer)
     assert isinstance(labels.data, zarr.Array)
@@ -244,7 +245,7 @@ def test_a_file_that_is_not_open(
     )
     dock.image.choose_path(path)
     assert dock.region.currentText() == EVERYTHING
-    press_start(dock, qtbot)
+    press_start(dock)
     assert finish(dock.panel) is Outcome.FINISHED, errors(dock)
     labels = result(viewer)
     assert labels.name == "stack.ome.tif: classes"
@@ -257,7 +258,7 @@ def test_an_unreadable_file(dock: SegmentDock, tmp_path: Path, qtbot: Any, finis
     path = tmp_path / "broken.tif"
     path.write_bytes(b"II*\0 nothing")
     dock.image.choose_path(path)
-    press_start(dock, qtbot)
+    press_start(dock)
     assert finish(dock.panel) is Outcome.FAILED
     assert "broken.tif" in errors(dock)[0]
     assert dock.panel.start_button.isEnabled()
@@ -273,16 +274,16 @@ def test_a_model_that_is_deleted_meanwhile(
 ) -> None:
     viewer.add_image(volume[0], name="em")
     shutil.rmtree(model)
-    press_start(dock, qtbot)
+    press_start(dock)
     assert finish(dock.panel) is Outcome.FAILED
     assert "tiny" in errors(dock)[0]
     assert dock.run_choice.path() is None
-    press_start(dock, qtbot)
+    press_start(dock)
     assert "No model is chosen" in errors(dock)[-1] or "No model is chosen" in errors(dock)[0]
 
 
 def test_nothing_to_segment(dock: SegmentDock, qtbot: Any) -> None:
-    press_start(dock, qtbot)
+    press_start(dock)
     assert "No image is chosen" in errors(dock)[0]
     assert not dock.panel.is_running
 
@@ -303,10 +304,10 @@ def test_errors_of_every_kind_end_the_run(
 
     with monkeypatch.context() as patch:
         patch.setattr(segmenting.Canvas, "write", write)
-        press_start(dock, qtbot)
+        press_start(dock)
         assert finish(dock.panel) is Outcome.FAILED
     assert "bad luck" in errors(dock)[0]
-    press_start(dock, qtbot)
+    press_start(dock)
     assert finish(dock.panel) is Outcome.FINISHED
 
 
@@ -315,7 +316,7 @@ def slow(monkeypatch: pytest.MonkeyPatch, dock: SegmentDock, qtbot: Any) -> Call
     """Start, and return with the run held after its first rows, until `go` is called."""
 
     def start() -> None:
-        press_start(dock, qtbot)
+        press_start(dock)
         qtbot.waitUntil(lambda: dock._result is not None, timeout=60_000)
         dock.panel.pause_button.setChecked(True)
 
@@ -374,11 +375,11 @@ def test_stopping_keeps_what_is_done(
     dock.region.setCurrentText(EVERYTHING)
     seen: list[Any] = []
     dock.panel.happened.connect(seen.append)
-    press_start(dock, qtbot)
+    press_start(dock)
     qtbot.waitUntil(
         lambda: any(isinstance(event, segmenting.RowsWritten) for event in seen), timeout=60_000
     )
-    qtbot.mouseClick(dock.panel.stop_button, Qt.MouseButton.LeftButton)
+    dock.panel.stop_button.click()
     assert finish(dock.panel) is Outcome.STOPPED
     labels = result(viewer).data
     np.testing.assert_array_equal(labels[0, :48], expected[0, :48])
@@ -396,7 +397,7 @@ def test_rows_are_drawn_as_they_come(
 ) -> None:
     viewer.add_image(volume[0], name="em")
     dock.region.setCurrentText(EVERYTHING)
-    press_start(dock, qtbot)
+    press_start(dock)
     viewer.dims.set_current_step(0, 0)
     finish(dock.panel)
     shown = result(viewer)._slice.image.raw
@@ -417,7 +418,7 @@ def test_objects_and_their_table(
     for row in range(dock.objects.classes.count()):
         dock.objects.classes.item(row).setCheckState(Qt.CheckState.Checked)
     dock.objects.form.set_values({"three_d": True, "min_size": 20})
-    press_start(dock, qtbot)
+    press_start(dock)
     assert finish(dock.panel) is Outcome.FINISHED, errors(dock)
     layer = viewer.layers["em: objects"]
     count = int(layer.data.max())
@@ -438,7 +439,7 @@ def test_objects_and_their_table(
     assert layer.selected_label == count
     # Again with other settings, without segmenting.
     dock.objects.form.set_values({"three_d": False, "min_size": 1000})
-    qtbot.mouseClick(dock.objects.now_button, Qt.MouseButton.LeftButton)
+    dock.objects.now_button.click()
     assert finish(dock.panel) is Outcome.FINISHED, errors(dock)
     again = [layer for layer in viewer.layers if layer.name.endswith("objects")]
     assert len(again) == 1
@@ -458,7 +459,7 @@ def test_two_viewers_do_not_mix(
     assert dock.image.combo.count() == 0
     viewer.add_image(volume[0], name="em")
     dock.region.setCurrentText(PLANE)
-    press_start(dock, qtbot)
+    press_start(dock)
     assert finish(dock.panel) is Outcome.FINISHED
     assert [layer.name for layer in other.layers] == ["elsewhere"]
     assert len(viewer.layers) == 2
@@ -476,7 +477,7 @@ def test_settings_are_remembered(
     dock.region.setCurrentText(PLANE)
     dock.form.set_values({"tile": 96, "probabilities": True})
     dock.objects.form.set_values({"min_size": 7})
-    press_start(dock, qtbot)
+    press_start(dock)
     finish(dock.panel)
     other = SegmentDock(viewer)
     qtbot.addWidget(other)
@@ -513,7 +514,7 @@ def test_the_command_line(
     viewer.add_image(volume[0], name="em")
     dock.form.set_values({"overlap": 0.5})
     dock.region.setCurrentText(VIEW)
-    qtbot.mouseClick(dock.command_button, Qt.MouseButton.LeftButton)
+    dock.command_button.click()
     text = shown[0].text.toPlainText()
     assert text.startswith("napari-affmae segment em.tif --overlap 0.5 --device cpu --model")
     assert str(model) in text

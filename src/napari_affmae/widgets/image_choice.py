@@ -103,6 +103,8 @@ class ImageChoice(QWidget):
     def _add(self, item: Image | Path, text: str) -> None:
         self._items.append(item)
         self.combo.addItem(text)
+        if self.combo.currentIndex() < 0:  # Qt leaves it so where there is a placeholder
+            self.combo.setCurrentIndex(0)
 
     def _rename(self, layer: Layer, *_: Any) -> None:
         self.combo.setItemText(self._items.index(layer), layer.name)
