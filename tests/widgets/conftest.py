@@ -1,5 +1,6 @@
 """Real viewers on a virtual screen, tiny data, and folders of the tests' own."""
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from napari_affmae.data import synthetic_em
-from napari_affmae.widgets import preferences
+from napari_affmae.config import FinetuneConfig
+from napari_affmae.data import SYNTHETIC_CLASSES, default_classes, open_source, synthetic_em
+from napari_affmae.engine import finetune
+from napari_affmae.widgets import preferences, worker
 from napari_affmae.widgets.run_panel import Outcome, RunPanel
 
 SECONDS = 120
@@ -32,6 +35,12 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True)
+def _no_stepping_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let workers have their share of a busy machine: no one looks at the window here."""
+    monkeypatch.setattr(worker, "_NICENESS", 0)
+
+
 @pytest.fixture
 def viewer(make_napari_viewer: Callable[..., Any]) -> Any:
     return make_napari_viewer()
@@ -48,9 +57,40 @@ def finish(qtbot: Any) -> Callable[[RunPanel], Outcome]:
     """Wait for a run to end, and return how."""
 
     def wait(panel: RunPanel) -> Outcome:
+        assert panel.is_running, panel.messages.texts
         with qtbot.waitSignal(panel.ended, timeout=1000 * SECONDS) as ended:
             pass
         outcome: Outcome = ended.args[0]
         return outcome
 
     return wait
+
+
+@pytest.fixture(scope="session")
+def finetuned(
+    tmp_path_factory: pytest.TempPathFactory, volume: tuple[np.ndarray, np.ndarray]
+) -> Path:
+    """Run folder of a tiny network that was fine-tuned for a few steps; look, do not touch."""
+    image, labels = (
+        open_source(array, axes="ZYX", name=name)
+        for array, name in zip(volume, ("em", "labels"), strict=True)
+    )
+    classes = tuple(
+        item.model_copy(update={"name": name})
+        for item, name in zip(default_classes(range(4)), SYNTHETIC_CLASSES, strict=True)
+    )
+    config = FinetuneConfig(
+        crop=64, batch=2, steps=3, validation_steps=3, device="cpu", workers=1, classes=classes
+    )
+    run = tmp_path_factory.mktemp("finetuned") / "tiny"
+    for _ in finetune([(image, labels)], config, run):
+        pass
+    return run
+
+
+@pytest.fixture
+def model(finetuned: Path, runs: Path) -> Path:
+    """A copy of it among the test's own runs."""
+    path = runs / finetuned.name
+    shutil.copytree(finetuned, path)
+    return path

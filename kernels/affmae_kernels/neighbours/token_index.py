@@ -160,9 +160,7 @@ def _positions(padded: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
     """Look up x and y of `points` (B, ...) in `padded` (B, N + 1, 2)."""
     first = torch.arange(len(padded), device=padded.device) * padded.shape[1]
     rows = (points + first.view(-1, *(1,) * (points.ndim - 1))).flatten()
-    x, y = (
-        axis.flatten().index_select(0, rows).view(points.shape) for axis in padded.unbind(-1)
-    )
+    x, y = (axis.flatten().index_select(0, rows).view(points.shape) for axis in padded.unbind(-1))
     return x, y
 
 

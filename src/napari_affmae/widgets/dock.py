@@ -33,11 +33,11 @@ class Dock(QScrollArea):
     ----------
     viewer : napari.Viewer
         The viewer that it belongs to.
-    panel : RunPanel
-        Its run.
+    panel : RunPanel, optional
+        Its run, where it has one.
     """
 
-    def __init__(self, viewer: "napari.viewer.Viewer", panel: RunPanel) -> None:
+    def __init__(self, viewer: "napari.viewer.Viewer", panel: RunPanel | None = None) -> None:
         super().__init__()
         self.viewer = viewer
         self.panel = panel
@@ -50,8 +50,9 @@ class Dock(QScrollArea):
         self._layout.setContentsMargins(6, 6, 6, 6)
         self._layout.setSpacing(6)
         self.setWidget(self._inner)
-        # Whatever takes the dock away, the run ends with its checkpoint.
-        self.destroyed.connect(panel.stop)
+        if panel is not None:
+            # Whatever takes the dock away, the run ends with its checkpoint.
+            self.destroyed.connect(panel.stop)
         self._guarded = False
 
     def add_section(self, title: str, *widgets: QWidget) -> None:
@@ -74,27 +75,28 @@ class Dock(QScrollArea):
         """Once inside its dock, ask before the dock or the window is closed during a run."""
         super().showEvent(event)
         holder = self.parent()
-        if not self._guarded and hasattr(holder, "destroyOnClose"):
+        if self.panel is not None and not self._guarded and hasattr(holder, "destroyOnClose"):
             self._guarded = True
-            self._guard_close_button(holder)
+            self._guard_close_button(holder, self.panel)
             holder.parent().installEventFilter(self)
 
     def eventFilter(self, watched: Any, event: Any) -> bool:  # noqa: N802 - Qt's name
         """Before napari's window closes, stop the run; ask first where it was the user."""
-        if event.type() != QEvent.Type.Close or not self.panel.is_running:
+        panel = self.panel
+        if event.type() != QEvent.Type.Close or panel is None or not panel.is_running:
             return bool(super().eventFilter(watched, event))
         if not event.spontaneous():
-            self.panel.stop_and_wait()
-        elif not self.panel.confirm_stop():
+            panel.stop_and_wait()
+        elif not panel.confirm_stop():
             event.ignore()
             return True
         return False
 
-    def _guard_close_button(self, holder: Any) -> None:
+    def _guard_close_button(self, holder: Any, panel: RunPanel) -> None:
         close: Callable[[], None] = holder.destroyOnClose
 
         def ask_first() -> None:
-            if self.panel.confirm_stop():
+            if panel.confirm_stop():
                 close()
 
         # napari's dock has no event for this: its button calls the method by name.

@@ -17,6 +17,14 @@ def annotate_selected(viewer: "napari.viewer.Viewer") -> None:
         dock.annotate(image)
 
 
+def segment_selected(viewer: "napari.viewer.Viewer") -> None:
+    """Open the dock that segments, with the selected image chosen."""
+    image = _selected_image(viewer)
+    if image is not None:
+        _, dock = viewer.window.add_plugin_dock_widget(_PLUGIN, "3. Segment")
+        dock.choose_layer(image)
+
+
 def _selected_image(viewer: "napari.viewer.Viewer") -> Image | None:
     chosen = [
         layer

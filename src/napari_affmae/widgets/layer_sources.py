@@ -1,11 +1,12 @@
 """Layers as images and labels that the engine reads."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from napari.layers import Image, Labels, Layer
+from napari.utils.transforms import Affine
 from numpy.typing import NDArray
 
 from napari_affmae.data.layout import Layout
@@ -159,8 +160,40 @@ def layer_geometry(layer: Layer) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``scale``, ``translate``, ``rotate``, ``shear``, ``units`` and
-        ``axis_labels``, as layers take them.
+        ``scale``, ``translate``, ``rotate``, ``shear``, ``affine``, ``units``
+        and ``axis_labels``, as layers take them.
     """
-    names = ("scale", "translate", "rotate", "shear", "units", "axis_labels")
+    names = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
     return {name: getattr(layer, name) for name in names}
+
+
+def shifted(geometry: Mapping[str, Any], corner: Sequence[int]) -> dict[str, Any]:
+    """Place a part of a layer: the geometry of an array whose first pixel is at `corner`.
+
+    Parameters
+    ----------
+    geometry : Mapping[str, Any]
+        Of the whole layer, from `layer_geometry`.
+    corner : sequence of int
+        Index of the part's first pixel in the layer's array.
+    """
+    names = ("scale", "translate", "rotate", "shear")
+    placed = Affine(**{name: geometry[name] for name in names})
+    return {**geometry, "translate": placed(np.asarray(corner, float))}
+
+
+def source_geometry(source: ImageSource) -> dict[str, Any]:
+    """Return what places a layer of an image that is none: the pixel size, where known.
+
+    Files say nothing of the distance of planes that sources read, so it is
+    taken to be that of rows.
+    """
+    ndim = len(source.plane_shape) + 2
+    row, column = source.pixel_size or (1.0, 1.0)
+    return {
+        "scale": (row,) * (ndim - 1) + (column,),
+        "translate": (0.0,) * ndim,
+        "rotate": np.eye(ndim),
+        "shear": np.zeros(ndim * (ndim - 1) // 2),
+        "units": ("pixel" if source.pixel_size is None else "nm",) * ndim,
+    }

@@ -1,6 +1,6 @@
 """Choosing among the runs and models that there are."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from qtpy.QtCore import Signal
@@ -8,6 +8,19 @@ from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QPushButton, QWi
 
 from napari_affmae.engine.registry import RunSummary, list_runs
 from napari_affmae.widgets.preferences import load_preferences
+
+
+class _FreshCombo(QComboBox):
+    """Looks what there is whenever it is opened: other docks make runs too."""
+
+    def __init__(self, refresh: Callable[[], None]) -> None:
+        super().__init__()
+        self._refresh = refresh
+
+    def showPopup(self) -> None:  # noqa: N802 - Qt's name
+        """Refresh, then open."""
+        self._refresh()
+        super().showPopup()
 
 
 class RunChoice(QWidget):
@@ -21,16 +34,26 @@ class RunChoice(QWidget):
         Kinds of runs to offer; see `RunSummary`.
     resumable : bool
         Offer only runs that can go on, and folders only.
+    segmenting : bool
+        Offer only what knows classes.
     """
 
     changed = Signal()
 
-    def __init__(self, none: str, kinds: Collection[str], *, resumable: bool = False) -> None:
+    def __init__(
+        self,
+        none: str,
+        kinds: Collection[str],
+        *,
+        resumable: bool = False,
+        segmenting: bool = False,
+    ) -> None:
         super().__init__()
         self._none, self._kinds, self._resumable = none, kinds, resumable
+        self._segmenting = segmenting
         self._runs: list[RunSummary | None] = []
         self._elsewhere: list[Path] = []
-        self.combo = QComboBox()
+        self.combo = _FreshCombo(self.refresh)
         self.combo.setSizeAdjustPolicy(
             QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
         )
@@ -65,7 +88,8 @@ class RunChoice(QWidget):
 
     def _offers(self, run: RunSummary) -> bool:
         fits = run.kind in self._kinds and run.problem is None
-        return fits and (run.resumable or not self._resumable)
+        knows = bool(run.classes) or not self._segmenting
+        return fits and knows and (run.resumable or not self._resumable)
 
     def run(self) -> RunSummary | None:
         """Return the chosen run, or None."""

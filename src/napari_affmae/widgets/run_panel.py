@@ -51,6 +51,8 @@ class RunPanel(QWidget):
         Words of the start button.
     pausable : bool
         Whether to offer a pause.
+    kept : str
+        What is left of a run that is stopped, for questions: a sentence.
     """
 
     start_requested = Signal()
@@ -68,10 +70,12 @@ class RunPanel(QWidget):
         start_text: str,
         *,
         pausable: bool = True,
+        kept: str = "What it has learned is saved, and it can be resumed.",
     ) -> None:
         super().__init__()
         self._viewer = viewer
         self._title = title
+        self._kept = kept
         self._worker: RunWorker | None = None
         self._outcome = Outcome.FINISHED
         self._activity: Any = None
@@ -149,8 +153,7 @@ class RunPanel(QWidget):
         answer = QMessageBox.question(
             self,
             self._title,
-            f"{self._title} is running. Stop it? What it has learned is saved, and it can be "
-            "resumed.",
+            f"{self._title} is running. Stop it? {self._kept}",
         )
         return answer == QMessageBox.StandardButton.Yes and self.stop_and_wait()
 

@@ -40,23 +40,39 @@ def view_of(viewer: "napari.viewer.Viewer", layer: Layer) -> View:
         If the viewer shows the layer along other axes than its rows and
         columns, in 3-D, or nothing of it.
     """
-    array = full_resolution(layer)
-    shape = array.shape[:-1] if getattr(layer, "rgb", False) else array.shape
-    ndim = len(shape)
+    indices, plane = plane_of(viewer, layer)
+    rows, columns = _rectangle(layer, _shape(layer))
+    return View(indices, plane, rows, columns)
+
+
+def plane_of(viewer: "napari.viewer.Viewer", layer: Layer) -> tuple[tuple[int, ...], int]:
+    """Return the position of the shown plane of a layer, and the same as one number.
+
+    Raises
+    ------
+    ValueError
+        If the viewer shows the layer along other axes than its rows and
+        columns, or in 3-D.
+    """
+    shape = _shape(layer)
     shown = viewer.dims.displayed
     if viewer.dims.ndisplay != 2 or tuple(shown) != (viewer.dims.ndim - 2, viewer.dims.ndim - 1):
         raise ValueError(
             "the viewer must show rows and columns of the image in 2-D; "
             "switch the 3-D view off, or undo the change of axes"
         )
-    point = np.asarray(layer.world_to_data(viewer.dims.point))[-ndim:]
+    point = np.asarray(layer.world_to_data(viewer.dims.point))[-len(shape) :]
     indices = tuple(
         int(np.clip(round(float(value)), 0, size - 1))
         for value, size in zip(point[:-2], shape[:-2], strict=True)
     )
-    plane = int(np.ravel_multi_index(indices, shape[:-2])) if indices else 0
-    rows, columns = _rectangle(layer, shape)
-    return View(indices, plane, rows, columns)
+    return indices, int(np.ravel_multi_index(indices, shape[:-2])) if indices else 0
+
+
+def _shape(layer: Layer) -> tuple[int, ...]:
+    """Return the full resolution's shape, without colours."""
+    shape = tuple(full_resolution(layer).shape)
+    return shape[:-1] if getattr(layer, "rgb", False) else shape
 
 
 def _rectangle(layer: Layer, shape: tuple[int, ...]) -> tuple[slice, slice]:

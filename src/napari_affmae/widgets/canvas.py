@@ -1,0 +1,133 @@
+"""Arrays that a segmentation is written into, rows by rows, and shown from."""
+
+import errno
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from napari.utils.colormaps import DirectLabelColormap
+from numpy.typing import NDArray
+
+from napari_affmae.config import LabelClass
+from napari_affmae.engine.run_names import new_run_path
+from napari_affmae.errors import DiskFullError
+
+#: Results of more bytes than this are kept on disk.
+LARGEST = 2 * 2**30
+_CHUNK = 512
+
+
+class Canvas:
+    """The class of each pixel, and where asked the probability of each class.
+
+    Up to `LARGEST` bytes lie in memory. Larger results are zarr arrays in a new
+    folder, which takes the room of the rows that were written and is kept.
+
+    Parameters
+    ----------
+    shape : sequence of int
+        Plane axes, rows and columns.
+    classes : sequence of LabelClass
+        Their values are what is written.
+    probabilities : bool
+        Whether to hold them.
+    folder : Path
+        Where a folder is made for large results.
+    name : str
+        What it is called after.
+
+    Attributes
+    ----------
+    labels : array, `shape`, uint8 or uint16
+        0 where nothing was written.
+    probabilities : list of array, `shape`, float32
+        One a class, or empty.
+    folder : Path or None
+        Where the arrays lie, if not in memory.
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        classes: Sequence[LabelClass],
+        *,
+        probabilities: bool,
+        folder: Path,
+        name: str,
+    ) -> None:
+        self.shape = tuple(shape)
+        self.classes = tuple(classes)
+        dtype = np.min_scalar_type(max(item.value for item in classes))
+        names = [item.name for item in classes] if probabilities else []
+        pixels = int(np.prod(self.shape, dtype=np.int64))
+        self.nbytes = pixels * (dtype.itemsize + 4 * len(names))
+        self.folder = None
+        if self.nbytes > LARGEST:
+            self.folder = new_run_path(folder, "segmentation", name)
+        self.labels = self._array("labels", dtype)
+        self.probabilities = [
+            self._array(f"probability {number}", np.dtype(np.float32))
+            for number, _ in enumerate(names)
+        ]
+
+    def _array(self, name: str, dtype: np.dtype[Any]) -> Any:
+        if self.folder is None:
+            return np.zeros(self.shape, dtype)
+        chunks = (1,) * (len(self.shape) - 2) + tuple(min(_CHUNK, n) for n in self.shape[-2:])
+        return zarr.create_array(
+            store=self.folder / f"{name}.zarr", shape=self.shape, chunks=chunks, dtype=dtype
+        )
+
+    @property
+    def n_planes(self) -> int:
+        """Number of planes."""
+        return int(np.prod(self.shape[:-2], dtype=np.int64))
+
+    def write(
+        self, plane: int, rows: slice, labels: NDArray[Any], probabilities: NDArray[Any] | None
+    ) -> None:
+        """Write finished rows of a plane.
+
+        Raises
+        ------
+        DiskFullError
+            If the disk has no room for them.
+        """
+        index = (*np.unravel_index(plane, self.shape[:-2]), rows) if self.shape[:-2] else (rows,)
+        try:
+            self.labels[index] = labels
+            if probabilities is not None:
+                for target, part in zip(self.probabilities, probabilities, strict=True):
+                    target[index] = part
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            raise DiskFullError(
+                f"the disk has no room left for the result in {self.folder}; free some, "
+                "or choose another folder for the runs"
+            ) from error
+
+
+def class_layer(classes: Sequence[LabelClass]) -> dict[str, Any]:
+    """Return what shows the names and colours of classes in a labels layer.
+
+    Value 0 is transparent as in all of napari's labels layers, so that the image
+    stays visible, and so are pixels that no class was given; the status bar
+    names both.
+
+    Returns
+    -------
+    dict
+        ``colormap`` and ``features``, as `napari.layers.Labels` takes them.
+    """
+    colors: dict[int | None, str] = {item.value: item.color for item in classes}
+    names = {item.value: item.name for item in classes}
+    names.setdefault(0, "not segmented")
+    return {
+        "colormap": DirectLabelColormap(
+            color_dict={**colors, 0: "transparent", None: "transparent"}
+        ),
+        "features": {"index": list(names), "class": list(names.values())},
+    }

@@ -1,0 +1,74 @@
+"""What is known of a run or model, for the eye."""
+
+from html import escape
+
+from qtpy.QtWidgets import QLabel
+
+from napari_affmae.engine.registry import RunSummary
+
+_KINDS = {
+    "pretrain": "pretraining run",
+    "finetune": "fine-tuning run",
+    "quick": "quick training",
+    "model": "model file",
+}
+
+
+class ModelCard(QLabel):
+    """Classes with their colours, training data, date and scores; empty for no model."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setWordWrap(True)
+
+    def show_run(self, run: RunSummary | None) -> None:
+        """Show one, or nothing."""
+        self.setText("" if run is None else card(run))
+        self.setVisible(run is not None)
+
+
+def card(run: RunSummary) -> str:
+    """Describe a run or model in a few lines of HTML."""
+    lines = [f"{kind(run)}, {run.created.astimezone():%Y-%m-%d %H:%M}, {state(run)}"]
+    if run.problem is not None:
+        return "<br>".join(escape(line) for line in (*lines, run.problem))
+    network = [
+        None if run.preset is None else f"preset {run.preset}",
+        f"{run.in_channels} channel{'s' * (run.in_channels > 1)}" if run.in_channels else None,
+        f"crop {run.crop} px" if run.crop else None,
+    ]
+    lines.append(", ".join(filter(None, network)))
+    if run.sources:
+        more = f" and {len(run.sources) - 3} more" if len(run.sources) > 3 else ""
+        lines.append(f"learned from {', '.join(run.sources[:3])}{more}")
+    if run.pretrained:
+        lines.append(f"started from {run.pretrained}")
+    if run.loss is not None:
+        lines.append(f"validation loss {run.loss:.4f}")
+    if run.mean_iou is not None:
+        lines.append(f"mean IoU {run.mean_iou:.3f}")
+    text = "<br>".join(escape(line) for line in lines if line)
+    return f"{text}<br>{_swatches(run)}" if run.classes else text
+
+
+def kind(run: RunSummary) -> str:
+    """Say what a run is."""
+    return _KINDS[run.kind]
+
+
+def state(run: RunSummary) -> str:
+    """Say how far a run is."""
+    if run.problem is not None:
+        return "cannot be used"
+    of = f" of {run.total_steps}" if run.total_steps else ""
+    steps = f"{run.steps}{of} steps" if not run.finished else f"{run.steps} steps"
+    return f"finished, {steps}" if run.finished else f"not finished, {steps}"
+
+
+def _swatches(run: RunSummary) -> str:
+    parts = []
+    for item in run.classes:
+        score = f" {run.iou[item.name]:.2f}" if item.name in run.iou else ""
+        name = escape(f"{item.value} {item.name}{score}").replace(" ", "&nbsp;")
+        parts.append(f'<span style="color:{item.color}">&#9632;</span>&nbsp;{name}')
+    return " &nbsp; ".join(parts)

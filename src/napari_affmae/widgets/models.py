@@ -1,0 +1,285 @@
+"""The dock that lists runs and models, and keeps them in order."""
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import napari
+from qtpy.QtCore import QUrl
+from qtpy.QtGui import QDesktopServices
+from qtpy.QtWidgets import (
+    QAbstractItemView,
+    QFileDialog,
+    QGridLayout,
+    QHBoxLayout,
+    QInputDialog,
+    QLabel,
+    QMessageBox,
+    QPushButton,
+    QTreeWidget,
+    QTreeWidgetItem,
+    QWidget,
+)
+
+from napari_affmae.engine.events import Event
+from napari_affmae.engine.housekeeping import delete_run, export_model, rename_run
+from napari_affmae.engine.registry import RunSummary, list_runs
+from napari_affmae.errors import AffmaeError
+from napari_affmae.widgets.curves import Curves
+from napari_affmae.widgets.dock import Dock
+from napari_affmae.widgets.errand import Errand
+from napari_affmae.widgets.import_dialog import ImportDialog
+from napari_affmae.widgets.messages import Messages
+from napari_affmae.widgets.model_card import ModelCard, state
+from napari_affmae.widgets.preferences import load_preferences, remember
+from napari_affmae.widgets.run_panel import in_words
+
+_HEIGHT = 190
+_MODELS = "Models (*.safetensors)"
+
+
+@dataclass(frozen=True)
+class _Log(Event):
+    """The metrics of a run."""
+
+    lines: list[dict[str, Any]]
+
+
+class ModelsDock(Dock):
+    """A list of runs and models, a card of the chosen one, and what can be done with it.
+
+    Parameters
+    ----------
+    napari_viewer : napari.Viewer
+        The viewer that it belongs to.
+    """
+
+    def __init__(self, napari_viewer: "napari.viewer.Viewer") -> None:
+        super().__init__(napari_viewer)
+        self._runs: list[RunSummary] = []
+        self.folder = QLabel()
+        self.folder.setWordWrap(True)
+        self.list = QTreeWidget()
+        self.list.setHeaderLabels(["Name", "Kind", "Date", "State", "IoU"])
+        self.list.setRootIsDecorated(False)
+        self.list.setFixedHeight(_HEIGHT)
+        self.list.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
+        self.list.currentItemChanged.connect(self._show_chosen)
+        self.card = ModelCard()
+        self.curves = Curves("loss", logarithmic=True)
+        self.messages = Messages()
+        self._log = Errand(self)
+        self._log.happened.connect(self._draw)
+        self._log.failed.connect(self._fail)
+        self._import = Errand(self)
+        self._import.failed.connect(self._fail)
+        self._import.ended.connect(self._end_import)
+        self._importing: Path | None = None
+        self._arrange()
+        self.refresh()
+
+    def _arrange(self) -> None:
+        self.change_button = _button("Change ...", "Another folder for runs and models.")
+        self.change_button.clicked.connect(self._ask_for_folder)
+        self.refresh_button = _button("Refresh", "Looks again what is there.")
+        self.refresh_button.clicked.connect(self.refresh)
+        self.rename_button = _button("Rename ...", "Gives the chosen one another name.")
+        self.rename_button.clicked.connect(self._ask_for_name)
+        self.delete_button = _button("Delete ...", "Deletes the chosen one for good.")
+        self.delete_button.clicked.connect(self._ask_to_delete)
+        self.open_button = _button("Open folder", "Shows its files.")
+        self.open_button.clicked.connect(self._open_folder)
+        self.export_button = _button("Export ...", "Copies its model to one file, to be shared.")
+        self.export_button.clicked.connect(self._ask_where)
+        self.import_button = _button(
+            "Import ...", "Makes a model of a checkpoint of the paper's own program."
+        )
+        self.import_button.clicked.connect(self._ask_for_checkpoint)
+        top = QWidget()
+        row = QHBoxLayout(top)
+        row.setContentsMargins(0, 0, 0, 0)
+        row.addWidget(self.folder, 1)
+        row.addWidget(self.change_button)
+        self._of_chosen = (
+            self.rename_button,
+            self.delete_button,
+            self.open_button,
+            self.export_button,
+        )
+        buttons = QWidget()
+        grid = QGridLayout(buttons)
+        grid.setContentsMargins(0, 0, 0, 0)
+        every = (*self._of_chosen, self.import_button, self.refresh_button)
+        for number, button in enumerate(every):
+            grid.addWidget(button, number // 3, number % 3)
+        self.add_section("Folder", top)
+        self.add_section("Runs and models", self.list, buttons)
+        self.add(self.messages, self.card, self.curves)
+        self.add_stretch()
+
+    def showEvent(self, event: object) -> None:  # noqa: N802 - Qt's name
+        """See what other docks have made meanwhile."""
+        super().showEvent(event)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Read again what is there, and keep the choice."""
+        self.choose(self.path())
+
+    def choose(self, path: Path | None) -> None:
+        """Read again what is there, and choose a run or model, if it is among it."""
+        folder = load_preferences().runs
+        self.folder.setText(str(folder))
+        self._runs = list_runs(folder)
+        self.list.blockSignals(True)
+        self.list.clear()
+        for run in self._runs:
+            self.list.addTopLevelItem(_item(run))
+        paths = [run.path for run in self._runs]
+        if path in paths:
+            self.list.setCurrentItem(self.list.topLevelItem(paths.index(path)))
+        self.list.blockSignals(False)
+        for column in range(self.list.columnCount()):
+            self.list.resizeColumnToContents(column)
+        self._show_chosen()
+
+    def run(self) -> RunSummary | None:
+        """Return the chosen run or model."""
+        row = self.list.indexOfTopLevelItem(self.list.currentItem())
+        return self._runs[row] if 0 <= row < len(self._runs) else None
+
+    def path(self) -> Path | None:
+        """Return where the chosen run or model lies."""
+        run = self.run()
+        return None if run is None else run.path
+
+    def _show_chosen(self, *_: object) -> None:
+        run = self.run()
+        self.card.show_run(run)
+        for button in self._of_chosen:
+            button.setEnabled(run is not None)
+        self.export_button.setEnabled(run is not None and run.problem is None)
+        self.curves.clear()
+        self.curves.setVisible(False)
+        if run is not None and run.path.is_dir():
+            path = run.path
+            self._log.run(lambda: _read_log(path))
+
+    def _draw(self, log: _Log) -> None:
+        names = {"step": "training", "validation": "validation"}
+        for line in log.lines:
+            if line["event"] in names:
+                self.curves.add(line["step"], {names[line["event"]]: line["loss"]})
+        self.curves.setVisible(bool(log.lines))
+
+    def _fail(self, error: Exception) -> None:
+        self.messages.add(in_words(error), "error")
+
+    def _ask_for_folder(self) -> None:
+        name = QFileDialog.getExistingDirectory(
+            self, "Folder for runs and models", str(load_preferences().runs)
+        )
+        if name:
+            self.messages.clear()
+            remember(runs=Path(name))
+            self.refresh()
+
+    def _ask_for_name(self) -> None:
+        run = self.run()
+        if run is None:
+            return
+        name, agreed = QInputDialog.getText(self, "Rename", "New name", text=run.name)
+        if agreed:
+            self._do(lambda: rename_run(run.path, name))
+
+    def _ask_to_delete(self) -> None:
+        run = self.run()
+        if run is None:
+            return
+        what = "the model file" if run.path.is_file() else "the run with its models and pictures"
+        answer = QMessageBox.question(
+            self, "Delete", f"Delete {what}\n{run.path}\nfor good? This cannot be undone."
+        )
+        if answer == QMessageBox.StandardButton.Yes:
+            self._do(lambda: delete_run(run.path))
+
+    def _open_folder(self) -> None:
+        run = self.run()
+        if run is not None:
+            folder = run.path if run.path.is_dir() else run.path.parent
+            QDesktopServices.openUrl(QUrl.fromLocalFile(str(folder)))
+
+    def _ask_where(self) -> None:
+        run = self.run()
+        if run is None:
+            return
+        name, _ = QFileDialog.getSaveFileName(
+            self, "Export the model", f"{run.name}.safetensors", _MODELS
+        )
+        if name:
+            # The file dialog has asked whether to replace a file that is there.
+            target = Path(name)
+            if not target.suffix:
+                target = target.with_suffix(".safetensors")
+            self._do(lambda: export_model(run.path, target, overwrite=True))
+
+    def _do(self, change: Any) -> None:
+        """Change something on disk, and show what is there then."""
+        self.messages.clear()
+        path: object = None
+        try:
+            path = change()
+        except (AffmaeError, ValueError, OSError) as error:
+            self._fail(error)
+            self.refresh()
+            return
+        self.choose(path if isinstance(path, Path) else None)
+
+    def _ask_for_checkpoint(self) -> None:
+        dialog = ImportDialog(load_preferences().runs, self)
+        if dialog.exec():
+            self.import_file(*dialog.chosen())
+
+    def import_file(self, checkpoint: Path, out: Path, task: str) -> None:
+        """Make a model file of a checkpoint of the paper's own program, in the background."""
+        self.messages.clear()
+        self.messages.add(f"importing {checkpoint.name} ...")
+        self.import_button.setEnabled(False)
+        self._importing = out
+        self._import.run(lambda: _import(checkpoint, out, task))
+
+    def _end_import(self) -> None:
+        self.import_button.setEnabled(True)
+        failed = [text for level, text in self.messages.texts if level == "error"]
+        if not failed:
+            self.messages.clear()
+            self.messages.add(f"imported as {self._importing}")
+        self.choose(self._importing)
+
+
+def _button(text: str, tip: str) -> QPushButton:
+    button = QPushButton(text)
+    button.setToolTip(tip)
+    return button
+
+
+def _item(run: RunSummary) -> QTreeWidgetItem:
+    score = "" if run.mean_iou is None else f"{run.mean_iou:.3f}"
+    date = f"{run.created.astimezone():%Y-%m-%d %H:%M}"
+    item = QTreeWidgetItem([run.name, run.kind, date, state(run), score])
+    item.setToolTip(0, str(run.path))
+    return item
+
+
+def _read_log(path: Path) -> Generator[Event, None, None]:
+    from napari_affmae.engine import read_metrics
+
+    yield _Log(read_metrics(path))
+
+
+def _import(checkpoint: Path, out: Path, task: Any) -> Generator[Event, None, None]:
+    from napari_affmae.engine import import_checkpoint
+
+    import_checkpoint(checkpoint, out, task)
+    yield from ()

@@ -1,0 +1,44 @@
+"""Sample data for napari's menu."""
+
+from typing import Any
+
+from napari_affmae.widgets.canvas import class_layer
+
+LayerData = tuple[Any, dict[str, Any], str]
+
+_SYNTHETIC_NM = 8.0
+_REAL_NM = 10.0
+
+
+def synthetic_em_layers() -> list[LayerData]:
+    """Return a made-up volume and its labels as layers."""
+    from napari_affmae.data import synthetic_sample
+
+    return _layers("synthetic EM", *synthetic_sample(), _SYNTHETIC_NM)
+
+
+def real_em_layers() -> list[LayerData]:
+    """Return a real volume and its labels as layers, downloaded the first time.
+
+    Raises
+    ------
+    AffmaeError
+        If there is no connection.
+    """
+    from napari_affmae.data import real_sample
+
+    return _layers("FIB-25", *real_sample(), _REAL_NM)
+
+
+def _layers(
+    name: str, volume: Any, labels: Any, classes: Any, nanometres: float
+) -> list[LayerData]:
+    geometry = {
+        "scale": (nanometres,) * 3,
+        "units": ("nm",) * 3,
+        "axis_labels": ("z", "y", "x"),
+    }
+    return [
+        (volume, {"name": name, **geometry}, "image"),
+        (labels, {"name": f"{name} labels", **class_layer(classes), **geometry}, "labels"),
+    ]

@@ -1,0 +1,333 @@
+"""The dock that segments images with a trained network."""
+
+from pathlib import Path
+from typing import Any
+
+import napari
+import numpy as np
+from napari.layers import Image, Labels, Layer
+from qtpy.QtWidgets import QComboBox, QFormLayout, QPushButton, QWidget
+
+from napari_affmae.config import SegmentConfig
+from napari_affmae.engine import events as ev
+from napari_affmae.engine import words
+from napari_affmae.engine.run_names import new_run_path
+from napari_affmae.errors import AffmaeError
+from napari_affmae.widgets.canvas import class_layer
+from napari_affmae.widgets.commands import command_line, layer_words, option_words
+from napari_affmae.widgets.dock import CommandDialog, Dock
+from napari_affmae.widgets.forms import SettingsForm
+from napari_affmae.widgets.image_choice import ImageChoice
+from napari_affmae.widgets.layer_sources import OWN, LayerImage, layer_geometry
+from napari_affmae.widgets.model_card import ModelCard
+from napari_affmae.widgets.objects_panel import ObjectsPanel
+from napari_affmae.widgets.preferences import load_preferences, remember_form
+from napari_affmae.widgets.refreshing import Refresher
+from napari_affmae.widgets.run_choice import RunChoice
+from napari_affmae.widgets.run_panel import Outcome, RunPanel
+from napari_affmae.widgets.segmenting import (
+    CanvasReady,
+    Job,
+    ObjectsFound,
+    ObjectsSought,
+    Region,
+    RowsWritten,
+)
+from napari_affmae.widgets.view import plane_of, view_of
+
+_FORM = "segment"
+_BASIC = ("device", "probabilities")
+_ADVANCED = ("tile", "overlap", "batch", "precision")
+EVERYTHING, PLANE, VIEW = "everything", "this plane", "what is in view"
+
+
+class SegmentDock(Dock):
+    """Name the class of every pixel.
+
+    The result lies where its part of the image does: a layer of the part's size,
+    with the image's scale and units and a translation of its own, so that pixels
+    that were not asked for are not mistaken for a class.
+
+    Parameters
+    ----------
+    napari_viewer : napari.Viewer
+        The viewer that it belongs to.
+    """
+
+    def __init__(self, napari_viewer: "napari.viewer.Viewer") -> None:
+        panel = RunPanel(
+            napari_viewer,
+            "Segmentation",
+            "Segment",
+            kept="What is segmented so far stays as a layer.",
+        )
+        super().__init__(napari_viewer, panel)
+        self.run_choice = RunChoice(
+            "choose a model", {"finetune", "quick", "model"}, segmenting=True
+        )
+        self.run_choice.changed.connect(self._show_model)
+        self.card = ModelCard()
+        self.image = ImageChoice(napari_viewer)
+        self.image.changed.connect(self._offer_regions)
+        self.region = QComboBox()
+        self.region.addItems([VIEW, PLANE, EVERYTHING])
+        self.region.setToolTip("Which part of the image to segment.")
+        self.form = SettingsForm(SegmentConfig, basic=_BASIC, advanced=_ADVANCED)
+        self.objects = ObjectsPanel()
+        self.objects.asked.connect(self._find_objects)
+        self.objects.table.chosen.connect(self._show_object)
+        self.command_button = QPushButton("Command line ...")
+        self.command_button.clicked.connect(self._show_command)
+        self._ready: CanvasReady | None = None
+        self._result: Labels | None = None
+        self._objects_layer: Labels | None = None
+        self._refresher = Refresher(napari_viewer, self)
+        self._arrange()
+        panel.start_requested.connect(self._start)
+        panel.happened.connect(self._take)
+        panel.ended.connect(self._end)
+        panel.running_changed.connect(self._lock)
+        self._follow_removals()
+        self._recall()
+
+    def _arrange(self) -> None:
+        self._choices = QWidget()
+        rows = QFormLayout(self._choices)
+        rows.setContentsMargins(0, 0, 0, 0)
+        rows.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+        rows.addRow("Image", self.image)
+        rows.addRow("Region", self.region)
+        self.add_section("Model", self.run_choice, self.card)
+        self.add_section("Image", self._choices)
+        self.add_section("Settings", self.form)
+        self.add(self.panel, self.objects, self.command_button)
+        self.add_stretch()
+
+    def choose_layer(self, layer: Image) -> None:
+        """Choose the image layer to segment.
+
+        Raises
+        ------
+        ValueError
+            If it is no image that can be segmented.
+        """
+        self.image.choose_layer(layer)
+
+    def showEvent(self, event: object) -> None:  # noqa: N802 - Qt's name
+        """See what other docks have trained meanwhile."""
+        super().showEvent(event)
+        self.run_choice.refresh()
+
+    def _recall(self) -> None:
+        values = load_preferences().forms.get(_FORM, {})
+        self.form.set_values(values)
+        self.objects.form.set_values(values.get("objects", {}))
+        self.region.setCurrentText(values.get("region", VIEW))
+        model = values.get("model")
+        if model is not None and Path(model).exists():
+            self.run_choice.choose(Path(model))
+        self._show_model()
+        self._offer_regions()
+
+    def _remember(self) -> None:
+        values = {
+            **self.form.values(),
+            "objects": self.objects.form.values(),
+            "region": self.region.currentText(),
+            "model": str(self.run_choice.path()),
+        }
+        remember_form(_FORM, values)
+
+    def _show_model(self) -> None:
+        run = self.run_choice.run()
+        self.card.show_run(run)
+        self.objects.offer(() if run is None else run.classes)
+
+    def _offer_regions(self) -> None:
+        """Of a file, which no viewer shows, only everything can be meant."""
+        is_file = self.image.path() is not None
+        if is_file:
+            self.region.setCurrentText(EVERYTHING)
+        self.region.setEnabled(not is_file)
+
+    def _start(self) -> None:
+        try:
+            job = self._job()
+        except (ValueError, AffmaeError) as error:
+            self.panel.fail(error)
+            return
+        self._ready = self._result = None
+        self.objects.table.show_table({})
+        self._remember()
+        self.panel.run(job.run)
+
+    def _job(self) -> Job:
+        """Put together what was chosen.
+
+        Raises
+        ------
+        ValueError
+            If something is missing or does not fit.
+        """
+        run, layer, path = self.run_choice.run(), self.image.layer(), self.image.path()
+        if run is None:
+            raise ValueError("No model is chosen: choose one above, or train one first.")
+        if layer is None and path is None:
+            raise ValueError("No image is chosen: open an image layer, or choose a file.")
+        channels = self.image.chosen_channels()
+        return Job(
+            image=path if layer is None else LayerImage(layer, channels),
+            channels=channels,
+            geometry=None if layer is None else layer_geometry(layer),
+            region=self._chosen_region(layer),
+            model=run.path,
+            classes=run.classes,
+            config=self.form.build(),
+            folder=load_preferences().runs / "segmentations",
+            objects=self.objects.wanted() if self.objects.wanted_box.isChecked() else None,
+        )
+
+    def _chosen_region(self, layer: Image | None) -> Region:
+        match self.region.currentText():
+            case region if layer is None or region == EVERYTHING:
+                return Region()
+            case region if region == PLANE:
+                indices, _ = plane_of(self.viewer, layer)
+                return Region(indices)
+            case _:
+                view = view_of(self.viewer, layer)
+                return Region(view.indices, view.rows, view.columns)
+
+    def _take(self, event: ev.Event) -> None:
+        match event:
+            case CanvasReady():
+                self._add_layers(event)
+            case RowsWritten():
+                self._refresher.touch(event.plane)
+            case ev.TileDone():
+                self._show_tile(event)
+            case ObjectsSought():
+                self.panel.show_progress(0, None, "looking for objects ...")
+            case ObjectsFound():
+                self._add_objects(event)
+
+    def _add_layers(self, event: CanvasReady) -> None:
+        self._ready = event
+        canvas, name = event.canvas, event.name
+        probabilities = [
+            self.viewer.add_image(
+                array,
+                name=f"{name}: probability of {item.name}",
+                contrast_limits=(0, 1),
+                colormap="magma",
+                visible=False,
+                metadata=OWN,
+                **event.geometry,
+            )
+            for item, array in zip(canvas.classes, canvas.probabilities, strict=False)
+        ]
+        self._result = self.viewer.add_labels(
+            canvas.labels, name=f"{name}: classes", **class_layer(canvas.classes), **event.geometry
+        )
+        self._refresher.follow([self._result, *probabilities])
+        if canvas.folder is not None:
+            self.panel.messages.add(
+                f"The result takes {canvas.nbytes / 2**30:.1f} GB and is kept in {canvas.folder}, "
+                "until you delete it.",
+                "info",
+            )
+
+    def _show_tile(self, event: ev.TileDone) -> None:
+        if self._ready is None:
+            return
+        done = event.plane * event.total + event.done
+        total = self._ready.canvas.n_planes * event.total
+        self.panel.show_progress(done, total, words.tile(event))
+
+    def _find_objects(self) -> None:
+        """Look for objects in the last result."""
+        ready = self._ready
+        if ready is None:
+            return
+        try:
+            wanted = self.objects.wanted()
+        except ValueError as error:
+            self.panel.fail(error)
+            return
+        self._remember()
+        self.panel.run(lambda: wanted.find(ready.canvas, ready.geometry))
+
+    def _add_objects(self, event: ObjectsFound) -> None:
+        if self._ready is None:
+            return
+        if self._objects_layer is not None and self._objects_layer in self.viewer.layers:
+            self.viewer.layers.remove(self._objects_layer)
+        self._objects_layer = self.viewer.add_labels(
+            event.objects,
+            name=f"{self._ready.name}: objects",
+            features={"index": event.table["label"], **event.table},
+            **self._ready.geometry,
+        )
+        self.objects.table.show_table(event.table)
+        self.panel.messages.add(f"{len(event.table['label'])} objects were found.", "info")
+
+    def _show_object(self, row: int) -> None:
+        """Bring an object into view, and make its number the one that is painted with."""
+        layer, table = self._objects_layer, self.objects.table.table
+        if layer is None or layer not in self.viewer.layers:
+            return
+        layer.selected_label = int(table["label"][row])
+        lead = layer.data.shape[:-2]
+        plane = np.unravel_index(round(float(table["plane"][row])), lead) if lead else ()
+        place = layer.data_to_world((*plane, table["row"][row], table["column"][row]))
+        first = self.viewer.dims.ndim - len(place)
+        for axis, position in enumerate(place[: len(lead)], first):
+            self.viewer.dims.set_point(axis, position)
+        self.viewer.camera.center = tuple(place[-3:])
+
+    def _end(self, outcome: Outcome) -> None:
+        self._refresher.finish()
+        if outcome is Outcome.STOPPED and self._ready is not None:
+            self.panel.messages.add(
+                "Stopped: pixels that were not reached are 0 in the result.", "warning"
+            )
+        if outcome is Outcome.FAILED:
+            self.run_choice.refresh()  # its folder may have gone
+
+    def _lock(self, running: bool) -> None:
+        for widget in (self.run_choice, self._choices, self.form):
+            widget.setEnabled(not running)
+        self.objects.lock(running=running, result=self._ready is not None)
+
+    def _follow_removals(self) -> None:
+        events = self.viewer.layers.events
+        removed = self._note_removed
+        events.removed.connect(removed)
+        self.destroyed.connect(lambda: events.removed.disconnect(removed))
+
+    def _note_removed(self, event: Any) -> None:
+        layer: Layer = event.value
+        if layer is self._result and self.panel.is_running:
+            self.panel.stop()
+            self.panel.messages.add(
+                "The layer of the result was removed, so the segmentation was stopped.", "warning"
+            )
+
+    def _show_command(self) -> None:
+        run, layer, path = self.run_choice.run(), self.image.layer(), self.image.path()
+        try:
+            config = self.form.build()
+        except ValueError as error:
+            self.panel.fail(error)
+            return
+        names, notes = layer_words([] if layer is None else [layer])
+        if path is not None:
+            names = [str(path)]
+        if self.region.currentText() != EVERYTHING:
+            notes.append("The command line segments whole images.")
+        if self.objects.wanted_box.isChecked():
+            notes.append("The command line makes no objects.")
+        out = new_run_path(load_preferences().runs / "segmentations", "segmentation")
+        options = {"model": "MODEL" if run is None else run.path, "out": out}
+        line = command_line("segment", [*names, *option_words(config)], options)
+        CommandDialog(line, notes, self).exec()

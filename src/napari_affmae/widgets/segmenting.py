@@ -1,0 +1,244 @@
+"""A segmentation as the dock runs it: in the worker's thread, into arrays that layers show."""
+
+from collections.abc import Generator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_affmae.config import LabelClass, ObjectsConfig, SegmentConfig
+from napari_affmae.data.source import ImageSource
+from napari_affmae.engine import events as ev
+from napari_affmae.errors import DataError
+from napari_affmae.widgets.canvas import LARGEST, Canvas
+from napari_affmae.widgets.layer_sources import shifted, source_geometry
+
+_SHORT = {"nanometer": "nm", "micrometer": "um", "millimeter": "mm"}
+
+
+@dataclass(frozen=True)
+class Region:
+    """The part of an image that is segmented.
+
+    Attributes
+    ----------
+    indices : tuple of int or None
+        Position of the one plane; None for all planes.
+    rows, columns : slice or None
+        The rectangle; None for whole planes.
+    """
+
+    indices: tuple[int, ...] | None = None
+    rows: slice | None = None
+    columns: slice | None = None
+
+    def cut(self, source: ImageSource) -> ImageSource:
+        """Take this part of an image."""
+        from napari_affmae.data import window
+
+        if self == Region():
+            return source
+        planes = None
+        if self.indices is not None:
+            planes = [_count(self.indices, source.plane_shape)]
+        return window(source, planes=planes, rows=self.rows, columns=self.columns)
+
+    def corner(self, ndim: int) -> tuple[int, ...]:
+        """Return the index of its first pixel in an array of `ndim` axes."""
+        lead = self.indices or (0,) * (ndim - 2)
+        return (*lead, *(0 if part is None else part.start for part in (self.rows, self.columns)))
+
+    def shape(self, source: ImageSource) -> tuple[int, ...]:
+        """Return the shape of its result: as many axes as the image has, without channels."""
+        part = self.cut(source)
+        lead = source.plane_shape if self.indices is None else (1,) * len(self.indices)
+        return (*lead, part.height, part.width)
+
+
+def _count(indices: tuple[int, ...], shape: tuple[int, ...]) -> int:
+    return int(np.ravel_multi_index(indices, shape)) if indices else 0
+
+
+@dataclass(frozen=True)
+class CanvasReady(ev.Event):
+    """The model fits the image: rows will be written into this canvas.
+
+    `name` is the image's, `geometry` is what places a layer of the canvas.
+    """
+
+    canvas: Canvas
+    name: str
+    geometry: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class RowsWritten(ev.Event):
+    """Rows of a plane of the canvas are there to be shown."""
+
+    plane: int
+
+
+@dataclass(frozen=True)
+class ObjectsSought(ev.Event):
+    """Objects are being looked for, which is not counted in steps."""
+
+
+@dataclass(frozen=True)
+class ObjectsFound(ev.Event):
+    """Objects (int32, 0 for none), and a table of their measures with a row for each."""
+
+    objects: NDArray[np.int32]
+    table: Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class ObjectsWanted:
+    """Which objects to look for.
+
+    Attributes
+    ----------
+    values : tuple of int
+        Classes.
+    config : ObjectsConfig
+        How to part and choose them.
+    """
+
+    values: tuple[int, ...]
+    config: ObjectsConfig
+
+    def find(self, canvas: Canvas, geometry: Mapping[str, Any]) -> Generator[ev.Event, None, None]:
+        """Look for them in a finished segmentation.
+
+        Parameters
+        ----------
+        canvas : Canvas
+            The segmentation.
+        geometry : Mapping[str, Any]
+            What places it, for the size of its pixels.
+
+        Raises
+        ------
+        DataError
+            If the segmentation is too large to be held in memory.
+        """
+        from napari_affmae.engine import measure_objects
+
+        if canvas.folder is not None:
+            raise DataError(
+                f"objects are looked for in memory, and this result of "
+                f"{canvas.nbytes / 2**30:.1f} GB is more than {LARGEST / 2**30:.0f} GB; "
+                "segment a part of the image"
+            )
+        yield ObjectsSought()
+        classes = canvas.labels
+        plane = classes.shape[-2:]
+        objects = self._label(classes)
+        spacing, unit = _spacing(geometry, 3 if self.config.three_d else 2)
+        table = measure_objects(
+            objects.reshape(-1, *plane), spacing, unit, classes.reshape(-1, *plane)
+        )
+        yield ObjectsFound(objects, table)
+
+    def _label(self, classes: NDArray[Any]) -> NDArray[np.int32]:
+        """Give objects numbers, in one volume after the other where there are several."""
+        from napari_affmae.engine import label_objects
+
+        plane, stack = classes.shape[-2:], classes.shape[-3:-2] or (1,)
+        objects = np.zeros(classes.shape, np.int32)
+        volumes = classes.reshape(-1, *stack, *plane)
+        count = 0
+        for volume, out in zip(volumes, objects.reshape(volumes.shape), strict=True):
+            found = label_objects(volume, self.values, **self.config.model_dump())
+            out[:] = np.where(found > 0, found + count, 0)
+            count += int(found.max(initial=0))
+        return objects
+
+
+def _spacing(geometry: Mapping[str, Any], ndim: int) -> tuple[tuple[float, ...] | None, str]:
+    """Size of a pixel or voxel and its unit; none where units are pixels, or several."""
+    units = [str(unit) for unit in geometry["units"][-ndim:]]
+    sizes = tuple(abs(float(size)) for size in geometry["scale"][-ndim:])
+    if len(set(units)) > 1 or "pixel" in units or len(sizes) < ndim:
+        return None, "pixel"
+    return sizes, _SHORT.get(units[0], units[0])
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything that a run needs, none of it Qt's.
+
+    Attributes
+    ----------
+    image : ImageSource or Path
+        A layer's, or a file that is opened when the run starts.
+    channels : tuple of int or None
+        Of a file.
+    geometry : Mapping[str, Any] or None
+        What places the layer; None for a file.
+    region : Region
+        What part of it.
+    model : Path
+        Model file or run folder.
+    classes : tuple of LabelClass
+        The model's.
+    config : SegmentConfig
+        Tiles, device and precision.
+    folder : Path
+        Where results go that are too large for memory.
+    objects : ObjectsWanted or None
+        What to look for afterwards.
+    """
+
+    image: ImageSource | Path
+    channels: tuple[int, ...] | None
+    geometry: Mapping[str, Any] | None
+    region: Region
+    model: Path
+    classes: tuple[LabelClass, ...]
+    config: SegmentConfig
+    folder: Path
+    objects: ObjectsWanted | None = None
+
+    def run(self) -> Generator[ev.Event, None, None]:
+        """Segment; `CanvasReady` comes once image and model are known to fit."""
+        from napari_affmae.data import open_source
+        from napari_affmae.engine import segment
+
+        source = self.image
+        if isinstance(source, Path):
+            source = open_source(source, channels=self.channels)
+            for note in source.notes:
+                yield ev.Notice(note, "info", source.name)
+        ready: CanvasReady | None = None
+        with closing(segment(self.region.cut(source), self.model, self.config)) as events:
+            for event in events:
+                match event:
+                    case ev.RunStarted():
+                        yield event
+                        ready = self._ready(source)
+                        yield ready
+                    case ev.BandDone() if ready is not None:
+                        rows = event.rows
+                        ready.canvas.write(event.plane, rows, event.labels, event.probabilities)
+                        yield RowsWritten(event.plane)
+                    case ev.PlaneDone():
+                        pass  # its rows are written
+                    case _:
+                        yield event
+        if self.objects is not None and ready is not None:
+            yield from self.objects.find(ready.canvas, ready.geometry)
+
+    def _ready(self, source: ImageSource) -> CanvasReady:
+        canvas = Canvas(
+            self.region.shape(source),
+            self.classes,
+            probabilities=self.config.probabilities,
+            folder=self.folder,
+            name=source.name,
+        )
+        whole = source_geometry(source) if self.geometry is None else self.geometry
+        corner = self.region.corner(len(canvas.shape))
+        return CanvasReady(canvas, source.name, shifted(whole, corner))
