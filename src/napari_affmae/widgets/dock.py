@@ -5,7 +5,7 @@ from typing import Any
 
 import napari
 from napari.layers import Layer
-from qtpy.QtCore import QEvent
+from qtpy.QtCore import QEvent, Qt
 from qtpy.QtGui import QGuiApplication
 from qtpy.QtWidgets import (
     QDialog,
@@ -24,8 +24,8 @@ from napari_affmae.widgets.run_panel import RunPanel
 _WIDTH = 340
 
 
-class Dock(QScrollArea):
-    """A column of sections above a run panel.
+class Column(QScrollArea):
+    """Sections below each other.
 
     A scroll area, so that it fits on small screens too.
 
@@ -33,34 +33,26 @@ class Dock(QScrollArea):
     ----------
     viewer : napari.Viewer
         The viewer that it belongs to.
-    panel : RunPanel, optional
-        Its run, where it has one.
     """
 
-    def __init__(self, viewer: "napari.viewer.Viewer", panel: RunPanel | None = None) -> None:
+    def __init__(self, viewer: "napari.viewer.Viewer") -> None:
         super().__init__()
         self.viewer = viewer
-        self.panel = panel
         self.setWidgetResizable(True)
         self.setFrameShape(QFrame.Shape.NoFrame)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.setMinimumWidth(_WIDTH)
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
-        self._inner = QWidget()
-        self._layout = QVBoxLayout(self._inner)
+        inner = QWidget()
+        self._layout = QVBoxLayout(inner)
         self._layout.setContentsMargins(6, 6, 6, 6)
         self._layout.setSpacing(6)
-        self.setWidget(self._inner)
-        if panel is not None:
-            # Whatever takes the dock away, the run ends with its checkpoint.
-            self.destroyed.connect(panel.stop)
-        self._guarded = False
+        self.setWidget(inner)
 
     def add_section(self, title: str, *widgets: QWidget) -> None:
         """Add widgets under a heading."""
-        heading = QLabel(f"<b>{title}</b>")
-        self._layout.addWidget(heading)
-        for widget in widgets:
-            self._layout.addWidget(widget)
+        self._layout.addWidget(QLabel(f"<b>{title}</b>"))
+        self.add(*widgets)
 
     def add(self, *widgets: QWidget) -> None:
         """Add widgets without a heading."""
@@ -71,32 +63,50 @@ class Dock(QScrollArea):
         """Push what was added to the top."""
         self._layout.addStretch(1)
 
+
+class Dock(Column):
+    """A column with a run, which is asked about before the dock or the window closes.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+        The viewer that it belongs to.
+    panel : RunPanel
+        Its run.
+    """
+
+    def __init__(self, viewer: "napari.viewer.Viewer", panel: RunPanel) -> None:
+        super().__init__(viewer)
+        self.panel = panel
+        # Whatever takes the dock away, the run ends with its checkpoint.
+        self.destroyed.connect(panel.stop)
+        self._guarded = False
+
     def showEvent(self, event: object) -> None:  # noqa: N802 - Qt's name
         """Once inside its dock, ask before the dock or the window is closed during a run."""
         super().showEvent(event)
         holder = self.parent()
-        if self.panel is not None and not self._guarded and hasattr(holder, "destroyOnClose"):
+        if not self._guarded and hasattr(holder, "destroyOnClose"):
             self._guarded = True
-            self._guard_close_button(holder, self.panel)
+            self._guard_close_button(holder)
             holder.parent().installEventFilter(self)
 
     def eventFilter(self, watched: Any, event: Any) -> bool:  # noqa: N802 - Qt's name
         """Before napari's window closes, stop the run; ask first where it was the user."""
-        panel = self.panel
-        if event.type() != QEvent.Type.Close or panel is None or not panel.is_running:
+        if event.type() != QEvent.Type.Close or not self.panel.is_running:
             return bool(super().eventFilter(watched, event))
         if not event.spontaneous():
-            panel.stop_and_wait()
-        elif not panel.confirm_stop():
+            self.panel.stop_and_wait()
+        elif not self.panel.confirm_stop():
             event.ignore()
             return True
         return False
 
-    def _guard_close_button(self, holder: Any, panel: RunPanel) -> None:
+    def _guard_close_button(self, holder: Any) -> None:
         close: Callable[[], None] = holder.destroyOnClose
 
         def ask_first() -> None:
-            if panel.confirm_stop():
+            if self.panel.confirm_stop():
                 close()
 
         # napari's dock has no event for this: its button calls the method by name.

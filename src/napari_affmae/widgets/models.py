@@ -27,7 +27,7 @@ from napari_affmae.engine.housekeeping import delete_run, export_model, rename_r
 from napari_affmae.engine.registry import RunSummary, list_runs
 from napari_affmae.errors import AffmaeError
 from napari_affmae.widgets.curves import Curves
-from napari_affmae.widgets.dock import Dock
+from napari_affmae.widgets.dock import Column
 from napari_affmae.widgets.errand import Errand
 from napari_affmae.widgets.import_dialog import ImportDialog
 from napari_affmae.widgets.messages import Messages
@@ -46,7 +46,7 @@ class _Log(Event):
     lines: list[dict[str, Any]]
 
 
-class ModelsDock(Dock):
+class ModelsDock(Column):
     """A list of runs and models, a card of the chosen one, and what can be done with it.
 
     Parameters
