@@ -10,6 +10,7 @@ from qtpy.QtCore import QObject, Signal
 from napari_affmae.config import LabelClass
 from napari_affmae.errors import DataError
 from napari_affmae.widgets.class_table import MOST_CLASSES, ClassTable
+from napari_affmae.widgets.following import follow
 from napari_affmae.widgets.label_layers import classes_of, show_classes
 from napari_affmae.widgets.layer_sources import LayerImage
 from napari_affmae.widgets.painted import Painted, Square
@@ -117,9 +118,10 @@ class Annotation(QObject):
     def _follow_pairs(self) -> None:
         used = {labels for _, labels in self.pairs()}
         for labels in self._painted.keys() - used:
-            self._painted[labels].forget()
+            painted = self._painted.pop(labels)
+            painted.forget()
             labels.events.selected_label.disconnect(self._take_label)
-            self._painted.pop(labels).deleteLater()
+            painted.deleteLater()
         for image in self._images.keys() - {image for image, _ in self.pairs()}:
             del self._images[image]
         for labels in used - self._painted.keys():
@@ -128,7 +130,7 @@ class Annotation(QObject):
             painted.stroked.connect(self.stroked)
             painted.counted.connect(self._show_counts)
             painted.failed.connect(self.failed)
-            labels.events.selected_label.connect(self._take_label)
+            follow(painted, labels.events.selected_label, self._take_label)
         self._dress()
         self._show_counts()
 

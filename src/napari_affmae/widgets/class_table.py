@@ -25,6 +25,8 @@ from napari_affmae.data import default_classes
 
 _VALUE, _NAME, _COLOR, _PAINTED = range(4)
 _HEADINGS = ("Value", "Name", "Colour", "Painted")
+# Unlike a background, it is seen in the selected row too.
+_SWATCH = Qt.ItemDataRole.DecorationRole
 _HEIGHT = 128
 _UNKNOWN = 0
 #: More values than this in existing labels are numbered objects, not classes.
@@ -156,7 +158,7 @@ class ClassTable(QWidget):
         """Give a class another colour, ``#rrggbb``."""
         for row, item in enumerate(self.classes()):
             if item.value == value:
-                self.table.item(row, _COLOR).setBackground(QColor(color))
+                self.table.item(row, _COLOR).setData(_SWATCH, QColor(color))
 
     def set_counts(self, counts: Counter[int]) -> None:
         """Show how many pixels of each value are painted."""
@@ -181,7 +183,7 @@ class ClassTable(QWidget):
             if column in {_VALUE, _PAINTED}:
                 cell.setTextAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
             self.table.setItem(row, column, cell)
-        self.table.item(row, _COLOR).setBackground(QColor(item.color))
+        self.table.item(row, _COLOR).setData(_SWATCH, QColor(item.color))
         del blocker
 
     def _class(self, row: int) -> LabelClass:
@@ -189,7 +191,7 @@ class ClassTable(QWidget):
         return LabelClass(
             value=value,
             name=self.table.item(row, _NAME).text().strip() or f"class {value}",
-            color=self.table.item(row, _COLOR).background().color().name(),
+            color=self.table.item(row, _COLOR).data(_SWATCH).name(),
         )
 
     def _set_zero(self) -> None:

@@ -19,6 +19,7 @@ from napari_affmae.errors import AffmaeError, CheckpointError
 from napari_affmae.widgets.annotation import Annotation, check_painted
 from napari_affmae.widgets.curves import Curves
 from napari_affmae.widgets.errand import Errand
+from napari_affmae.widgets.following import follow
 from napari_affmae.widgets.forms import SettingsForm
 from napari_affmae.widgets.length import LengthEdit
 from napari_affmae.widgets.painted import Painted
@@ -114,7 +115,7 @@ class FullPanel(QWidget):
         panel.happened.connect(self._take)
         panel.ended.connect(self._end)
         panel.running_changed.connect(self._lock)
-        viewer.layers.events.removed.connect(self._note_removed)
+        follow(self, viewer.layers.events.removed, self._note_removed)
 
     def _arrange(self) -> None:
         self._settings = QWidget()

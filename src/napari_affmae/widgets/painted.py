@@ -88,6 +88,7 @@ class Painted(QObject):
         # Undoing has no event of its own; it can only change what was painted.
         layer.events.set_data.connect(self._note_refresh)
         layer.events.data.connect(self._look_through)
+        parent.destroyed.connect(self.forget)
         self._look_through()
 
     def forget(self) -> None:

@@ -17,6 +17,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_affmae.widgets.following import follow
 from napari_affmae.widgets.label_layers import add_labels_layer, fits
 from napari_affmae.widgets.layer_sources import is_own
 
@@ -68,11 +69,10 @@ class PairTable(QWidget):
         layout.addLayout(buttons)
         self.add_pair()
         events = viewer.layers.events
-        events.inserted.connect(self._follow)
-        events.removed.connect(self._follow)
-        events.reordered.connect(self._follow)
+        for event in (events.inserted, events.removed, events.reordered):
+            follow(self, event, self._follow)
         for layer in viewer.layers:
-            layer.events.name.connect(self._refill)
+            follow(self, layer.events.name, self._refill)
         self._follow()
 
     def pairs(self) -> list[Pair]:
@@ -108,13 +108,8 @@ class PairTable(QWidget):
 
     def add_pair(self) -> None:
         """Add a row, with an image that has none yet if there is one."""
-        row = self.table.rowCount()
-        self.table.insertRow(row)
-        for column in (_IMAGE, _LABELS):
-            combo = QComboBox()
-            combo.currentIndexChanged.connect(self._changed(row, column))
-            self.table.setCellWidget(row, column, combo)
-        self._refill()
+        self._append(None, None)
+        row = self.table.rowCount() - 1
         self._offer(row)
         self.table.selectRow(row)
         self._tell()
@@ -136,6 +131,9 @@ class PairTable(QWidget):
             self._append(None, None)
             row = self.table.rowCount() - 1
         self._choose(row, _IMAGE, image)
+        for number, (_, known) in enumerate(rows):
+            if known is labels and number != row:
+                self._choose(number, _LABELS, None)
         self._choose(row, _LABELS, labels)
         self._tell()
 
@@ -220,7 +218,7 @@ class PairTable(QWidget):
 
     def _follow(self, event: Any = None) -> None:
         if event is not None and event.type == "inserted":
-            event.value.events.name.connect(self._refill)
+            follow(self, event.value.events.name, self._refill)
         self._refill()
         for row in range(self.table.rowCount()):
             self._offer(row)
@@ -237,7 +235,6 @@ class PairTable(QWidget):
                 combo.addItem(_CHOOSE[column], None)
                 for layer in self._layers(column):
                     combo.addItem(layer.name, layer)
-                    combo.setItemData(combo.count() - 1, layer)
                 del blocker
                 self._choose(row, column, chosen)
 

@@ -19,6 +19,7 @@ from napari_affmae.engine import words
 from napari_affmae.engine.run_names import new_run_path
 from napari_affmae.widgets.annotation import Annotation
 from napari_affmae.widgets.errand import Errand
+from napari_affmae.widgets.following import follow
 from napari_affmae.widgets.forms import SettingsForm
 from napari_affmae.widgets.messages import Messages
 from napari_affmae.widgets.prediction import PredictionLayers
@@ -121,7 +122,7 @@ class QuickPanel(QWidget):
     def _follow_view(self) -> None:
         camera, dims = self._viewer.camera.events, self._viewer.dims.events
         for event in (camera.zoom, camera.center, dims.current_step):
-            event.connect(self._note_moved)
+            follow(self, event, self._note_moved)
 
     @property
     def is_busy(self) -> bool:

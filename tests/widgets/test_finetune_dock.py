@@ -1,0 +1,439 @@
+"""Painting and training in the dock, through its own controls."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from napari.layers import Labels
+
+from napari_affmae.engine import events as ev
+from napari_affmae.engine import read_metadata
+from napari_affmae.engine.registry import list_runs
+from napari_affmae.engine.run_folder import RunFolder
+from napari_affmae.errors import DiskFullError
+from napari_affmae.widgets.finetune import FinetuneDock
+from napari_affmae.widgets.run_panel import Outcome
+
+Finish = Callable[[Any], Outcome]
+MILLISECONDS = 300_000
+
+
+@pytest.fixture
+def image(viewer: Any, volume: tuple[np.ndarray, np.ndarray]) -> Any:
+    return viewer.add_image(
+        volume[0], name="em", scale=(30, 8, 8), translate=(0, 80, 160), units=("nm",) * 3
+    )
+
+
+@pytest.fixture
+def dock(viewer: Any, image: Any, qtbot: Any) -> FinetuneDock:
+    made = FinetuneDock(viewer)
+    qtbot.addWidget(made)
+    return made
+
+
+@pytest.fixture
+def labels(dock: FinetuneDock) -> Labels:
+    dock.pairs.new_button.click()
+    return dock.pairs.pairs()[0][1]
+
+
+def paint(layer: Labels, value: int, *places: tuple[int, int, int]) -> None:
+    for place in places:
+        layer.paint(place, value)
+
+
+def paint_both(layer: Labels, plane: int) -> None:
+    paint(layer, 1, (plane, 20, 20), (plane, 60, 40))
+    paint(layer, 2, (plane, 40, 60), (plane, 90, 100))
+
+
+def errors(messages: Any) -> str:
+    return "\n".join(text for level, text in messages.texts if level == "error")
+
+
+def make_short(dock: FinetuneDock, steps: int) -> None:
+    dock.full_button.setChecked(True)
+    form = dock.full.form
+    for name, value in {"crop": 64, "batch": 1, "workers": 1, "validation_steps": 2}.items():
+        form.control(name).setValue(value)
+    dock.full.length.set_values(steps, None)
+
+
+class TestPairs:
+    def test_first_image_and_fitting_labels_are_offered(self, viewer: Any, image: Any) -> None:
+        viewer.add_labels(np.zeros((4, 128, 128), np.uint8), name="other shape")
+        fitting = viewer.add_labels(np.zeros((4, 128, 160), np.uint8), name="fitting")
+
+        dock = FinetuneDock(viewer)
+
+        assert dock.pairs.pairs() == [(image, fitting)]
+        dock.deleteLater()
+
+    def test_follow_names_and_removal(self, dock: FinetuneDock, viewer: Any, labels: Any) -> None:
+        labels.name = "membranes"
+        combo = dock.pairs.table.cellWidget(0, 1)
+        assert combo.currentText() == "membranes"
+        viewer.layers.move(viewer.layers.index(labels), 0)
+        assert combo.currentText() == "membranes"
+
+        viewer.layers.remove(labels)
+
+        assert not dock.pairs.pairs()
+        with pytest.raises(ValueError, match="'em' has no labels"):
+            dock.pairs.check()
+
+    def test_new_labels_lie_on_their_image_ready_to_be_painted(
+        self, viewer: Any, image: Any, labels: Any
+    ) -> None:
+        assert labels.data.shape == image.data.shape
+        assert labels.data.dtype == np.uint8
+        np.testing.assert_array_equal(labels.extent.world, image.extent.world)
+        assert labels.units == image.units
+        assert labels.mode == "paint"
+        assert labels.n_edit_dimensions == 2
+        assert labels.selected_label == 1
+        assert viewer.layers.selection.active is labels
+
+    def test_a_second_pair_and_its_removal(
+        self, dock: FinetuneDock, viewer: Any, labels: Any
+    ) -> None:
+        flat = viewer.add_image(np.zeros((64, 64)), name="flat")
+        dock.pairs.add_button.click()
+        dock.pairs.new_button.click()
+        assert [image.name for image, _ in dock.pairs.pairs()] == ["em", "flat"]
+
+        dock.pairs.table.selectRow(0)
+        dock.pairs.remove_button.click()
+
+        assert [image for image, _ in dock.pairs.pairs()] == [flat]
+        assert labels in viewer.layers
+
+    def test_huge_images_get_labels_that_take_no_memory(self, dock: FinetuneDock) -> None:
+        from napari_affmae.widgets.label_layers import _empty
+
+        labels = Labels(_empty((100, 20_000, 20_000)))
+        labels.n_edit_dimensions = 2
+        labels.paint((50, 10_000, 300), 3)
+        assert labels.data[50, 10_000, 300] == 3
+
+
+class TestClasses:
+    def test_names_and_colours_go_to_the_layer(self, dock: FinetuneDock, labels: Any) -> None:
+        dock.classes.add_button.click()
+        dock.classes.table.item(1, 1).setText("membrane")
+        dock.classes.set_color(2, "#ff8000")
+
+        assert [item.name for item in dock.annotation.classes()][1] == "membrane"
+        assert list(labels.features["class"])[1] == "membrane"
+        np.testing.assert_allclose(labels.get_color(2)[:3], (1, 128 / 255, 0), atol=1e-3)
+        assert labels.selected_label == 3
+
+    def test_row_and_brush_follow_each_other(self, dock: FinetuneDock, labels: Any) -> None:
+        dock.classes.table.selectRow(1)
+        assert labels.selected_label == 2
+        labels.selected_label = 1
+        assert dock.classes.chosen_value() == 1
+
+    def test_unpainted_can_be_a_class(self, dock: FinetuneDock) -> None:
+        dock.classes.zero.setCurrentText("background")
+        assert dock.classes.ignore_value is None
+        assert [item.value for item in dock.classes.classes()] == [0, 1, 2]
+        dock.classes.zero.setCurrentText("unknown")
+        assert dock.classes.ignore_value == 0
+        assert [item.value for item in dock.classes.classes()] == [1, 2]
+
+    def test_painted_pixels_are_counted_and_undone(
+        self, dock: FinetuneDock, labels: Any, qtbot: Any
+    ) -> None:
+        paint(labels, 2, (1, 50, 50), (3, 100, 150))
+        qtbot.waitUntil(lambda: self.shown(dock) == ["0", f"{(labels.data == 2).sum()}"])
+        labels.undo()
+        qtbot.waitUntil(lambda: self.shown(dock) == ["0", f"{(labels.data == 2).sum()}"])
+        assert labels.data.any()
+
+    def test_existing_labels_bring_their_values(
+        self, viewer: Any, image: Any, volume: tuple[np.ndarray, np.ndarray], qtbot: Any
+    ) -> None:
+        labels = viewer.add_labels(volume[1], name="truth")
+        dock = FinetuneDock(viewer)
+        qtbot.addWidget(dock)
+
+        painted = dock.annotation.painted(labels)
+        qtbot.waitUntil(lambda: not painted.is_looking)
+        qtbot.wait(50)
+
+        expected = np.bincount(volume[1].ravel())[1:]
+        assert self.shown(dock) == [f"{count:,}" for count in expected]
+
+    def shown(self, dock: FinetuneDock) -> list[str]:
+        table = dock.classes.table
+        return [table.item(row, 3).text() for row in range(table.rowCount())]
+
+
+class TestQuick:
+    def test_prediction_follows_strokes_and_is_saved(
+        self, dock: FinetuneDock, viewer: Any, labels: Any, qtbot: Any, runs: Path
+    ) -> None:
+        viewer.dims.set_current_step(0, 2)
+        dock.quick.form.control("steps").setValue(5)
+        dock.quick.predict_button.setChecked(True)
+        assert "Nothing is painted" in dock.quick.status.text()
+
+        with qtbot.waitSignal(dock.quick.predicted, timeout=MILLISECONDS):
+            paint_both(labels, 2)
+
+        prediction = viewer.layers["AFFMAE prediction"]
+        assert prediction.data.shape[0] == 1
+        assert set(np.unique(prediction.data)) <= {1, 2}
+        # It lies on its plane, inside the image.
+        world = prediction.extent.world
+        assert world[0, 0] == world[1, 0] == 60
+        assert (world[:, 1:] >= labels.extent.world[0, 1:]).all()
+        assert (world[:, 1:] <= labels.extent.world[1, 1:]).all()
+        assert viewer.layers.selection.active is labels
+        assert not viewer.layers["AFFMAE uncertainty"].visible
+        dock.quick.uncertainty.setChecked(True)
+        assert viewer.layers["AFFMAE uncertainty"].visible
+
+        with qtbot.waitSignal(dock.quick.predicted, timeout=MILLISECONDS):
+            viewer.dims.set_current_step(0, 0)
+        assert prediction.extent.world[0, 0] == 0
+        with qtbot.waitSignal(dock.quick.saved, timeout=MILLISECONDS) as saved:
+            dock.quick.save_button.click()
+
+        (run,) = list_runs(runs)
+        assert run.path == saved.args[0]
+        assert run.problem is None
+        assert read_metadata(run.path).classes == dock.annotation.classes()
+        dock.start_from.choose(run.path)
+        assert dock.start_from.path() == run.path
+
+    def test_one_class_alone_and_then_another(
+        self, dock: FinetuneDock, labels: Any, qtbot: Any
+    ) -> None:
+        dock.quick.form.control("steps").setValue(5)
+        dock.quick.predict_button.setChecked(True)
+        paint(labels, 1, (0, 20, 20))
+        qtbot.waitUntil(
+            lambda: "only 'background' is painted" in errors(dock.quick.messages),
+            timeout=MILLISECONDS,
+        )
+        with qtbot.waitSignal(dock.quick.predicted, timeout=MILLISECONDS):
+            paint(labels, 2, (0, 60, 60))
+        assert not errors(dock.quick.messages)
+
+    def test_layer_deleted_while_it_predicts(
+        self, dock: FinetuneDock, viewer: Any, labels: Any, qtbot: Any
+    ) -> None:
+        dock.quick.form.control("steps").setValue(5)
+        paint_both(labels, 0)
+        dock.quick.predict_button.setChecked(True)
+        viewer.layers.clear()
+        qtbot.waitUntil(lambda: not dock.quick.is_busy, timeout=MILLISECONDS)
+        assert "no image" in dock.quick.status.text()
+        assert not viewer.layers
+
+    def test_error_in_the_engine(
+        self, dock: FinetuneDock, labels: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from napari_affmae.engine.quick import QuickTraining
+
+        def fail(*_: Any) -> Iterator[ev.Event]:
+            raise RuntimeError("CUDA error: something broke")
+
+        dock.quick.form.control("steps").setValue(5)
+        with monkeypatch.context() as patch:
+            patch.setattr(QuickTraining, "update", fail)
+            paint_both(labels, 0)
+            dock.quick.predict_button.setChecked(True)
+            qtbot.waitUntil(
+                lambda: "something broke" in errors(dock.quick.messages), timeout=MILLISECONDS
+            )
+        with qtbot.waitSignal(dock.quick.predicted, timeout=MILLISECONDS):
+            paint(labels, 2, (0, 100, 20))
+
+
+class TestFull:
+    def test_paint_train_stop_paint_more_resume(
+        self, dock: FinetuneDock, viewer: Any, labels: Any, qtbot: Any, finish: Finish, runs: Path
+    ) -> None:
+        for plane in (0, 3):
+            paint_both(labels, plane)
+        make_short(dock, 1000)
+        with qtbot.waitSignal(
+            dock.panel.happened,
+            timeout=MILLISECONDS,
+            check_params_cb=lambda event: isinstance(event, ev.CheckpointSaved),
+        ):
+            dock.panel.start_button.click()
+        assert not dock.pairs.isEnabled()
+        qtbot.waitUntil(lambda: "AFFMAE prediction" in viewer.layers, timeout=MILLISECONDS)
+        dock.panel.stop()
+        assert finish(dock.panel) is Outcome.STOPPED
+        (run,) = list_runs(runs)
+        assert run.resumable
+        assert dock.full.run_choice.path() == run.path
+        assert dock.panel.start_button.text() == "Resume"
+
+        paint(labels, 2, (1, 64, 64))
+        # Longer is allowed; this run is made to end soon after it goes on.
+        dock.full.length.set_values(1000, None)
+        before = len(dock.full.losses.points("training")[0])
+        with qtbot.waitSignal(
+            dock.panel.happened,
+            timeout=MILLISECONDS,
+            check_params_cb=lambda event: isinstance(event, ev.StepDone) and event.step > run.steps,
+        ):
+            dock.panel.start_button.click()
+        dock.panel.stop()
+        assert finish(dock.panel) is Outcome.STOPPED
+        assert not errors(dock.panel.messages)
+        steps, _ = dock.full.losses.points("training")
+        assert steps == sorted(set(steps))
+        assert len(steps) > before
+        assert set(dock.full.scores.points("background")[0]) <= set(steps)
+
+    def test_run_to_the_end_starts_the_next_anew(
+        self, dock: FinetuneDock, labels: Any, finish: Finish, runs: Path
+    ) -> None:
+        for plane in (0, 3):
+            paint_both(labels, plane)
+        make_short(dock, 2)
+        dock.panel.start_button.click()
+        assert finish(dock.panel) is Outcome.FINISHED
+        (run,) = list_runs(runs)
+        assert run.finished
+        assert run.classes == dock.annotation.classes()
+        assert dock.full.run_choice.path() is None
+
+    @pytest.mark.parametrize(
+        ("painted", "message"), [((), "nothing is painted"), ((1,), "only 'background'")]
+    )
+    def test_too_few_strokes(
+        self, dock: FinetuneDock, labels: Any, finish: Finish, painted: Any, message: str
+    ) -> None:
+        make_short(dock, 2)
+        for value in painted:
+            paint(labels, value, (0, 20, 20))
+        dock.panel.start_button.click()
+        assert finish(dock.panel) is Outcome.FAILED
+        assert message in errors(dock.panel.messages)
+        assert dock.panel.start_button.isEnabled()
+
+    def test_labels_of_another_shape(self, dock: FinetuneDock, viewer: Any) -> None:
+        other = viewer.add_labels(np.zeros((4, 64, 64), np.uint8), name="other")
+        make_short(dock, 2)
+        combo = dock.pairs.table.cellWidget(0, 1)
+        combo.setCurrentIndex(combo.findText(other.name))
+        dock.panel.start_button.click()
+        assert "do not have the shape" in errors(dock.panel.messages)
+        assert not dock.panel.is_running
+
+    def test_model_for_other_channels(
+        self, dock: FinetuneDock, viewer: Any, image: Any, labels: Any, finish: Finish, runs: Path
+    ) -> None:
+        for plane in (0, 3):
+            paint_both(labels, plane)
+        make_short(dock, 1)
+        dock.panel.start_button.click()
+        assert finish(dock.panel) is Outcome.FINISHED
+        (grey,) = list_runs(runs)
+        colour = viewer.add_image(np.stack([image.data] * 3, -1), name="colour", rgb=True)
+        dock.start_from.choose(grey.path)
+        combo = dock.pairs.table.cellWidget(0, 0)
+        combo.setCurrentIndex(combo.findText(colour.name))
+        labels_combo = dock.pairs.table.cellWidget(0, 1)
+        labels_combo.setCurrentIndex(labels_combo.findText(labels.name))
+
+        dock.panel.start_button.click()
+
+        assert finish(dock.panel) is Outcome.FAILED
+        assert "channels" in errors(dock.panel.messages)
+
+    def test_layer_deleted_during_the_run(
+        self, dock: FinetuneDock, viewer: Any, labels: Any, qtbot: Any, finish: Finish
+    ) -> None:
+        for plane in (0, 3):
+            paint_both(labels, plane)
+        make_short(dock, 4)
+        with qtbot.waitSignal(
+            dock.panel.happened,
+            timeout=MILLISECONDS,
+            check_params_cb=lambda event: isinstance(event, ev.StepDone),
+        ):
+            dock.panel.start_button.click()
+        viewer.layers.remove(labels)
+        assert ("warning", True) in [
+            (level, "'em labels' was deleted" in text) for level, text in dock.panel.messages.texts
+        ]
+        assert finish(dock.panel) is Outcome.FINISHED
+
+    @pytest.mark.parametrize(
+        "error", [DiskFullError("the disk is full: 1 MB are needed"), RuntimeError("it broke")]
+    )
+    def test_errors_while_it_trains(
+        self,
+        dock: FinetuneDock,
+        labels: Any,
+        finish: Finish,
+        monkeypatch: pytest.MonkeyPatch,
+        error: Exception,
+    ) -> None:
+        def fail(*_: Any) -> Path:
+            raise error
+
+        for plane in (0, 3):
+            paint_both(labels, plane)
+        make_short(dock, 2)
+        with monkeypatch.context() as patch:
+            patch.setattr(RunFolder, "save", fail)
+            dock.panel.start_button.click()
+            assert finish(dock.panel) is Outcome.FAILED
+        assert str(error) in errors(dock.panel.messages)
+        dock.full.run_choice.choose(None)
+        dock.panel.start_button.click()
+        assert finish(dock.panel) is Outcome.FINISHED
+
+
+def test_settings_are_remembered(
+    dock: FinetuneDock, labels: Any, viewer: Any, finish: Finish, qtbot: Any
+) -> None:
+    make_short(dock, 2)
+    paint(labels, 1, (0, 20, 20))
+    dock.panel.start_button.click()
+    finish(dock.panel)
+    again = FinetuneDock(viewer)
+    qtbot.addWidget(again)
+    assert again.full_button.isChecked()
+    assert again.full.form.control("crop").value() == 64
+    assert again.full.length.values() == {"steps": 2, "minutes": None}
+
+
+def test_menu_makes_labels_and_opens_the_dock(
+    make_napari_viewer: Callable[..., Any], volume: tuple[np.ndarray, np.ndarray]
+) -> None:
+    from napari._app_model import get_app_model
+
+    viewer = make_napari_viewer()
+    viewer.add_image(volume[0], name="em")
+    get_app_model().commands.execute_command("napari-affmae.annotate_layer").result()
+    assert viewer.layers.selection.active.name == "em labels"
+    (dock,) = viewer.window.dock_widgets.values()
+    assert [labels.name for _, labels in dock.pairs.pairs()] == ["em labels"]
+
+
+def test_closed_dock_hears_no_more(viewer: Any, image: Any, qtbot: Any) -> None:
+    dock = FinetuneDock(viewer)
+    dock.pairs.new_button.click()
+    labels = dock.pairs.pairs()[0][1]
+    with qtbot.waitSignal(dock.destroyed):
+        dock.deleteLater()
+    labels.paint((0, 20, 20), 1)
+    labels.selected_label = 2
+    labels.name = "renamed"
+    viewer.add_image(image.data)
+    viewer.dims.set_current_step(0, 1)
+    viewer.layers.clear()
