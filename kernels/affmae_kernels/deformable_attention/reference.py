@@ -135,5 +135,5 @@ def _transposed_bag_sum(grad: Tensor, rows: Tensor, shares: Tensor, table_rows: 
         grad,
         starts,
         mode="sum",
-        per_sample_weights=shares.flatten()[order],
+        per_sample_weights=shares.flatten().index_select(0, order),
     )

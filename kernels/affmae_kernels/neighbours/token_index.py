@@ -111,15 +111,20 @@ class TokenIndex:
         image = torch.arange(batch, device=locations.device)[:, None]
         block = ((image * rows + block_of[..., 1]) * columns + block_of[..., 0]).flatten()
         x, y = locations.detach().float().flatten(0, 1).unbind(1)
-        found = block.new_empty((count, batch * queries))
+        parts = []
         # Queries with lists of like length go together: the longest sets the width.
-        sizes, order = self.sizes[block].sort()
+        sizes, order = self.sizes.index_select(0, block).sort()
         for part, width in zip(
             order.split(_CHUNK),
             sizes[_CHUNK - 1 :: _CHUNK].tolist() + sizes[-1:].tolist(),
             strict=False,
         ):
-            found[:, part] = self._search(block[part], x[part], y[part], count, width)
+            query = (t.index_select(0, part) for t in (block, x, y))
+            parts.append(self._search(*query, count, width))
+        back = torch.empty_like(order).scatter_(
+            0, order, torch.arange(len(order), device=order.device)
+        )
+        found = torch.cat(parts, dim=1).index_select(1, back)
         found = found.view(count, batch, queries).movedim(0, -1)
         outside = torch.nonzero(~inside)
         for part in outside.split(_CHUNK // 32):
@@ -134,10 +139,11 @@ class TokenIndex:
         best: list[Tensor] = []
         for key in _keys(squared, candidates):
             # Insertion into the sorted ones, of all queries at once.
+            rest = key
             for place, other in enumerate(best):
-                best[place], key = torch.minimum(other, key), torch.maximum(other, key)
+                best[place], rest = torch.minimum(other, rest), torch.maximum(other, rest)
             if len(best) < count:
-                best.append(key)
+                best.append(rest)
         return torch.stack(best) & _INDEX
 
     def _search_all(self, locations: Tensor, where: Tensor, count: int) -> Tensor:
