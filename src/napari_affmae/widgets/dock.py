@@ -89,6 +89,16 @@ class Dock(QScrollArea):
         self._guarded = True
 
 
+def real_viewer(viewer: "napari.viewer.Viewer") -> "napari.viewer.Viewer":
+    """Return the viewer itself, where napari hands out a proxy that allows public names alone.
+
+    Through the proxy, layers come as proxies too, which are no longer identical
+    with those that events bring; and asking before a window with a run in it
+    closes has no public name.
+    """
+    return getattr(viewer, "__wrapped__", viewer)
+
+
 class CommandDialog(QDialog):
     """Shows the command line that does the same without napari, to be copied.
 
