@@ -6,14 +6,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from napari._app_model import get_app_model
 from napari.layers import Labels
 
 from napari_affmae.engine import events as ev
 from napari_affmae.engine import read_metadata
+from napari_affmae.engine.quick import QuickTraining
 from napari_affmae.engine.registry import list_runs
 from napari_affmae.engine.run_folder import RunFolder
 from napari_affmae.errors import DiskFullError
 from napari_affmae.widgets.finetune import FinetuneDock
+from napari_affmae.widgets.label_layers import _empty
 from napari_affmae.widgets.run_panel import Outcome
 
 Finish = Callable[[Any], Outcome]
@@ -112,8 +115,6 @@ class TestPairs:
         assert labels in viewer.layers
 
     def test_huge_images_get_labels_that_take_no_memory(self, dock: FinetuneDock) -> None:
-        from napari_affmae.widgets.label_layers import _empty
-
         labels = Labels(_empty((100, 20_000, 20_000)))
         labels.n_edit_dimensions = 2
         labels.paint((50, 10_000, 300), 3)
@@ -239,8 +240,6 @@ class TestQuick:
     def test_error_in_the_engine(
         self, dock: FinetuneDock, labels: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        from napari_affmae.engine.quick import QuickTraining
-
         def fail(*_: Any) -> Iterator[ev.Event]:
             raise RuntimeError("CUDA error: something broke")
 
@@ -415,8 +414,6 @@ def test_settings_are_remembered(
 def test_menu_makes_labels_and_opens_the_dock(
     make_napari_viewer: Callable[..., Any], volume: tuple[np.ndarray, np.ndarray]
 ) -> None:
-    from napari._app_model import get_app_model
-
     viewer = make_napari_viewer()
     viewer.add_image(volume[0], name="em")
     get_app_model().commands.execute_command("napari-affmae.annotate_layer").result()

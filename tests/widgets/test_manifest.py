@@ -52,7 +52,7 @@ def test_the_layer_menu_without_an_image(viewer: Any, monkeypatch: pytest.Monkey
     said: list[str] = []
     monkeypatch.setattr("napari_affmae.widgets.layer_menus.show_warning", said.append)
     get_app_model().commands.execute_command("napari-affmae.segment_layer").result()
-    assert "Select an image layer" in said[0]
+    assert "Select an image layer first" in said[0]
 
 
 SCRIPT = """

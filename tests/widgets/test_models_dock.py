@@ -18,8 +18,7 @@ from napari_affmae.widgets.preferences import load_preferences
 
 @pytest.fixture
 def dock(viewer: Any, model: Path) -> ModelsDock:
-    dock = ModelsDock(viewer)
-    viewer.window.add_dock_widget(dock, name="Runs and models")
+    _, dock = viewer.window.add_plugin_dock_widget("napari-affmae", "Runs and models")
     dock.choose(model)
     return dock
 

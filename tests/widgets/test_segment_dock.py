@@ -26,8 +26,7 @@ Finish = Callable[[Any], Outcome]
 
 @pytest.fixture
 def dock(viewer: Any, model: Path, qtbot: Any) -> SegmentDock:
-    dock = SegmentDock(viewer)
-    viewer.window.add_dock_widget(dock, name="3. Segment")
+    _, dock = viewer.window.add_plugin_dock_widget("napari-affmae", "3. Segment")
     dock.run_choice.choose(model)
     dock.form.set_values({"device": "cpu"})
     return dock
@@ -105,8 +104,8 @@ def test_parts_lie_where_the_image_does(
         scale=(30, 8, 9),
         translate=(1, 2, 3),
         rotate=30,
-        shear=(0.1, 0, 0.2),
-        affine=np.array([[1, 0, 0, 4], [0, 0.9, 0.1, 0], [0, 0, 1.1, 2], [0, 0, 0, 1]]),
+        shear=(0, 0, 0.2),
+        affine=np.array([[1, 0, 0, 4], [0, 0.9, 0.1, 0], [0, 0.1, 1.1, 2], [0, 0, 0, 1]]),
     )
     viewer.dims.set_current_step(0, 2)
     viewer.camera.zoom *= 2.5

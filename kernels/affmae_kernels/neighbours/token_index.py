@@ -119,8 +119,8 @@ class TokenIndex:
             sizes[_CHUNK - 1 :: _CHUNK].tolist() + sizes[-1:].tolist(),
             strict=False,
         ):
-            query = (t.index_select(0, part) for t in (block, x, y))
-            parts.append(self._search(*query, count, width))
+            of_part, x_part, y_part = (t.index_select(0, part) for t in (block, x, y))
+            parts.append(self._search(of_part, x_part, y_part, count, width))
         back = torch.empty_like(order).scatter_(
             0, order, torch.arange(len(order), device=order.device)
         )

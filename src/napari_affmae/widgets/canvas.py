@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import zarr
-from napari.utils.colormaps import DirectLabelColormap
 from numpy.typing import NDArray
 
 from napari_affmae.config import LabelClass
@@ -108,26 +107,3 @@ class Canvas:
                 f"the disk has no room left for the result in {self.folder}; free some, "
                 "or choose another folder for the runs"
             ) from error
-
-
-def class_layer(classes: Sequence[LabelClass]) -> dict[str, Any]:
-    """Return what shows the names and colours of classes in a labels layer.
-
-    Value 0 is transparent as in all of napari's labels layers, so that the image
-    stays visible, and so are pixels that no class was given; the status bar
-    names both.
-
-    Returns
-    -------
-    dict
-        ``colormap`` and ``features``, as `napari.layers.Labels` takes them.
-    """
-    colors: dict[int | None, str] = {item.value: item.color for item in classes}
-    names = {item.value: item.name for item in classes}
-    names.setdefault(0, "not segmented")
-    return {
-        "colormap": DirectLabelColormap(
-            color_dict={**colors, 0: "transparent", None: "transparent"}
-        ),
-        "features": {"index": list(names), "class": list(names.values())},
-    }

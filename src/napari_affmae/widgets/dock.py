@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Any
 
 import napari
-from napari.layers import Layer
 from qtpy.QtCore import QEvent, Qt
 from qtpy.QtGui import QGuiApplication
 from qtpy.QtWidgets import (
@@ -113,6 +112,16 @@ class Dock(Column):
         holder.destroyOnClose = ask_first
 
 
+def real_viewer(viewer: "napari.viewer.Viewer") -> "napari.viewer.Viewer":
+    """Return the viewer itself, where napari hands out a proxy that allows public names alone.
+
+    Through the proxy, layers come as proxies too, which are no longer identical
+    with those that events bring; and asking before a window with a run in it
+    closes has no public name.
+    """
+    return getattr(viewer, "__wrapped__", viewer)
+
+
 class CommandDialog(QDialog):
     """Shows the command line that does the same without napari, to be copied.
 
@@ -143,8 +152,3 @@ class CommandDialog(QDialog):
             label.setWordWrap(True)
             layout.addWidget(label)
         layout.addWidget(buttons)
-
-
-def file_of(layer: Layer) -> str | None:
-    """Return the path that a layer was read from, if it was."""
-    return None if layer.source.path is None else str(layer.source.path)

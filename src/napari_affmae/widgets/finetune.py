@@ -24,7 +24,7 @@ from napari_affmae.widgets.commands import (
     layer_words,
     option_words,
 )
-from napari_affmae.widgets.dock import CommandDialog, Dock
+from napari_affmae.widgets.dock import CommandDialog, Dock, real_viewer
 from napari_affmae.widgets.full_panel import FullPanel
 from napari_affmae.widgets.pair_table import PairTable
 from napari_affmae.widgets.prediction import PredictionLayers
@@ -46,7 +46,8 @@ class FinetuneDock(Dock):
     """
 
     def __init__(self, napari_viewer: "napari.viewer.Viewer") -> None:
-        super().__init__(napari_viewer, RunPanel(napari_viewer, "Fine-tuning", "Start"))
+        napari_viewer = real_viewer(napari_viewer)
+        super().__init__(napari_viewer, RunPanel("Fine-tuning", "Start"))
         self.quick_button = QRadioButton("Quick")
         self.quick_button.setToolTip(
             "Learns in seconds, while you paint: a light head on the pretrained network."

@@ -27,7 +27,7 @@ from napari_affmae.engine.housekeeping import delete_run, export_model, rename_r
 from napari_affmae.engine.registry import RunSummary, list_runs
 from napari_affmae.errors import AffmaeError
 from napari_affmae.widgets.curves import Curves
-from napari_affmae.widgets.dock import Column
+from napari_affmae.widgets.dock import Column, real_viewer
 from napari_affmae.widgets.errand import Errand
 from napari_affmae.widgets.import_dialog import ImportDialog
 from napari_affmae.widgets.messages import Messages
@@ -56,6 +56,7 @@ class ModelsDock(Column):
     """
 
     def __init__(self, napari_viewer: "napari.viewer.Viewer") -> None:
+        napari_viewer = real_viewer(napari_viewer)
         super().__init__(napari_viewer)
         self._runs: list[RunSummary] = []
         self.folder = QLabel()

@@ -5,12 +5,11 @@ from collections.abc import Sequence
 import napari
 import numpy as np
 from napari.layers import Image, Labels, Layer
-from napari.utils.transforms import Affine
 
 from napari_affmae.config import LabelClass
 from napari_affmae.engine.events import ViewPredicted
 from napari_affmae.widgets.label_layers import show_classes
-from napari_affmae.widgets.layer_sources import OWN, layer_geometry
+from napari_affmae.widgets.layer_sources import OWN, layer_geometry, shifted
 from napari_affmae.widgets.view import View
 
 _PREDICTION = "AFFMAE prediction"
@@ -95,12 +94,8 @@ class PredictionLayers:
 
 
 def _placed(image: Image, view: View) -> dict[str, object]:
-    geometry = layer_geometry(image)
-    whole = Affine(
-        scale=image.scale, translate=image.translate, rotate=image.rotate, shear=image.shear
-    )
     corner = (*view.indices, view.rows.start, view.columns.start)
-    return {**geometry, "translate": np.asarray(whole(np.asarray(corner, float)))}
+    return shifted(layer_geometry(image), corner)
 
 
 def _move(layer: Layer, data: np.ndarray, place: dict[str, object]) -> None:

@@ -14,7 +14,7 @@ from napari_affmae.engine.run_names import new_run_path
 from napari_affmae.errors import AffmaeError
 from napari_affmae.widgets.commands import command_line, layer_words, option_words
 from napari_affmae.widgets.curves import Curves
-from napari_affmae.widgets.dock import CommandDialog, Dock
+from napari_affmae.widgets.dock import CommandDialog, Dock, real_viewer
 from napari_affmae.widgets.forms import SettingsForm
 from napari_affmae.widgets.layer_sources import OWN
 from napari_affmae.widgets.length import LengthEdit
@@ -59,7 +59,8 @@ class PretrainDock(Dock):
     """
 
     def __init__(self, napari_viewer: "napari.viewer.Viewer") -> None:
-        super().__init__(napari_viewer, RunPanel(napari_viewer, "Pretraining", "Start"))
+        napari_viewer = real_viewer(napari_viewer)
+        super().__init__(napari_viewer, RunPanel("Pretraining", "Start"))
         self.sources = SourceList(napari_viewer)
         self.sources.summed.connect(self._take_summary)
         self.sources.changed.connect(self._forget_channels)

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterable
 from enum import Enum, auto
 from typing import Any
 
-import napari
 from napari.utils import progress
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import (
@@ -43,8 +42,6 @@ class RunPanel(QWidget):
 
     Parameters
     ----------
-    viewer : napari.Viewer
-        Whose activity dock shows the progress, and which asks before it closes.
     title : str
         What runs, for messages: "Pretraining".
     start_text : str
@@ -65,7 +62,6 @@ class RunPanel(QWidget):
 
     def __init__(
         self,
-        viewer: "napari.viewer.Viewer",
         title: str,
         start_text: str,
         *,
@@ -73,7 +69,6 @@ class RunPanel(QWidget):
         kept: str = "What it has learned is saved, and it can be resumed.",
     ) -> None:
         super().__init__()
-        self._viewer = viewer
         self._title = title
         self._kept = kept
         self._worker: RunWorker | None = None
@@ -183,7 +178,7 @@ class RunPanel(QWidget):
                 self._show_progress(event.step, event.total_steps, words.step(event))
         self.happened.emit(event)
 
-    def show_progress(self, done: float, total: float, text: str) -> None:
+    def show_progress(self, done: float, total: float | None, text: str) -> None:
         """Show progress that is not counted in steps."""
         self._show_progress(done, total, text)
 

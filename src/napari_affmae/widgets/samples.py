@@ -2,7 +2,9 @@
 
 from typing import Any
 
-from napari_affmae.widgets.canvas import class_layer
+from napari.layers import Labels
+
+from napari_affmae.widgets.label_layers import show_classes
 
 LayerData = tuple[Any, dict[str, Any], str]
 
@@ -38,7 +40,6 @@ def _layers(
         "units": ("nm",) * 3,
         "axis_labels": ("z", "y", "x"),
     }
-    return [
-        (volume, {"name": name, **geometry}, "image"),
-        (labels, {"name": f"{name} labels", **class_layer(classes), **geometry}, "labels"),
-    ]
+    painted = Labels(labels, name=f"{name} labels", **geometry)
+    show_classes(painted, classes)
+    return [(volume, {"name": name, **geometry}, "image"), painted.as_layer_data_tuple()]

@@ -13,11 +13,11 @@ from napari_affmae.engine import events as ev
 from napari_affmae.engine import words
 from napari_affmae.engine.run_names import new_run_path
 from napari_affmae.errors import AffmaeError
-from napari_affmae.widgets.canvas import class_layer
 from napari_affmae.widgets.commands import command_line, layer_words, option_words
-from napari_affmae.widgets.dock import CommandDialog, Dock
+from napari_affmae.widgets.dock import CommandDialog, Dock, real_viewer
 from napari_affmae.widgets.forms import SettingsForm
 from napari_affmae.widgets.image_choice import ImageChoice
+from napari_affmae.widgets.label_layers import show_classes
 from napari_affmae.widgets.layer_sources import OWN, LayerImage, layer_geometry
 from napari_affmae.widgets.model_card import ModelCard
 from napari_affmae.widgets.objects_panel import ObjectsPanel
@@ -55,8 +55,8 @@ class SegmentDock(Dock):
     """
 
     def __init__(self, napari_viewer: "napari.viewer.Viewer") -> None:
+        napari_viewer = real_viewer(napari_viewer)
         panel = RunPanel(
-            napari_viewer,
             "Segmentation",
             "Segment",
             kept="What is segmented so far stays as a layer.",
@@ -172,11 +172,12 @@ class SegmentDock(Dock):
         run, layer, path = self.run_choice.run(), self.image.layer(), self.image.path()
         if run is None:
             raise ValueError("No model is chosen: choose one above, or train one first.")
-        if layer is None and path is None:
-            raise ValueError("No image is chosen: open an image layer, or choose a file.")
         channels = self.image.chosen_channels()
+        image = path if layer is None else LayerImage(layer, channels)
+        if image is None:
+            raise ValueError("No image is chosen: open an image layer, or choose a file.")
         return Job(
-            image=path if layer is None else LayerImage(layer, channels),
+            image=image,
             channels=channels,
             geometry=None if layer is None else layer_geometry(layer),
             region=self._chosen_region(layer),
@@ -217,7 +218,7 @@ class SegmentDock(Dock):
         probabilities = [
             self.viewer.add_image(
                 array,
-                name=f"{name}: probability of {item.name}",
+                name=f"{item.name}: probability",
                 contrast_limits=(0, 1),
                 colormap="magma",
                 visible=False,
@@ -226,9 +227,9 @@ class SegmentDock(Dock):
             )
             for item, array in zip(canvas.classes, canvas.probabilities, strict=False)
         ]
-        self._result = self.viewer.add_labels(
-            canvas.labels, name=f"{name}: classes", **class_layer(canvas.classes), **event.geometry
-        )
+        self._result = Labels(canvas.labels, name=f"{name}: classes", **event.geometry)
+        show_classes(self._result, canvas.classes)
+        self.viewer.add_layer(self._result)
         self._refresher.follow([self._result, *probabilities])
         if canvas.folder is not None:
             self.panel.messages.add(
@@ -287,7 +288,7 @@ class SegmentDock(Dock):
 
     def _end(self, outcome: Outcome) -> None:
         self._refresher.finish()
-        if outcome is Outcome.STOPPED and self._ready is not None:
+        if outcome is Outcome.STOPPED and self._result in self.viewer.layers:
             self.panel.messages.add(
                 "Stopped: pixels that were not reached are 0 in the result.", "warning"
             )
