@@ -120,7 +120,7 @@ class QuickPanel(QWidget):
             layout.addWidget(widget)
 
     def _follow_view(self) -> None:
-        camera, dims = self._viewer.camera.events, self._viewer.dims.events
+        camera, dims = self._viewer.scene.camera.events, self._viewer.dims.events
         for event in (camera.zoom, camera.center, dims.current_step):
             follow(self, event, self._note_moved)
 
