@@ -1,0 +1,144 @@
+"""Makes the pictures of the README and the tutorial by doing what the tutorial says.
+
+In an environment with the plugin and a Qt binding, on a screen of at least
+1600 x 1000 pixels::
+
+    xvfb-run -s "-screen 0 1600x1000x24" python docs/make_screenshots.py
+"""
+
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import napari
+import numpy as np
+from qtpy.QtWidgets import QApplication
+
+from napari_affmae.widgets import preferences
+
+IMAGES = Path(__file__).parent / "images"
+PLUGIN = "napari-affmae"
+STEPS = 300
+PLANE = 10
+
+
+def main() -> None:
+    """Walk through the docks."""
+    folder = Path(tempfile.mkdtemp())
+    # The user's own preferences and runs stay as they are.
+    preferences.preferences_file = lambda: folder / "preferences.json"
+    preferences.remember(runs=folder / "runs")
+    viewer = napari.Viewer()
+    viewer.window.resize(1500, 960)
+    viewer.open_sample(PLUGIN, "synthetic_em")
+    image, truth = viewer.layers
+    truth.visible = False
+    viewer.dims.set_current_step(0, PLANE)
+    pretrain(viewer, image)
+    annotate(viewer, image, truth)
+    segment(viewer, image)
+    viewer.close()
+
+
+def wait(condition: Callable[[], bool], seconds: float = 900) -> None:
+    """Let the window live until something is so."""
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            raise TimeoutError("the window did not come to where the picture is to be taken")
+        rest(0.02)
+
+
+def rest(seconds: float) -> None:
+    """Let the window live for a while."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        QApplication.instance().processEvents()
+        time.sleep(0.005)
+
+
+def shoot(viewer: napari.Viewer, name: str) -> None:
+    """Take a picture of the whole window."""
+    rest(1)
+    path = IMAGES / f"{name}.png"
+    viewer.window.screenshot(str(path), canvas_only=False, flash=False)
+
+
+def open_dock(viewer: napari.Viewer, name: str) -> tuple[Any, Any]:
+    """Open one of the plugin's docks."""
+    holder, dock = viewer.window.add_plugin_dock_widget(PLUGIN, name)
+    viewer.reset_view()
+    return holder, dock
+
+
+def pretrain(viewer: napari.Viewer, image: Any) -> None:
+    """Pretrain for a few minutes, and show the tokens."""
+    holder, dock = open_dock(viewer, "1. Pretrain")
+    dock.sources.check_layer(image)
+    dock.length.set_values(STEPS, None)
+    dock.form.set_values({"crop": 128, "batch": 8, "preview_steps": 50, "validation_steps": 25})
+    wait(lambda: "steps" in dock.plan.text())
+    dock.panel.start_button.click()
+    wait(lambda: len(dock.curves.points("training")[0]) > 0.9 * STEPS)
+    shoot(viewer, "pretrain")
+    wait(lambda: not dock.panel.is_running)
+    before = len(viewer.layers)
+    dock.tokens_button.click()
+    wait(lambda: len(viewer.layers) == before + 4)
+    shoot(viewer, "tokens")
+    for layer in list(viewer.layers)[before:]:
+        viewer.layers.remove(layer)
+    viewer.window.remove_dock_widget(holder)
+
+
+def annotate(viewer: napari.Viewer, image: Any, truth: Any) -> None:
+    """Paint a few strokes of each class, and watch the prediction follow."""
+    holder, dock = open_dock(viewer, "2. Fine-tune")
+    dock.annotate(image)
+    labels = viewer.layers.selection.active
+    while len(dock.classes.classes()) < 3:
+        dock.classes.add()
+    labels.brush_size = 5
+    for value, kind in enumerate((0, 1, 2), 1):
+        stroke(labels, truth.data[PLANE] == kind, value)
+    dock.quick.predict_button.setChecked(True)
+    wait(lambda: any("prediction" in layer.name for layer in viewer.layers))
+    wait(lambda: not dock.quick.is_busy)
+    shoot(viewer, "finetune")
+    dock.quick.save_button.click()
+    wait(lambda: any((preferences.load_preferences().runs).glob("*quick*")))
+    dock.quick.predict_button.setChecked(False)
+    for layer in list(viewer.layers):
+        if layer not in (image, truth):
+            viewer.layers.remove(layer)
+    viewer.window.remove_dock_widget(holder)
+
+
+def stroke(labels: Any, where: np.ndarray, value: int) -> None:
+    """Paint four strokes of half a dozen dots inside a region."""
+    rng = np.random.default_rng(value)
+    places = np.argwhere(where)
+    for start in places[rng.integers(0, len(places), 4)]:
+        near = places[np.abs(places - start).max(axis=1) < 14]
+        for row, column in near[:: max(1, len(near) // 6)]:
+            labels.selected_label = value
+            labels.paint((PLANE, int(row), int(column)), value)
+
+
+def segment(viewer: napari.Viewer, image: Any) -> None:
+    """Segment the stack, and number the mitochondria."""
+    holder, dock = open_dock(viewer, "3. Segment")
+    dock.run_choice.refresh()
+    dock.run_choice.combo.setCurrentIndex(1)
+    dock.image.choose_layer(image)
+    dock.region.setCurrentText("this plane")
+    dock.panel.start_button.click()
+    wait(lambda: not dock.panel.is_running)
+    shoot(viewer, "segment")
+    viewer.window.remove_dock_widget(holder)
+
+
+if __name__ == "__main__":
+    main()
