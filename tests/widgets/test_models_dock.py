@@ -94,7 +94,7 @@ def test_exporting(
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(target), ""))
     dock.export_button.click()
     assert read_metadata(target.with_suffix(".safetensors")).classes
-    assert dock.path() is None
+    assert dock.path() == target.with_suffix(".safetensors")
     assert sorted(names(dock)) == ["shared", "tiny"]
 
 

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from qtpy.QtGui import QCloseEvent
 from qtpy.QtWidgets import QMessageBox
 
 from napari_affmae.engine import list_runs, pretraining
@@ -159,29 +160,45 @@ def test_two_kinds_of_channels_are_refused(
     assert "channels" in texts(dock)
 
 
-def test_closing_the_dock_asks_and_stops_cleanly(
-    viewer: Any,
-    dock: PretrainDock,
-    layer: Any,
+@pytest.mark.parametrize("what", ["dock", "window"])
+def test_closing_asks_and_stops_cleanly(
+    make_napari_viewer: Callable[..., Any],
+    volume: Any,
     runs: Path,
     qtbot: Any,
     monkeypatch: pytest.MonkeyPatch,
+    what: str,
 ) -> None:
+    viewer = make_napari_viewer(show=True)
+    holder, dock = viewer.window.add_plugin_dock_widget("napari-affmae", "1. Pretrain")
     enter(dock, steps=500)
-    dock.show()
-    holder = dock.parent()
+    dock.plan.stop()
+    dock.sources.check_layer(viewer.add_image(volume[0]))
     dock.panel.start_button.click()
     qtbot.waitUntil(lambda: bool(dock.curves.points("training")[0]), timeout=60_000)
     answers = [QMessageBox.StandardButton.No, QMessageBox.StandardButton.Yes]
     monkeypatch.setattr(QMessageBox, "question", lambda *_: answers.pop(0))
-    holder.destroyOnClose()
+    close = holder.destroyOnClose if what == "dock" else lambda: ask_to_close(holder.parent())
+    close()
     assert dock.panel.is_running
-    holder.destroyOnClose()
+    close()
     assert not answers
     (run,) = list_runs(runs)
     assert run.resumable
     assert run.steps >= 1
     qtbot.wait(50)
+
+
+def ask_to_close(window: Any) -> None:
+    """Close a window as its button does: Qt marks what comes from outside as spontaneous."""
+
+    class Close(QCloseEvent):
+        def spontaneous(self) -> bool:
+            return True
+
+    for filters in window.findChildren(PretrainDock):
+        if filters.eventFilter(window, Close()):
+            return
 
 
 def test_the_plan_is_measured(dock: PretrainDock, layer: Any, qtbot: Any) -> None:

@@ -20,6 +20,7 @@ from napari_affmae.widgets import canvas, segmenting
 from napari_affmae.widgets.layer_sources import OWN
 from napari_affmae.widgets.run_panel import Outcome
 from napari_affmae.widgets.segment import EVERYTHING, PLANE, VIEW, SegmentDock
+from napari_affmae.widgets.view import camera_of
 
 Finish = Callable[[Any], Outcome]
 
@@ -108,7 +109,7 @@ def test_parts_lie_where_the_image_does(
         affine=np.array([[1, 0, 0, 4], [0, 0.9, 0.1, 0], [0, 0.1, 1.1, 2], [0, 0, 0, 1]]),
     )
     viewer.dims.set_current_step(0, 2)
-    viewer.camera.zoom *= 2.5
+    camera_of(viewer).zoom *= 2.5
     dock.region.setCurrentText(region)
     press_start(dock)
     assert finish(dock.panel) is Outcome.FINISHED, errors(dock)
@@ -179,8 +180,8 @@ def test_lazy_arrays_are_read_in_parts(
     lazy = da.map_blocks(chunk, chunks=((1,) * 50, (128,) * 20, (128,) * 20), dtype=np.uint8)
     viewer.add_image(lazy, name="lazy", contrast_limits=(0, 255), cache=False)
     viewer.dims.set_current_step(0, 7)
-    viewer.camera.center = (7, 1280, 1280)
-    viewer.camera.zoom = 8
+    camera_of(viewer).center = (7, 1280, 1280)
+    camera_of(viewer).zoom = 8
     dock.region.setCurrentText(VIEW)
     computed.clear()
     press_start(dock)

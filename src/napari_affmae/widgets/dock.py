@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import napari
-from qtpy.QtCore import QEvent, Qt
+from qtpy.QtCore import QEvent, QSize, Qt
 from qtpy.QtGui import QGuiApplication
 from qtpy.QtWidgets import (
     QDialog,
@@ -21,6 +21,7 @@ from qtpy.QtWidgets import (
 from napari_affmae.widgets.run_panel import RunPanel
 
 _WIDTH = 340
+_HEIGHT = 120
 
 
 class Column(QScrollArea):
@@ -40,13 +41,37 @@ class Column(QScrollArea):
         self.setWidgetResizable(True)
         self.setFrameShape(QFrame.Shape.NoFrame)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        self.setMinimumWidth(_WIDTH)
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
         inner = QWidget()
         self._layout = QVBoxLayout(inner)
         self._layout.setContentsMargins(6, 6, 6, 6)
         self._layout.setSpacing(6)
         self.setWidget(inner)
+        self._holder: Any = None
+
+    def event(self, event: Any) -> bool:
+        """Note which of napari's docks holds this; once it is closed, nothing needs this."""
+        if event.type() == QEvent.Type.ParentChange:
+            holder = self.parent()
+            if hasattr(holder, "destroyOnClose"):
+                self._holder = holder
+                self._enter()
+            elif holder is None and self._holder is not None:
+                self._holder = None
+                self.deleteLater()
+        return bool(super().event(event))
+
+    def _enter(self) -> None:
+        """Do what is due once inside a dock of napari's."""
+
+    def minimumSizeHint(self) -> QSize:  # noqa: N802 - Qt's name
+        """Ask for the width of the widest section, so that none is cut off."""
+        bar = self.verticalScrollBar().sizeHint().width()
+        return QSize(max(_WIDTH, self.widget().minimumSizeHint().width() + bar), _HEIGHT)
+
+    def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
+        """Ask for no more width than that."""
+        return QSize(self.minimumSizeHint().width(), super().sizeHint().height())
 
     def add_section(self, title: str, *widgets: QWidget) -> None:
         """Add widgets under a heading."""
@@ -79,16 +104,12 @@ class Dock(Column):
         self.panel = panel
         # Whatever takes the dock away, the run ends with its checkpoint.
         self.destroyed.connect(panel.stop)
-        self._guarded = False
 
     def showEvent(self, event: object) -> None:  # noqa: N802 - Qt's name
-        """Once inside its dock, ask before the dock or the window is closed during a run."""
+        """Watch the window that the dock has come into, for its closing."""
         super().showEvent(event)
-        holder = self.parent()
-        if not self._guarded and hasattr(holder, "destroyOnClose"):
-            self._guarded = True
-            self._guard_close_button(holder)
-            holder.parent().installEventFilter(self)
+        if self._holder is not None:
+            self._holder.parent().installEventFilter(self)
 
     def eventFilter(self, watched: Any, event: Any) -> bool:  # noqa: N802 - Qt's name
         """Before napari's window closes, stop the run; ask first where it was the user."""
@@ -101,11 +122,15 @@ class Dock(Column):
             return True
         return False
 
-    def _guard_close_button(self, holder: Any) -> None:
+    def _enter(self) -> None:
+        """Ask before the dock is closed during a run."""
+        holder = self._holder
         close: Callable[[], None] = holder.destroyOnClose
+        # Not the dock itself, which the holder would keep from being destroyed.
+        panel = self.panel
 
         def ask_first() -> None:
-            if self.panel.confirm_stop():
+            if panel.confirm_stop():
                 close()
 
         # napari's dock has no event for this: its button calls the method by name.

@@ -138,8 +138,8 @@ class ModelsDock(Column):
         for run in self._runs:
             self.list.addTopLevelItem(_item(run))
         paths = [run.path for run in self._runs]
-        if path in paths:
-            self.list.setCurrentItem(self.list.topLevelItem(paths.index(path)))
+        chosen = self.list.topLevelItem(paths.index(path)) if path in paths else None
+        self.list.setCurrentItem(chosen)
         self.list.blockSignals(False)
         for column in range(self.list.columnCount()):
             self.list.resizeColumnToContents(column)

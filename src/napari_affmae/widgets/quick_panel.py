@@ -27,7 +27,7 @@ from napari_affmae.widgets.preferences import load_preferences
 from napari_affmae.widgets.quick_session import QuickRequest, QuickSession, QuickSetup, Saved
 from napari_affmae.widgets.run_choice import RunChoice
 from napari_affmae.widgets.run_panel import in_words, log_unforeseen
-from napari_affmae.widgets.view import View, middle, view_of
+from napari_affmae.widgets.view import View, camera_of, middle, view_of
 
 _SETTLE_MILLISECONDS = 400
 # Side of what is predicted of a view, pixels: more would keep the user waiting.
@@ -120,7 +120,7 @@ class QuickPanel(QWidget):
             layout.addWidget(widget)
 
     def _follow_view(self) -> None:
-        camera, dims = self._viewer.scene.camera.events, self._viewer.dims.events
+        camera, dims = camera_of(self._viewer).events, self._viewer.dims.events
         for event in (camera.zoom, camera.center, dims.current_step):
             follow(self, event, self._note_moved)
 

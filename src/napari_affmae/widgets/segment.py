@@ -33,7 +33,7 @@ from napari_affmae.widgets.segmenting import (
     Region,
     RowsWritten,
 )
-from napari_affmae.widgets.view import plane_of, view_of
+from napari_affmae.widgets.view import camera_of, plane_of, view_of
 
 _FORM = "segment"
 _BASIC = ("device", "probabilities")
@@ -284,7 +284,7 @@ class SegmentDock(Dock):
         first = self.viewer.dims.ndim - len(place)
         for axis, position in enumerate(place[: len(lead)], first):
             self.viewer.dims.set_point(axis, position)
-        self.viewer.camera.center = tuple(place[-3:])
+        camera_of(self.viewer).center = tuple(place[-3:])
 
     def _end(self, outcome: Outcome) -> None:
         self._refresher.finish()

@@ -1,6 +1,7 @@
 """What the viewer shows of a layer: a plane, and a rectangle of it."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import napari
 import numpy as np
@@ -29,6 +30,11 @@ class View:
     plane: int
     rows: slice
     columns: slice
+
+
+def camera_of(viewer: "napari.viewer.Viewer") -> Any:
+    """Return the viewer's camera, which moved to its scene in napari 0.9."""
+    return getattr(viewer, "scene", viewer).camera
 
 
 def view_of(viewer: "napari.viewer.Viewer", layer: Layer) -> View:
