@@ -20,7 +20,7 @@ from napari_affmae.widgets import preferences
 
 IMAGES = Path(__file__).parent / "images"
 PLUGIN = "napari-affmae"
-STEPS = 300
+STEPS = 200
 PLANE = 10
 
 
