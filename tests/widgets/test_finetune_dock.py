@@ -16,7 +16,7 @@ from napari_affmae.engine.registry import list_runs
 from napari_affmae.engine.run_folder import RunFolder
 from napari_affmae.errors import DiskFullError
 from napari_affmae.widgets.finetune import FinetuneDock
-from napari_affmae.widgets.label_layers import _empty
+from napari_affmae.widgets.label_layers import empty_labels
 from napari_affmae.widgets.run_panel import Outcome
 
 Finish = Callable[[Any], Outcome]
@@ -114,8 +114,8 @@ class TestPairs:
         assert [image for image, _ in dock.pairs.pairs()] == [flat]
         assert labels in viewer.layers
 
-    def test_huge_images_get_labels_that_take_no_memory(self, dock: FinetuneDock) -> None:
-        labels = Labels(_empty((100, 20_000, 20_000)))
+    def test_huge_images_get_labels_that_take_no_memory(self) -> None:
+        labels = Labels(empty_labels((100, 20_000, 20_000)))
         labels.n_edit_dimensions = 2
         labels.paint((50, 10_000, 300), 3)
         assert labels.data[50, 10_000, 300] == 3

@@ -27,7 +27,7 @@ _VALUE, _NAME, _COLOR, _PAINTED = range(4)
 _HEADINGS = ("Value", "Name", "Colour", "Painted")
 # Unlike a background, it is seen in the selected row too.
 _SWATCH = Qt.ItemDataRole.DecorationRole
-_HEIGHT = 128
+_HEIGHT = 108
 _UNKNOWN = 0
 #: More values than this in existing labels are numbered objects, not classes.
 MOST_CLASSES = 32
@@ -71,6 +71,10 @@ class ClassTable(QWidget):
         self.remove_button.clicked.connect(self.remove_selected)
         self.zero = QComboBox()
         self.zero.addItems(["unknown", "background"])
+        self.zero.setSizeAdjustPolicy(
+            QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
+        )
+        self.zero.setMinimumContentsLength(6)
         self.zero.setToolTip(
             "unknown: nothing is learned where nothing is painted. background: what is not "
             "painted is a class of its own; for labels that are complete."
@@ -79,9 +83,8 @@ class ClassTable(QWidget):
         row = QHBoxLayout()
         row.addWidget(self.add_button)
         row.addWidget(self.remove_button)
-        row.addStretch(1)
-        row.addWidget(QLabel("Unpainted is"))
-        row.addWidget(self.zero)
+        row.addWidget(QLabel("Unpainted:"))
+        row.addWidget(self.zero, 1)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.table)

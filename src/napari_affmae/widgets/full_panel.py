@@ -7,7 +7,15 @@ from typing import Any
 import napari
 from napari.layers import Image
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QCheckBox, QFormLayout, QLabel, QTabWidget, QVBoxLayout, QWidget
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QFormLayout,
+    QLabel,
+    QSizePolicy,
+    QTabWidget,
+    QVBoxLayout,
+    QWidget,
+)
 
 from napari_affmae.config import FinetuneConfig, SegmentConfig
 from napari_affmae.data.source import ImageSource
@@ -99,6 +107,7 @@ class FullPanel(QWidget):
         self.curves = QTabWidget()
         self.curves.addTab(self.losses, "Loss")
         self.curves.addTab(self.scores, "IoU of the classes")
+        self.curves.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)
         self.curves.setVisible(False)
         self.score = QLabel()
         self.score.setWordWrap(True)
@@ -188,7 +197,7 @@ class FullPanel(QWidget):
             self.plan.refuse(in_words(error))
             return
         # Neither names nor colours take time: changing them measures nothing again.
-        bare = config.model_copy(update={"classes": ()})
+        bare = config.model_copy(update={"classes": (), "ignore_value": None})
         self.plan.offer(bare, classes=len(config.classes), pretrained=pretrained)
 
     def showEvent(self, event: object) -> None:  # noqa: N802 - Qt's name
@@ -284,8 +293,9 @@ class FullPanel(QWidget):
         self.run_choice.choose(self._run if outcome is not Outcome.FINISHED else None)
 
     def _lock(self, running: bool) -> None:
-        for widget in (self._settings, self.form):
-            widget.setEnabled(not running)
+        # A run keeps its settings: its curves have their place while it goes on.
+        for widget in (self._settings, self.form, self.plan):
+            widget.setVisible(not running)
 
     def _note_removed(self, event: Any) -> None:
         if self.panel.is_running and event.value in self._trained_on:

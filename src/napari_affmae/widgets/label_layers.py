@@ -31,7 +31,9 @@ def fits(image: Image, labels: Labels) -> bool:
 def add_labels_layer(viewer: "napari.viewer.Viewer", image: Image) -> Labels:
     """Add an empty labels layer at the place of an image, ready to be painted on."""
     shape = label_shape(image)
-    layer = Labels(_empty(shape), name=f"{image.name} labels", opacity=0.7, **layer_geometry(image))
+    layer = Labels(
+        empty_labels(shape), name=f"{image.name} labels", opacity=0.7, **layer_geometry(image)
+    )
     viewer.add_layer(layer)
     layer.n_edit_dimensions = 2
     layer.brush_size = int(np.clip(min(shape[-2:]) // 50, 3, 20))
@@ -39,7 +41,8 @@ def add_labels_layer(viewer: "napari.viewer.Viewer", image: Image) -> Labels:
     return layer
 
 
-def _empty(shape: tuple[int, ...]) -> Any:
+def empty_labels(shape: tuple[int, ...]) -> Any:
+    """Make an array of zeros to paint on; a huge one takes memory only where it is painted."""
     if np.prod(shape, dtype=float) <= _LARGEST_IN_MEMORY:
         return np.zeros(shape, np.uint8)
     import zarr

@@ -24,7 +24,7 @@ from napari_affmae.widgets.layer_sources import is_own
 Pair = tuple[Image, Labels]
 _IMAGE, _LABELS = range(2)
 _CHOOSE = {_IMAGE: "choose an image", _LABELS: "choose labels"}
-_HEIGHT = 92
+_HEIGHT = 80
 
 
 class PairTable(QWidget):
