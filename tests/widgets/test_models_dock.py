@@ -123,7 +123,7 @@ def test_damaged_runs_are_listed_with_their_problem(
     record = model / "run.json"
     record.write_text(json.dumps({"format": 99}))
     dock.refresh_button.click()
-    assert dock.list.topLevelItem(0).text(3) == "cannot be used"
+    assert dock.list.topLevelItem(0).text(2) == "cannot be used"
     assert "newer version" in dock.card.text()
     assert not dock.export_button.isEnabled()
 

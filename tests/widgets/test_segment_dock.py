@@ -46,6 +46,11 @@ def press_start(dock: SegmentDock) -> None:
     dock.panel.start_button.click()
 
 
+def draw(viewer: Any) -> None:
+    """Let layers see what of them is in view, which a window that is not shown does not tell."""
+    viewer.window._qt_viewer.canvas.on_draw(None)
+
+
 def errors(dock: SegmentDock) -> list[str]:
     return [text for level, text in dock.panel.messages.texts if level == "error"]
 
@@ -109,7 +114,8 @@ def test_parts_lie_where_the_image_does(
         affine=np.array([[1, 0, 0, 4], [0, 0.9, 0.1, 0], [0, 0.1, 1.1, 2], [0, 0, 0, 1]]),
     )
     viewer.dims.set_current_step(0, 2)
-    camera_of(viewer).zoom *= 2.5
+    camera_of(viewer).zoom *= 4
+    draw(viewer)
     dock.region.setCurrentText(region)
     press_start(dock)
     assert finish(dock.panel) is Outcome.FINISHED, errors(dock)
@@ -119,7 +125,8 @@ def test_parts_lie_where_the_image_does(
     if region == PLANE:
         assert labels.data.shape[1:] == whole
     else:
-        assert all(64 <= n < m for n, m in zip(labels.data.shape[1:], whole, strict=True))
+        assert min(labels.data.shape[1:]) >= 64
+        assert labels.data.size < 0.8 * np.prod(whole)
     corner = np.asarray(image.world_to_data(labels.data_to_world((0, 0, 0))))
     np.testing.assert_allclose(corner, np.round(corner), atol=1e-6)
     assert round(corner[0]) == 2
@@ -182,12 +189,15 @@ def test_lazy_arrays_are_read_in_parts(
     viewer.dims.set_current_step(0, 7)
     camera_of(viewer).center = (7, 1280, 1280)
     camera_of(viewer).zoom = 8
+    draw(viewer)
     dock.region.setCurrentText(VIEW)
     computed.clear()
     press_start(dock)
     assert finish(dock.panel) is Outcome.FINISHED, errors(dock)
-    assert {place[0] for place in computed} == {7} or len({p[0] for p in computed}) <= 6
-    assert len(computed) < 20 * 20
+    # The plane's own chunks, and the samples of a few planes that fit the normalisation.
+    view = {place for place in computed if place[0] == 7}
+    assert 0 < len(view) < 20
+    assert len(computed) < lazy.npartitions / 10
     assert max(result(viewer).data.shape) < 300
 
 

@@ -29,7 +29,7 @@ class ModelCard(QLabel):
 
 def card(run: RunSummary) -> str:
     """Describe a run or model in a few lines of HTML."""
-    lines = [f"{kind(run)}, {run.created.astimezone():%Y-%m-%d %H:%M}, {state(run)}"]
+    lines = [f"{_KINDS[run.kind]}, {run.created.astimezone():%Y-%m-%d %H:%M}, {_state(run)}"]
     if run.problem is not None:
         return "<br>".join(escape(line) for line in (*lines, run.problem))
     network = [
@@ -51,12 +51,7 @@ def card(run: RunSummary) -> str:
     return f"{text}<br>{_swatches(run)}" if run.classes else text
 
 
-def kind(run: RunSummary) -> str:
-    """Say what a run is."""
-    return _KINDS[run.kind]
-
-
-def state(run: RunSummary) -> str:
+def _state(run: RunSummary) -> str:
     """Say how far a run is."""
     if run.problem is not None:
         return "cannot be used"

@@ -31,7 +31,7 @@ from napari_affmae.widgets.dock import Column, real_viewer
 from napari_affmae.widgets.errand import Errand
 from napari_affmae.widgets.import_dialog import ImportDialog
 from napari_affmae.widgets.messages import Messages
-from napari_affmae.widgets.model_card import ModelCard, state
+from napari_affmae.widgets.model_card import ModelCard
 from napari_affmae.widgets.preferences import load_preferences, remember
 from napari_affmae.widgets.run_panel import in_words
 
@@ -62,7 +62,7 @@ class ModelsDock(Column):
         self.folder = QLabel()
         self.folder.setWordWrap(True)
         self.list = QTreeWidget()
-        self.list.setHeaderLabels(["Name", "Kind", "Date", "State", "IoU"])
+        self.list.setHeaderLabels(["Name", "Kind", "State", "IoU", "Date"])
         self.list.setRootIsDecorated(False)
         self.list.setFixedHeight(_HEIGHT)
         self.list.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
@@ -268,9 +268,16 @@ def _button(text: str, tip: str) -> QPushButton:
 def _item(run: RunSummary) -> QTreeWidgetItem:
     score = "" if run.mean_iou is None else f"{run.mean_iou:.3f}"
     date = f"{run.created.astimezone():%Y-%m-%d %H:%M}"
-    item = QTreeWidgetItem([run.name, run.kind, date, state(run), score])
+    item = QTreeWidgetItem([run.name, run.kind, _state(run), score, date])
     item.setToolTip(0, str(run.path))
     return item
+
+
+def _state(run: RunSummary) -> str:
+    """Say it in as few words as a narrow column needs; the card has more."""
+    if run.problem is not None:
+        return "cannot be used"
+    return "finished" if run.finished else f"step {run.steps}"
 
 
 def _read_log(path: Path) -> Generator[Event, None, None]:

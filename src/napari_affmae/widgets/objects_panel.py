@@ -19,7 +19,7 @@ from napari_affmae.widgets.forms import SettingsForm
 from napari_affmae.widgets.objects_table import ObjectsTable
 from napari_affmae.widgets.segmenting import ObjectsWanted
 
-_HEIGHT = 72
+_HEIGHT = 60
 _VALUE = Qt.ItemDataRole.UserRole
 
 

@@ -109,7 +109,7 @@ class _Columns(QAbstractTableModel):
         if role != Qt.ItemDataRole.DisplayRole:
             return None
         value = self._columns[index.column()][index.row()]
-        return f"{value:.6g}" if isinstance(value, np.floating) else str(value)
+        return f"{value:.4g}" if isinstance(value, np.floating) else str(value)
 
     def headerData(  # noqa: N802 - Qt's name
         self, section: int, orientation: Qt.Orientation, role: int = Qt.ItemDataRole.DisplayRole
