@@ -134,7 +134,7 @@ def test_segmentation_learns_bright_and_dark(segmenter: AFFSegmenter) -> None:
     optimiser = torch.optim.AdamW(segmenter.parameters(), lr=3e-3)
     target = (smooth[:, 0] > 0).long() + (smooth[:, 0] > 0.1).long()
     losses = []
-    for _ in range(40):
+    for _ in range(80):
         optimiser.zero_grad()
         loss = segmentation_loss(segmenter(batch), target)
         loss.backward()
