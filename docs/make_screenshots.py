@@ -20,7 +20,7 @@ from napari_affmae.widgets import preferences
 
 IMAGES = Path(__file__).parent / "images"
 PLUGIN = "napari-affmae"
-STEPS = 200
+STEPS = 80
 PLANE = 10
 
 
@@ -78,7 +78,7 @@ def pretrain(viewer: napari.Viewer, image: Any) -> None:
     holder, dock = open_dock(viewer, "1. Pretrain")
     dock.sources.check_layer(image)
     dock.length.set_values(STEPS, None)
-    dock.form.set_values({"crop": 128, "batch": 8, "preview_steps": 50, "validation_steps": 25})
+    dock.form.set_values({"crop": 96, "batch": 4, "preview_steps": 20, "validation_steps": 20})
     wait(lambda: "steps" in dock.plan.text())
     dock.panel.start_button.click()
     wait(lambda: len(dock.curves.points("training")[0]) > 0.9 * STEPS)

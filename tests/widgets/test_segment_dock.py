@@ -502,8 +502,10 @@ def test_a_closed_dock_hears_nothing_more(
     viewer: Any, dock: SegmentDock, volume: tuple[np.ndarray, np.ndarray], qtbot: Any
 ) -> None:
     holder = dock.parent()
-    with qtbot.waitSignal(dock.destroyed):
-        holder.destroyOnClose()
+    gone: list[bool] = []
+    dock.destroyed.connect(lambda: gone.append(True))
+    holder.destroyOnClose()
+    qtbot.waitUntil(lambda: bool(gone))
     layer = viewer.add_image(volume[0], name="em")
     layer.name = "renamed"
     viewer.layers.remove(layer)
