@@ -87,8 +87,7 @@ class SettingsForm(QWidget, Generic[S]):
         control.widget.setObjectName(".".join(path))
         control.widget.setToolTip(info.description or "")
         control.set(default)
-        # PySide hands on what the control's signal carries, which this one does not take.
-        control.connect(lambda *_: self.changed.emit())
+        control.connect(self.changed)
         self._fields[path] = control
         form.addRow(f"{info.title}", control.widget)
 
