@@ -100,10 +100,11 @@ def test_pause_rests_and_goes_on(
     dock.panel.start_button.click()
     qtbot.waitUntil(lambda: bool(dock.curves.points("training")[0]), timeout=60_000)
     dock.panel.pause_button.click()
-    qtbot.wait(300)
+    qtbot.wait(500)
     made = len(dock.curves.points("training")[0])
-    qtbot.wait(300)
-    assert len(dock.curves.points("training")[0]) == made
+    qtbot.wait(1500)
+    # The step that was being made may still end, on a busy machine late.
+    assert len(dock.curves.points("training")[0]) <= made + 1
     dock.panel.pause_button.click()
     qtbot.waitUntil(lambda: len(dock.curves.points("training")[0]) > made, timeout=60_000)
     dock.panel.stop_button.click()
