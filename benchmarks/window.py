@@ -117,15 +117,13 @@ def alone(config: PretrainConfig) -> dict[str, float]:
 def in_window(config: PretrainConfig) -> dict[str, float]:
     """Run in the dock of a viewer, and watch the event loop."""
     import napari
-    from qtpy.QtCore import QTimer
-    from qtpy.QtWidgets import QApplication
+    from qtpy.QtCore import QEventLoop, QTimer
 
     from napari_affmae.widgets import preferences
 
     folder = Path(tempfile.mkdtemp())
-    preferences.preferences_file = lambda: (
-        folder / "preferences.json"
-    )  # the user's stay as they are
+    # The user's stay as they are.
+    preferences.preferences_file = lambda: folder / "preferences.json"
     preferences.remember(runs=folder / "runs")
     viewer = napari.Viewer()
     layer = viewer.add_image(synthetic_sample()[0], name="sample")
@@ -155,9 +153,10 @@ def in_window(config: PretrainConfig) -> dict[str, float]:
     timer.timeout.connect(tick)
     timer.start()
     dock.panel.happened.connect(take)
-    dock.panel.ended.connect(QApplication.instance().quit)
+    loop = QEventLoop()
+    dock.panel.ended.connect(loop.quit)
     QTimer.singleShot(3000, dock.panel.start_button.click)
-    QApplication.instance().exec_()
+    loop.exec_()
     viewer.close()
     return {
         "step": len_of(config) / float(np.median(rates)),
