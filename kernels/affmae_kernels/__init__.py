@@ -8,14 +8,18 @@ from affmae_kernels._dispatch import BackendUnavailableError, choose_backend
 from affmae_kernels.cluster_attention import cluster_attention
 from affmae_kernels.cluster_merge import cluster_merge
 from affmae_kernels.deformable_attention import deformable_attention
+from affmae_kernels.dropout import dropout, relu_dropout
+from affmae_kernels.masked_convolution import hide, masked_convolution
 from affmae_kernels.neighbours import (
     Neighbourhood,
     TokenIndex,
     TokenSearch,
     find_neighbourhood,
+    index_each,
     index_tokens,
     relative_geometry,
 )
+from affmae_kernels.residual_norm import residual_norm
 
 __all__ = [
     "BackendUnavailableError",
@@ -26,7 +30,13 @@ __all__ = [
     "cluster_attention",
     "cluster_merge",
     "deformable_attention",
+    "dropout",
     "find_neighbourhood",
+    "hide",
+    "index_each",
     "index_tokens",
+    "masked_convolution",
     "relative_geometry",
+    "relu_dropout",
+    "residual_norm",
 ]

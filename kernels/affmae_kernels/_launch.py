@@ -1,15 +1,43 @@
 """What all launchers of Triton kernels share."""
 
 import os
+import threading
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from typing import TypeVar
 
 import torch
 from torch import Tensor
+
+T = TypeVar("T")
 
 
 def on_device_of(tensor: Tensor) -> AbstractContextManager[object]:
     """Make a tensor's GPU the current one, as a launch needs it."""
     return torch.cuda.device(tensor.device) if tensor.is_cuda else nullcontext()
+
+
+# Streams belong to a thread: what one frees on a stream, it alone takes again, after
+# its own work on the main stream.
+_streams = threading.local()
+
+
+def side_by_side(device: torch.device, calls: Sequence[Callable[[], T]]) -> list[T]:
+    """Make calls whose kernels may run at the same time on a GPU; elsewhere one by one."""
+    if device.type != "cuda":
+        return [call() for call in calls]
+    mine: dict[torch.device, list[torch.cuda.Stream]] = _streams.__dict__.setdefault("of", {})
+    streams = mine.setdefault(device, [])
+    streams += [torch.cuda.Stream(device) for _ in range(len(calls) - len(streams))]
+    current = torch.cuda.current_stream(device)
+    results = []
+    for stream, call in zip(streams, calls, strict=False):
+        stream.wait_stream(current)
+        with torch.cuda.stream(stream):
+            results.append(call())
+    for stream in streams[: len(calls)]:
+        current.wait_stream(stream)
+    return results
 
 
 def interpreted() -> bool:

@@ -13,6 +13,8 @@ from affmae_kernels import (
     deformable_attention,
     find_neighbourhood,
     index_tokens,
+    masked_convolution,
+    residual_norm,
 )
 from napari_affmae.model import AFFMAE, preset
 from napari_affmae.model.capture import CapturedStep, Copies
@@ -23,6 +25,7 @@ from napari_affmae.model.positions import positions_of
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 CANVAS = (24, 32)
+OPS = ("attention", "merging", "deformable", "norm", "convolution")
 
 
 def draw(*shape: int) -> Tensor:
@@ -51,6 +54,20 @@ def relative(found: Tensor, expected: Tensor) -> float:
 def case(op: str, tokens: int) -> tuple[Callable[..., Tensor], list[Tensor], int]:
     """An op on `tokens` tokens, its inputs, and how many of them are large."""
     torch.manual_seed(0)
+    if op == "norm":
+        inputs = [draw(2, tokens, 384), draw(2, tokens, 384), draw(384), draw(384)]
+        return lambda *t, backend: residual_norm(*t, backend=backend), inputs, 4
+    if op == "convolution":
+        images, shown = draw(2, 1, 48, 8 * tokens), draw(2, 1, 6, tokens).gt(0).float()
+        inputs = [draw(48, 1, 3, 3), draw(48), draw(48), draw(48)]
+        return (
+            lambda w, *t, backend: masked_convolution(
+                images.to(w.dtype), shown.to(w.dtype), w, *(x.to(w.dtype) for x in t),
+                backend=backend,
+            ),
+            inputs,
+            1,
+        )  # fmt: skip
     pos = stage(tokens)
     if op == "deformable":
         queries = stage(100)
@@ -76,7 +93,7 @@ def case(op: str, tokens: int) -> tuple[Callable[..., Tensor], list[Tensor], int
 
 
 @pytest.mark.parametrize("tokens", [1, 63, 640])
-@pytest.mark.parametrize("op", ["attention", "merging", "deformable"])
+@pytest.mark.parametrize("op", OPS)
 def test_float32_equals_float64(op: str, tokens: int) -> None:
     call, inputs, _ = case(op, tokens)
     expected = gradients(call, [t.double() for t in inputs], "torch")
@@ -85,7 +102,7 @@ def test_float32_equals_float64(op: str, tokens: int) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-@pytest.mark.parametrize("op", ["attention", "merging", "deformable"])
+@pytest.mark.parametrize("op", OPS)
 def test_16_bit_inputs_cost_no_more_than_rounding(op: str, dtype: torch.dtype) -> None:
     call, inputs, large = case(op, 640)
     inputs = [t.to(dtype) if i < large else t for i, t in enumerate(inputs)]

@@ -236,3 +236,24 @@ def _cluster_attention_bwd_keys_kernel(
     place = ((image * keys + token) * heads + head)[:, None] * D + lane[None, :]
     tl.store(grad_k + place, d_key.to(grad_k.dtype.element_ty), mask=both)
     tl.store(grad_v + place, d_value.to(grad_v.dtype.element_ty), mask=both)
+
+
+@triton.jit(do_not_specialize=["rows", "heads"])
+def _sum_partials_kernel(
+    partial, d_weight, d_bias, d_blank_k, d_blank_v, rows, heads,
+    D: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr,
+):  # fmt: skip
+    """Add a head's parts of the small gradients up, and sort them by parameter."""
+    head = tl.program_id(0)
+    row, lane = tl.arange(0, ROWS), tl.arange(0, WIDTH)
+    width: tl.constexpr = 6 + 2 * D
+    summed = tl.zeros([ROWS, WIDTH], tl.float32)
+    for start in range(0, rows, ROWS):
+        place = ((start + row) * heads + head)[:, None] * width + lane[None, :]
+        real = (start + row < rows)[:, None] & (lane < width)[None, :]
+        summed += tl.load(partial + place, mask=real, other=0.0)
+    total = tl.sum(summed, axis=0)
+    tl.store(d_weight + head * 5 + lane, total, mask=lane < 5)
+    tl.store(d_bias + head + lane * 0, total, mask=lane == 5)
+    tl.store(d_blank_k + head * D + lane - 6, total, mask=(lane >= 6) & (lane < 6 + D))
+    tl.store(d_blank_v + head * D + lane - 6 - D, total, mask=(lane >= 6 + D) & (lane < width))

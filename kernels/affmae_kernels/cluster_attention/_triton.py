@@ -16,6 +16,8 @@ from affmae_kernels.neighbours._triton import TILE
 FORWARD_KEYS, FORWARD_WARPS = 64, 2
 BACKWARD_KEYS, BACKWARD_WARPS = 32, 1
 QUERIES = 32
+# Parts of the small gradients that are added up at once.
+SUMMED_ROWS = 64
 _LEAST_ROWS = 16  # what the matrix units take
 
 
@@ -123,15 +125,15 @@ def cluster_attention_backward(
     log_sum: Tensor,
     cluster_size: int,
     wanted: int,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Compute the gradients of `cluster_attention_forward`.
 
     Returns
     -------
     grad_q : Tensor, shape (B, Q, H, D)
     grad_k, grad_v : Tensor, shape (B, N, H, D)
-    small : Tensor of float32, shape (H, 6 + 2 * D)
-        Those of the geometric weights (5) and bias (1), the blank key and value.
+    grad_blank_k, grad_blank_v : Tensor of float32, shape (H, D)
+    grad_weight, grad_bias : Tensor of float32, shapes (H, 5) and (H,)
     """
     batch, queries, heads, width = q.shape
     keys, tiles = k.shape[1], ids.shape[1]
@@ -154,7 +156,20 @@ def cluster_attention_backward(
             log_sum, shift, grad, grad_k, grad_v, heads, queries, keys, clusters,
             width**-0.5, *strides, **_cluster_constants(width, cluster_size),
         )  # fmt: skip
-    return grad_q, grad_k, grad_v, partial.sum(0)
+        small = _small_gradients(q)
+        blank_k, blank_v, weight, constant = small
+        _kernels._sum_partials_kernel[(heads,)](
+            partial, weight, constant, blank_k, blank_v, len(partial), heads,
+            D=width, WIDTH=next_power_of_2(6 + 2 * width), ROWS=SUMMED_ROWS, num_warps=8,
+        )  # fmt: skip
+    return grad_q, grad_k, grad_v, *small
+
+
+def _small_gradients(q: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    heads, width = q.shape[2:]
+    shapes = ((heads, width), (heads, width), (heads, 5), (heads,))
+    blank_k, blank_v, weight, bias = (q.new_empty(s, dtype=torch.float32) for s in shapes)
+    return blank_k, blank_v, weight, bias
 
 
 def _tile_constants(width: int, cluster_size: int, keys: int) -> dict[str, int]:
@@ -187,8 +202,8 @@ def _(q: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
 
 @cluster_attention_backward.register_fake
 def _(_grad: Tensor, q: Tensor, k: Tensor, v: Tensor, *_: Any) -> tuple[Tensor, ...]:
-    small = q.new_empty((q.shape[2], 6 + 2 * q.shape[3]), dtype=torch.float32)
-    return q.new_empty(q.shape), k.new_empty(k.shape), v.new_empty(v.shape), small
+    large = (q.new_empty(q.shape), k.new_empty(k.shape), v.new_empty(v.shape))
+    return *large, *_small_gradients(q)
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -199,15 +214,9 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> N
 
 def _differentiate(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
     tensors = ctx.saved_tensors
-    grad_q, grad_k, grad_v, small = cluster_attention_backward(
-        grad, *tensors, ctx.cluster_size, ctx.wanted
-    )
-    width = grad_q.shape[-1]
-    weight, bias, blank_k, blank_v = small.split([5, 1, width, width], dim=-1)
-    small_grads = (blank_k, blank_v, weight, bias.squeeze(-1))
-    like = tensors[3:7]
-    small_grads = tuple(g.to(t.dtype) for g, t in zip(small_grads, like, strict=True))
-    return (grad_q, grad_k, grad_v, *small_grads, *[None] * 9)
+    grads = cluster_attention_backward(grad, *tensors, ctx.cluster_size, ctx.wanted)
+    small = (g.to(t.dtype) for g, t in zip(grads[3:], tensors[3:7], strict=True))
+    return (*grads[:3], *small, *[None] * 9)
 
 
 cluster_attention_forward.register_autograd(_differentiate, setup_context=_save)

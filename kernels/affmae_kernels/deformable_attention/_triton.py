@@ -18,7 +18,8 @@ from affmae_kernels.neighbours import _triton as neighbours
 from affmae_kernels.neighbours.token_table import TokenTable
 
 # Queries of a program. The rows that one program gathers keep its warps busy.
-BLOCK = 16
+FORWARD_BLOCK, FORWARD_WARPS = 16, 4
+BACKWARD_BLOCK, BACKWARD_WARPS = 4, 1
 
 
 def deformable_attention_triton(
@@ -81,10 +82,12 @@ def deformable_attention_forward(
     width = values.shape[3]
     out = values.new_empty((batch, queries, head_count, width))
     with on_device_of(values):
-        _kernels._deformable_attention_fwd_kernel[head_count, blocks(queries, BLOCK), batch](
+        parts = blocks(queries, FORWARD_BLOCK)
+        _kernels._deformable_attention_fwd_kernel[head_count, parts, batch](
             values, query_pos, offsets, weights, power, points, near, out,
             head_count, queries, values.shape[1], *values.stride()[:3], *offsets.stride()[:4],
             *weights.stride(), **_constants(samples, count, width),
+            BLOCK=FORWARD_BLOCK, num_warps=FORWARD_WARPS,
         )  # fmt: skip
     return out, near
 
@@ -115,7 +118,7 @@ def deformable_attention_backward(
     grad_values = values.new_zeros(values.shape, dtype=torch.float32)
     grad_offsets = offsets.new_empty(offsets.shape)
     grad_weights = weights.new_empty(weights.shape)
-    parts = blocks(queries, BLOCK)
+    parts = blocks(queries, BACKWARD_BLOCK)
     partial = values.new_empty((batch, parts, head_count), dtype=torch.float32)
     with on_device_of(values):
         _kernels._deformable_attention_bwd_kernel[head_count, parts, batch](
@@ -124,6 +127,7 @@ def deformable_attention_backward(
             head_count, queries, values.shape[1], *values.stride()[:3], *offsets.stride()[:4],
             *weights.stride(), *grad.stride()[:3],
             **_constants(samples, near.shape[-1], width),
+            BLOCK=BACKWARD_BLOCK, num_warps=BACKWARD_WARPS,
         )  # fmt: skip
     return grad_values.to(values.dtype), grad_offsets, grad_weights, partial.sum().to(power.dtype)
 
@@ -134,8 +138,6 @@ def _constants(samples: int, count: int, width: int) -> dict[str, int]:
         "COUNT": count,
         "D": width,
         "BLOCK_D": next_power_of_2(width),
-        "BLOCK": BLOCK,
-        "num_warps": 4,
     }
 
 

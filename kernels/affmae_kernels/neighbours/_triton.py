@@ -18,6 +18,9 @@ from affmae_kernels.neighbours import _kernels
 MARGIN = 8
 LIST_LENGTH = 64
 MOST_NEIGHBOURS = 8
+# Cells that a list's program looks at at once, for blocks of one cell and for larger ones:
+# about as many as it mostly needs.
+CELLS = (64, 128)
 # Queries of a tile: the bits of the integer that says who owns a cluster.
 TILE = 32
 # One warp, so that a program's reductions stay inside it; the interpreter takes its time
@@ -134,7 +137,7 @@ def block_side(tokens: int, cells: int) -> int:
     The sparser the tokens, the less their distance grows over a block.
     """
     side = 1
-    while side < MARGIN and (2 * side) ** 2 * tokens <= cells // 2:
+    while side < MARGIN and (2 * side) ** 2 * tokens <= cells:
         side *= 2
     return side
 
@@ -172,8 +175,8 @@ def list_candidates(
     with on_device_of(lists):
         _kernels._list_candidates_kernel[blocks(down * across, block), batch](
             heads, lists, lengths, rows, columns, down, across,
-            COUNT=count, MARGIN=margin, SIDE=side, LENGTH=length, CELLS=128, BLOCK=block,
-            num_warps=1, enable_fp_fusion=False,
+            COUNT=count, MARGIN=margin, SIDE=side, LENGTH=length, CELLS=CELLS[side > 1],
+            BLOCK=block, num_warps=1, enable_fp_fusion=False,
         )  # fmt: skip
     return lists, lengths
 

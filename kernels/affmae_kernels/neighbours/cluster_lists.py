@@ -1,10 +1,12 @@
 """Who attends to whom, listed for the Triton kernels."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Self
 
 from torch import Tensor
 
+from affmae_kernels._launch import side_by_side
 from affmae_kernels.neighbours import _triton
 
 
@@ -42,9 +44,10 @@ class ClusterLists:
         cls, query_pos: Tensor, key_pos: Tensor, clusters: Tensor, cluster_count: int
     ) -> Self:
         """List the `clusters` (B, Q, M) of queries among `cluster_count` an image."""
-        return cls(
-            query_pos.float().contiguous(),
-            key_pos.float().contiguous(),
-            *_triton.tile_lists(clusters, cluster_count),
-            *_triton.query_lists(clusters, cluster_count),
-        )
+        builders = [
+            partial(_triton.tile_lists, clusters, cluster_count),
+            partial(_triton.query_lists, clusters, cluster_count),
+        ]
+        (ids, bits, lengths), (queries, bounds) = side_by_side(clusters.device, builders)
+        positions = (query_pos.float().contiguous(), key_pos.float().contiguous())
+        return cls(*positions, ids, bits, lengths, queries, bounds)

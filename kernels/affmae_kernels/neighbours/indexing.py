@@ -1,10 +1,13 @@
 """Which index answers questions for the nearest tokens."""
 
+from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Protocol
 
 from torch import Tensor
 
 from affmae_kernels._dispatch import Backend, choose_backend
+from affmae_kernels._launch import side_by_side
 from affmae_kernels.neighbours.token_index import TokenIndex
 
 
@@ -50,3 +53,19 @@ def index_tokens(
     from affmae_kernels.neighbours.token_table import TokenTable
 
     return TokenTable.build(points, canvas, count)
+
+
+def index_each(
+    sets: Sequence[Tensor], canvas: tuple[int, int], count: int, backend: Backend = "auto"
+) -> Iterator[TokenSearch]:
+    """Index several sets of tokens, one after the other as they are asked for.
+
+    On a GPU all are built at once, side by side: each has little work, but long
+    chains of it. See `index_tokens` for parameters and errors.
+    """
+    device = sets[0].device
+    builders = [partial(index_tokens, points, canvas, count, backend) for points in sets]
+    if choose_backend(backend, device, limit=("neighbours", count, 4)) == "torch":
+        yield from (build() for build in builders)
+    else:
+        yield from side_by_side(device, builders)

@@ -16,11 +16,16 @@ from affmae_kernels import (
     deformable_attention,
     find_neighbourhood,
     index_tokens,
+    masked_convolution,
+    residual_norm,
 )
 from affmae_kernels.cluster_attention import _triton as attention
 from affmae_kernels.cluster_merge import _triton as merge
 from affmae_kernels.deformable_attention import _triton as deformable
+from affmae_kernels.dropout import _triton as dropout
+from affmae_kernels.masked_convolution import _triton as convolution
 from affmae_kernels.neighbours import _triton as neighbours
+from affmae_kernels.residual_norm import _triton as norm
 
 CANVAS = (6, 9)
 
@@ -149,6 +154,59 @@ def check_deformable() -> None:
         )
 
 
+def check_convolution() -> None:
+    """Hidden patches and none, several channels, sizes that fill no block."""
+    generator = torch.Generator().manual_seed(10)
+    for channels, outputs, masked in ((1, 5, True), (3, 16, True), (1, 24, False)):
+        images = torch.randn(2, channels, 24, 40, generator=generator)
+        shown = torch.rand(2, 1, 3, 5, generator=generator).round() if masked else None
+        inputs = [torch.randn(outputs, channels, 3, 3, generator=generator)]
+        inputs += [torch.randn(outputs, generator=generator) for _ in range(3)]
+        compare(
+            f"convolution of {channels} channels",
+            lambda *t, backend, images=images, shown=shown: masked_convolution(
+                images, shown, *t, backend=backend
+            ),
+            inputs,
+        )
+
+
+def check_norm() -> None:
+    """A sum and a single summand, few rows and many, and what is dropped."""
+    generator = torch.Generator().manual_seed(11)
+    for rows, channels in ((1, 7), (70, 48)):
+        inputs = [torch.randn(2, rows, channels, generator=generator) for _ in range(2)]
+        inputs += [torch.randn(channels, generator=generator) for _ in range(2)]
+        compare(
+            f"norm of a sum of {rows} rows",
+            lambda x, y, w, b, backend: residual_norm(x, y, w, b, backend=backend),
+            inputs,
+        )
+        compare(
+            f"norm of {rows} rows",
+            lambda x, w, b, backend: residual_norm(x, None, w, b, backend=backend),
+            [inputs[0], *inputs[2:]],
+        )
+    x, branch = (torch.randn(50, 40, generator=generator) for _ in range(2))
+    seed, ones = torch.tensor([7]), torch.ones(40)
+    _, total, *kept = norm.residual_norm_forward(
+        x, branch, ones, 0 * ones, seed, 0.3, 1e-5, x.dtype
+    )
+    added = total - x
+    dropped = added.abs() < 1e-6
+    assert 0.25 < dropped.float().mean() < 0.35
+    torch.testing.assert_close(added[~dropped], branch[~dropped] / 0.7)
+    grads = norm.residual_norm_backward(branch, total, ones, seed, *kept, 0.3, x.dtype, x.dtype)
+    torch.testing.assert_close(grads[1], torch.where(dropped, 0.0, grads[0] / 0.7))
+    x.requires_grad_()
+    out = dropout.relu_dropout_forward(x, seed, 0.3)
+    out.backward(branch)
+    kept = out > 0
+    assert 0.65 < kept[x > 0].float().mean() < 0.75
+    torch.testing.assert_close(out[kept], x[kept] / 0.7)
+    torch.testing.assert_close(x.grad, torch.where(kept, branch / 0.7, 0.0))
+
+
 def check_registration() -> None:
     """PyTorch's own checks of registered operators, and the operations that it counts."""
 
@@ -180,6 +238,38 @@ def check_registration() -> None:
         (*sampled, torch.tensor(1.0, requires_grad=True), *tokens),
         test_utils=tests,
     )
+    images, visible = torch.randn(1, 1, 16, 16), torch.ones(1, 1, 2, 2)
+    torch.library.opcheck(
+        convolution.masked_convolution_forward,
+        (images, visible, draw(4, 1, 3, 3), draw(4), draw(4), draw(4)),
+        test_utils=tests,
+    )
+    torch.library.opcheck(
+        convolution.masked_convolution_backward,
+        (torch.randn(1, 8, 8, 4), images, visible, *(torch.randn(4, 1, 3, 3), *torch.randn(3, 4))),
+        test_utils="test_faketensor",
+    )
+    torch.library.opcheck(
+        norm.residual_norm_backward,
+        (
+            *torch.randn(2, 5, 8),
+            torch.randn(8),
+            torch.tensor([3]),
+            *torch.rand(2, 5),
+            0.1,
+            torch.float32,
+            torch.float32,
+        ),
+        test_utils="test_faketensor",
+    )
+    torch.library.opcheck(
+        dropout.relu_dropout_forward, (draw(5, 8), torch.tensor([3]), 0.1), test_utils=tests
+    )
+    torch.library.opcheck(
+        norm.residual_norm_forward,
+        (draw(5, 8), draw(5, 8), draw(8), draw(8), torch.tensor([3]), 0.1, 1e-5, torch.float32),
+        test_utils=tests,
+    )
     with FlopCounterMode(display=False) as counter:
         out = cluster_attention(*large, *blanks, draw(2, 5), draw(2), around, backend="triton")
         out.sum().backward()
@@ -196,4 +286,6 @@ if __name__ == "__main__":
     check_cluster_ops()
     torch.use_deterministic_algorithms(mode=False)
     check_deformable()
+    check_convolution()
+    check_norm()
     check_registration()

@@ -21,8 +21,14 @@ from affmae_kernels.cluster_merge import _kernels as merge_kernels
 from affmae_kernels.cluster_merge import _triton as merge
 from affmae_kernels.deformable_attention import _kernels as deformable_kernels
 from affmae_kernels.deformable_attention import _triton as deformable
+from affmae_kernels.dropout import _kernels as dropout_kernels
+from affmae_kernels.dropout import _triton as dropout
+from affmae_kernels.masked_convolution import _kernels as convolution_kernels
+from affmae_kernels.masked_convolution import _triton as convolution
 from affmae_kernels.neighbours import _kernels as neighbour_kernels
 from affmae_kernels.neighbours import _triton as neighbours
+from affmae_kernels.residual_norm import _kernels as norm_kernels
+from affmae_kernels.residual_norm import _triton as norm
 
 POINTERS = {
     torch.float32: "*fp32",
@@ -77,7 +83,15 @@ class Compiler:
 def replace_kernels() -> set[str]:
     """Put a `Compiler` in the place of every kernel; returns their names."""
     names = set()
-    for module in (attention_kernels, merge_kernels, deformable_kernels, neighbour_kernels):
+    for module in (
+        attention_kernels,
+        merge_kernels,
+        deformable_kernels,
+        dropout_kernels,
+        convolution_kernels,
+        neighbour_kernels,
+        norm_kernels,
+    ):
         for name, kernel in vars(module).copy().items():
             if isinstance(kernel, JITFunction) and name.endswith("_kernel"):
                 setattr(module, name, Compiler(kernel))
@@ -122,6 +136,14 @@ def launch_all(dtype: torch.dtype) -> None:
     deformable.deformable_attention_backward(
         sampled, values, pos, offsets, weights, new(()), pos, near
     )
+    images, visible = new(1, 1, 64, 64), new(1, 1, 8, 8)
+    filters = (new(64, 1, 3, 3, dtype=dtype), new(64), new(64), new(64))
+    convolved = convolution.masked_convolution_forward(images, visible, *filters)
+    convolution.masked_convolution_backward(convolved, images, visible, *filters)
+    rows, gain, seed = new(64, 384, dtype=dtype), new(384), new(1, dtype=torch.int64)
+    _, *kept = norm.residual_norm_forward(rows, rows, gain, gain, seed, 0.1, 1e-5, dtype)
+    dropout.relu_dropout_forward(rows, seed, 0.1)
+    norm.residual_norm_backward(rows, kept[0], gain, seed, *kept[1:], 0.1, dtype, dtype)
 
 
 def search_all() -> None:

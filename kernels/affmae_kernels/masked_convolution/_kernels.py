@@ -1,0 +1,137 @@
+"""Triton kernels of the masked convolution: some output pixels, all channels a program.
+
+The taps of a pixel are gathered into a row, so the convolution is one small
+matrix product. Nothing but the result is stored; the backward pass computes it
+again.
+"""
+
+import triton
+import triton.language as tl
+
+_SQRT_HALF = tl.constexpr(0.7071067811865476)
+_DENSITY = tl.constexpr(0.3989422804014327)  # of the normal distribution at 0
+
+
+@triton.jit
+def _convolve(
+    x, visible, weight, bias, image, pixel, height, width, columns, patch, channels, outputs,
+    MASKED: tl.constexpr, TAPS: tl.constexpr, OUTPUTS: tl.constexpr,
+):  # fmt: skip
+    """Gather the taps (pixels x TAPS) of some pixels and convolve them (pixels x OUTPUTS)."""
+    tap, lane = tl.arange(0, TAPS), tl.arange(0, OUTPUTS)
+    half = width // 2
+    real = pixel < (height // 2) * half
+    row = (pixel // half)[:, None] * 2 + (tap % 9 // 3)[None, :] - 1
+    column = (pixel % half)[:, None] * 2 + (tap % 3)[None, :] - 1
+    channel = (tap // 9)[None, :]
+    inside = real[:, None] & (channel < channels) & (row >= 0) & (row < height)
+    inside = inside & (column >= 0) & (column < width)
+    source = ((image * channels + channel) * height + row) * width + column
+    taps = tl.load(x + source, mask=inside, other=0.0).to(weight.dtype.element_ty)
+    lane_real = lane < outputs
+    kernel = tl.load(
+        weight + tap[:, None] * outputs + lane[None, :],
+        mask=lane_real[None, :] & (tap < channels * 9)[:, None], other=0.0,
+    )  # fmt: skip
+    summed = tl.dot(taps, kernel, input_precision="ieee")
+    summed += tl.load(bias + lane, mask=lane_real, other=0.0).to(tl.float32)[None, :]
+    shown = real.to(tl.float32)
+    if MASKED:
+        cell = pixel // half // patch * columns + pixel % half // patch
+        shown = tl.load(visible + cell, mask=real, other=0.0).to(tl.float32)
+    # Zero where nothing is, so that sums over channels need no mask.
+    return taps, tl.where(lane_real[None, :], summed * shown[:, None], 0.0), shown
+
+
+@triton.jit
+def _normalise(summed, outputs, epsilon, OUTPUTS: tl.constexpr):
+    """Subtract the mean over the channels, and divide by the deviation."""
+    lane_real = tl.arange(0, OUTPUTS) < outputs
+    centred = summed - (tl.sum(summed, axis=1) / outputs)[:, None]
+    centred = tl.where(lane_real[None, :], centred, 0.0)
+    shrink = 1.0 / tl.sqrt_rn(tl.sum(centred * centred, axis=1) / outputs + epsilon)
+    return centred * shrink[:, None], shrink
+
+
+@triton.jit(do_not_specialize=["height", "width", "columns"])
+def _masked_convolution_fwd_kernel(
+    x, visible, weight, bias, norm_weight, norm_bias, out,
+    height, width, columns, patch, channels, outputs, epsilon,
+    MASKED: tl.constexpr, TAPS: tl.constexpr, OUTPUTS: tl.constexpr, PIXELS: tl.constexpr,
+):  # fmt: skip
+    image = tl.program_id(1).to(tl.int64)
+    pixel = tl.program_id(0) * PIXELS + tl.arange(0, PIXELS)
+    lane = tl.arange(0, OUTPUTS)
+    if MASKED:
+        visible += image * (height // 2 // patch) * columns
+    _taps, summed, _seen = _convolve(
+        x, visible, weight, bias, image, pixel, height, width, columns, patch, channels, outputs,
+        MASKED, TAPS, OUTPUTS,
+    )  # fmt: skip
+    normed, _shrink = _normalise(summed, outputs, epsilon, OUTPUTS)
+    gain = tl.load(norm_weight + lane, mask=lane < outputs, other=0.0).to(tl.float32)
+    shift = tl.load(norm_bias + lane, mask=lane < outputs, other=0.0).to(tl.float32)
+    normed = normed * gain[None, :] + shift[None, :]
+    active = 0.5 * normed * (1.0 + tl.erf(normed * _SQRT_HALF))
+    pixels = (height // 2) * (width // 2)
+    place = (image * pixels + pixel)[:, None] * outputs + lane[None, :]
+    real = (pixel < pixels)[:, None] & (lane < outputs)[None, :]
+    tl.store(out + place, active.to(out.dtype.element_ty), mask=real)
+
+
+@triton.jit(do_not_specialize=["height", "width", "columns", "steps"])
+def _masked_convolution_bwd_kernel(
+    grad, x, visible, weight, bias, norm_weight, norm_bias, partial,
+    height, width, columns, patch, channels, outputs, epsilon, steps,
+    MASKED: tl.constexpr, TAPS: tl.constexpr, OUTPUTS: tl.constexpr, PIXELS: tl.constexpr,
+):  # fmt: skip
+    """Compute a program's part of all gradients.
+
+    `partial` gets those of the taps (TAPS x outputs), then of bias, norm weight
+    and norm bias (a row each).
+    """
+    image = tl.program_id(1).to(tl.int64)
+    lane = tl.arange(0, OUTPUTS)
+    lane_real = lane < outputs
+    if MASKED:
+        visible += image * (height // 2 // patch) * columns
+    gain = tl.load(norm_weight + lane, mask=lane_real, other=0.0).to(tl.float32)
+    shift = tl.load(norm_bias + lane, mask=lane_real, other=0.0).to(tl.float32)
+    pixels = (height // 2) * (width // 2)
+    d_taps = tl.zeros([TAPS, OUTPUTS], tl.float32)
+    d_bias = tl.zeros([OUTPUTS], tl.float32)
+    d_gain, d_shift = d_bias, d_bias
+    for step in range(steps):
+        pixel = (tl.program_id(0) * steps + step) * PIXELS + tl.arange(0, PIXELS)
+        taps, summed, shown = _convolve(
+            x, visible, weight, bias, image, pixel, height, width, columns, patch, channels,
+            outputs, MASKED, TAPS, OUTPUTS,
+        )  # fmt: skip
+        whitened, shrink = _normalise(summed, outputs, epsilon, OUTPUTS)
+        normed = whitened * gain[None, :] + shift[None, :]
+        place = (image * pixels + pixel)[:, None] * outputs + lane[None, :]
+        real = (pixel < pixels)[:, None] & lane_real[None, :]
+        through = tl.load(grad + place, mask=real, other=0.0).to(tl.float32)
+        slope = 0.5 * (1.0 + tl.erf(normed * _SQRT_HALF))
+        slope += normed * _DENSITY * tl.exp(-0.5 * normed * normed)
+        through *= slope
+        d_gain += tl.sum(through * whitened, axis=0)
+        d_shift += tl.sum(through, axis=0)
+        through *= gain[None, :]
+        along = tl.sum(through * whitened, axis=1) / outputs
+        level = tl.sum(through, axis=1) / outputs
+        through = (through - whitened * along[:, None] - level[:, None]) * shrink[:, None]
+        through = tl.where(lane_real[None, :], through * shown[:, None], 0.0)
+        d_bias += tl.sum(through, axis=0)
+        d_taps += tl.dot(tl.trans(taps), through.to(taps.dtype), input_precision="ieee")
+    tap = tl.arange(0, TAPS)
+    program = image * tl.num_programs(0) + tl.program_id(0)
+    partial += program * (TAPS + 3) * outputs + lane
+    tl.store(
+        partial[None, :] + tap[:, None] * outputs, d_taps,
+        mask=lane_real[None, :] & (tap >= 0)[:, None],
+    )  # fmt: skip
+    partial += TAPS * outputs
+    tl.store(partial, d_bias, mask=lane_real)
+    tl.store(partial + outputs, d_gain, mask=lane_real)
+    tl.store(partial + 2 * outputs, d_shift, mask=lane_real)

@@ -1,0 +1,55 @@
+"""The public op."""
+
+from torch import Tensor
+
+from affmae_kernels._dispatch import Backend, choose_backend
+from affmae_kernels.masked_convolution.reference import masked_convolution_reference
+
+# Above it, a convolution is a large matrix product, and cuDNN's is better.
+MOST_CHANNELS = 8
+
+
+def masked_convolution(
+    x: Tensor,
+    visible: Tensor | None,
+    weight: Tensor,
+    bias: Tensor,
+    norm_weight: Tensor,
+    norm_bias: Tensor,
+    backend: Backend = "auto",
+) -> Tensor:
+    """Convolve by 3 x 3 with stride 2 and zero hidden patches; then LayerNorm and GELU.
+
+    A step of AFFMAE's patch embedding (section 3).
+
+    Parameters
+    ----------
+    x : Tensor of float, shape (B, c, H, W)
+        H and W even, and halved still multiples of the canvas.
+    visible : Tensor of float, shape (B, 1, rows, columns), or None
+        1 at visible patches, 0 at hidden ones; None: all are visible.
+    weight : Tensor of float, shape (C, c, 3, 3)
+    bias, norm_weight, norm_bias : Tensor of float, shape (C,)
+    backend : {"auto", "triton", "torch"}
+        What computes. "auto" leaves inputs of more than 8 channels to PyTorch.
+
+    Returns
+    -------
+    Tensor, shape (B, C, H / 2, W / 2), channels last in memory
+        Triton: of autocast's type where that is on, else that of `x`; no
+        gradient for `x`. PyTorch: what its operators return.
+
+    Raises
+    ------
+    BackendUnavailableError
+        If ``"triton"`` was asked for and cannot run, or not for so many channels.
+    """
+    wide = x.shape[1] > MOST_CHANNELS or x.requires_grad
+    if backend == "auto" and wide:
+        backend = "torch"
+    limit = ("input channels", x.shape[1], MOST_CHANNELS)
+    if choose_backend(backend, x.device, x.dtype, limit) == "triton":
+        from affmae_kernels.masked_convolution._triton import masked_convolution_triton
+
+        return masked_convolution_triton(x, visible, weight, bias, norm_weight, norm_bias)
+    return masked_convolution_reference(x, visible, weight, bias, norm_weight, norm_bias)

@@ -1,0 +1,85 @@
+"""Triton kernels of layer normalisation: all channels of some rows a program.
+
+The backward pass works out again which elements of the branch were dropped, so
+no mask is stored.
+"""
+
+import triton
+import triton.language as tl
+
+from affmae_kernels.dropout._kernels import dropped
+
+
+@triton.jit(do_not_specialize=["rows", "threshold"])
+def _residual_norm_fwd_kernel(
+    x, branch, weight, bias, seed, out, total, mean, inverse,
+    rows, channels, threshold, scale, epsilon,
+    BRANCH: tl.constexpr, DROP: tl.constexpr, ROWS: tl.constexpr, CHANNELS: tl.constexpr,
+):  # fmt: skip
+    first = tl.program_id(0) * ROWS
+    row, lane = tl.arange(0, ROWS), tl.arange(0, CHANNELS)
+    row_real, lane_real = first + row < rows, lane < channels
+    real = row_real[:, None] & lane_real[None, :]
+    # From the program's first row on, so that 32 bits suffice for each element's place.
+    start = first.to(tl.int64) * channels
+    place = row[:, None] * channels + lane[None, :]
+    value = tl.load(x + start + place, mask=real, other=0.0).to(tl.float32)
+    if BRANCH:
+        added = tl.load(branch + start + place, mask=real, other=0.0).to(tl.float32)
+        if DROP:
+            added = dropped(added, start, place, tl.load(seed), threshold, scale)
+        # As it is kept for the backward pass, so that both see the same numbers.
+        rounded = (value + added).to(total.dtype.element_ty)
+        tl.store(total + start + place, rounded, mask=real)
+        value = rounded.to(tl.float32)
+    centre = tl.sum(value, axis=1) / channels
+    value = tl.where(real, value - centre[:, None], 0.0)
+    shrink = 1.0 / tl.sqrt_rn(tl.sum(value * value, axis=1) / channels + epsilon)
+    gain = tl.load(weight + lane, mask=lane_real, other=0.0).to(tl.float32)
+    shift = tl.load(bias + lane, mask=lane_real, other=0.0).to(tl.float32)
+    normed = value * shrink[:, None] * gain[None, :] + shift[None, :]
+    tl.store(out + start + place, normed.to(out.dtype.element_ty), mask=real)
+    tl.store(mean + first + row, centre, mask=row_real)
+    tl.store(inverse + first + row, shrink, mask=row_real)
+
+
+@triton.jit(do_not_specialize=["rows", "threshold", "steps"])
+def _residual_norm_bwd_kernel(
+    grad, total, weight, seed, mean, inverse, grad_x, grad_branch, partial,
+    rows, channels, threshold, scale, steps,
+    BRANCH: tl.constexpr, DROP: tl.constexpr, ROWS: tl.constexpr, CHANNELS: tl.constexpr,
+):  # fmt: skip
+    """Compute the gradients of both summands, and a program's part of weight's and bias'."""
+    lane = tl.arange(0, CHANNELS)
+    lane_real = lane < channels
+    gain = tl.load(weight + lane, mask=lane_real, other=0.0).to(tl.float32)
+    d_gain = tl.zeros([CHANNELS], tl.float32)
+    d_shift = tl.zeros([CHANNELS], tl.float32)
+    row = tl.arange(0, ROWS)
+    place = row[:, None] * channels + lane[None, :]
+    for step in range(steps):
+        first = (tl.program_id(0) * steps + step) * ROWS
+        row_real = first + row < rows
+        real = row_real[:, None] & lane_real[None, :]
+        start = first.to(tl.int64) * channels
+        arriving = tl.load(grad + start + place, mask=real, other=0.0).to(tl.float32)
+        value = tl.load(total + start + place, mask=real, other=0.0).to(tl.float32)
+        centre = tl.load(mean + first + row, mask=row_real, other=0.0)
+        shrink = tl.load(inverse + first + row, mask=row_real, other=0.0)
+        normed = tl.where(real, (value - centre[:, None]) * shrink[:, None], 0.0)
+        d_gain += tl.sum(arriving * normed, axis=0)
+        d_shift += tl.sum(arriving, axis=0)
+        through = arriving * gain[None, :]
+        along = tl.sum(through * normed, axis=1) / channels
+        level = tl.sum(through, axis=1) / channels
+        through = (through - normed * along[:, None] - level[:, None]) * shrink[:, None]
+        tl.store(grad_x + start + place, through.to(grad_x.dtype.element_ty), mask=real)
+        if BRANCH:
+            if DROP:
+                through = dropped(through, start, place, tl.load(seed), threshold, scale)
+            tl.store(
+                grad_branch + start + place, through.to(grad_branch.dtype.element_ty), mask=real
+            )
+    partial += tl.program_id(0) * 2 * channels + lane
+    tl.store(partial, d_gain, mask=lane_real)
+    tl.store(partial + channels, d_shift, mask=lane_real)
