@@ -95,7 +95,7 @@ def test_layer_decay_by_block():
     scales = layer_scales(module, 0.5)
     expected = {
         "encoder.patch_embedding.norm.weight": 0.5**5,
-        "encoder.stages.0.blocks.0.attention.query.weight": 0.5**5,
+        "encoder.stages.0.blocks.0.attention.query_key_value.weight": 0.5**5,
         "encoder.stages.0.blocks.1.mlp.expand.bias": 0.5**4,
         "encoder.stages.0.merging.project.weight": 0.5**4,
         "encoder.stages.0.norm.weight": 0.5**4,

@@ -189,8 +189,22 @@ def test_a_missing_parameter_is_named(weights: State) -> None:
 
 def reference_named_gradients(mae: AFFMAE, weights: State) -> dict[str, Tensor]:
     """Collect gradients under the authors' names, found by importing numbered weights."""
-    own = {n: p.grad for n, p in mae.named_parameters() if p.grad is not None}
     theirs = [n for n in weights if not n.startswith("seg.")]
-    numbered = {n: np.full_like(weights[n], i) for i, n in enumerate(theirs)}
-    named = dict(from_reference_state(numbered).named_parameters())
-    return {theirs[int(named[n].flatten()[0])]: gradient for n, gradient in own.items()}
+    owners, places = (
+        dict(from_reference_state(numbered).named_parameters())
+        for numbered in (
+            {n: np.full_like(weights[n], i) for i, n in enumerate(theirs)},
+            {n: np.arange(weights[n].size, dtype="f4").reshape(weights[n].shape) for n in theirs},
+        )
+    )
+    gradients = {}
+    for name, parameter in mae.named_parameters():
+        if parameter.grad is None:
+            continue
+        # A layer of ours may hold several of theirs.
+        for owner in owners[name].unique().long().tolist():
+            part = owners[name] == owner
+            gradient = torch.empty(int(part.sum()))
+            gradient[places[name][part].long()] = parameter.grad[part]
+            gradients[theirs[owner]] = gradient
+    return gradients

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from napari_affmae.model.layers import MLP, Dropout
+from affmae_kernels import dropout
+from napari_affmae.model.layers import MLP, draw_paths
 
 
 @pytest.mark.parametrize("autocast", [False, True])
@@ -28,9 +29,18 @@ def test_a_recomputed_mlp_has_the_plain_gradients(autocast: bool) -> None:
 def test_dropout_drops_its_share_and_the_same_of_the_gradient(rate: float) -> None:
     torch.manual_seed(0)
     x = torch.ones(301, 333, requires_grad=True)
-    out = Dropout(rate).train()(x)
+    out = dropout(x, rate)
     out.sum().backward()
     assert x.grad is not None
     assert torch.equal(x.grad, out.detach())
     assert (out == 0).float().mean().item() == pytest.approx(rate, abs=0.01)
     assert out.max().item() == pytest.approx(1 / (1 - rate))
+
+
+def test_branches_are_skipped_by_whole_images_and_keep_the_mean() -> None:
+    torch.manual_seed(0)
+    drawn = draw_paths(torch.tensor([0.0, 0.25]), 20000)
+    assert drawn.shape == (2, 2, 20000, 1, 1)
+    assert (drawn[0] == 1).all()
+    assert drawn[1].unique().tolist() == pytest.approx([0, 4 / 3])
+    assert drawn[1].mean(dim=1).flatten().tolist() == pytest.approx([1, 1], abs=0.02)

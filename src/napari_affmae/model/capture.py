@@ -20,9 +20,10 @@ from affmae_kernels import choose_backend
 from napari_affmae.model.decoder import DecoderStage
 from napari_affmae.model.encoder import Block
 from napari_affmae.model.patch_embedding import PatchEmbedding
+from napari_affmae.model.positions import SineEmbedding
 from napari_affmae.model.vit import Block as ViTBlock
 
-FUSED = (PatchEmbedding, Block, DecoderStage, ViTBlock)
+FUSED = (PatchEmbedding, Block, SineEmbedding, DecoderStage, ViTBlock)
 # Weights with fewer numbers an output are read by the kernels, in float32.
 _LEAST_INPUTS = 8
 _WARM_UP = 2

@@ -1,6 +1,7 @@
 """Balanced clusters of neighbouring tokens, by a space-filling order."""
 
 import math
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -17,7 +18,7 @@ def cluster_order(pos: Tensor, canvas: tuple[int, int], cluster_size: int) -> Te
     Parameters
     ----------
     pos : Tensor
-        (B, N, 2) float, (x, y) in cells.
+        (B, N, 2) float, (x, y), whole cells of the canvas.
     canvas : tuple[int, int]
         Rows and columns of the canvas.
     cluster_size : int
@@ -26,7 +27,7 @@ def cluster_order(pos: Tensor, canvas: tuple[int, int], cluster_size: int) -> Te
     Returns
     -------
     Tensor
-        (B, N) int64, indices into the tokens.
+        (B, N) int64, indices into the tokens; ties keep their order.
     """
     batch, tokens, _ = pos.shape
     rows, columns = canvas
@@ -35,27 +36,38 @@ def cluster_order(pos: Tensor, canvas: tuple[int, int], cluster_size: int) -> Te
     boxes_y, boxes_x = max(1, round(rows / side)), max(1, round(columns / side))
     if boxes_x * boxes_y == 1:
         return torch.arange(tokens, device=pos.device).expand(batch, tokens)
-    # float64, so that tokens which lie symmetrically tie exactly once rounded.
-    pos = pos.double()
-    # Numbers, not a tensor of them: copying one to a GPU cannot be captured.
+    ranks = _cell_ranks(canvas, (boxes_y, boxes_x), pos.device)
+    cells = (pos[..., 1] * columns + pos[..., 0]).long()
+    return ranks[cells].sort(dim=1, stable=True).indices
+
+
+# One small table for each size of image and stage. It is never dropped, because CUDA
+# graphs that were captured go on reading it.
+@cache
+def _cell_ranks(canvas: tuple[int, int], boxes: tuple[int, int], device: torch.device) -> Tensor:
+    """Rank the cells of a canvas along the snake, row-major int32; symmetric cells tie."""
+    (rows, columns), (boxes_y, boxes_x) = canvas, boxes
     width, height = columns / boxes_x, rows / boxes_y
+    cell = torch.arange(rows * columns)
+    # float64, so that cells which lie symmetrically tie exactly once rounded.
+    pos = torch.stack([cell % columns, cell // columns], dim=-1).double()
     column, row = (pos[..., 0] / width).floor().long(), (pos[..., 1] / height).floor().long()
-    rank = row * boxes_x + torch.where(row % 2 == 0, column, boxes_x - 1 - column)
-    stop_x, stop_y = _snake(boxes_x, boxes_y, pos.device).to(pos).unbind(-1)
+    box = row * boxes_x + torch.where(row % 2 == 0, column, boxes_x - 1 - column)
+    stop_x, stop_y = _snake(boxes_x, boxes_y).to(pos).unbind(-1)
     stops = torch.stack(
         [stop_x * width + width / 2 - 0.5, stop_y * height + height / 2 - 0.5], dim=-1
     )
     stops = torch.cat([2 * stops[:1] - stops[1:2], stops, 2 * stops[-1:] - stops[-2:-1]])
-    from_previous = (pos - stops[rank]).square().sum(-1)
-    to_next = (pos - stops[rank + 2]).square().sum(-1)
+    from_previous = (pos - stops[box]).square().sum(-1)
+    to_next = (pos - stops[box + 2]).square().sum(-1)
     progress = (from_previous / (to_next + 1e-5) * 1e4).round().long()
     # One integer key: the box first, then the way along the snake.
-    key = (rank << 44) + progress
-    return key.sort(dim=1, stable=True).indices
+    _, ranks = ((box << 44) + progress).unique(return_inverse=True)
+    return ranks.int().to(device)
 
 
-def _snake(boxes_x: int, boxes_y: int, device: torch.device) -> Tensor:
+def _snake(boxes_x: int, boxes_y: int) -> Tensor:
     """List boxes (x, y) row by row, every second row from right to left."""
-    row = torch.arange(boxes_y, device=device).repeat_interleave(boxes_x)
-    column = torch.arange(boxes_x, device=device).repeat(boxes_y)
+    row = torch.arange(boxes_y).repeat_interleave(boxes_x)
+    column = torch.arange(boxes_x).repeat(boxes_y)
     return torch.stack([torch.where(row % 2 == 0, column, boxes_x - 1 - column), row], dim=-1)

@@ -4,13 +4,12 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from affmae_kernels import TokenSearch, deformable_attention, index_tokens
+from affmae_kernels import TokenSearch, deformable_attention, index_each, relu_dropout
 from napari_affmae.config import ModelConfig
-from napari_affmae.model.layers import Dropout, initialise
+from napari_affmae.model.layers import Norm, initialise
 from napari_affmae.model.outputs import Level
-from napari_affmae.model.positions import sine_embedding
+from napari_affmae.model.positions import SineEmbedding
 
 NEAREST = 4  # tokens that a sample is interpolated from
 
@@ -27,8 +26,8 @@ class DeformableAttention(nn.Module):
     def __init__(self, width: int, heads: int, points: int) -> None:
         super().__init__()
         self.heads, self.points = heads, points
-        self.offsets = nn.Linear(width, heads * points * 2)
-        self.weights = nn.Linear(width, heads * points)
+        # Offsets (x, y) of all points, then their weights.
+        self.sampling = nn.Linear(width, heads * points * 3)
         self.value = nn.Linear(width, width)
         self.project = nn.Linear(width, width)
         self.power = nn.Parameter(torch.tensor(1.0))
@@ -41,9 +40,9 @@ class DeformableAttention(nn.Module):
         direction = direction / direction.abs().amax(-1, keepdim=True)
         reach = torch.arange(1, self.points + 1)
         with torch.no_grad():
-            self.offsets.bias.copy_((direction[:, None] * reach[:, None]).flatten())
-        for parameter in (self.offsets.weight, self.weights.weight, self.weights.bias):
-            nn.init.zeros_(parameter)
+            offsets = (direction[:, None] * reach[:, None]).flatten()
+            self.sampling.bias.zero_()[: len(offsets)] = offsets
+        nn.init.zeros_(self.sampling.weight)
         for linear in (self.value, self.project):
             nn.init.xavier_uniform_(linear.weight)
             nn.init.zeros_(linear.bias)
@@ -52,11 +51,13 @@ class DeformableAttention(nn.Module):
         self, queries: Tensor, query_pos: Tensor, tokens: Tensor, index: TokenSearch
     ) -> Tensor:
         """Sample `tokens` (B, N, C), indexed by position, for `queries` (B, Q, C)."""
+        samples = self.heads * self.points
+        offsets, weights = self.sampling(queries).split([2 * samples, samples], dim=-1)
         sampled = deformable_attention(
             self.value(tokens).unflatten(-1, (self.heads, -1)),
             query_pos,
-            self.offsets(queries).unflatten(-1, (self.heads, self.points, 2)),
-            self.weights(queries).unflatten(-1, (self.heads, self.points)).softmax(-1),
+            offsets.unflatten(-1, (self.heads, self.points, 2)),
+            weights.unflatten(-1, (self.heads, self.points)).softmax(-1),
             self.power,
             index,
         )
@@ -80,14 +81,17 @@ class DecoderStage(nn.Module):
         width = config.decoder_width
         attention = (width, config.decoder_heads, config.decoder_points)
         self.level_project = nn.Linear(level_width, width)
-        self.level_norm = nn.LayerNorm(width)
+        self.level_norm = Norm(width)
         self.expand = nn.Linear(width, config.decoder_hidden)
         self.contract = nn.Linear(config.decoder_hidden, width)
         self.apply(initialise)
         self.self_attention = DeformableAttention(*attention)
         self.cross_attention = DeformableAttention(*attention)
-        self.self_norm, self.cross_norm, self.mlp_norm = (nn.LayerNorm(width) for _ in range(3))
-        self.dropout = Dropout(config.decoder_dropout)
+        self.self_norm, self.cross_norm, self.mlp_norm = (
+            Norm(width, config.decoder_dropout) for _ in range(3)
+        )
+        self.dropout = config.decoder_dropout
+        self.embedding = SineEmbedding(width)
 
     def forward(
         self,
@@ -95,19 +99,18 @@ class DecoderStage(nn.Module):
         query_pos: Tensor,
         query_index: TokenSearch,
         level: Level,
+        level_index: TokenSearch,
         canvas: tuple[int, int],
     ) -> Tensor:
         """Refine queries (B, Q, C) with the tokens of `level`."""
         attended = self.self_attention(queries, query_pos, queries, query_index)
-        queries = self.self_norm(queries + self.dropout(attended))
+        queries = self.self_norm(queries, attended)
         tokens = self.level_norm(self.level_project(level.x))
-        tokens = tokens + sine_embedding(level.pos, canvas, tokens.shape[-1]).to(tokens.dtype)
-        level_index = index_tokens(level.pos, canvas, NEAREST)
+        tokens = tokens + self.embedding(level.pos, canvas).to(tokens.dtype)
         attended = self.cross_attention(queries, query_pos, tokens, level_index)
-        queries = self.cross_norm(queries + self.dropout(attended))
-        # Dropout only scales, so it may come first, and ReLU then works in place.
-        hidden = F.relu(self.dropout(self.expand(queries)), inplace=True)
-        out: Tensor = self.mlp_norm(queries + self.dropout(self.contract(hidden)))
+        queries = self.cross_norm(queries, attended)
+        hidden = relu_dropout(self.expand(queries), self.dropout if self.training else 0.0)
+        out: Tensor = self.mlp_norm(queries, self.contract(hidden))
         return out
 
 
@@ -124,6 +127,7 @@ class Decoder(nn.Module):
         super().__init__()
         self.query = nn.Parameter(torch.empty(config.decoder_width))
         nn.init.trunc_normal_(self.query, std=0.02)
+        self.embedding = SineEmbedding(config.decoder_width)
         self.stages = nn.ModuleList(
             DecoderStage(config, width) for width in reversed(config.channels)
         )
@@ -147,10 +151,12 @@ class Decoder(nn.Module):
         list of Tensor
             Query features (B, Q, C) after each stage: res5, res4, res3, res2.
         """
-        queries = self.query + sine_embedding(query_pos, canvas, len(self.query))
-        query_index = index_tokens(query_pos, canvas, NEAREST)
+        queries = self.query + self.embedding(query_pos, canvas)
+        coarse_to_fine = levels[::-1]
+        indices = index_each([query_pos, *(x.pos for x in coarse_to_fine)], canvas, NEAREST)
+        query_index = next(indices)
         results = []
-        for stage, level in zip(self.stages, reversed(levels), strict=True):
-            queries = stage(queries, query_pos, query_index, level, canvas)
+        for stage, level, index in zip(self.stages, coarse_to_fine, indices, strict=True):
+            queries = stage(queries, query_pos, query_index, level, index, canvas)
             results.append(queries)
         return results

@@ -1,13 +1,15 @@
 """The hierarchical encoder: local attention between tokens, and adaptive merging."""
 
-import numpy as np
+from collections.abc import Sequence
+from itertools import islice, repeat
+
 import torch
 from torch import Tensor, nn
 
 from affmae_kernels import Neighbourhood, cluster_attention, cluster_merge, find_neighbourhood
 from napari_affmae.config import ModelConfig
 from napari_affmae.model.clustering import cluster_order
-from napari_affmae.model.layers import MLP, DropPath, initialise
+from napari_affmae.model.layers import MLP, Norm, draw_paths, initialise
 from napari_affmae.model.outputs import Level
 from napari_affmae.model.patch_embedding import PatchEmbedding
 from napari_affmae.model.patches import take_tokens
@@ -30,8 +32,7 @@ class ClusterAttention(nn.Module):
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.query = nn.Linear(width, width)
-        self.key_value = nn.Linear(width, 2 * width)
+        self.query_key_value = nn.Linear(width, 3 * width)
         self.geometry = nn.Linear(GEOMETRY, heads)
         self.blank_key = nn.Parameter(torch.zeros(width))
         self.blank_value = nn.Parameter(torch.zeros(width))
@@ -39,8 +40,7 @@ class ClusterAttention(nn.Module):
 
     def forward(self, x: Tensor, neighbourhood: Neighbourhood) -> Tensor:
         """Attend within `neighbourhood`; `x` is (B, N, C), sorted by cluster."""
-        q = self.query(x).unflatten(-1, (self.heads, -1))
-        k, v = self.key_value(x).unflatten(-1, (self.heads, -1)).chunk(2, dim=-1)
+        q, k, v = self.query_key_value(x).unflatten(-1, (3, self.heads, -1)).unbind(-3)
         attended = cluster_attention(
             q,
             k,
@@ -66,22 +66,23 @@ class Block(nn.Module):
         Attention heads.
     mlp_ratio : float
         Hidden channels of the MLP over `width`.
-    drop_path : float
-        Share of images that skip a branch in training.
     """
 
-    def __init__(self, width: int, heads: int, mlp_ratio: float, drop_path: float) -> None:
+    def __init__(self, width: int, heads: int, mlp_ratio: float) -> None:
         super().__init__()
         self.attention_norm = nn.LayerNorm(width)
         self.attention = ClusterAttention(width, heads)
         self.mlp_norm = nn.LayerNorm(width)
         self.mlp = MLP(width, int(width * mlp_ratio))
-        self.drop_path = DropPath(drop_path)
 
-    def forward(self, x: Tensor, neighbourhood: Neighbourhood) -> Tensor:
-        """Map tokens (B, N, C) to the same shape."""
-        x = x + self.drop_path(self.attention(self.attention_norm(x), neighbourhood))
-        return x + self.drop_path(self.mlp(self.mlp_norm(x)))
+    def forward(
+        self, x: Tensor, neighbourhood: Neighbourhood, paths: Tensor | None = None
+    ) -> Tensor:
+        """Map tokens (B, N, C) to the same shape; for `paths` see `draw_paths`."""
+        attended = self.attention(self.attention_norm(x), neighbourhood)
+        x = x + (attended if paths is None else attended * paths[0].to(attended.dtype))
+        mixed = self.mlp(self.mlp_norm(x))
+        return x + (mixed if paths is None else mixed * paths[1].to(mixed.dtype))
 
 
 class Merging(nn.Module):
@@ -103,7 +104,7 @@ class Merging(nn.Module):
         self.importance = nn.Linear(width, 1)
         self.geometry = nn.Linear(GEOMETRY, self.maps)
         self.geometry_norm = nn.LayerNorm(self.maps)
-        self.norm = nn.LayerNorm(self.maps * width)
+        self.norm = Norm(self.maps * width)
         self.project = nn.Linear(self.maps * width, next_width)
 
     def forward(self, x: Tensor, neighbourhood: Neighbourhood) -> tuple[Tensor, Tensor]:
@@ -125,7 +126,8 @@ class Merging(nn.Module):
         """
         importance = self.importance(x).sigmoid()
         count = max(1, int(x.shape[1] * self.ratio))
-        kept = importance.detach().squeeze(-1).topk(count, dim=1).indices.sort(dim=1).values
+        kept = importance.detach().squeeze(-1).topk(count, dim=1, sorted=False)
+        kept = kept.indices.sort(dim=1).values
         around = neighbourhood.select(kept)
         merged = cluster_merge(
             x,
@@ -148,18 +150,16 @@ class Stage(nn.Module):
         Shape of the network.
     index : int
         Which of its stages, 0 being the finest.
-    drop_path : list of float
-        Rate of each block.
     """
 
-    def __init__(self, config: ModelConfig, index: int, drop_path: list[float]) -> None:
+    def __init__(self, config: ModelConfig, index: int) -> None:
         super().__init__()
         width = config.channels[index]
         self.cluster_size, self.neighbourhood = config.cluster_size, config.neighbourhood
         self.blocks = nn.ModuleList(
-            Block(width, config.heads[index], config.mlp_ratio, rate) for rate in drop_path
+            Block(width, config.heads[index], config.mlp_ratio) for _ in range(config.blocks[index])
         )
-        self.norm = nn.LayerNorm(width)
+        self.norm = Norm(width)
         self.merging = (
             Merging(width, config.channels[index + 1], config.merge_ratio)
             if index + 1 < len(config.channels)
@@ -167,14 +167,17 @@ class Stage(nn.Module):
         )
 
     def forward(
-        self, x: Tensor, pos: Tensor, canvas: tuple[int, int]
+        self, x: Tensor, pos: Tensor, canvas: tuple[int, int], paths: Sequence[Tensor | None]
     ) -> tuple[Level, Tensor, Tensor]:
-        """Return this stage's features, and tokens and positions for the next."""
+        """Return this stage's features, and tokens and positions for the next.
+
+        `paths` has what `draw_paths` drew for each block, or None.
+        """
         order = cluster_order(pos, canvas, self.cluster_size)
         x, pos = take_tokens(x, order), take_tokens(pos, order)
         neighbourhood = find_neighbourhood(pos, canvas, self.neighbourhood, self.cluster_size)
-        for block in self.blocks:
-            x = block(x, neighbourhood)
+        for block, drawn in zip(self.blocks, paths, strict=True):
+            x = block(x, neighbourhood, drawn)
         level = Level(self.norm(x), pos)
         if self.merging is not None:
             x, pos = self.merging(x, neighbourhood)
@@ -195,11 +198,11 @@ class Encoder(nn.Module):
         self.patch_embedding = PatchEmbedding(
             config.in_channels, config.channels[0], config.patch_size
         )
-        rates = np.linspace(0, config.drop_path, sum(config.blocks))
-        parts = np.split(rates, np.cumsum(config.blocks)[:-1])
-        self.stages = nn.ModuleList(
-            Stage(config, index, part.tolist()) for index, part in enumerate(parts)
-        )
+        self.blocks = config.blocks
+        rates = torch.linspace(0, config.drop_path, sum(self.blocks))
+        self.register_buffer("path_rates", rates, persistent=False)
+        self.path_rates: Tensor
+        self.stages = nn.ModuleList(Stage(config, index) for index in range(len(self.blocks)))
         self.apply(initialise)
         for block in self.blocks_in_order():
             nn.init.trunc_normal_(block.attention.blank_key, std=0.02)
@@ -227,9 +230,10 @@ class Encoder(nn.Module):
         x = self.patch_embedding(images, canvas, ids_keep)
         ids = canvas_ids(len(images), canvas, images.device) if ids_keep is None else ids_keep
         pos = positions_of(ids, canvas)
+        drawn = iter(draw_paths(self.path_rates, len(images)) if self.training else repeat(None))
         levels = []
-        for stage in self.stages:
-            level, x, pos = stage(x, pos, canvas)
+        for stage, count in zip(self.stages, self.blocks, strict=True):
+            level, x, pos = stage(x, pos, canvas, list(islice(drawn, count)))
             levels.append(level)
         return levels
 

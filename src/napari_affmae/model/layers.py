@@ -9,6 +9,8 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from affmae_kernels import residual_norm
+
 
 class MLP(nn.Module):
     """Linear, GELU, Linear.
@@ -29,56 +31,46 @@ class MLP(nn.Module):
         return recompute(_gelu_linear, self.expand(x), self.contract.weight, self.contract.bias)
 
 
-class Dropout(nn.Module):
-    """Dropout that remembers a byte an element.
-
-    `torch.nn.Dropout` keeps the float noise on a CPU, four times as much, and
-    takes most of its time to draw it.
+class Norm(nn.LayerNorm):
+    """Layer normalisation, of a tensor or of the sum of a tensor and a dropped branch.
 
     Parameters
     ----------
-    rate : float
-        Share of elements zeroed in training; the others are scaled up.
+    width : int
+        Channels C.
+    dropout : float
+        Share of the branch's elements zeroed in training.
     """
 
-    def __init__(self, rate: float) -> None:
-        super().__init__()
-        self.rate = rate
+    def __init__(self, width: int, dropout: float = 0.0) -> None:
+        super().__init__(width)
+        self.dropout = dropout
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Drop elements of `x` while training."""
-        if not self.training:
-            return x
-        if not x.is_cpu:
-            return torch.native_dropout(x, self.rate, True)[0]
-        # Each 64-bit number drawn is the noise of four elements.
-        words = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
-        noise = words.view(torch.int16)[: x.numel()].view(x.shape)
-        kept = noise >= round(self.rate * 2**16) - 2**15
-        return torch.where(kept, x * (1 / (1 - self.rate)), 0)
+    def forward(self, x: Tensor, branch: Tensor | None = None) -> Tensor:
+        """Normalise `x` (..., C), plus `branch` if there is one."""
+        rate = self.dropout if self.training else 0.0
+        return residual_norm(x, branch, self.weight, self.bias, rate, self.eps)
 
 
-class DropPath(nn.Module):
-    """Leave a residual branch out for a random part of the images (stochastic depth).
+def draw_paths(rates: Tensor, batch: int) -> Tensor:
+    """Draw which images skip which branches (stochastic depth), for all blocks at once.
 
     Parameters
     ----------
-    rate : float
-        Share of images whose branch is left out; the others are scaled up.
+    rates : Tensor
+        (blocks,), the share of images that skip a branch of a block.
+    batch : int
+        Number of images B.
+
+    Returns
+    -------
+    Tensor
+        (blocks, 2, B, 1, 1), what to multiply a block's two branches with: 0
+        where they are skipped, and what keeps the mean elsewhere.
     """
-
-    def __init__(self, rate: float) -> None:
-        super().__init__()
-        # A tensor, so that blocks of all rates share one compiled program.
-        self.register_buffer("rate", torch.tensor(rate), persistent=False)
-        self.rate: Tensor
-
-    def forward(self, branch: Tensor) -> Tensor:
-        """Drop images of `branch` (B, N, C) while training."""
-        if not self.training:
-            return branch
-        kept = torch.rand(len(branch), 1, 1, device=branch.device) >= self.rate
-        return branch * (kept / (1 - self.rate)).to(branch.dtype)
+    rates = rates[:, None, None, None, None]
+    drawn = torch.rand(len(rates), 2, batch, 1, 1, device=rates.device)
+    return (drawn >= rates) / (1 - rates)
 
 
 def recompute(function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:

@@ -3,11 +3,11 @@
 import math
 from itertools import pairwise
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from napari_affmae.model.layers import recompute
+from affmae_kernels import hide, masked_convolution
+from napari_affmae.model.layers import Norm, recompute
 from napari_affmae.model.patches import take_tokens
 
 
@@ -35,7 +35,7 @@ class PatchEmbedding(nn.Module):
             nn.Conv2d(before, after, 3, stride=2, padding=1) for before, after in pairwise(widths)
         )
         self.norms = nn.ModuleList(nn.LayerNorm(after) for after in widths[1:-1])
-        self.norm = nn.LayerNorm(width)
+        self.norm = Norm(width)
 
     def forward(self, images: Tensor, canvas: tuple[int, int], ids_keep: Tensor | None) -> Tensor:
         """Embed the visible patches.
@@ -75,25 +75,9 @@ def _convolve(visible: Tensor | None, images: Tensor, *weights: Tensor) -> Tenso
     *weights : Tensor
         Weight and bias of each convolution, then of each norm.
     """
-    x = _hide(images, visible).contiguous(memory_format=torch.channels_last)
-    if x.is_cuda:
-        # With one channel, "contiguous" leaves strides that convolutions take for
-        # channels first; then every norm reads and writes across the memory.
-        x = x.clone(memory_format=torch.channels_last)
     pairs = list(zip(weights[::2], weights[1::2], strict=True))
-    convolutions = len(pairs) // 2 + 1
-    for layer, (weight, bias) in enumerate(pairs[:convolutions]):
-        if layer:
-            scale, shift = pairs[convolutions + layer - 1]
-            normed = F.layer_norm(x.permute(0, 2, 3, 1), scale.shape, scale, shift)
-            x = F.gelu(normed).permute(0, 3, 1, 2)
-        x = _hide(F.conv2d(x, weight, bias, stride=2, padding=1), visible)
-    return x
-
-
-def _hide(x: Tensor, visible: Tensor | None) -> Tensor:
-    """Zero hidden patches at the resolution of `x`."""
-    if visible is None:
-        return x
-    scale = x.shape[-1] // visible.shape[-1]
-    return x * visible.repeat_interleave(scale, -2).repeat_interleave(scale, -1)
+    last = len(pairs) // 2
+    x = hide(images, visible)
+    for (weight, bias), norm in zip(pairs[:last], pairs[last + 1 :], strict=True):
+        x = masked_convolution(x, visible, weight, bias, *norm)
+    return hide(F.conv2d(x, *pairs[last], stride=2, padding=1), visible)

@@ -3,7 +3,7 @@
 import math
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def positions_of(ids: Tensor, canvas: tuple[int, int]) -> Tensor:
@@ -45,7 +45,7 @@ def canvas_ids(batch: int, canvas: tuple[int, int], device: torch.device) -> Ten
     return torch.arange(canvas[0] * canvas[1], device=device).expand(batch, -1)
 
 
-def sine_embedding(pos: Tensor, canvas: tuple[int, int], width: int) -> Tensor:
+class SineEmbedding(nn.Module):
     """Embed positions, scaled to a full turn over the canvas.
 
     Half of the channels are for x, half for y; in each half the sines of the
@@ -53,22 +53,34 @@ def sine_embedding(pos: Tensor, canvas: tuple[int, int], width: int) -> Tensor:
 
     Parameters
     ----------
-    pos : Tensor
-        (B, N, 2) float, (x, y) in cells.
-    canvas : tuple[int, int]
-        Rows and columns of the canvas.
     width : int
         Channels of the embedding, a multiple of 4.
-
-    Returns
-    -------
-    Tensor
-        (B, N, width) float32.
     """
-    half = width // 2
-    # Numbers, not a tensor of them: copying one to a GPU cannot be captured.
-    turns = [2 * math.pi / (extent - 1 + 1e-6) for extent in reversed(canvas)]
-    scaled = torch.stack([pos[..., axis] * turn for axis, turn in enumerate(turns)], dim=-1)
-    exponents = 2 * torch.div(torch.arange(half, device=pos.device), 2, rounding_mode="floor")
-    angles = scaled[..., None] / 10000 ** (exponents / half)
-    return torch.cat([angles[..., 0::2].sin(), angles[..., 1::2].cos()], dim=-1).flatten(-2)
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        half = width // 2
+        exponents = 2 * torch.div(torch.arange(half), 2, rounding_mode="floor")
+        self.register_buffer("wavelengths", 10000 ** (exponents / half), persistent=False)
+        self.wavelengths: Tensor
+
+    def forward(self, pos: Tensor, canvas: tuple[int, int]) -> Tensor:
+        """Embed positions.
+
+        Parameters
+        ----------
+        pos : Tensor
+            (B, N, 2) float, (x, y) in cells.
+        canvas : tuple[int, int]
+            Rows and columns of the canvas.
+
+        Returns
+        -------
+        Tensor
+            (B, N, width) float32.
+        """
+        # Numbers, not a tensor of them: copying one to a GPU cannot be captured.
+        turns = [2 * math.pi / (extent - 1 + 1e-6) for extent in reversed(canvas)]
+        scaled = torch.stack([pos[..., axis] * turn for axis, turn in enumerate(turns)], dim=-1)
+        angles = scaled[..., None] / self.wavelengths
+        return torch.cat([angles[..., 0::2].sin(), angles[..., 1::2].cos()], dim=-1).flatten(-2)

@@ -103,7 +103,7 @@ def from_reference_state(
     theirs = {name: _tensor(value) for name, value in state_dict.items()}
     theirs = {name: value for name, value in theirs.items() if not _UNUSED.search(name)}
     theirs = _choose_heads(theirs, task)
-    ours = {_translate(name): value for name, value in theirs.items()}
+    ours = _join_layers({_translate(name): value for name, value in theirs.items()})
     if "decoder.query" not in ours:
         raise ValueError("these are no AFFMAE weights: the parameter masked_token is missing")
     ours["decoder.query"] = ours["decoder.query"].flatten()
@@ -136,6 +136,34 @@ def _translate(name: str) -> str:
     return name
 
 
+def _join_layers(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Make one layer of those that read the same tokens: theirs are separate."""
+    joined = dict(state)
+
+    def take(name: str) -> Tensor:
+        joined.pop(name, None)
+        if name not in state:
+            raise ValueError(f"the parameter that becomes {name} is missing")
+        return state[name]
+
+    for name in state:
+        if match := re.fullmatch(r"(.*\.attention\.)query\.(\w+)", name):
+            start, kind = match.groups()
+            query, both = take(name), take(f"{start}key_value.{kind}")
+            # Head by head, its keys before its values.
+            heads = len(state.get(f"{start}geometry.bias", both[:1]))
+            key, value = both.unflatten(0, (heads, 2, -1)).unbind(1)
+            joined[f"{start}query_key_value.{kind}"] = torch.cat(
+                [query, key.flatten(0, 1), value.flatten(0, 1)]
+            )
+        elif match := re.fullmatch(r"(.*_attention\.)offsets\.(\w+)", name):
+            start, kind = match.groups()
+            joined[f"{start}sampling.{kind}"] = torch.cat(
+                [take(name), take(f"{start}weights.{kind}")]
+            )
+    return joined
+
+
 def _infer_config(state: Mapping[str, Tensor], task: str) -> tuple[ModelConfig, int]:
     """Read the network's shape off the weights; also the head's outputs a pixel."""
 
@@ -155,9 +183,9 @@ def _infer_config(state: Mapping[str, Tensor], task: str) -> tuple[ModelConfig, 
     patch_size = 2 ** count(r"encoder\.patch_embedding\.convolutions\.(\d+)\.")
     in_channels = size("encoder.patch_embedding.convolutions.0.weight", 1)
     width = size("decoder.query")
-    offsets = size("decoder.stages.0.self_attention.offsets.bias")
-    # The published decoder samples four points a head, two offsets a point.
-    heads = offsets // (2 * ModelConfig.model_fields["decoder_points"].default)
+    samples = size("decoder.stages.0.self_attention.sampling.bias")
+    # The published decoder samples four points a head: two offsets and a weight each.
+    heads = samples // (3 * ModelConfig.model_fields["decoder_points"].default)
     outputs, rest = divmod(size("heads.res2.1.bias"), patch_size**2)
     if rest or (task == "pretrain" and outputs != in_channels):
         raise ValueError(

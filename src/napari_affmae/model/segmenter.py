@@ -44,7 +44,7 @@ class AFFSegmenter(nn.Module):
         """
         segmenter = cls.from_body(mae.config, mae.encoder, mae.decoder, num_classes)
         for name, head in mae.heads.items():
-            norm, linear = cast("tuple[nn.LayerNorm, nn.Linear]", tuple(head.children()))
+            norm, linear = cast("tuple[nn.Module, nn.Linear]", tuple(head.children()))
             classes = class_head(linear, mae.config.in_channels, num_classes)
             segmenter.heads[name] = nn.Sequential(deepcopy(norm), classes)
         return segmenter
