@@ -1,6 +1,7 @@
 """The decoder: queries anywhere on the canvas sample the encoder's tokens off any grid."""
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -8,7 +9,7 @@ from torch.nn import functional as F
 
 from affmae_kernels import TokenSearch, deformable_attention, index_tokens
 from napari_affmae.config import ModelConfig
-from napari_affmae.model.layers import Dropout, initialise
+from napari_affmae.model.layers import Dropout, DropoutReLU, initialise, recompute
 from napari_affmae.model.outputs import Level
 from napari_affmae.model.positions import sine_embedding
 
@@ -49,11 +50,11 @@ class DeformableAttention(nn.Module):
             nn.init.zeros_(linear.bias)
 
     def forward(
-        self, queries: Tensor, query_pos: Tensor, tokens: Tensor, index: TokenSearch
+        self, queries: Tensor, query_pos: Tensor, values: Tensor, index: TokenSearch
     ) -> Tensor:
-        """Sample `tokens` (B, N, C), indexed by position, for `queries` (B, Q, C)."""
+        """Sample `values` (B, N, C) of indexed tokens for `queries` (B, Q, C)."""
         sampled = deformable_attention(
-            self.value(tokens).unflatten(-1, (self.heads, -1)),
+            values.unflatten(-1, (self.heads, -1)),
             query_pos,
             self.offsets(queries).unflatten(-1, (self.heads, self.points, 2)),
             self.weights(queries).unflatten(-1, (self.heads, self.points)).softmax(-1),
@@ -88,6 +89,7 @@ class DecoderStage(nn.Module):
         self.cross_attention = DeformableAttention(*attention)
         self.self_norm, self.cross_norm, self.mlp_norm = (nn.LayerNorm(width) for _ in range(3))
         self.dropout = Dropout(config.decoder_dropout)
+        self.activation = DropoutReLU(config.decoder_dropout)
 
     def forward(
         self,
@@ -98,17 +100,39 @@ class DecoderStage(nn.Module):
         canvas: tuple[int, int],
     ) -> Tensor:
         """Refine queries (B, Q, C) with the tokens of `level`."""
-        attended = self.self_attention(queries, query_pos, queries, query_index)
+        values = self.self_attention.value(queries)
+        attended = self.self_attention(queries, query_pos, values, query_index)
         queries = self.self_norm(queries + self.dropout(attended))
-        tokens = self.level_norm(self.level_project(level.x))
-        tokens = tokens + sine_embedding(level.pos, canvas, tokens.shape[-1]).to(tokens.dtype)
+        layers = (self.level_project, self.level_norm, self.cross_attention.value)
+        weights = [weight for layer in layers for weight in layer.parameters()]
+        values = recompute(partial(_level_values, level.pos, canvas), level.x, *weights)
         level_index = index_tokens(level.pos, canvas, NEAREST)
-        attended = self.cross_attention(queries, query_pos, tokens, level_index)
+        attended = self.cross_attention(queries, query_pos, values, level_index)
         queries = self.cross_norm(queries + self.dropout(attended))
-        # Dropout only scales, so it may come first, and ReLU then works in place.
-        hidden = F.relu(self.dropout(self.expand(queries)), inplace=True)
+        hidden = self.activation(self.expand(queries))
         out: Tensor = self.mlp_norm(queries + self.dropout(self.contract(hidden)))
         return out
+
+
+def _level_values(pos: Tensor, canvas: tuple[int, int], x: Tensor, *weights: Tensor) -> Tensor:
+    """Compute what queries sample of an encoder level.
+
+    Parameters
+    ----------
+    pos : Tensor
+        (B, N, 2), positions of its tokens.
+    canvas : tuple[int, int]
+        Rows and columns of the canvas.
+    x : Tensor
+        (B, N, C), its tokens.
+    *weights : Tensor
+        Weight and bias of the map to the decoder's width, of the norm, and of
+        the map to values.
+    """
+    project, project_bias, scale, shift, value, value_bias = weights
+    tokens = F.layer_norm(F.linear(x, project, project_bias), scale.shape, scale, shift)
+    tokens = tokens + sine_embedding(pos, canvas, len(scale)).to(tokens.dtype)
+    return F.linear(tokens, value, value_bias)
 
 
 class Decoder(nn.Module):

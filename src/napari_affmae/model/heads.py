@@ -1,9 +1,36 @@
-"""From a head that predicts pixels to one that predicts their classes."""
+"""The heads on the decoder, which predict pixels or their classes."""
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
+
+from napari_affmae.model.layers import recompute
 
 HEAD_NOISE = 1e-4
+
+
+class Head(nn.Sequential):
+    """LayerNorm and Linear.
+
+    Few numbers come out of many, so the norm is computed again in the backward
+    pass rather than kept.
+
+    Parameters
+    ----------
+    norm : nn.LayerNorm
+    linear : nn.Linear
+    """
+
+    def __init__(self, norm: nn.LayerNorm, linear: nn.Linear) -> None:
+        super().__init__(norm, linear)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (..., width) to (..., outputs)."""
+        return recompute(_normed_linear, x, *self.parameters())
+
+
+def _normed_linear(x: Tensor, scale: Tensor, shift: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    return F.linear(F.layer_norm(x, scale.shape, scale, shift), weight, bias)
 
 
 def class_head(pixel_head: nn.Linear, channels: int, num_classes: int) -> nn.Linear:

@@ -51,11 +51,50 @@ class Dropout(nn.Module):
             return x
         if not x.is_cpu:
             return torch.native_dropout(x, self.rate, True)[0]
-        # Each 64-bit number drawn is the noise of four elements.
-        words = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
-        noise = words.view(torch.int16)[: x.numel()].view(x.shape)
-        kept = noise >= round(self.rate * 2**16) - 2**15
-        return torch.where(kept, x * (1 / (1 - self.rate)), 0)
+        return torch.where(_draw_kept(x, self.rate), x * (1 / (1 - self.rate)), 0)
+
+
+class DropoutReLU(Dropout):
+    """ReLU, then dropout, or the other way round: dropout only scales.
+
+    On a CPU it remembers nothing but its result, whose zeros are where no
+    gradient passes.
+
+    Parameters
+    ----------
+    rate : float
+        Share of elements zeroed in training; the others are scaled up.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `x`, which may be overwritten."""
+        if not (self.training and x.is_cpu):
+            return F.relu(super().forward(x), inplace=True)
+        out: Tensor = _DropoutReLU.apply(x, self.rate)
+        return out
+
+
+class _DropoutReLU(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, rate: float) -> Tensor:
+        ctx.scale = 1 / (1 - rate)
+        out = torch.where(_draw_kept(x, rate), x, 0).relu_().mul_(ctx.scale)
+        ctx.save_for_backward(out)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        (out,) = ctx.saved_tensors
+        return torch.where(out > 0, grad, 0).mul_(ctx.scale), None
+
+
+def _draw_kept(x: Tensor, rate: float) -> Tensor:
+    """Draw which elements of `x` dropout keeps."""
+    # Each 64-bit number drawn is the noise of four elements.
+    words = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
+    noise = words.view(torch.int16)[: x.numel()].view(x.shape)
+    return noise >= round(rate * 2**16) - 2**15
 
 
 class DropPath(nn.Module):

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from napari_affmae.config import ModelConfig
 from napari_affmae.model.decoder import Decoder
 from napari_affmae.model.encoder import Encoder
-from napari_affmae.model.heads import class_head
+from napari_affmae.model.heads import Head, class_head
 from napari_affmae.model.mae import AFFMAE, HEAD_STAGES, build_heads, canvas_of
 from napari_affmae.model.outputs import Level
 from napari_affmae.model.patches import check_images, pad_to_patches, unpatchify
@@ -46,7 +46,7 @@ class AFFSegmenter(nn.Module):
         for name, head in mae.heads.items():
             norm, linear = cast("tuple[nn.LayerNorm, nn.Linear]", tuple(head.children()))
             classes = class_head(linear, mae.config.in_channels, num_classes)
-            segmenter.heads[name] = nn.Sequential(deepcopy(norm), classes)
+            segmenter.heads[name] = Head(deepcopy(norm), classes)
         return segmenter
 
     @classmethod
