@@ -15,7 +15,6 @@ from napari_affmae.data.crops import (
     random_start,
     read_mirrored,
     sample_rng,
-    shifted,
 )
 from napari_affmae.data.labels import (
     IGNORE_INDEX,
@@ -24,7 +23,7 @@ from napari_affmae.data.labels import (
     naming_pair,
     read_labels,
 )
-from napari_affmae.data.source import ImageSource
+from napari_affmae.data.source import ImageSource, shifted
 from napari_affmae.errors import DataError
 
 _BLOCK = 32

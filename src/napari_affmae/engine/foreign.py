@@ -84,7 +84,7 @@ def _read_pickle(path: Path) -> Mapping[str, Any]:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         foreign = re.search(r"GLOBAL (\S+)", str(error))
-        found = f"a {foreign[1]}" if foreign else "something else"
+        found = f"objects ({foreign[1]})" if foreign else "other objects"
         raise CheckpointError(
             f"{path} was not loaded: beside tensors it holds {found}, and such a file could run "
             "any program; where it was written, save the weights alone with "
