@@ -39,3 +39,7 @@ class BackendUnavailableError(AffmaeError):
 
 class DataError(AffmaeError):
     """Images or labels do not fit the task or each other."""
+
+
+class UnreadablePairError(DataError, UnreadableFileError):
+    """An image or its labels cannot be read; the message names both."""

@@ -97,7 +97,8 @@ def test_a_run_stopped_before_its_first_step_starts_from_the_pretrained_weights(
 
 
 def test_pretrained_weights_are_used(tmp_path, image, labels, finetune_config, pretrained):
-    events = finetune([(image, labels)], finetune_config, tmp_path, pretrained=pretrained[0])
+    config = finetune_config.model_copy(update={"learning_rate": 1e-5})
+    events = finetune([(image, labels)], config, tmp_path, pretrained=pretrained[0])
     run_to_step(events, 1)
     # One step at a tiny rate moves the first block by next to nothing.
     name = "encoder.stages.0.blocks.0.mlp.expand.weight"

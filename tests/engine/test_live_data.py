@@ -176,11 +176,25 @@ def test_held_out_images_that_break_before_they_are_read(tmp_path, pretrain_conf
     assert [event.source for event in told] == ["image 1"]
 
 
-def test_a_pair_that_breaks_ends_a_fine_tuning(tmp_path, volume, labels, finetune_config):
-    image = Breaking(volume[0], axes="ZYX", name="volume")
-    config = finetune_config.model_copy(update={"steps": 12})
-    with pytest.raises(UnreadableFileError, match="volume"):
-        break_after_a_step(finetune([(image, labels)], config, tmp_path), image)
+@pytest.mark.parametrize("breaks", ["image", "labels"])
+@pytest.mark.parametrize("validating", [False, True])
+def test_a_pair_that_breaks_ends_a_fine_tuning(
+    tmp_path, volume, finetune_config, breaks, validating
+):
+    pair = tuple(
+        Breaking(array, axes="ZYX", name=name)
+        for array, name in zip(volume, ("cells", "drawn"), strict=True)
+    )
+    broken = pair[("image", "labels").index(breaks)]
+    config = finetune_config.model_copy(update={"steps": 12, "validation_steps": 1})
+    if validating:
+        whole = tuple(ArraySource(array, axes="ZYX") for array in volume)
+        events = finetune([whole], config, tmp_path, validation=[pair])
+    else:
+        events = finetune([pair], config, tmp_path)
+    with pytest.raises(UnreadableFileError, match=r"the pair cells and drawn: .*the disk is gone"):
+        break_after_a_step(events, broken)
+    assert list((tmp_path / "checkpoints").iterdir())
 
 
 def test_arrays_and_files_have_one_revision(image):

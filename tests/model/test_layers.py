@@ -1,22 +1,41 @@
 """Layers that save memory or time compute what their plain versions do."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch.nn import functional as F
 
-from affmae_kernels import dropout
-from napari_affmae.model.layers import MLP, draw_paths
+from affmae_kernels import dropout, relu_dropout
+from napari_affmae.model.heads import Head
+from napari_affmae.model.layers import MLP, Norm, draw_paths
+
+
+def plain_mlp(mlp: MLP, x: torch.Tensor) -> torch.Tensor:
+    out: torch.Tensor = mlp.contract(F.gelu(mlp.expand(x)))
+    return out
+
+
+def plain_head(head: Head, x: torch.Tensor) -> torch.Tensor:
+    norm, linear = head
+    out: torch.Tensor = linear(norm(x))
+    return out
 
 
 @pytest.mark.parametrize("autocast", [False, True])
-def test_a_recomputed_mlp_has_the_plain_gradients(autocast: bool) -> None:
+@pytest.mark.parametrize(
+    ("layer", "layer_by_layer"),
+    [(MLP(8, 16), plain_mlp), (Head(Norm(8), torch.nn.Linear(8, 3)), plain_head)],
+    ids=["mlp", "head"],
+)
+def test_what_is_recomputed_has_the_plain_gradients(
+    layer: torch.nn.Module, layer_by_layer: Callable[..., torch.Tensor], autocast: bool
+) -> None:
     torch.manual_seed(0)
-    mlp = MLP(8, 16)
     x = torch.randn(3, 5, 8, requires_grad=True)
-    leaves = [x, *mlp.parameters()]
+    leaves = [x, *layer.parameters()]
     with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-        recomputed = mlp(x)
-        plain = mlp.contract(F.gelu(mlp.expand(x)))
+        recomputed, plain = layer(x), layer_by_layer(layer, x)
     assert torch.equal(recomputed, plain)
     found, expected = (
         torch.autograd.grad(out.float().square().sum(), leaves) for out in (recomputed, plain)
@@ -44,3 +63,17 @@ def test_branches_are_skipped_by_whole_images_and_keep_the_mean() -> None:
     assert (drawn[0] == 1).all()
     assert drawn[1].unique().tolist() == pytest.approx([0, 4 / 3])
     assert drawn[1].mean(dim=1).flatten().tolist() == pytest.approx([1, 1], abs=0.02)
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.3])
+def test_dropout_after_relu_has_the_gradient_of_the_two(rate: float) -> None:
+    x = torch.randn(7, 33, dtype=torch.float64, requires_grad=True)
+    torch.manual_seed(0)
+    out = relu_dropout(x * 1, rate)
+    torch.manual_seed(0)
+    plain = dropout(F.relu(x), rate)
+    torch.testing.assert_close(out, plain)
+    weights = torch.randn_like(x)
+    found, expected = (torch.autograd.grad(y, x, weights)[0] for y in (out, plain))
+    torch.testing.assert_close(found, expected)
+    assert 0 < (out == 0).sum() < out.numel()

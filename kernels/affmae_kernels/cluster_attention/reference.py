@@ -29,9 +29,8 @@ def cluster_attention_reference(
     """See `affmae_kernels.cluster_attention`."""
     dtype = torch.promote_types(q.dtype, torch.float32)
     with torch.autocast(q.device.type, enabled=False):
-        scaled = q.to(dtype) * q.shape[-1] ** -0.5
-        tensors = (t.to(dtype) for t in (k, v, blank_k, blank_v, bias_weight, bias))
-        out: Tensor = _ClusterAttention.apply(neighbourhood, scaled, *tensors)
+        tensors = (t.to(dtype) for t in (q, k, v, blank_k, blank_v, bias_weight, bias))
+        out: Tensor = _ClusterAttention.apply(neighbourhood, *tensors)
     return out.to(q.dtype)
 
 
@@ -48,7 +47,7 @@ class _ClusterAttention(torch.autograd.Function):
         bias_weight: Tensor,
         bias: Tensor,
     ) -> Tensor:
-        queries = _tile_queries(q, neighbourhood)
+        queries = _scaled_queries(q, neighbourhood)
         keys, values = (_cluster_rows(t, neighbourhood) for t in (k, v))
         out = torch.empty_like(queries)
         log_sum = queries.new_empty(queries.shape[:-1])
@@ -74,7 +73,8 @@ class _ClusterAttention(torch.autograd.Function):
         neighbourhood: Neighbourhood = ctx.neighbourhood
         # With P the weights, dlogits = P (dP - sum_j P_j dP_j), and the sum is <grad, result>.
         total = (grad * result).sum(-1, keepdim=True)
-        queries, grads, shift = (_tile_queries(t, neighbourhood) for t in (q, grad, total))
+        queries = _scaled_queries(q, neighbourhood)
+        grads, shift = (_tile_queries(t, neighbourhood) for t in (grad, total))
         keys, values = (_cluster_rows(t, neighbourhood) for t in (k, v))
         d_queries, d_keys, d_values = map(torch.zeros_like, (queries, keys, values))
         d_blank_k, d_blank_v = torch.zeros_like(blank_k), torch.zeros_like(blank_v)
@@ -98,7 +98,7 @@ class _ClusterAttention(torch.autograd.Function):
             d_bias += flat.sum(1)
         return (
             None,
-            _untile_queries(d_queries, q),
+            _untile_queries(d_queries.mul_(q.shape[-1] ** -0.5), q),
             _uncluster_rows(d_keys, k),
             _uncluster_rows(d_values, v),
             d_blank_k,
@@ -121,6 +121,11 @@ def _logits(
     offset = torch.addmm(bias[:, None], bias_weight, geometry.flatten(1)).view(heads, *shape)
     logits = torch.baddbmm(offset.flatten(0, 1), queries.flatten(0, 1), keys.flatten(0, 1).mT)
     return logits.view(heads, *shape).masked_fill_(group.hidden, -torch.inf)
+
+
+def _scaled_queries(q: Tensor, neighbourhood: Neighbourhood) -> Tensor:
+    """Lay queries over sqrt(D) out as tiles; as they come, they are kept with keys and values."""
+    return _tile_queries(q, neighbourhood) * q.shape[-1] ** -0.5
 
 
 def _tile_queries(x: Tensor, neighbourhood: Neighbourhood) -> Tensor:

@@ -49,23 +49,25 @@ class _DeformableAttention(torch.autograd.Function):
         locations = query_pos[:, :, None, None] + offsets
         near = index.nearest(locations.flatten(1, 3)).unflatten(1, offsets.shape[1:4])
         near = near.movedim(-1, 0).contiguous()
-        *_, interpolation = _interpolate(near, index, query_pos, offsets, power)
+        *_, interpolation = _interpolate(near, index.points, query_pos, offsets, power)
         out = F.embedding_bag(
             _rows(near, values),
             _table(values),
             mode="sum",
             per_sample_weights=_bags(interpolation.mul_(weights)),
         )
-        ctx.index = index
-        ctx.save_for_backward(query_pos, values, offsets, weights, power, near.to(torch.int32))
+        # Of the index the points alone, so that its tables need not outlive the forward pass.
+        ctx.save_for_backward(
+            query_pos, index.points, values, offsets, weights, power, near.to(torch.int32)
+        )
         return out.view(*offsets.shape[:3], values.shape[3])
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        query_pos, values, offsets, weights, power, near = ctx.saved_tensors
+        query_pos, points, values, offsets, weights, power, near = ctx.saved_tensors
         near = near.long()
-        dx, dy, distance, interpolation = _interpolate(near, ctx.index, query_pos, offsets, power)
+        dx, dy, distance, interpolation = _interpolate(near, points, query_pos, offsets, power)
         grad, rows = grad.reshape(-1, values.shape[3]), _rows(near, values)
         shares = _bags(interpolation * weights)
         d_values = _transposed_bag_sum(grad, rows, shares, len(_table(values)))
@@ -86,13 +88,13 @@ class _DeformableAttention(torch.autograd.Function):
 
 
 def _interpolate(
-    near: Tensor, index: TokenSearch, query_pos: Tensor, offsets: Tensor, power: Tensor
+    near: Tensor, points: Tensor, query_pos: Tensor, offsets: Tensor, power: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Compute the samples' x and y seen from each token, distances, and interpolation weights.
 
     All are (nearest, B, Q, H, P): short last dimensions are slow on a CPU.
     """
-    points = index.points.to(offsets.dtype)
+    points = points.to(offsets.dtype)
     first = torch.arange(len(points), device=near.device) * points.shape[1]
     tokens = (near + first.view(-1, 1, 1, 1)).flatten()
     dx, dy = (

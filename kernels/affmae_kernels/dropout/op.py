@@ -1,10 +1,9 @@
 """The public op."""
 
 from torch import Tensor
-from torch.nn import functional as F
 
 from affmae_kernels._dispatch import Backend, choose_backend
-from affmae_kernels.dropout.reference import dropout
+from affmae_kernels.dropout.reference import relu_dropout_reference
 
 
 def relu_dropout(x: Tensor, rate: float, backend: Backend = "auto") -> Tensor:
@@ -32,5 +31,4 @@ def relu_dropout(x: Tensor, rate: float, backend: Backend = "auto") -> Tensor:
         from affmae_kernels.dropout._triton import relu_dropout_triton
 
         return relu_dropout_triton(x, rate)
-    # Dropout only scales, so it may come first, and ReLU then works in place.
-    return F.relu(dropout(x, rate), inplace=True)
+    return relu_dropout_reference(x, rate)

@@ -1,7 +1,11 @@
 """Dropout in plain PyTorch."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
 
 
 def dropout(x: Tensor, rate: float) -> Tensor:
@@ -20,8 +24,40 @@ def dropout(x: Tensor, rate: float) -> Tensor:
         return x
     if not x.is_cpu:
         return torch.native_dropout(x, rate, True)[0]
+    return torch.where(_draw_kept(x, rate), x * (1 / (1 - rate)), 0)
+
+
+def relu_dropout_reference(x: Tensor, rate: float) -> Tensor:
+    """See `affmae_kernels.relu_dropout`.
+
+    On a CPU it remembers nothing but its result, whose zeros are where no
+    gradient passes.
+    """
+    if rate > 0 and x.is_cpu:
+        out: Tensor = _ReLUDropout.apply(x, rate)
+        return out
+    # Dropout only scales, so it may come first, and ReLU then works in place.
+    return F.relu(dropout(x, rate), inplace=True)
+
+
+class _ReLUDropout(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, rate: float) -> Tensor:
+        ctx.scale = 1 / (1 - rate)
+        out = torch.where(_draw_kept(x, rate), x, 0).relu_().mul_(ctx.scale)
+        ctx.save_for_backward(out)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        (out,) = ctx.saved_tensors
+        return torch.where(out > 0, grad, 0).mul_(ctx.scale), None
+
+
+def _draw_kept(x: Tensor, rate: float) -> Tensor:
+    """Draw which elements of `x` dropout keeps."""
     # Each 64-bit number drawn is the noise of four elements.
     words = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
     noise = words.view(torch.int16)[: x.numel()].view(x.shape)
-    kept = noise >= round(rate * 2**16) - 2**15
-    return torch.where(kept, x * (1 / (1 - rate)), 0)
+    return noise >= round(rate * 2**16) - 2**15

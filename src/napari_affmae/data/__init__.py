@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         count_values,
         default_classes,
         labelled_planes,
+        naming_pair,
         read_labels,
     )
     from napari_affmae.data.loader import iterate_batches
@@ -47,6 +48,7 @@ _MODULES = {
         "count_values",
         "default_classes",
         "labelled_planes",
+        "naming_pair",
         "read_labels",
     ),
     "loader": ("iterate_batches",),
@@ -89,6 +91,7 @@ __all__ = [
     "find_sources",
     "iterate_batches",
     "labelled_planes",
+    "naming_pair",
     "normalize_sources",
     "open_source",
     "read_labels",

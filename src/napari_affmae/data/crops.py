@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from napari_affmae.config import AugmentationConfig
 from napari_affmae.data.augmentation import STRAIGHT, Augmentation
 from napari_affmae.data.normalization import NormalizedSource
-from napari_affmae.data.source import PixelSize
+from napari_affmae.data.source import PixelSize, shifted
 from napari_affmae.errors import DataError, UnreadableFileError
 
 
@@ -192,11 +192,6 @@ def random_start(
         first = max(first, min(must_hold.stop - crop, last))
         last = min(last, must_hold.start)
     return int(rng.integers(first, last + 1))
-
-
-def shifted(part: slice, offset: int) -> slice:
-    """Slice moved by `offset`."""
-    return slice(part.start + offset, part.stop + offset)
 
 
 def clipped(part: slice, size: int) -> tuple[slice, tuple[int, int]]:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from napari_affmae.data.labels import naming_pair
 from napari_affmae.data.layout import CHANNEL_AXES
 from napari_affmae.data.opening import SUFFIXES, is_zarr, open_source, split_inner
 from napari_affmae.data.source import ImageSource
@@ -102,8 +103,9 @@ def find_pairs(
     Raises
     ------
     DataError
-        If a file has no partner, two have the same name, nothing is found, or
-        a file cannot be read; the message names the pair.
+        If a file has no partner, two have the same name, or nothing is found.
+    UnreadablePairError
+        If a file cannot be read.
     """
     if labels is None:
         if not isinstance(images, str | Path):
@@ -120,11 +122,9 @@ def find_pairs(
     pairs = []
     for name, image_path in image_paths.items():
         label_path = label_paths[name]
-        try:
+        with naming_pair(image_path, label_path):
             image = open_source(image_path, axes=axes, channels=channels, name=name)
             label = open_source(label_path, axes=label_axes, name=f"labels {name}")
-        except UnreadableFileError as error:
-            raise DataError(f"the pair {image_path} and {label_path}: {error}") from error
         pairs.append((image, label))
     return pairs
 

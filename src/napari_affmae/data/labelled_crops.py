@@ -15,15 +15,15 @@ from napari_affmae.data.crops import (
     random_start,
     read_mirrored,
     sample_rng,
-    shifted,
 )
 from napari_affmae.data.labels import (
     IGNORE_INDEX,
     LabelEncoder,
     LabelledPair,
+    naming_pair,
     read_labels,
 )
-from napari_affmae.data.source import ImageSource
+from napari_affmae.data.source import ImageSource, shifted
 from napari_affmae.errors import DataError
 
 _BLOCK = 32
@@ -141,7 +141,7 @@ class LabelledCrops:
 
         Raises
         ------
-        UnreadableFileError
+        UnreadablePairError
             If a file is damaged.
         """
         changed = [
@@ -157,10 +157,12 @@ class LabelledCrops:
 
     def _look(self, number: int, plane: int) -> _LabelledPlane:
         """Count a plane's classes and note where labels are."""
-        labels = self._pairs[number].labels
+        pair = self._pairs[number]
         # Asked first: what is painted while the plane is read is looked at again.
-        revision = labels.revision(plane)
-        indices = self._encode(number, plane, read_labels(labels, plane))
+        revision = pair.labels.revision(plane)
+        with naming_pair(pair.image.name, pair.labels.name):
+            values = read_labels(pair.labels, plane)
+        indices = self._encode(number, plane, values)
         labelled = indices != IGNORE_INDEX
         pixels = np.bincount(indices[labelled], minlength=self._encoder.n_classes)
         return _LabelledPlane(number, plane, revision, pixels, _any_in_blocks(labelled))
@@ -194,13 +196,20 @@ class LabelledCrops:
         DataError
             If a label without a class appeared since the start on a plane that
             counts no revisions.
-        UnreadableFileError
+        UnreadablePairError
             If a file is damaged.
         """
         rng = sample_rng(self._seed, index)
         survey = self._survey
         number = int(np.searchsorted(survey.cumulative, rng.random(), side="right"))
         labelled = survey.planes[number]
+        pair = self._pairs[labelled.pair]
+        with naming_pair(pair.image.name, pair.labels.name):
+            return self._crop_of(labelled, rng)
+
+    def _crop_of(
+        self, labelled: _LabelledPlane, rng: np.random.Generator
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         top, left = self._draw_corner(rng, labelled)
         geometry = STRAIGHT
         if self._augmentation is not None:

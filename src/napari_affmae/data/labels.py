@@ -2,7 +2,8 @@
 
 import colorsys
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from napari_affmae.config import LabelClass
 from napari_affmae.data.normalization import NormalizedSource
 from napari_affmae.data.source import ImageSource
-from napari_affmae.errors import DataError
+from napari_affmae.errors import DataError, UnreadableFileError, UnreadablePairError
 
 IGNORE_INDEX = -100
 
@@ -34,6 +35,28 @@ class LabelledPair:
 
     def __post_init__(self) -> None:
         check_shapes(self.image.source, self.labels)
+
+
+@contextmanager
+def naming_pair(image: object, labels: object) -> Generator[None, None, None]:
+    """Name an image and its labels where one of them cannot be read.
+
+    Parameters
+    ----------
+    image, labels : object
+        Their names or paths.
+
+    Raises
+    ------
+    UnreadablePairError
+        For an `UnreadableFileError` in the context.
+    """
+    try:
+        yield
+    except UnreadablePairError:
+        raise
+    except UnreadableFileError as error:
+        raise UnreadablePairError(f"the pair {image} and {labels}: {error}") from error
 
 
 def check_shapes(image: ImageSource, labels: ImageSource) -> None:

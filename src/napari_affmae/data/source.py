@@ -285,6 +285,11 @@ def bounded(part: slice, size: int) -> slice:
     return slice(start, max(start, stop))
 
 
+def shifted(part: slice, offset: int) -> slice:
+    """Move a slice by `offset`."""
+    return slice(part.start + offset, part.stop + offset)
+
+
 def _choose_channels(
     channels: int | Sequence[int] | None, available: int, name: str
 ) -> tuple[int, ...]:

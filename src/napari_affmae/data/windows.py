@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_affmae.data.layout import Layout
-from napari_affmae.data.source import ImageSource, bounded
+from napari_affmae.data.source import ImageSource, bounded, shifted
 
 
 class WindowSource(ImageSource):
@@ -51,7 +51,7 @@ class WindowSource(ImageSource):
         return self._source.locate(*self._shifted(*self._bounded(plane, rows, columns)))
 
     def _shifted(self, plane: int, rows: slice, columns: slice) -> tuple[int, slice, slice]:
-        return self._planes[plane], _shift(rows, self._row), _shift(columns, self._column)
+        return self._planes[plane], shifted(rows, self._row), shifted(columns, self._column)
 
     def _fetch(self, index: tuple[Any, ...]) -> NDArray[Any]:
         *position, channels, rows, columns = index
@@ -123,7 +123,3 @@ def _cut(source: ImageSource, axis: str, part: slice | None, size: int) -> slice
     if cut.start == cut.stop:
         raise ValueError(f"the window holds no {axis} of {source.name}, which has {size}: {part}")
     return cut
-
-
-def _shift(part: slice, offset: int) -> slice:
-    return slice(part.start + offset, part.stop + offset)

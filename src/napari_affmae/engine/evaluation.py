@@ -3,11 +3,15 @@
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from napari_affmae.config import SegmentConfig
 from napari_affmae.data import (
     ImageSource,
     LabelEncoder,
     LabelledPair,
+    naming_pair,
     read_labels,
 )
 from napari_affmae.engine.events import Event, TileDone
@@ -107,20 +111,29 @@ def count_confusion(
     ------
     DataError
         If a label has no class.
+    UnreadablePairError
+        If a file is damaged.
     """
     confusion = ConfusionMatrix(encoder.n_classes)
     count = 0
     for pair, chosen in zip(pairs, planes, strict=True):
-        for plane in chosen:
-            for band in predictor.plane(pair.image, plane):
-                if band.probabilities is not None:
-                    rows = slice(band.start, band.start + band.probabilities.shape[1])
-                    values = read_labels(pair.labels, plane, rows)
-                    if pair.labels.revision(plane):
-                        target, _ = encoder.encode_known(values)
-                    else:
-                        target = encoder.encode(values, pair.labels.name)
-                    confusion.add(target, band.probabilities.argmax(0))
-                yield TileDone(band.done, band.total, count, None)
-            count += 1
+        with naming_pair(pair.image.name, pair.labels.name):
+            for plane in chosen:
+                for band in predictor.plane(pair.image, plane):
+                    if band.probabilities is not None:
+                        rows = slice(band.start, band.start + band.probabilities.shape[1])
+                        predicted = band.probabilities.argmax(0)
+                        confusion.add(_target(pair.labels, plane, rows, encoder), predicted)
+                    yield TileDone(band.done, band.total, count, None)
+                count += 1
     return confusion
+
+
+def _target(
+    labels: ImageSource, plane: int, rows: slice, encoder: LabelEncoder
+) -> NDArray[np.int64]:
+    """Read class indices; values that were painted without a class are not labelled."""
+    values = read_labels(labels, plane, rows)
+    if labels.revision(plane):
+        return encoder.encode_known(values)[0]
+    return encoder.encode(values, labels.name)

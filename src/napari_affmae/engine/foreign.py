@@ -1,5 +1,8 @@
 """Checkpoints of the paper's own program."""
 
+import pickle
+import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -76,14 +79,27 @@ def import_checkpoint(
 
 def _read_pickle(path: Path) -> Mapping[str, Any]:
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():  # of unusual pickles, which load or raise all the same
+            warnings.simplefilter("ignore")
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        foreign = re.search(r"GLOBAL (\S+)", str(error))
+        found = f"objects ({foreign[1]})" if foreign else "other objects"
+        raise CheckpointError(
+            f"{path} was not loaded: beside tensors it holds {found}, and such a file could run "
+            "any program; where it was written, save the weights alone with "
+            "torch.save(model.state_dict(), ...), and import that"
+        ) from error
     except Exception as error:
         raise CheckpointError(
-            f"cannot read {path} as plain weights: {error}. Files that need more than tensors "
-            "to be loaded could run any program; save its state_dict alone and import that"
+            f"{path} is no file that torch.save wrote, or it is damaged or cut short; "
+            "copy it again, or give another .pth or .safetensors file of weights"
         ) from error
     if not isinstance(content, Mapping):
-        raise CheckpointError(f"{path} holds a {type(content).__name__}, not named weights")
+        raise CheckpointError(
+            f"{path} holds a {type(content).__name__} instead of weights with names; "
+            "give a file of a network's state_dict"
+        )
     return content
 
 

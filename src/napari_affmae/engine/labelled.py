@@ -13,11 +13,12 @@ from napari_affmae.data import (
     count_values,
     default_classes,
     labelled_planes,
+    naming_pair,
     normalize_sources,
     split_planes,
 )
 from napari_affmae.engine.events import Notice
-from napari_affmae.errors import DataError, UnreadableFileError
+from napari_affmae.errors import DataError
 
 Pairs = Sequence[tuple[ImageSource, ImageSource]]
 
@@ -62,8 +63,9 @@ class Labelled:
         Raises
         ------
         DataError
-            If an image has other channels than the settings say, or a file is
-            damaged; names the pair.
+            If an image has other channels than the settings say.
+        UnreadablePairError
+            If a file is damaged.
         """
         record = None
         if stored is not None:
@@ -92,10 +94,8 @@ class Labelled:
 
 
 def _labelled_planes(pair: LabelledPair, ignore_value: int | None) -> list[int]:
-    try:
+    with naming_pair(pair.image.name, pair.labels.name):
         return labelled_planes(pair.labels, ignore_value)
-    except UnreadableFileError as error:
-        raise DataError(f"the pair {pair.image.name} and {pair.labels.name}: {error}") from error
 
 
 def _stored_split(
@@ -134,11 +134,9 @@ def _labelled_pair(
             f"{image.name} has {image.n_channels} channels and the network is to take "
             f"{config.in_channels}; choose channels of the image, or set in_channels"
         )
-    try:
-        normalized = normalize_sources([image], config.normalization, record)
-    except UnreadableFileError as error:
-        raise DataError(f"the pair {image.name} and {labels.name}: {error}") from error
-    return LabelledPair(normalized[0], labels)
+    with naming_pair(image.name, labels.name):
+        (normalized,) = normalize_sources([image], config.normalization, record)
+    return LabelledPair(normalized, labels)
 
 
 def settle_classes(
@@ -159,13 +157,17 @@ def settle_classes(
     ------
     DataError
         If there are fewer than two.
+    UnreadablePairError
+        If labels have to be looked through and cannot be read.
     """
     if stored is not None:
         return tuple(LabelClass.model_validate(item) for item in stored["classes"])
     values = {item.value for item in config.classes}
     if not values:
-        found = {value for _, labels in pairs for value in count_values(labels)}
-        values = found - {config.ignore_value}
+        for image, labels in pairs:
+            with naming_pair(image.name, labels.name):
+                values |= set(count_values(labels))
+        values -= {config.ignore_value}
     if len(values) < 2:
         raise DataError(
             f"there is only {len(values)} class beside what is not labelled; "

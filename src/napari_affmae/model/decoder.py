@@ -4,10 +4,17 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from affmae_kernels import TokenSearch, deformable_attention, index_each, relu_dropout
+from affmae_kernels import (
+    TokenSearch,
+    deformable_attention,
+    index_each,
+    relu_dropout,
+    residual_norm,
+)
 from napari_affmae.config import ModelConfig
-from napari_affmae.model.layers import Norm, initialise
+from napari_affmae.model.layers import Norm, initialise, recompute
 from napari_affmae.model.outputs import Level
 from napari_affmae.model.positions import SineEmbedding
 
@@ -48,13 +55,13 @@ class DeformableAttention(nn.Module):
             nn.init.zeros_(linear.bias)
 
     def forward(
-        self, queries: Tensor, query_pos: Tensor, tokens: Tensor, index: TokenSearch
+        self, queries: Tensor, query_pos: Tensor, values: Tensor, index: TokenSearch
     ) -> Tensor:
-        """Sample `tokens` (B, N, C), indexed by position, for `queries` (B, Q, C)."""
+        """Sample `values` (B, N, C) of indexed tokens for `queries` (B, Q, C)."""
         samples = self.heads * self.points
         offsets, weights = self.sampling(queries).split([2 * samples, samples], dim=-1)
         sampled = deformable_attention(
-            self.value(tokens).unflatten(-1, (self.heads, -1)),
+            values.unflatten(-1, (self.heads, -1)),
             query_pos,
             offsets.unflatten(-1, (self.heads, self.points, 2)),
             weights.unflatten(-1, (self.heads, self.points)).softmax(-1),
@@ -103,15 +110,32 @@ class DecoderStage(nn.Module):
         canvas: tuple[int, int],
     ) -> Tensor:
         """Refine queries (B, Q, C) with the tokens of `level`."""
-        attended = self.self_attention(queries, query_pos, queries, query_index)
+        values = self.self_attention.value(queries)
+        attended = self.self_attention(queries, query_pos, values, query_index)
         queries = self.self_norm(queries, attended)
-        tokens = self.level_norm(self.level_project(level.x))
-        tokens = tokens + self.embedding(level.pos, canvas).to(tokens.dtype)
-        attended = self.cross_attention(queries, query_pos, tokens, level_index)
+        attended = self.cross_attention(
+            queries, query_pos, self._level_values(level, canvas), level_index
+        )
         queries = self.cross_norm(queries, attended)
         hidden = relu_dropout(self.expand(queries), self.dropout if self.training else 0.0)
         out: Tensor = self.mlp_norm(queries, self.contract(hidden))
         return out
+
+    def _level_values(self, level: Level, canvas: tuple[int, int]) -> Tensor:
+        """Compute what queries sample of an encoder level, (B, N, C)."""
+
+        def compute(x: Tensor, *weights: Tensor) -> Tensor:
+            project, project_bias, scale, shift, value, value_bias = weights
+            tokens = residual_norm(F.linear(x, project, project_bias), None, scale, shift)
+            tokens = tokens + self.embedding(level.pos, canvas).to(tokens.dtype)
+            return F.linear(tokens, value, value_bias)
+
+        layers = (self.level_project, self.level_norm, self.cross_attention.value)
+        weights = [weight for layer in layers for weight in layer.parameters()]
+        # On a CPU what lies between is kept in float32, and cheap beside it.
+        return (
+            recompute(compute, level.x, *weights) if level.x.is_cpu else compute(level.x, *weights)
+        )
 
 
 class Decoder(nn.Module):

@@ -1,9 +1,37 @@
-"""From a head that predicts pixels to one that predicts their classes."""
+"""The heads on the decoder, which predict pixels or their classes."""
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
+
+from affmae_kernels import residual_norm
+from napari_affmae.model.layers import Norm, recompute
 
 HEAD_NOISE = 1e-4
+
+
+class Head(nn.Sequential):
+    """LayerNorm and Linear.
+
+    Parameters
+    ----------
+    norm : Norm
+    linear : nn.Linear
+    """
+
+    def __init__(self, norm: Norm, linear: nn.Linear) -> None:
+        super().__init__(norm, linear)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (..., width) to (..., outputs)."""
+        if not x.is_cpu:
+            return _normed_linear(x, *self.parameters())
+        # Few numbers come out of many float32 ones. GPUs keep the norm, in 16 bits.
+        return recompute(_normed_linear, x, *self.parameters())
+
+
+def _normed_linear(x: Tensor, scale: Tensor, shift: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    return F.linear(residual_norm(x, None, scale, shift), weight, bias)
 
 
 def class_head(pixel_head: nn.Linear, channels: int, num_classes: int) -> nn.Linear:
