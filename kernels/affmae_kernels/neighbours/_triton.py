@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from affmae_kernels._launch import blocks, interpreted, next_power_of_2, on_device_of
-from affmae_kernels.neighbours import _kernels
+from affmae_kernels.neighbours import _kernels, _list_kernels
 
 # Cells around the canvas whose candidates are listed too, and the longest list.
 # Both only matter for speed: what lies beyond them is searched ring by ring.
@@ -257,7 +257,7 @@ def tile_lists(clusters: Tensor, cluster_count: int) -> tuple[Tensor, Tensor, Te
     bits = torch.empty_like(ids)
     lengths = clusters.new_empty((batch, tiles), dtype=torch.int32)
     with on_device_of(clusters):
-        _kernels._tile_lists_kernel[tiles, batch](
+        _list_kernels._tile_lists_kernel[tiles, batch](
             clusters.contiguous(), ids, bits, lengths, queries, tiles, wanted, width,
             TILE=TILE, SLOTS=next_power_of_2(wanted), CHUNK=16, num_warps=4,
         )  # fmt: skip
@@ -288,16 +288,16 @@ def query_lists(clusters: Tensor, cluster_count: int) -> tuple[Tensor, Tensor]:
     scattered = clusters.new_empty(clusters.numel(), dtype=torch.int32)
     ordered = torch.empty_like(scattered)
     with on_device_of(clusters):
-        _kernels._count_queries_kernel[grid](
+        _list_kernels._count_queries_kernel[grid](
             clusters, counts, queries, wanted, cluster_count, BLOCK=256
         )
         ends = counts.cumsum(0, dtype=torch.int32)
         cursors = ends.clone()
-        _kernels._scatter_queries_kernel[grid](
+        _list_kernels._scatter_queries_kernel[grid](
             clusters, cursors, scattered, queries, wanted, cluster_count, BLOCK=256
         )
         # What scattering left of the cursors is where each list starts.
-        _kernels._sort_queries_kernel[(batch * cluster_count,)](
+        _list_kernels._sort_queries_kernel[(batch * cluster_count,)](
             cursors, ends, scattered, ordered, CHUNK=64, num_warps=1
         )
     return ordered, torch.stack([cursors, ends])

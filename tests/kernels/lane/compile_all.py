@@ -26,6 +26,7 @@ from affmae_kernels.dropout import _triton as dropout
 from affmae_kernels.masked_convolution import _kernels as convolution_kernels
 from affmae_kernels.masked_convolution import _triton as convolution
 from affmae_kernels.neighbours import _kernels as neighbour_kernels
+from affmae_kernels.neighbours import _list_kernels as list_kernels
 from affmae_kernels.neighbours import _triton as neighbours
 from affmae_kernels.residual_norm import _kernels as norm_kernels
 from affmae_kernels.residual_norm import _triton as norm
@@ -90,6 +91,7 @@ def replace_kernels() -> set[str]:
         dropout_kernels,
         convolution_kernels,
         neighbour_kernels,
+        list_kernels,
         norm_kernels,
     ):
         for name, kernel in vars(module).copy().items():
