@@ -1,11 +1,19 @@
 """Sample data as napari's menu opens it."""
 
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 from napari.layers import Layer
+from qtpy.QtCore import QTimer
+from qtpy.QtWidgets import QApplication, QProgressDialog
 
 from napari_affmae import data
 from napari_affmae.data import default_classes
+from napari_affmae.errors import AffmaeError
 from napari_affmae.widgets.samples import LayerData, real_em_layers, synthetic_em_layers
 
 
@@ -26,13 +34,42 @@ def test_synthetic() -> None:
     check(synthetic_em_layers(), 8)
 
 
+@pytest.mark.usefixtures("qapp")
 def test_real(monkeypatch: pytest.MonkeyPatch) -> None:
     volume = np.random.default_rng(0).integers(0, 255, (2, 70, 80), np.uint8)
     classes = tuple(
         item.model_copy(update={"name": name})
         for item, name in zip(default_classes(range(2)), ("cell", "membrane"), strict=True)
     )
-    monkeypatch.setattr(
-        data, "real_sample", lambda: (volume, volume // 128, classes), raising=False
-    )
+    threads = []
+
+    def download(tell: Callable[[int, int], None]) -> tuple[Any, Any, Any]:
+        threads.append(threading.current_thread())
+        tell(1, 2)
+        return volume, volume // 128, classes
+
+    monkeypatch.setattr(data, "real_sample", download, raising=False)
     check(real_em_layers(), 10)
+    assert threads[0] is not threading.main_thread()
+
+
+@pytest.mark.usefixtures("qapp")
+def test_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    def download(tell: Callable[[int, int], None]) -> None:
+        while True:
+            tell(1, 2)
+            time.sleep(0.01)
+
+    def cancel() -> None:
+        (dialog,) = (
+            widget
+            for widget in QApplication.topLevelWidgets()
+            if isinstance(widget, QProgressDialog) and widget.isVisible()
+        )
+        assert dialog.value() == dialog.maximum() / 2
+        dialog.cancel()
+
+    monkeypatch.setattr(data, "real_sample", download, raising=False)
+    QTimer.singleShot(700, cancel)
+    with pytest.raises(AffmaeError, match="cancelled"):
+        real_em_layers()
