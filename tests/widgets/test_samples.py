@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from napari.layers import Layer
 from qtpy.QtCore import QTimer
-from qtpy.QtWidgets import QApplication, QProgressDialog
+from qtpy.QtWidgets import QApplication
 
 from napari_affmae import data
 from napari_affmae.data import default_classes
 from napari_affmae.errors import AffmaeError
 from napari_affmae.widgets.samples import LayerData, real_em_layers, synthetic_em_layers
+from napari_affmae.widgets.waiting import WaitingDialog
 
 
 def check(layers: list[LayerData], nanometres: float) -> None:
@@ -56,20 +57,24 @@ def test_real(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("qapp")
 def test_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
     def download(tell: Callable[[int, int], None]) -> None:
-        while True:
+        end = time.monotonic() + 30
+        while time.monotonic() < end:
             tell(1, 2)
             time.sleep(0.01)
 
+    shown = []
+
     def cancel() -> None:
-        (dialog,) = (
-            widget
-            for widget in QApplication.topLevelWidgets()
-            if isinstance(widget, QProgressDialog) and widget.isVisible()
-        )
-        assert dialog.value() == dialog.maximum() / 2
-        dialog.cancel()
+        for widget in QApplication.topLevelWidgets():
+            if isinstance(widget, WaitingDialog) and widget.bar.value() > 0 and not shown:
+                shown.append(widget.bar.value() / widget.bar.maximum())
+                widget.cancel_button.click()
 
     monkeypatch.setattr(data, "real_sample", download, raising=False)
-    QTimer.singleShot(700, cancel)
+    timer = QTimer()
+    timer.timeout.connect(cancel)
+    timer.start(100)
     with pytest.raises(AffmaeError, match="cancelled"):
         real_em_layers()
+    timer.stop()
+    assert shown == [0.5]

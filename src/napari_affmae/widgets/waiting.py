@@ -5,14 +5,35 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from qtpy.QtCore import QEventLoop, Qt, QTimer
-from qtpy.QtWidgets import QApplication, QProgressDialog
+from qtpy.QtCore import QEventLoop, QTimer
+from qtpy.QtWidgets import QApplication, QDialog, QLabel, QProgressBar, QPushButton, QVBoxLayout
 
 from napari_affmae.errors import AffmaeError
 
 R = TypeVar("R")
 _LOOK_MILLISECONDS = 50
 _PARTS = 1000
+
+
+class WaitingDialog(QDialog):
+    """Says what is done, how far it is, and lets it be cancelled.
+
+    Parameters
+    ----------
+    text : str
+        What is done.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(QApplication.activeWindow())
+        self.setModal(True)
+        self.bar = QProgressBar()
+        self.bar.setRange(0, 0)
+        self.cancel_button = QPushButton("Cancel")
+        self.cancel_button.clicked.connect(self.reject)
+        layout = QVBoxLayout(self)
+        for widget in (QLabel(text), self.bar, self.cancel_button):
+            layout.addWidget(widget)
 
 
 def wait_with_dialog(text: str, job: Callable[[Callable[[int, int], None]], R]) -> R:
@@ -45,27 +66,25 @@ def wait_with_dialog(text: str, job: Callable[[Callable[[int, int], None]], R]) 
         if cancelled.is_set():
             raise AffmaeError(f"cancelled: {text}")
 
-    dialog = QProgressDialog(text, "Cancel", 0, 0, QApplication.activeWindow())
-    dialog.setWindowModality(Qt.WindowModality.ApplicationModal)
-    dialog.setAutoReset(False)
-    dialog.setAutoClose(False)
-    dialog.canceled.connect(cancelled.set)
-    loop, timer = QEventLoop(), QTimer()
+    dialog, loop, timer = WaitingDialog(text), QEventLoop(), QTimer()
+    dialog.rejected.connect(cancelled.set)
 
     def look() -> None:
         done, total = at
-        if total and not cancelled.is_set():
-            dialog.setRange(0, _PARTS)
-            dialog.setValue(min(_PARTS, _PARTS * done // total))
+        if total:
+            dialog.bar.setRange(0, _PARTS)
+            dialog.bar.setValue(min(_PARTS, _PARTS * done // total))
         if future.done():
             loop.quit()
 
     timer.setInterval(_LOOK_MILLISECONDS)
     timer.timeout.connect(look)
+    dialog.show()
     with ThreadPoolExecutor(1) as pool:
         future = pool.submit(job, tell)
         timer.start()
         loop.exec_()
     timer.stop()
+    dialog.hide()
     dialog.deleteLater()
     return future.result()
