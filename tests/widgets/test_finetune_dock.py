@@ -89,6 +89,7 @@ class TestQuick:
         paint_both(labels, 0)
         with qtbot.waitSignal(dock.quick.predicted, timeout=MILLISECONDS):
             dock.quick.predict_button.setChecked(True)
+        qtbot.waitUntil(lambda: not dock.quick.is_busy)
         training = dock.quick._session._training
 
         dock.classes.table.item(1, 1).setText("gap")
