@@ -14,14 +14,18 @@ from typing import Any
 
 import napari
 import numpy as np
+from PIL import Image
 from qtpy.QtWidgets import QApplication
+from scipy import ndimage
 
+from napari_affmae.config import LabelClass
 from napari_affmae.widgets import preferences
 
 IMAGES = Path(__file__).parent / "images"
 PLUGIN = "napari-affmae"
-STEPS = 80
+STEPS = 400
 PLANE = 10
+PAINTED = {"inside": "#4c9be8", "membrane": "#f5a742", "mitochondrion": "#d9668c"}
 
 
 def main() -> None:
@@ -63,7 +67,11 @@ def shoot(viewer: napari.Viewer, name: str) -> None:
     """Take a picture of the whole window."""
     rest(1)
     path = IMAGES / f"{name}.png"
-    viewer.window.screenshot(str(path), canvas_only=False, flash=False)
+    picture = viewer.window.screenshot(canvas_only=False, flash=False)
+    # A palette, for small files; of a window little else than the image has many greys.
+    Image.fromarray(picture[..., :3]).quantize(200, dither=Image.Dither.NONE).save(
+        path, optimize=True
+    )
 
 
 def open_dock(viewer: napari.Viewer, name: str) -> tuple[Any, Any]:
@@ -78,7 +86,7 @@ def pretrain(viewer: napari.Viewer, image: Any) -> None:
     holder, dock = open_dock(viewer, "1. Pretrain")
     dock.sources.check_layer(image)
     dock.length.set_values(STEPS, None)
-    dock.form.set_values({"crop": 96, "batch": 4, "preview_steps": 20, "validation_steps": 20})
+    dock.form.set_values({"crop": 96, "batch": 4, "preview_steps": 50, "validation_steps": 50})
     wait(lambda: "steps" in dock.plan.text())
     dock.panel.start_button.click()
     wait(lambda: len(dock.curves.points("training")[0]) > 0.9 * STEPS)
@@ -98,11 +106,14 @@ def annotate(viewer: napari.Viewer, image: Any, truth: Any) -> None:
     holder, dock = open_dock(viewer, "2. Fine-tune")
     dock.annotate(image)
     labels = viewer.layers.selection.active
-    while len(dock.classes.classes()) < 3:
-        dock.classes.add()
-    labels.brush_size = 5
+    classes = [
+        LabelClass(value=value, name=name, color=color)
+        for value, (name, color) in enumerate(PAINTED.items(), 1)
+    ]
+    dock.classes.set_classes(classes, ignore_value=0)
     for value, kind in enumerate((0, 1, 2), 1):
         stroke(labels, truth.data[PLANE] == kind, value)
+    dock.classes.choose(1)
     dock.quick.predict_button.setChecked(True)
     wait(lambda: any("prediction" in layer.name for layer in viewer.layers))
     wait(lambda: not dock.quick.is_busy)
@@ -117,13 +128,20 @@ def annotate(viewer: napari.Viewer, image: Any, truth: Any) -> None:
 
 
 def stroke(labels: Any, where: np.ndarray, value: int) -> None:
-    """Paint four strokes of half a dozen dots inside a region."""
+    """Paint a few strokes inside a region: along membranes, across all else."""
     rng = np.random.default_rng(value)
-    places = np.argwhere(where)
-    for start in places[rng.integers(0, len(places), 4)]:
-        near = places[np.abs(places - start).max(axis=1) < 14]
-        for row, column in near[:: max(1, len(near) // 6)]:
-            labels.selected_label = value
+    thin = value == 2
+    labels.brush_size = 2 if thin else 5
+    inner = ndimage.binary_erosion(where, iterations=1 if thin else 4)
+    # Membranes that are cut across, not along.
+    if thin:
+        inner &= ~ndimage.binary_opening(where, iterations=4)
+    parts, _ = ndimage.label(inner)
+    places = np.argwhere(inner)
+    for start in places[rng.integers(0, len(places), 12 if thin else 7)]:
+        near = places[np.abs(places - start).max(axis=1) < (9 if thin else 14)]
+        near = near[parts[tuple(near.T)] == parts[tuple(start)]]
+        for row, column in near if thin else near[near[:, 0] == start[0]]:
             labels.paint((PLANE, int(row), int(column)), value)
 
 

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from napari_affmae.config import FinetuneConfig, LabelClass, QuickConfig, SegmentConfig
-from napari_affmae.data import ImageSource, open_source
+from napari_affmae.data import ImageSource, LabelEncoder, open_source
 from napari_affmae.engine import (
     QuickTraining,
     View,
@@ -18,6 +18,7 @@ from napari_affmae.engine import (
     load_model,
     read_metadata,
     segment,
+    strokes,
     uncertainty,
 )
 from napari_affmae.engine.events import PlaneDone, StepDone, TileDone, ViewPredicted
@@ -208,6 +209,30 @@ def test_fine_tuning_from_a_quick_model(training, stripes, tmp_path):
     before, after = load_model(path)[0], load_model(tmp_path / "run")[0]
     for name, value in before.encoder.state_dict().items():
         torch.testing.assert_close(after.encoder.state_dict()[name], value, atol=1e-6, rtol=0)
+
+
+def test_renamed_classes_are_learned_no_further(training, stripes, tmp_path):
+    list(training.update([whole(training, stripes, painted(1, 2))], whole(training, stripes)))
+    renamed = [item.model_copy(update={"name": f"{item.name}!"}) for item in training.classes]
+    training.rename(renamed)
+    assert read_metadata(training.save(tmp_path / "m.safetensors")).classes == tuple(renamed)
+    with pytest.raises(ValueError, match="other values need another training"):
+        training.rename(renamed[:1])
+
+
+def test_of_very_many_blocks_some_of_each_class_are_learned(training, stripes, monkeypatch):
+    encoder = LabelEncoder(training.classes, 0)
+    labels = np.ones((100, 150), np.int64)
+    labels[:3, :3] = 2
+    view = whole(training, stripes, labels)
+    blocks = strokes.painted_blocks([view], encoder, 0)
+    monkeypatch.setattr(strokes, "_MOST_BLOCKS", 4)
+    assert len(blocks) > 4
+    few = strokes.painted_blocks([view], encoder, 0)
+    assert len(few) == 4
+    assert {int(index) for block in few for index in block.classes} == {0, 1}
+    places = [(block.rows.start, block.columns.start) for block in blocks]
+    assert all((block.rows.start, block.columns.start) in places for block in few)
 
 
 def test_without_a_pretrained_network(stripes):

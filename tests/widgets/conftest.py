@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from napari.layers import Labels
 
 from napari_affmae.config import FinetuneConfig
 from napari_affmae.data import SYNTHETIC_CLASSES, default_classes, open_source, synthetic_em
 from napari_affmae.engine import finetune
 from napari_affmae.widgets import preferences, worker
+from napari_affmae.widgets.finetune import FinetuneDock
 from napari_affmae.widgets.run_panel import Outcome, RunPanel
 
 SECONDS = 120
@@ -50,6 +52,27 @@ def viewer(make_napari_viewer: Callable[..., Any]) -> Any:
 def volume() -> tuple[np.ndarray, np.ndarray]:
     """Image and labels, (4, 128, 160)."""
     return synthetic_em((4, 128, 160), seed=0)
+
+
+@pytest.fixture
+def image(viewer: Any, volume: tuple[np.ndarray, np.ndarray]) -> Any:
+    return viewer.add_image(
+        volume[0], name="em", scale=(30, 8, 8), translate=(0, 80, 160), units=("nm",) * 3
+    )
+
+
+@pytest.fixture
+def dock(viewer: Any, image: Any, qtbot: Any) -> FinetuneDock:
+    """The dock that fine-tunes; tests of others have their own."""
+    made = FinetuneDock(viewer)
+    qtbot.addWidget(made)
+    return made
+
+
+@pytest.fixture
+def labels(dock: FinetuneDock) -> Labels:
+    dock.pairs.new_button.click()
+    return dock.pairs.pairs()[0][1]
 
 
 @pytest.fixture

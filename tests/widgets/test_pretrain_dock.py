@@ -53,9 +53,9 @@ def test_pretrain_from_a_layer(
     viewer: Any, dock: PretrainDock, layer: Any, runs: Path, finish: Finish
 ) -> None:
     dock.panel.start_button.click()
-    assert not dock.form.isEnabled()
+    assert not dock.form.isVisibleTo(dock)
     assert finish(dock.panel) is Outcome.FINISHED
-    assert dock.form.isEnabled()
+    assert dock.form.isVisibleTo(dock)
     (run,) = list_runs(runs)
     assert (run.kind, run.steps, run.finished) == ("pretrain", 4, True)
     assert run.sources == ("volume",)

@@ -1,12 +1,21 @@
 """Sample data as napari's menu opens it."""
 
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 from napari.layers import Layer
+from qtpy.QtCore import QTimer
+from qtpy.QtWidgets import QApplication
 
 from napari_affmae import data
 from napari_affmae.data import default_classes
+from napari_affmae.errors import AffmaeError
 from napari_affmae.widgets.samples import LayerData, real_em_layers, synthetic_em_layers
+from napari_affmae.widgets.waiting import WaitingDialog
 
 
 def check(layers: list[LayerData], nanometres: float) -> None:
@@ -26,13 +35,46 @@ def test_synthetic() -> None:
     check(synthetic_em_layers(), 8)
 
 
+@pytest.mark.usefixtures("qapp")
 def test_real(monkeypatch: pytest.MonkeyPatch) -> None:
     volume = np.random.default_rng(0).integers(0, 255, (2, 70, 80), np.uint8)
     classes = tuple(
         item.model_copy(update={"name": name})
         for item, name in zip(default_classes(range(2)), ("cell", "membrane"), strict=True)
     )
-    monkeypatch.setattr(
-        data, "real_sample", lambda: (volume, volume // 128, classes), raising=False
-    )
+    threads = []
+
+    def download(tell: Callable[[int, int], None]) -> tuple[Any, Any, Any]:
+        threads.append(threading.current_thread())
+        tell(1, 2)
+        return volume, volume // 128, classes
+
+    monkeypatch.setattr(data, "real_sample", download, raising=False)
     check(real_em_layers(), 10)
+    assert threads[0] is not threading.main_thread()
+
+
+@pytest.mark.usefixtures("qapp")
+def test_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    def download(tell: Callable[[int, int], None]) -> None:
+        end = time.monotonic() + 30
+        while time.monotonic() < end:
+            tell(1, 2)
+            time.sleep(0.01)
+
+    shown = []
+
+    def cancel() -> None:
+        for widget in QApplication.topLevelWidgets():
+            if isinstance(widget, WaitingDialog) and widget.bar.value() > 0 and not shown:
+                shown.append(widget.bar.value() / widget.bar.maximum())
+                widget.cancel_button.click()
+
+    monkeypatch.setattr(data, "real_sample", download, raising=False)
+    timer = QTimer()
+    timer.timeout.connect(cancel)
+    timer.start(100)
+    with pytest.raises(AffmaeError, match="cancelled"):
+        real_em_layers()
+    timer.stop()
+    assert shown == [0.5]

@@ -42,6 +42,16 @@ class Listener(QObject):
         self.threads.add(threading.current_thread())
 
 
+def started(run: Generated, qtbot: Any) -> tuple[RunWorker, Listener]:
+    """Start, and wait for the first event."""
+    # Not by `waitSignal`: it disconnects while the thread goes on, which PySide does not survive.
+    worker, listener = RunWorker(run.events), Listener()
+    worker.happened.connect(listener.hear)
+    worker.start()
+    qtbot.waitUntil(lambda: bool(listener.heard))
+    return worker, listener
+
+
 def test_all_events_arrive_in_the_window_s_thread(qtbot: Any) -> None:
     run, listener = Generated(3), Listener()
     worker = RunWorker(run.events)
@@ -64,9 +74,7 @@ def test_every_error_is_reported(qtbot: Any, error: Exception) -> None:
 
 def test_stopping_closes_the_generator_in_its_own_thread(qtbot: Any) -> None:
     run = Generated()
-    worker = RunWorker(run.events)
-    with qtbot.waitSignal(worker.happened):
-        worker.start()
+    worker, _listener = started(run, qtbot)
     with qtbot.waitSignal(worker.finished):
         worker.quit()
     assert worker.wait(0)
@@ -75,9 +83,7 @@ def test_stopping_closes_the_generator_in_its_own_thread(qtbot: Any) -> None:
 
 def test_a_paused_run_makes_no_step_and_can_be_stopped(qtbot: Any) -> None:
     run = Generated()
-    worker = RunWorker(run.events)
-    with qtbot.waitSignal(worker.happened):
-        worker.start()
+    worker, _listener = started(run, qtbot)
     worker.pause()
     qtbot.wait(100)
     made = run.made

@@ -19,7 +19,7 @@ from napari_affmae.data import (
 )
 from napari_affmae.engine.device import plan_device
 from napari_affmae.engine.entropy import uncertainty
-from napari_affmae.engine.events import Event, RunStarted, StepDone, TileDone, ViewPredicted
+from napari_affmae.engine.events import Event, StepDone, TileDone, ViewPredicted
 from napari_affmae.engine.files import replace_bytes
 from napari_affmae.engine.metadata import ModelMetadata
 from napari_affmae.engine.meter import Meter, Stopwatch
@@ -112,16 +112,7 @@ class QuickTraining:
             self._runtime.fabric.to_device(self._module)
         self._store = FeatureStore(self._module, self._runtime, self._crop)
         self._samples = StrokeSamples(self._store)
-        self.started = RunStarted(
-            device=plan.words,
-            precision=plan.precision,
-            backend=plan.backend,
-            parameters=sum(parameter.numel() for parameter in self._module.parameters()),
-            batch=_BATCH,
-            micro_batch=_BATCH,
-            step=0,
-            total_steps=config.steps,
-        )
+        self.started = self._runtime.started(self._module, _BATCH, _BATCH, total_steps=config.steps)
 
     def _load(self, channels: int) -> None:
         """Make the network, and recall what belongs to it."""
@@ -177,6 +168,27 @@ class QuickTraining:
             settings = NormalizationConfig()
             self._normalized[source] = normalize_sources([source], settings, self._record)[0]
         return self._normalized[source]
+
+    def rename(self, classes: Sequence[LabelClass]) -> None:
+        """Give the classes other names and colours, which nothing has to be learned for.
+
+        Parameters
+        ----------
+        classes : sequence of LabelClass
+            With the same values in the same order.
+
+        Raises
+        ------
+        ValueError
+            If the values are others.
+        """
+        values = [item.value for item in self.classes]
+        if [item.value for item in classes] != values:
+            raise ValueError(
+                f"the classes have the values {values}, got {[item.value for item in classes]}; "
+                "other values need another training"
+            )
+        self.classes = tuple(classes)
 
     def update(self, strokes: Sequence[View], show: View) -> Generator[Event, None, None]:
         """Train the head on all strokes, and predict what is shown.

@@ -15,9 +15,10 @@ from contextlib import contextmanager
 
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
-from torch import Tensor
+from torch import Tensor, nn
 
 from napari_affmae.engine.device import DevicePlan
+from napari_affmae.engine.events import RunStarted
 
 # Fabric writes to stderr by a handler of its own; its messages belong to the log.
 _log = logging.getLogger("lightning_fabric")
@@ -58,6 +59,27 @@ class Runtime:
     def to_device(self, tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Move tensors to the device."""
         return tuple(self.fabric.to_device(tensor) for tensor in tensors)
+
+    def started(
+        self,
+        module: nn.Module,
+        batch: int,
+        micro_batch: int,
+        *,
+        step: int = 0,
+        total_steps: int | None = None,
+    ) -> RunStarted:
+        """Tell where a run computes and what it settled on."""
+        return RunStarted(
+            device=self.plan.words,
+            precision=self.plan.precision,
+            backend=self.plan.backend,
+            parameters=sum(parameter.numel() for parameter in module.parameters()),
+            batch=batch,
+            micro_batch=micro_batch,
+            step=step,
+            total_steps=total_steps,
+        )
 
     @property
     def scaler(self) -> dict[str, float]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from napari_affmae.config import SegmentConfig
 from napari_affmae.data import ImageSource, NormalizedSource, normalize_sources
 from napari_affmae.engine.device import plan_device
-from napari_affmae.engine.events import BandDone, Event, PlaneDone, RunStarted, TileDone
+from napari_affmae.engine.events import BandDone, Event, PlaneDone, TileDone
 from napari_affmae.engine.metadata import ModelMetadata
 from napari_affmae.engine.meter import Stopwatch
 from napari_affmae.engine.model_files import load_model
@@ -60,16 +60,7 @@ class Segmenter:
             runtime.fabric.to_device(module)
         tile = self.metadata.crop if config.tile == "auto" else config.tile
         self.predictor = Predictor(module, runtime, tile, config.overlap, config.batch)
-        self.started = RunStarted(
-            device=plan.words,
-            precision=plan.precision,
-            backend=plan.backend,
-            parameters=sum(parameter.numel() for parameter in module.parameters()),
-            batch=config.batch,
-            micro_batch=config.batch,
-            step=0,
-            total_steps=None,
-        )
+        self.started = runtime.started(module, config.batch, config.batch)
 
     def normalize(self, source: ImageSource) -> NormalizedSource:
         """Normalise an image as the model's training images were.

@@ -19,6 +19,8 @@ BLOCK = 64  # pixels
 _MOST_PIXELS = 256
 # Of all blocks together, about; what a class has at least in a block.
 _MOST_SAMPLES, _FEWEST_PIXELS = 30_000, 8
+# Where whole stacks are painted, features of so many blocks tell enough.
+_MOST_BLOCKS = _MOST_SAMPLES // _FEWEST_PIXELS
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,8 @@ class Samples:
 def painted_blocks(views: Sequence[View], encoder: LabelEncoder, seed: int) -> list[Block]:
     """List the blocks that hold painted pixels, at most some of each class in a block.
 
+    Of very many blocks, some of each class are chosen.
+
     Parameters
     ----------
     views : sequence of View
@@ -129,7 +133,7 @@ def painted_blocks(views: Sequence[View], encoder: LabelEncoder, seed: int) -> l
     ValueError
         If labels have another shape than their view.
     """
-    blocks = [block for view in views for block in _blocks_of(view, encoder)]
+    blocks = _some([block for view in views for block in _blocks_of(view, encoder)], seed)
     # A power of two, so that one more block seldom changes the choice in all others.
     share = max(_FEWEST_PIXELS, _MOST_SAMPLES // max(1, len(blocks)))
     most = min(_MOST_PIXELS, 1 << (share.bit_length() - 1))
@@ -164,6 +168,30 @@ def _blocks_of(view: View, encoder: LabelEncoder) -> Iterator[Block]:
             places[chosen] - (row, column),
             classes[chosen],
         )
+
+
+def _some(blocks: list[Block], seed: int) -> list[Block]:
+    """Choose no more than `_MOST_BLOCKS`, an equal share for each class."""
+    if len(blocks) <= _MOST_BLOCKS:
+        return blocks
+    # An order of their places alone: what is painted elsewhere later changes little of it.
+    order = sorted(range(len(blocks)), key=lambda number: _lot(blocks[number], seed))
+    holding: dict[int, list[int]] = {}
+    for number in order:
+        for index in np.unique(blocks[number].classes):
+            holding.setdefault(int(index), []).append(number)
+    share = _MOST_BLOCKS // len(holding)
+    chosen = {number for numbers in holding.values() for number in numbers[:share]}
+    for number in order:
+        if len(chosen) >= _MOST_BLOCKS:
+            break
+        chosen.add(number)
+    return [blocks[number] for number in sorted(chosen)]
+
+
+def _lot(block: Block, seed: int) -> bytes:
+    place = (seed, block.view.source.name, block.view.plane, block.rows.start, block.columns.start)
+    return hashlib.blake2b(repr(place).encode(), digest_size=8).digest()
 
 
 def _thinned(block: Block, most: int, seed: int) -> Block:

@@ -175,13 +175,11 @@ class Training:
             raise
 
     def _started(self) -> RunStarted:
-        return RunStarted(
-            device=self._runtime.plan.words,
-            precision=self._runtime.plan.precision,
-            backend=self._runtime.plan.backend,
-            parameters=sum(parameter.numel() for parameter in self._task.module.parameters()),
-            batch=self._stepper.batch.batch,
-            micro_batch=self._stepper.batch.micro_batch,
+        batch = self._stepper.batch
+        return self._runtime.started(
+            self._task.module,
+            batch.batch,
+            batch.micro_batch,
             step=self._at.step,
             total_steps=self._length.steps,
         )

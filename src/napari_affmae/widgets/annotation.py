@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import napari
 from napari.layers import Image, Labels
@@ -35,6 +36,8 @@ class Annotation(QObject):
 
     stroked = Signal()
     """Something was painted, or another class, or another pair is to be learned."""
+    renamed = Signal()
+    """Classes have other names or colours, and nothing else."""
     failed = Signal(object)
     """Labels cannot be used: the exception."""
 
@@ -46,7 +49,8 @@ class Annotation(QObject):
         self._painted: dict[Labels, Painted] = {}
         self._images: dict[Image, LayerImage] = {}
         pairs.changed.connect(self._follow_pairs)
-        classes.changed.connect(self._dress)
+        self._meaning: tuple[Any, ...] = ()
+        classes.changed.connect(self._take_classes)
         classes.chosen.connect(self._take_brush)
         self._follow_pairs()
 
@@ -131,7 +135,7 @@ class Annotation(QObject):
             painted.counted.connect(self._show_counts)
             painted.failed.connect(self.failed)
             follow(painted, labels.events.selected_label, self._take_label)
-        self._dress()
+        self._take_classes(anyhow=True)
         self._show_counts()
 
     def _recall_classes(self, labels: Labels) -> None:
@@ -142,13 +146,19 @@ class Annotation(QObject):
             background = [item for item in self.classes() if not item.value]
             self._classes.set_classes([*background, *known], ignore_value=ignore)
 
-    def _dress(self) -> None:
+    def _take_classes(self, *, anyhow: bool = False) -> None:
+        """Dress the layers; tell of a change of what is painted, or of names and colours alone."""
         classes = self.classes()
+        before = self._meaning
+        self._meaning = (tuple(item.value for item in classes), self.ignore_value)
         for labels in self._painted:
             show_classes(labels, classes)
         if self._classes.chosen_value():
             self._take_brush(self._classes.chosen_value())
-        self.stroked.emit()
+        if anyhow or self._meaning != before:
+            self.stroked.emit()
+        else:
+            self.renamed.emit()
 
     def _take_brush(self, value: int) -> None:
         for labels in self._painted:

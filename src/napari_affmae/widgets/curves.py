@@ -9,6 +9,8 @@ from napari.utils.theme import get_theme
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
+from napari_affmae.widgets.following import follow
+
 _REDRAW_MILLISECONDS = 300
 _MOST_POINTS = 1500
 _FEW_POINTS = 30
@@ -43,6 +45,7 @@ class Curves(QWidget):
         self._timer.setSingleShot(True)
         self._timer.setInterval(_REDRAW_MILLISECONDS)
         self._timer.timeout.connect(self.redraw)
+        follow(self, get_settings().appearance.events.theme, self._take_theme)
 
     def add(self, step: int, values: Mapping[str, float]) -> None:
         """Add a point to each named curve."""
@@ -67,25 +70,34 @@ class Curves(QWidget):
         """Make the empty plot; its library, which takes a second, is loaded when it is needed."""
         import pyqtgraph
 
-        theme = get_theme(get_settings().appearance.theme)
-        text = theme.text.as_hex()
-        plot = pyqtgraph.PlotWidget(background=theme.background.as_hex())
+        plot = pyqtgraph.PlotWidget()
         plot.setMenuEnabled(False)
         plot.setLogMode(y=self._logarithmic)
-        plot.addLegend(offset=(-4, 4), labelTextColor=text, brush=None)
+        plot.addLegend(offset=(-4, 4), brush=None)
         for side in ("left", "bottom"):
-            axis = plot.getAxis(side)
-            axis.setPen(text)
-            axis.setTextPen(text)
-            axis.setStyle(maxTickLevel=0)
+            plot.getAxis(side).setStyle(maxTickLevel=0)
         plot.setLabel("left", self._title)
         self._layout.addWidget(plot)
         return plot
+
+    def _take_theme(self) -> None:
+        """Draw in the colours of napari's theme."""
+        if self._plot is None:
+            return
+        theme = get_theme(get_settings().appearance.theme)
+        text = theme.text.as_hex()
+        self._plot.setBackground(theme.background.as_hex())
+        for side in ("left", "bottom"):
+            axis = self._plot.getAxis(side)
+            axis.setPen(text)
+            axis.setTextPen(text)
+        self._plot.getPlotItem().legend.setLabelTextColor(text)
 
     def redraw(self) -> None:
         """Draw what there is."""
         if self._plot is None:
             self._plot = self._make_plot()
+            self._take_theme()
         for name in self._lines.keys() - self._points.keys():
             self._plot.removeItem(self._lines.pop(name))
         for name, (steps, values) in self._points.items():

@@ -64,6 +64,12 @@ class Column(QScrollArea):
     def _enter(self) -> None:
         """Do what is due once inside a dock of napari's."""
 
+    def eventFilter(self, watched: Any, event: Any) -> bool:  # noqa: N802 - Qt's name
+        """Ask for another width when a section does, which a scroll area keeps to itself."""
+        if watched is self.widget() and event.type() == QEvent.Type.LayoutRequest:
+            self.updateGeometry()
+        return bool(super().eventFilter(watched, event))
+
     def minimumSizeHint(self) -> QSize:  # noqa: N802 - Qt's name
         """Ask for the width of the widest section, so that none is cut off."""
         bar = self.verticalScrollBar().sizeHint().width()
@@ -73,10 +79,11 @@ class Column(QScrollArea):
         """Ask for no more width than that."""
         return QSize(self.minimumSizeHint().width(), super().sizeHint().height())
 
-    def add_section(self, title: str, *widgets: QWidget) -> None:
-        """Add widgets under a heading."""
-        self._layout.addWidget(QLabel(f"<b>{title}</b>"))
-        self.add(*widgets)
+    def add_section(self, title: str, *widgets: QWidget) -> QLabel:
+        """Add widgets under a heading, and return the heading."""
+        heading = QLabel(f"<b>{title}</b>")
+        self.add(heading, *widgets)
+        return heading
 
     def add(self, *widgets: QWidget) -> None:
         """Add widgets without a heading."""

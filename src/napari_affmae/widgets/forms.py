@@ -64,7 +64,7 @@ class SettingsForm(QWidget, Generic[S]):
         if advanced:
             folded = QWidget()
             folded.setLayout(self._rows(advanced))
-            self._fold = QCollapsible("Advanced settings")
+            self._fold = fold("Advanced settings")
             self._fold.addWidget(folded)
             layout.addWidget(self._fold)
 
@@ -136,6 +136,13 @@ class SettingsForm(QWidget, Generic[S]):
             return self._settings.model_validate(values)
         except ValidationError as error:
             raise ValueError(_in_words(error, self._settings)) from error
+
+
+def fold(title: str) -> QCollapsible:
+    """Make a part that is folded away at first."""
+    made = QCollapsible(title, collapsedIcon="▶", expandedIcon="▼")
+    made.layout().setContentsMargins(0, 0, 0, 0)
+    return made
 
 
 def _in_words(error: ValidationError, settings: type[BaseModel]) -> str:

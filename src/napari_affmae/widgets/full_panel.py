@@ -36,7 +36,8 @@ from napari_affmae.widgets.prediction import PredictionLayers
 from napari_affmae.widgets.preferences import load_preferences
 from napari_affmae.widgets.run_choice import RunChoice
 from napari_affmae.widgets.run_panel import Outcome, RunPanel, in_words, log_unforeseen
-from napari_affmae.widgets.view import View, middle, view_of
+from napari_affmae.widgets.training_fields import FREE, REST, STEPS
+from napari_affmae.widgets.view import PART_ONLY, View, shown_part
 
 _BASIC = ("preset", "crop", "batch", "device")
 _ADVANCED = (
@@ -44,22 +45,11 @@ _ADVANCED = (
     "layer_decay",
     "class_weights",
     "focal_gamma",
-    "warmup",
-    "weight_decay",
-    "clip",
-    "precision",
-    "seed",
-    "workers",
-    "validation",
+    *STEPS,
     "validation_gap",
     "validation_steps",
-    "checkpoint_minutes",
-    "normalization",
-    "augmentation",
+    *REST,
 )
-# Of the settings of a resumed run, those that may differ from its record.
-_FREE = ("device", "precision", "workers", "checkpoint_minutes")
-_LARGEST_VIEW = 1024
 
 
 class FullPanel(QWidget):
@@ -173,7 +163,7 @@ class FullPanel(QWidget):
                 "The run that is to go on knows the classes "
                 f"{', '.join(item.name for item in known)}: keep to them, or choose a new run."
             )
-        changes = {name: getattr(config, name) for name in (*_FREE, "steps", "minutes")}
+        changes = {name: getattr(config, name) for name in (*FREE, "steps", "minutes")}
         return stored.model_copy(update=changes)
 
     def values(self) -> dict[str, Any]:
@@ -213,7 +203,7 @@ class FullPanel(QWidget):
     def _show_run(self) -> None:
         """Show the settings of the run that is to go on, of which few can be changed."""
         run = self.run_choice.run()
-        self.form.set_enabled(None if run is None else _FREE)
+        self.form.set_enabled(None if run is None else FREE)
         self.panel.start_button.setText("Start" if run is None else "Resume")
         self._start_from.setEnabled(run is None)
         if run is not None:
@@ -269,7 +259,7 @@ class FullPanel(QWidget):
         annotation, run = self._annotation, self._run
         try:
             image = annotation.pairs()[annotation.shown_pair()][0]
-            view = middle(view_of(self._viewer, image), _LARGEST_VIEW)
+            view = shown_part(self._viewer, image)
         except ValueError:
             return  # nothing of the images is in view: there is nothing to predict
         source, device = annotation.image(image), self._running.device
@@ -282,6 +272,8 @@ class FullPanel(QWidget):
         image, view = self._asked
         if image in self._viewer.layers:
             self._layers.show(image, view, event, self._running.classes)
+            if view.is_part:
+                self.panel.messages.add(PART_ONLY, "info")
 
     def _fail_prediction(self, error: Exception) -> None:
         self.panel.messages.add(f"The view cannot be predicted: {in_words(error)}", "warning")

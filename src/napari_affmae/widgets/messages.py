@@ -1,5 +1,7 @@
 """Messages inside a dock: what was noticed, what went wrong, what to do."""
 
+from typing import Any
+
 from qtpy.QtCore import QSize, Qt
 from qtpy.QtWidgets import QFrame, QLabel, QScrollArea, QSizePolicy, QVBoxLayout, QWidget
 
@@ -30,6 +32,16 @@ class Messages(QScrollArea):
         width = self.viewport().width()
         height = self._layout.heightForWidth(width) if width > 0 else _HEIGHT
         return QSize(width, min(_HEIGHT, max(height, 0) + 2))
+
+    def minimumSizeHint(self) -> QSize:  # noqa: N802 - Qt's name
+        """Ask for no room that the messages do not take, as scroll areas do otherwise."""
+        return QSize(0, self.sizeHint().height())
+
+    def resizeEvent(self, event: Any) -> None:  # noqa: N802 - Qt's name
+        """Ask for the height that the words take at another width."""
+        super().resizeEvent(event)
+        if event.size().width() != event.oldSize().width():
+            self.updateGeometry()
 
     @property
     def texts(self) -> list[tuple[str, str]]:

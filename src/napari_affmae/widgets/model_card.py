@@ -1,9 +1,11 @@
 """What is known of a run or model, for the eye."""
 
 from html import escape
+from pathlib import Path
 
 from qtpy.QtWidgets import QLabel
 
+from napari_affmae.engine.checkpoints import MODEL_FILE
 from napari_affmae.engine.registry import RunSummary
 
 _KINDS = {
@@ -42,7 +44,7 @@ def card(run: RunSummary) -> str:
         more = f" and {len(run.sources) - 3} more" if len(run.sources) > 3 else ""
         lines.append(f"learned from {', '.join(run.sources[:3])}{more}")
     if run.pretrained:
-        lines.append(f"started from {run.pretrained}")
+        lines.append(f"started from {short_name(Path(run.pretrained))}")
     if run.loss is not None:
         lines.append(f"validation loss {run.loss:.4f}")
     if run.mean_iou is not None:
@@ -56,8 +58,17 @@ def _state(run: RunSummary) -> str:
     if run.problem is not None:
         return "cannot be used"
     of = f" of {run.total_steps}" if run.total_steps else ""
-    steps = f"{run.steps}{of} steps" if not run.finished else f"{run.steps} steps"
-    return f"finished, {steps}" if run.finished else f"not finished, {steps}"
+    if not run.finished:
+        return f"not finished, {run.steps}{of} steps"
+    # A model that was trained on strokes, or imported, does not tell its steps.
+    return f"finished, {run.steps} steps" if run.steps else "ready"
+
+
+def short_name(model: Path) -> str:
+    """Name a run by its folder, a model by its file."""
+    return (
+        model.parent.name if model.name == MODEL_FILE else model.name.removesuffix(".safetensors")
+    )
 
 
 def _swatches(run: RunSummary) -> str:

@@ -12,10 +12,9 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
-from superqt import QCollapsible
 
 from napari_affmae.config import LabelClass, ObjectsConfig
-from napari_affmae.widgets.forms import SettingsForm
+from napari_affmae.widgets.forms import SettingsForm, fold
 from napari_affmae.widgets.objects_table import ObjectsTable
 from napari_affmae.widgets.segmenting import ObjectsWanted
 
@@ -55,7 +54,7 @@ class ObjectsPanel(QWidget):
             self.now_button,
         ):
             inside.addWidget(widget)
-        self.fold = QCollapsible("Objects")
+        self.fold = fold("Objects")
         self.fold.addWidget(folded)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)

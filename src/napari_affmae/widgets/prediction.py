@@ -73,6 +73,11 @@ class PredictionLayers:
         if selected != set(self._viewer.layers.selection):
             self._viewer.layers.selection = selected  # adding a layer must not end the painting
 
+    def rename(self, classes: Sequence[LabelClass]) -> None:
+        """Give the classes of the prediction that is shown other names and colours."""
+        if self.prediction is not None and self.prediction in self._viewer.layers:
+            show_classes(self.prediction, classes)
+
     def show_uncertainty(self, visible: bool) -> None:
         """Show or hide the uncertainty."""
         self._shows_uncertainty = visible

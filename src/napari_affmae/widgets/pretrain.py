@@ -26,27 +26,11 @@ from napari_affmae.widgets.run_panel import Outcome, RunPanel
 from napari_affmae.widgets.selection import Selection, Summed
 from napari_affmae.widgets.source_list import SourceList
 from napari_affmae.widgets.tokens_button import TokensButton
+from napari_affmae.widgets.training_fields import FREE, REST, STEPS
 
 _FORM = "pretrain"
 _BASIC = ("preset", "crop", "mask_ratio", "batch", "device")
-_ADVANCED = (
-    "mask",
-    "learning_rate",
-    "warmup",
-    "weight_decay",
-    "clip",
-    "precision",
-    "seed",
-    "workers",
-    "validation",
-    "validation_steps",
-    "preview_steps",
-    "checkpoint_minutes",
-    "normalization",
-    "augmentation",
-)
-# Of the settings of a resumed run, those that may differ from its record.
-_FREE = ("device", "precision", "workers", "checkpoint_minutes")
+_ADVANCED = ("mask", "learning_rate", *STEPS, "validation_steps", "preview_steps", *REST)
 
 
 class PretrainDock(Dock):
@@ -96,7 +80,8 @@ class PretrainDock(Dock):
 
     def _arrange(self) -> None:
         self.add_section("Images", self.sources)
-        self.add_section("Settings", self.form, self.plan)
+        heading = self.add_section("Settings", self.form, self.plan)
+        self._settings = (heading, self.form, self.plan)
         self.add(self.panel, self.curves, self.preview)
         below = QWidget()
         row = QHBoxLayout(below)
@@ -148,7 +133,7 @@ class PretrainDock(Dock):
     def _show_run(self) -> None:
         """Show the settings of the run that is to go on, of which few can be changed."""
         run = self.run_choice.run()
-        self.form.set_enabled(None if run is None else _FREE)
+        self.form.set_enabled(None if run is None else FREE)
         self.panel.start_button.setText("Start" if run is None else "Resume")
         if run is None:
             return
@@ -192,8 +177,10 @@ class PretrainDock(Dock):
         self.run_choice.choose(self._run if outcome is not Outcome.FINISHED else None)
 
     def _lock(self, running: bool) -> None:
-        for widget in (self.sources, self.form):
-            widget.setEnabled(not running)
+        self.sources.setEnabled(not running)
+        # A run keeps its settings: its curves and pictures have their place while it goes on.
+        for widget in self._settings:
+            widget.setVisible(not running)
 
     def _latest_run(self) -> Path | None:
         return self._run or self.run_choice.path()

@@ -6,9 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QImage, QPixmap
-from qtpy.QtWidgets import QGridLayout, QLabel, QWidget
+from qtpy.QtWidgets import QGridLayout, QLabel, QSizePolicy, QWidget
 
 _ROWS = 2
+_GAP = 3
+_SMALLEST = 40
 
 
 class PreviewGrid(QWidget):
@@ -18,8 +20,9 @@ class PreviewGrid(QWidget):
         super().__init__()
         self._layout = QGridLayout(self)
         self._layout.setContentsMargins(0, 0, 0, 0)
-        self._layout.setSpacing(3)
-        self._labels: list[QLabel] = []
+        self._layout.setSpacing(_GAP)
+        self._headings: list[QLabel] = []
+        self._pictures: list[tuple[QLabel, QPixmap]] = []
         self.images: Mapping[str, NDArray[np.float32]] = {}
         self.setVisible(False)
 
@@ -27,15 +30,32 @@ class PreviewGrid(QWidget):
         """Show arrays (count, height, width); those of one name share their contrast."""
         self.images = images
         self._clear()
-        side = max(40, (self.parentWidget().width() - 24) // len(images) - 3)
         # The input's contrast serves the pictures that belong beside it.
         limits = np.percentile(images["input"], (0.5, 99.5))
         for column, (name, stack) in enumerate(images.items()):
             own = np.percentile(stack, (0.5, 99.5)) if name == "error" else limits
-            self._add(QLabel(name), 0, column)
+            heading = QLabel(name)
+            heading.setStyleSheet("font-size: 10px")
+            self._add(heading, 0, column)
+            self._headings.append(heading)
             for row, picture in enumerate(stack[:_ROWS], 1):
                 label = QLabel()
-                pixmap = to_pixmap(picture, *own)
+                self._pictures.append((label, to_pixmap(picture, *own)))
+                self._add(label, row, column)
+        self._fit()
+        self.setVisible(True)
+
+    def resizeEvent(self, event: object) -> None:  # noqa: N802 - Qt's name
+        """Fit the pictures to the width."""
+        super().resizeEvent(event)
+        self._fit()
+
+    def _fit(self) -> None:
+        width = self.width() if self.isVisible() else self.parentWidget().width()
+        side = max(_SMALLEST, width // max(1, len(self._headings)) - _GAP)
+        for label, pixmap in self._pictures:
+            if label.height() != side or label.pixmap().isNull():
+                label.setFixedHeight(side)
                 label.setPixmap(
                     pixmap.scaled(
                         side,
@@ -44,19 +64,19 @@ class PreviewGrid(QWidget):
                         Qt.TransformationMode.SmoothTransformation,
                     )
                 )
-                self._add(label, row, column)
-        self.setVisible(True)
 
     def _add(self, label: QLabel, row: int, column: int) -> None:
         label.setAlignment(Qt.AlignmentFlag.AlignCenter)
+        # The dock gives the width; a picture that asked for its own would keep it from shrinking.
+        label.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
         self._layout.addWidget(label, row, column)
-        self._labels.append(label)
 
     def _clear(self) -> None:
-        while self._labels:
-            label = self._labels.pop()
+        for label in (*self._headings, *(label for label, _ in self._pictures)):
             self._layout.removeWidget(label)
             label.deleteLater()
+        self._headings.clear()
+        self._pictures.clear()
 
 
 def to_pixmap(picture: NDArray[np.float32], low: float, high: float) -> QPixmap:

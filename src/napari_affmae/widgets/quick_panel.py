@@ -1,5 +1,7 @@
 """Training while painting: the prediction of the view follows the strokes."""
 
+from collections.abc import Generator
+
 import napari
 from napari.layers import Image
 from qtpy.QtCore import QTimer, Signal
@@ -27,11 +29,9 @@ from napari_affmae.widgets.preferences import load_preferences
 from napari_affmae.widgets.quick_session import QuickRequest, QuickSession, QuickSetup, Saved
 from napari_affmae.widgets.run_choice import RunChoice
 from napari_affmae.widgets.run_panel import in_words, log_unforeseen
-from napari_affmae.widgets.view import View, camera_of, middle, view_of
+from napari_affmae.widgets.view import PART_ONLY, View, camera_of, shown_part
 
 _SETTLE_MILLISECONDS = 400
-# Side of what is predicted of a view, pixels: more would keep the user waiting.
-_LARGEST_VIEW = 1024
 _ADVANCED = ("steps", "hidden", "learning_rate", "smoothness", "seed", "device", "precision")
 
 
@@ -88,7 +88,8 @@ class QuickPanel(QWidget):
         self.status = QLabel("Paint some strokes of each class.")
         self.status.setWordWrap(True)
         self.messages = Messages()
-        self._errand, self._saving = Errand(self), Errand(self)
+        self._errand, self._saving, self._warming = Errand(self), Errand(self), Errand(self)
+        self._warmed = False
         self._errand.happened.connect(self._take)
         self._errand.failed.connect(self.fail)
         self._errand.ended.connect(self._end)
@@ -99,9 +100,17 @@ class QuickPanel(QWidget):
         self._timer.setInterval(_SETTLE_MILLISECONDS)
         self._timer.timeout.connect(self._update)
         annotation.stroked.connect(self.schedule)
+        annotation.renamed.connect(self._rename)
         start_from.changed.connect(self.schedule)
         self._arrange()
         self._follow_view()
+
+    def showEvent(self, event: object) -> None:  # noqa: N802 - Qt's name
+        """Load what training takes while the first strokes are painted."""
+        super().showEvent(event)
+        if not self._warmed:
+            self._warmed = True
+            self._warming.run(_load)
 
     def _arrange(self) -> None:
         row = QHBoxLayout()
@@ -193,7 +202,7 @@ class QuickPanel(QWidget):
             annotation.ignore_value,
             self.form.build(),
         )
-        view = middle(view_of(self._viewer, image), _LARGEST_VIEW)
+        view = shown_part(self._viewer, image)
         return setup, QuickRequest(annotation.strokes(), number, view), image
 
     def _take(self, event: ev.Event) -> None:
@@ -225,7 +234,7 @@ class QuickPanel(QWidget):
         if image not in self._viewer.layers:
             return  # deleted while it was looked at
         self._layers.show(image, view, event, classes)
-        self.status.setText("Paint where it is wrong or uncertain.")
+        self.status.setText(PART_ONLY if view.is_part else "Paint where it is wrong or uncertain.")
         self.predicted.emit()
 
     def fail(self, error: Exception) -> None:
@@ -239,7 +248,22 @@ class QuickPanel(QWidget):
         if self._again:
             self._update()
 
+    def _rename(self) -> None:
+        """Show other names and colours, which change nothing of what was learned."""
+        if self._asked is not None:
+            image, view, _ = self._asked
+            self._asked = (image, view, self._annotation.classes())
+        self._layers.rename(self._annotation.classes())
+
     def _save(self) -> None:
         name = self._asked[0].name if self._asked else ""
         path = new_run_path(load_preferences().runs, "quick", name, suffix=".safetensors")
-        self._saving.run(lambda: self._session.save(path))
+        classes = self._annotation.classes()
+        self._saving.run(lambda: self._session.save(path, classes))
+
+
+def _load() -> Generator[ev.Event, None, None]:
+    """Import the engine, which takes seconds; in a worker's thread."""
+    from napari_affmae.engine import QuickTraining  # noqa: F401
+
+    yield from ()

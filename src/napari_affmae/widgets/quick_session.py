@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,12 @@ class QuickSetup:
     classes: tuple[LabelClass, ...]
     ignore_value: int | None
     config: QuickConfig
+
+    def is_learned_like(self, other: "QuickSetup | None") -> bool:
+        """Whether another setup differs in names and colours of classes at most."""
+        if other is None or replace(self, classes=()) != replace(other, classes=()):
+            return False
+        return [item.value for item in self.classes] == [item.value for item in other.classes]
 
 
 @dataclass(frozen=True)
@@ -84,8 +90,9 @@ class QuickSession:
         with self._lock:
             yield _Began()
             strokes = _read(setup, request)
-            if setup != self._setup:
+            if not setup.is_learned_like(self._setup):
                 yield from self._renew(setup)
+            self._training.rename(setup.classes)
             from napari_affmae.engine import View as EngineView
 
             training = self._training
@@ -99,11 +106,13 @@ class QuickSession:
                 EngineView(sources[request.pair], view.plane, view.rows, view.columns),
             )
 
-    def save(self, path: Path) -> Generator[ev.Event, None, None]:
-        """Write the model."""
+    def save(self, path: Path, classes: tuple[LabelClass, ...]) -> Generator[ev.Event, None, None]:
+        """Write the model, with the names and colours that its classes have now."""
         with self._lock:
             if self._training is None:
                 raise AffmaeError("there is no model to save yet: paint, and let it predict first")
+            known = {item.value: item for item in classes}
+            self._training.rename([known.get(item.value, item) for item in self._training.classes])
             path.parent.mkdir(parents=True, exist_ok=True)
             yield Saved(self._training.save(path))
 

@@ -1,10 +1,12 @@
 """Sample data for napari's menu."""
 
+from collections.abc import Callable
 from typing import Any
 
 from napari.layers import Labels
 
 from napari_affmae.widgets.label_layers import show_classes
+from napari_affmae.widgets.waiting import wait_with_dialog
 
 LayerData = tuple[Any, dict[str, Any], str]
 
@@ -22,14 +24,21 @@ def synthetic_em_layers() -> list[LayerData]:
 def real_em_layers() -> list[LayerData]:
     """Return a real volume and its labels as layers, downloaded the first time.
 
+    napari wants the layers before this returns; the window lives meanwhile.
+
     Raises
     ------
     AffmaeError
-        If there is no connection.
+        If there is no connection, or it was cancelled.
     """
+    sample = wait_with_dialog("Getting the real sample, 29 MB the first time ...", _get_real)
+    return _layers("FIB-25", *sample, _REAL_NM)
+
+
+def _get_real(tell: Callable[[int, int], None]) -> tuple[Any, Any, Any]:
     from napari_affmae.data import real_sample
 
-    return _layers("FIB-25", *real_sample(), _REAL_NM)
+    return real_sample(tell)
 
 
 def _layers(

@@ -27,7 +27,7 @@ from napari_affmae.widgets.selection import Selection, Summed
 
 _LAYER, _PATH = "layer", "path"
 _ROLE = Qt.ItemDataRole.UserRole
-_HEIGHT = 92
+_HEIGHT = 66
 _SETTLE_MILLISECONDS = 300
 
 

@@ -72,7 +72,8 @@ class TokensButton(QPushButton):
         layer, view = self._layer, self._view
         if layer is None or view is None:
             return
-        for number, positions in enumerate(event.stages, 1):
+        # The last stage's large points first: what an earlier one kept lies on top of them.
+        for number, positions in reversed(list(enumerate(event.stages, 1))):
             corner = np.array([view.rows.start, view.columns.start])
             plane = np.tile(view.indices, (len(positions), 1))
             points = np.hstack([plane, positions + corner])

@@ -10,6 +10,13 @@ from napari.layers import Layer
 from napari_affmae.widgets.layer_sources import full_resolution
 
 SMALLEST = 64
+# Side of what is predicted of a view, pixels: more would keep the user waiting.
+_LARGEST = 1024
+#: What the user is told of such a view.
+PART_ONLY = (
+    f"The view is large: its middle {_LARGEST} x {_LARGEST} pixels are predicted. "
+    "Zoom in to see the rest."
+)
 
 
 @dataclass(frozen=True)
@@ -24,12 +31,15 @@ class View:
         The same as one number, the last axis fastest.
     rows, columns : slice
         The rectangle.
+    is_part : bool
+        Whether more was in view.
     """
 
     indices: tuple[int, ...]
     plane: int
     rows: slice
     columns: slice
+    is_part: bool = False
 
 
 def camera_of(viewer: "napari.viewer.Viewer") -> Any:
@@ -98,6 +108,17 @@ def _rectangle(layer: Layer, shape: tuple[int, ...]) -> tuple[slice, slice]:
     return parts[0], parts[1]
 
 
+def shown_part(viewer: "napari.viewer.Viewer", layer: Layer) -> View:
+    """Return what is in view of a layer, of a large view its middle.
+
+    Raises
+    ------
+    ValueError
+        As `view_of`.
+    """
+    return middle(view_of(viewer, layer), _LARGEST)
+
+
 def middle(view: View, largest: int) -> View:
     """Return the middle of a view, no more than `largest` pixels a side."""
 
@@ -106,4 +127,6 @@ def middle(view: View, largest: int) -> View:
         start = part.start + spare // 2
         return slice(start, min(part.stop, start + largest))
 
-    return replace(view, rows=cut(view.rows), columns=cut(view.columns))
+    rows, columns = cut(view.rows), cut(view.columns)
+    is_part = (rows, columns) != (view.rows, view.columns)
+    return replace(view, rows=rows, columns=columns, is_part=is_part)

@@ -7,12 +7,13 @@ from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
 
 from napari.qt.threading import WorkerBase, WorkerBaseSignals
-from qtpy.QtCore import QThread, QThreadPool, Signal
+from qtpy.QtCore import QCoreApplication, QThread, QThreadPool, Signal
 
 from napari_affmae.engine.events import Event
 from napari_affmae.widgets.triton_apart import load_triton_apart
 
 _NICENESS = 10
+_MILLISECONDS_AT_END = 5000
 
 
 class RunWorkerSignals(WorkerBaseSignals):
@@ -60,7 +61,27 @@ class RunWorker(WorkerBase):
             cls._pool = QThreadPool()
             cls._pool.setMaxThreadCount(8)
             cls._pool.setThreadPriority(QThread.Priority.LowPriority)
+            # OpenMP's threads stay as long as the thread that started them. While a spare
+            # one keeps some, there are more than cores, and all of them wait less eagerly.
+            cls._pool.setExpiryTimeout(0)
+            QCoreApplication.instance().aboutToQuit.connect(cls._stop_all)
         return cls._pool
+
+    @classmethod
+    def _stop_all(cls) -> None:
+        """Stop what still runs when napari ends; for a while, so that it ends at all."""
+        for worker in list(cls._worker_set):
+            worker.quit()
+        if cls._pool is not None:
+            cls._pool.waitForDone(_MILLISECONDS_AT_END)
+
+    def run(self) -> None:
+        """Work, and tell how it went; a job that outlives Qt has no one left to tell."""
+        try:
+            super().run()
+        except RuntimeError as error:
+            if "deleted" not in str(error):
+                raise
 
     def work(self) -> None:
         """Run to the end, or until it is to stop; called in the thread."""

@@ -1,0 +1,260 @@
+"""What the dock that segments makes of images of all kinds."""
+
+from pathlib import Path
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import pytest
+import tifffile
+import zarr
+from qtpy.QtCore import Qt
+
+from napari_affmae.widgets import canvas
+from napari_affmae.widgets.layer_sources import OWN
+from napari_affmae.widgets.run_panel import Outcome
+from napari_affmae.widgets.segment import EVERYTHING, PLANE, VIEW, SegmentDock
+from napari_affmae.widgets.view import camera_of
+
+
+def test_everything_of_a_stack(
+    viewer: Any,
+    dock: SegmentDock,
+    volume: tuple[np.ndarray, np.ndarray],
+    expected: np.ndarray,
+    drive: Any,
+) -> None:
+    geometry = {
+        "scale": (30, 8, 8),
+        "translate": (5, 6, 7),
+        "units": ("nm",) * 3,
+        "axis_labels": ("z", "y", "x"),
+        "rotate": 20,
+        "affine": np.diag([1, 2, 2, 1]),
+    }
+    image = viewer.add_image(volume[0], name="em", **geometry)
+    dock.region.setCurrentText(EVERYTHING)
+    assert drive.run() is Outcome.FINISHED
+    labels = drive.result()
+    np.testing.assert_array_equal(labels.data, expected)
+    assert labels.data.dtype == np.uint8
+    for name in ("scale", "translate", "rotate", "shear", "units", "axis_labels", "affine"):
+        assert np.array_equal(getattr(labels, name), getattr(image, name)), name
+    run = dock.run_choice.run()
+    assert run is not None
+    colors = {item.value: item.color for item in run.classes}
+    for value, color in list(colors.items())[1:]:
+        wanted = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        np.testing.assert_allclose(labels.get_color(value)[:3], wanted, atol=1e-6)
+    middle = labels.data_to_world((1, 64, 80))
+    named = next(item for item in run.classes if item.value == labels.data[1, 64, 80])
+    assert f"class: {named.name}" in labels.get_status(middle, world=True)["value"]
+
+
+@pytest.mark.parametrize("region", [PLANE, VIEW])
+def test_parts_lie_where_the_image_does(
+    viewer: Any, dock: SegmentDock, volume: tuple[np.ndarray, np.ndarray], region: str, drive: Any
+) -> None:
+    image = viewer.add_image(
+        volume[0],
+        name="em",
+        scale=(30, 8, 9),
+        translate=(1, 2, 3),
+        rotate=30,
+        shear=(0, 0, 0.2),
+        affine=np.array([[1, 0, 0, 4], [0, 0.9, 0.1, 0], [0, 0.1, 1.1, 2], [0, 0, 0, 1]]),
+    )
+    viewer.dims.set_current_step(0, 2)
+    camera_of(viewer).zoom *= 4
+    drive.draw()
+    dock.region.setCurrentText(region)
+    assert drive.run() is Outcome.FINISHED, drive.errors()
+    labels = drive.result()
+    assert labels.data.shape[0] == 1
+    whole = (128, 160)
+    if region == PLANE:
+        assert labels.data.shape[1:] == whole
+    else:
+        assert min(labels.data.shape[1:]) >= 64
+        assert labels.data.size < 0.8 * np.prod(whole)
+    corner = np.asarray(image.world_to_data(labels.data_to_world((0, 0, 0))))
+    np.testing.assert_allclose(corner, np.round(corner), atol=1e-6)
+    assert round(corner[0]) == 2
+    np.testing.assert_allclose(
+        labels.data_to_world((0, 9, 11)), image.data_to_world(corner + np.array([0, 9, 11]))
+    )
+
+
+def test_rgb_and_its_channels(
+    viewer: Any, dock: SegmentDock, volume: tuple[np.ndarray, np.ndarray], drive: Any
+) -> None:
+    viewer.add_image(np.stack([volume[0][0]] * 3, -1), name="photo", rgb=True)
+    dock.region.setCurrentText(EVERYTHING)
+    assert drive.run() is Outcome.FAILED
+    assert "has 3 channels and the model takes 1" in drive.errors()[0]
+    assert len(viewer.layers) == 1
+    dock.image.channels.setText("1")
+    assert drive.run() is Outcome.FINISHED
+    assert drive.result().data.shape == (128, 160)
+    dock.image.channels.setText("x")
+    drive.start()
+    assert "channels must be numbers" in drive.errors()[0]
+
+
+def test_multiscale_has_the_full_shape(
+    viewer: Any, dock: SegmentDock, volume: tuple[np.ndarray, np.ndarray], drive: Any
+) -> None:
+    plane = volume[0][0]
+    viewer.add_image([plane, plane[::2, ::2]], name="pyramid", multiscale=True, scale=(4, 4))
+    dock.region.setCurrentText(EVERYTHING)
+    assert drive.run() is Outcome.FINISHED
+    assert drive.result().data.shape == plane.shape
+    assert tuple(drive.result().scale) == (4, 4)
+
+
+def test_lazy_arrays_are_read_in_parts(viewer: Any, dock: SegmentDock, drive: Any) -> None:
+    computed: set[tuple[int, ...]] = set()
+
+    def chunk(block_info: Any = None) -> np.ndarray:
+        place = block_info[None]["chunk-location"]
+        computed.add(place)
+        return np.random.default_rng(place).integers(0, 255, (1, 128, 128), np.uint8)
+
+    lazy = da.map_blocks(chunk, chunks=((1,) * 50, (128,) * 20, (128,) * 20), dtype=np.uint8)
+    viewer.add_image(lazy, name="lazy", contrast_limits=(0, 255), cache=False)
+    viewer.dims.set_current_step(0, 7)
+    camera_of(viewer).center = (7, 1280, 1280)
+    camera_of(viewer).zoom = 8
+    drive.draw()
+    dock.region.setCurrentText(VIEW)
+    computed.clear()
+    assert drive.run() is Outcome.FINISHED, drive.errors()
+    # The plane's own chunks, and the samples of a few planes that fit the normalisation.
+    view = {place for place in computed if place[0] == 7}
+    assert 0 < len(view) < 20
+    assert len(computed) < lazy.npartitions / 10
+    assert max(drive.result().data.shape) < 300
+
+
+def test_large_results_lie_on_disk(
+    viewer: Any,
+    dock: SegmentDock,
+    runs: Path,
+    volume: tuple[np.ndarray, np.ndarray],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    drive: Any,
+) -> None:
+    monkeypatch.setattr(canvas, "LARGEST", 1000)
+    stored = zarr.create_array(store=tmp_path / "em.zarr", data=volume[0][:2], chunks=(1, 64, 64))
+    viewer.add_image(stored, name="em", contrast_limits=(0, 255))
+    dock.region.setCurrentText(EVERYTHING)
+    dock.form.set_values({"probabilities": True})
+    assert drive.run() is Outcome.FINISHED, drive.errors()
+    labels = drive.result()
+    assert isinstance(labels.data, zarr.Array)
+    assert labels.data.shape == (2, 128, 160)
+    assert any("is kept in" in text for _, text in dock.panel.messages.texts)
+    [folder] = (runs / "segmentations").iterdir()
+    np.testing.assert_array_equal(zarr.open_array(folder / "labels.zarr")[:], labels.data[:])
+    layers = [layer for layer in viewer.layers if "probability" in layer.name]
+    total = sum(np.asarray(layer.data[:]) for layer in layers)
+    np.testing.assert_allclose(total, 1, atol=1e-5)
+    assert all(layer.metadata == OWN for layer in layers)
+    # They are no input.
+    assert [dock.image.combo.itemText(i) for i in range(dock.image.combo.count())] == ["em"]
+
+
+def test_a_file_that_is_not_open(
+    dock: SegmentDock, volume: tuple[np.ndarray, np.ndarray], tmp_path: Path, drive: Any
+) -> None:
+    path = tmp_path / "stack.ome.tif"
+    tifffile.imwrite(
+        path,
+        volume[0][:2],
+        metadata={
+            "axes": "ZYX",
+            "PhysicalSizeX": 8,
+            "PhysicalSizeXUnit": "nm",
+            "PhysicalSizeY": 8,
+            "PhysicalSizeYUnit": "nm",
+        },
+    )
+    dock.image.choose_path(path)
+    assert dock.region.currentText() == EVERYTHING
+    assert drive.run() is Outcome.FINISHED, drive.errors()
+    labels = drive.result()
+    assert labels.name == "stack.ome.tif: classes"
+    assert labels.data.shape == (2, 128, 160)
+    assert tuple(labels.scale) == (8, 8, 8)
+    assert str(labels.units[0]) == "nanometer"
+
+
+def test_objects_and_their_table(
+    viewer: Any,
+    dock: SegmentDock,
+    volume: tuple[np.ndarray, np.ndarray],
+    tmp_path: Path,
+    finish: Any,
+    drive: Any,
+) -> None:
+    image = viewer.add_image(volume[0], name="em", scale=(8, 8, 8), units=("nm",) * 3)
+    dock.region.setCurrentText(EVERYTHING)
+    dock.objects.wanted_box.setChecked(True)
+    for row in range(dock.objects.classes.count()):
+        dock.objects.classes.item(row).setCheckState(Qt.CheckState.Checked)
+    dock.objects.form.set_values({"three_d": True, "min_size": 20})
+    assert drive.run() is Outcome.FINISHED, drive.errors()
+    layer = viewer.layers["em: objects"]
+    count = int(layer.data.max())
+    assert count > 0
+    np.testing.assert_array_equal(np.unique(layer.data[layer.data > 0]), np.arange(1, count + 1))
+    sizes = np.bincount(layer.data.ravel())[1:]
+    np.testing.assert_array_equal(layer.features["size_px"], sizes)
+    np.testing.assert_allclose(layer.features["volume_nm3"], sizes * 512.0)
+    assert tuple(layer.scale) == tuple(image.scale)
+    table = dock.objects.table
+    assert table.isVisibleTo(dock)
+    assert table.view.model().rowCount() == count
+    table.save(tmp_path / "table.csv")
+    lines = (tmp_path / "table.csv").read_text().splitlines()
+    assert len(lines) == count + 1
+    assert lines[0].startswith("label,plane,row,column,size_px,volume_nm3")
+    table.view.selectRow(count - 1)
+    assert layer.selected_label == count
+    # Again with other settings, without segmenting.
+    dock.objects.form.set_values({"three_d": False, "min_size": 1000})
+    dock.objects.now_button.click()
+    assert finish(dock.panel) is Outcome.FINISHED, drive.errors()
+    again = [layer for layer in viewer.layers if layer.name.endswith("objects")]
+    assert len(again) == 1
+    assert "area_nm2" in again[0].features
+
+
+def test_the_command_line(
+    viewer: Any,
+    dock: SegmentDock,
+    model: Path,
+    volume: tuple[np.ndarray, np.ndarray],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shown: list[Any] = []
+    monkeypatch.setattr(
+        "napari_affmae.widgets.segment.CommandDialog.exec", lambda dialog: shown.append(dialog) or 0
+    )
+    viewer.add_image(volume[0], name="em")
+    dock.form.set_values({"overlap": 0.5})
+    dock.region.setCurrentText(VIEW)
+    dock.command_button.click()
+    text = shown[0].text.toPlainText()
+    assert text.startswith("napari-affmae segment em.tif --overlap 0.5 --device cpu --model")
+    assert str(model) in text
+
+
+def test_the_card(dock: SegmentDock) -> None:
+    text = dock.card.text()
+    for word in ("fine-tuning run", "membrane", "learned from em", "1 channel", "crop 64 px"):
+        assert word in text
+    run = dock.run_choice.run()
+    assert run is not None
+    assert all(item.color in text for item in run.classes)

@@ -1,0 +1,122 @@
+"""Pairs of layers and the table of classes, in the dock that fine-tunes."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from napari.layers import Labels
+
+from napari_affmae.widgets.finetune import FinetuneDock
+from napari_affmae.widgets.label_layers import empty_labels
+
+MILLISECONDS = 300_000
+
+
+class TestPairs:
+    def test_first_image_and_fitting_labels_are_offered(self, viewer: Any, image: Any) -> None:
+        viewer.add_labels(np.zeros((4, 128, 128), np.uint8), name="other shape")
+        fitting = viewer.add_labels(np.zeros((4, 128, 160), np.uint8), name="fitting")
+
+        dock = FinetuneDock(viewer)
+
+        assert dock.pairs.pairs() == [(image, fitting)]
+        dock.deleteLater()
+
+    def test_follow_names_and_removal(self, dock: FinetuneDock, viewer: Any, labels: Any) -> None:
+        labels.name = "membranes"
+        combo = dock.pairs.table.cellWidget(0, 1)
+        assert combo.currentText() == "membranes"
+        viewer.layers.move(viewer.layers.index(labels), 0)
+        assert combo.currentText() == "membranes"
+
+        viewer.layers.remove(labels)
+
+        assert not dock.pairs.pairs()
+        with pytest.raises(ValueError, match="'em' has no labels"):
+            dock.pairs.check()
+
+    def test_new_labels_lie_on_their_image_ready_to_be_painted(
+        self, viewer: Any, image: Any, labels: Any
+    ) -> None:
+        assert labels.data.shape == image.data.shape
+        assert labels.data.dtype == np.uint8
+        np.testing.assert_array_equal(labels.extent.world, image.extent.world)
+        assert labels.units == image.units
+        assert labels.mode == "paint"
+        assert labels.n_edit_dimensions == 2
+        assert labels.selected_label == 1
+        assert viewer.layers.selection.active is labels
+
+    def test_a_second_pair_and_its_removal(
+        self, dock: FinetuneDock, viewer: Any, labels: Any
+    ) -> None:
+        flat = viewer.add_image(np.zeros((64, 64)), name="flat")
+        dock.pairs.add_button.click()
+        dock.pairs.new_button.click()
+        assert [image.name for image, _ in dock.pairs.pairs()] == ["em", "flat"]
+
+        dock.pairs.table.selectRow(0)
+        dock.pairs.remove_button.click()
+
+        assert [image for image, _ in dock.pairs.pairs()] == [flat]
+        assert labels in viewer.layers
+
+    def test_huge_images_get_labels_that_take_no_memory(self) -> None:
+        labels = Labels(empty_labels((100, 20_000, 20_000)))
+        labels.n_edit_dimensions = 2
+        labels.paint((50, 10_000, 300), 3)
+        assert labels.data[50, 10_000, 300] == 3
+
+
+class TestClasses:
+    def test_names_and_colours_go_to_the_layer(self, dock: FinetuneDock, labels: Any) -> None:
+        dock.classes.add_button.click()
+        dock.classes.table.item(1, 1).setText("membrane")
+        dock.classes.set_color(2, "#ff8000")
+
+        assert [item.name for item in dock.annotation.classes()][1] == "membrane"
+        assert list(labels.features["class"])[1] == "membrane"
+        np.testing.assert_allclose(labels.get_color(2)[:3], (1, 128 / 255, 0), atol=1e-3)
+        assert labels.selected_label == 3
+
+    def test_row_and_brush_follow_each_other(self, dock: FinetuneDock, labels: Any) -> None:
+        dock.classes.table.selectRow(1)
+        assert labels.selected_label == 2
+        labels.selected_label = 1
+        assert dock.classes.chosen_value() == 1
+
+    def test_unpainted_can_be_a_class(self, dock: FinetuneDock) -> None:
+        dock.classes.zero.setCurrentText("background")
+        assert dock.classes.ignore_value is None
+        assert [item.value for item in dock.classes.classes()] == [0, 1, 2]
+        dock.classes.zero.setCurrentText("unknown")
+        assert dock.classes.ignore_value == 0
+        assert [item.value for item in dock.classes.classes()] == [1, 2]
+
+    def test_painted_pixels_are_counted_and_undone(
+        self, dock: FinetuneDock, labels: Any, qtbot: Any
+    ) -> None:
+        for place in ((1, 50, 50), (3, 100, 150)):
+            labels.paint(place, 2)
+        qtbot.waitUntil(lambda: self.shown(dock) == ["0", f"{(labels.data == 2).sum()}"])
+        labels.undo()
+        qtbot.waitUntil(lambda: self.shown(dock) == ["0", f"{(labels.data == 2).sum()}"])
+        assert labels.data.any()
+
+    def test_existing_labels_bring_their_values(
+        self, viewer: Any, image: Any, volume: tuple[np.ndarray, np.ndarray], qtbot: Any
+    ) -> None:
+        labels = viewer.add_labels(volume[1], name="truth")
+        dock = FinetuneDock(viewer)
+        qtbot.addWidget(dock)
+
+        painted = dock.annotation.painted(labels)
+        qtbot.waitUntil(lambda: not painted.is_looking)
+        qtbot.wait(50)
+
+        expected = np.bincount(volume[1].ravel())[1:]
+        assert self.shown(dock) == [f"{count:,}" for count in expected]
+
+    def shown(self, dock: FinetuneDock) -> list[str]:
+        table = dock.classes.table
+        return [table.item(row, 3).text() for row in range(table.rowCount())]
