@@ -56,11 +56,15 @@ class _ClusterAttention(torch.autograd.Function):
             geometry = group.geometry(q.dtype)
             logits = _logits(qt, _take(keys, group), bias_weight, bias, group, geometry)
             blank = (qt @ blank_k[:, None, :, None])[..., 0]
-            log_sum[:, group.tiles] = torch.logaddexp(logits.logsumexp(-1), blank)
-            weights = logits.sub_(log_sum[:, group.tiles, :, None]).exp_()
-            blank_weight = (blank - log_sum[:, group.tiles]).exp_()
-            out[:, group.tiles] = weights @ _take(values, group)
-            out[:, group.tiles] += blank_weight[..., None] * blank_v[:, None, None]
+            # Not by logsumexp, which would take every exponential twice.
+            highest = torch.maximum(logits.amax(-1), blank)
+            weights = logits.sub_(highest[..., None]).exp_()
+            blank_weight = blank.sub_(highest).exp_()
+            total = weights.sum(-1).add_(blank_weight)
+            summed = weights @ _take(values, group)
+            summed += blank_weight[..., None] * blank_v[:, None, None]
+            out[:, group.tiles] = summed.div_(total[..., None])
+            log_sum[:, group.tiles] = total.log_().add_(highest)
         ctx.neighbourhood = neighbourhood
         result = _untile_queries(out, q)
         ctx.save_for_backward(q, k, v, blank_k, blank_v, bias_weight, bias, result, log_sum)

@@ -24,7 +24,8 @@ def dropout(x: Tensor, rate: float) -> Tensor:
         return x
     if not x.is_cpu:
         return torch.native_dropout(x, rate, True)[0]
-    return torch.where(_draw_kept(x, rate), x * (1 / (1 - rate)), 0)
+    out: Tensor = _Dropout.apply(x, rate)
+    return out
 
 
 def relu_dropout_reference(x: Tensor, rate: float) -> Tensor:
@@ -38,6 +39,20 @@ def relu_dropout_reference(x: Tensor, rate: float) -> Tensor:
         return out
     # Dropout only scales, so it may come first, and ReLU then works in place.
     return F.relu(dropout(x, rate), inplace=True)
+
+
+class _Dropout(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, rate: float) -> Tensor:
+        kept, ctx.scale = _draw_kept(x, rate), 1 / (1 - rate)
+        ctx.save_for_backward(kept)
+        return torch.where(kept, x, 0).mul_(ctx.scale)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        (kept,) = ctx.saved_tensors
+        return torch.where(kept, grad, 0).mul_(ctx.scale), None
 
 
 class _ReLUDropout(torch.autograd.Function):

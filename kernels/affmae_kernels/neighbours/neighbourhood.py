@@ -225,10 +225,17 @@ def relative_geometry(query_pos: Tensor, key_pos: Tensor) -> Tensor:
     Tensor of float, shape (5, ...)
         The last two are zero where the distance is.
     """
-    dx, dy = (key_pos - query_pos).unbind(-1)
-    d = torch.hypot(dx, dy)
-    scale = torch.where(d > 0, 1 / d, 0)
-    return torch.stack([dx, dy, d, dy * scale, dx * scale])
+    shape = torch.broadcast_shapes(query_pos.shape, key_pos.shape)[:-1]
+    out = query_pos.new_empty((5, *shape))
+    dx, dy, d, sine, cosine = out
+    for axis, offset in enumerate((dx, dy)):
+        torch.sub(key_pos[..., axis], query_pos[..., axis], out=offset)
+    torch.hypot(dx, dy, out=d)
+    # Where the distance is zero, so are the offsets, and any finite number will do.
+    scale = d.clamp(min=torch.finfo(d.dtype).tiny).reciprocal_()
+    torch.mul(dy, scale, out=sine)
+    torch.mul(dx, scale, out=cosine)
+    return out
 
 
 def _split(values: Tensor, parts: int, size: int) -> Tensor:

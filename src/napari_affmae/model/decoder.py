@@ -14,7 +14,7 @@ from affmae_kernels import (
     residual_norm,
 )
 from napari_affmae.config import ModelConfig
-from napari_affmae.model.layers import Norm, initialise, recompute
+from napari_affmae.model.layers import Norm, initialise, recomputed_linear
 from napari_affmae.model.outputs import Level
 from napari_affmae.model.positions import SineEmbedding
 
@@ -125,17 +125,17 @@ class DecoderStage(nn.Module):
         """Compute what queries sample of an encoder level, (B, N, C)."""
 
         def compute(x: Tensor, *weights: Tensor) -> Tensor:
-            project, project_bias, scale, shift, value, value_bias = weights
-            tokens = residual_norm(F.linear(x, project, project_bias), None, scale, shift)
-            tokens = tokens + self.embedding(level.pos, canvas).to(tokens.dtype)
-            return F.linear(tokens, value, value_bias)
+            project, bias, scale, shift = weights
+            tokens = residual_norm(F.linear(x, project, bias), None, scale, shift)
+            return tokens + self.embedding(level.pos, canvas).to(tokens.dtype)
 
-        layers = (self.level_project, self.level_norm, self.cross_attention.value)
-        weights = [weight for layer in layers for weight in layer.parameters()]
-        # On a CPU what lies between is kept in float32, and cheap beside it.
-        return (
-            recompute(compute, level.x, *weights) if level.x.is_cpu else compute(level.x, *weights)
-        )
+        layers = (self.level_project, self.level_norm)
+        inputs = [level.x, *(weight for layer in layers for weight in layer.parameters())]
+        value = self.cross_attention.value
+        if not level.x.is_cpu:
+            return value(compute(*inputs))
+        # What lies between is cheap, but large in float32. GPUs keep it in 16 bits.
+        return recomputed_linear(compute, inputs, value.weight, value.bias)
 
 
 class Decoder(nn.Module):

@@ -2,10 +2,9 @@
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from affmae_kernels import residual_norm
-from napari_affmae.model.layers import Norm, recompute
+from napari_affmae.model.layers import Norm, recomputed_linear
 
 HEAD_NOISE = 1e-4
 
@@ -25,13 +24,15 @@ class Head(nn.Sequential):
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., width) to (..., outputs)."""
         if not x.is_cpu:
-            return _normed_linear(x, *self.parameters())
+            return super().forward(x)
         # Few numbers come out of many float32 ones. GPUs keep the norm, in 16 bits.
-        return recompute(_normed_linear, x, *self.parameters())
-
-
-def _normed_linear(x: Tensor, scale: Tensor, shift: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    return F.linear(residual_norm(x, None, scale, shift), weight, bias)
+        scale, shift, weight, bias = self.parameters()
+        return recomputed_linear(
+            lambda x, scale, shift: residual_norm(x, None, scale, shift),
+            [x, scale, shift],
+            weight,
+            bias,
+        )
 
 
 def class_head(pixel_head: nn.Linear, channels: int, num_classes: int) -> nn.Linear:

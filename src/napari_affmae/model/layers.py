@@ -1,6 +1,6 @@
 """Small layers that encoder and decoder share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -28,7 +28,7 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., width) to the same shape."""
-        return recompute(_gelu_linear, self.expand(x), self.contract.weight, self.contract.bias)
+        return recomputed_linear(F.gelu, [self.expand(x)], self.contract.weight, self.contract.bias)
 
 
 class Norm(nn.LayerNorm):
@@ -97,28 +97,88 @@ def recompute(function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
 class _Recompute(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
-        device = inputs[0].device.type
-        ctx.function = function
-        ctx.autocast = (device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device))
+        ctx.function, ctx.autocast = function, _autocast_of(inputs[0])
         ctx.save_for_backward(*inputs)
         return function(*inputs)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        needed = ctx.needs_input_grad[1:]
-        inputs = [
-            t.detach().requires_grad_(needs)
-            for t, needs in zip(ctx.saved_tensors, needed, strict=True)
-        ]
+        inputs = _leaves(ctx.saved_tensors, ctx.needs_input_grad[1:])
         with torch.enable_grad(), torch.autocast(*ctx.autocast):
             out = ctx.function(*inputs)
-        grads = iter(torch.autograd.grad(out, [t for t in inputs if t.requires_grad], grad))
-        return (None, *(next(grads) if needs else None for needs in needed))
+        return None, *_pull_back(out, inputs, grad)
 
 
-def _gelu_linear(hidden: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    return F.linear(F.gelu(hidden), weight, bias)
+def recomputed_linear(
+    function: Callable[..., Tensor], inputs: Sequence[Tensor], weight: Tensor, bias: Tensor
+) -> Tensor:
+    """Apply `function`, then a linear layer; of what lies between nothing is kept.
+
+    Unlike with `recompute`, the backward pass does not multiply by the weights
+    again to no use.
+
+    Parameters
+    ----------
+    function : Callable
+        Draws no random numbers, and uses no other tensors that need gradients.
+    inputs : sequence of Tensor
+        Its arguments, weights included.
+    weight, bias : Tensor
+        (outputs, width) and (outputs,), of the linear layer.
+    """
+    if torch.compiler.is_compiling():
+        out: Tensor = checkpoint(
+            lambda w, b, *x: F.linear(function(*x), w, b),
+            *(weight, bias, *inputs),
+            use_reentrant=False,
+            preserve_rng_state=False,
+        )
+        return out
+    recomputed: Tensor = _RecomputedLinear.apply(function, weight, bias, *inputs)
+    return recomputed
+
+
+class _RecomputedLinear(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        function: Callable[..., Tensor],
+        weight: Tensor,
+        bias: Tensor,
+        *inputs: Tensor,
+    ) -> Tensor:
+        ctx.function, ctx.autocast = function, _autocast_of(weight)
+        ctx.save_for_backward(weight, *inputs)
+        return F.linear(function(*inputs), weight, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        weight, *inputs = ctx.saved_tensors
+        inputs = _leaves(inputs, ctx.needs_input_grad[3:])
+        with torch.autocast(*ctx.autocast):
+            with torch.enable_grad():
+                between = ctx.function(*inputs)
+            rows = grad.flatten(0, -2)
+            d_weight = rows.mT @ between.detach().flatten(0, -2)
+            d_between = (grad @ weight).to(between.dtype)
+        return None, d_weight, rows.sum(0), *_pull_back(between, inputs, d_between)
+
+
+def _autocast_of(tensor: Tensor) -> tuple[str, torch.dtype, bool]:
+    device = tensor.device.type
+    return device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device)
+
+
+def _leaves(tensors: Sequence[Tensor], needed: Sequence[bool]) -> list[Tensor]:
+    return [t.detach().requires_grad_(need) for t, need in zip(tensors, needed, strict=True)]
+
+
+def _pull_back(out: Tensor, leaves: Sequence[Tensor], grad: Tensor) -> list[Tensor | None]:
+    """Compute the gradients of those leaves that want one."""
+    grads = iter(torch.autograd.grad(out, [t for t in leaves if t.requires_grad], grad))
+    return [next(grads) if t.requires_grad else None for t in leaves]
 
 
 def initialise(module: nn.Module) -> None:
