@@ -11,7 +11,8 @@ from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_affmae.widgets.following import follow
 
-_REDRAW_MILLISECONDS = 300
+# For each picture of the curves Qt composes the whole window, canvas included.
+_REDRAW_MILLISECONDS = 1500
 _MOST_POINTS = 1500
 _FEW_POINTS = 30
 _HEIGHT = 140
@@ -21,7 +22,7 @@ _COLORS = ("#4c9be8", "#f5a742", "#6cc070", "#d9668c", "#9a7fd1", "#c8b040", "#5
 class Curves(QWidget):
     """Named curves over steps.
 
-    Points are kept and drawn a few times a second, so that a fast run costs the
+    Points are kept and drawn every second or two, so that a fast run costs the
     window nothing.
 
     Parameters
