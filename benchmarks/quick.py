@@ -59,11 +59,11 @@ def main() -> None:
                 print(trial, file=sys.stderr)
     Console(width=WIDTH).print(table_of(trials))
     shared = {
-        **describe(torch.device("cpu")),
+        **describe(torch.device(arguments.device)),
         "threads": arguments.threads,
         "command": shlex.join(["python", *sys.argv]),
     }
-    write_csv(arguments.out / "quick.csv", [vars(trial) | shared for trial in trials])
+    write_csv(arguments.out / f"quick_{arguments.device}.csv", [vars(trial) | shared for trial in trials])
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -74,6 +74,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--view", type=int, default=512, help="side of a view, pixels")
     parser.add_argument("--strokes", type=int, nargs="+", default=[5, 15], help="of each class")
     parser.add_argument("--trials", type=int, default=5)
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or mps")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, default=RESULTS)
     return parser.parse_args()
@@ -91,7 +92,7 @@ def run(arguments: argparse.Namespace, strokes: int, seed: int) -> list[Trial]:
         arguments.pretrained,
         [here[0], there[0]],
         default_classes(values),
-        QuickConfig(seed=seed, device="cpu"),
+        QuickConfig(seed=seed, device=arguments.device),
         ignore_value=NOTHING,
     )
     images = [training.normalize(image) for image, _ in (here, there)]
