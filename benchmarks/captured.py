@@ -1,9 +1,9 @@
 """Captured steps on one GPU: AFFMAE against the ViT-MAE, forward + loss + backward.
 
-Every case has a process of its own, in which both networks are compiled and
+Every case has a process of its own, in which both networks are
 recorded as CUDA graphs; the cases are prepared side by side and timed one after
-the other. The ViT is timed as PyTorch runs it (with FlashAttention), and fused
-by the same means as AFFMAE.
+the other. The ViT is timed as PyTorch runs it (with FlashAttention), and with its
+weights cast as AFFMAE's are and its blocks compiled.
 """
 
 import argparse
@@ -23,11 +23,12 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from napari_affmae.model.capture import CapturedStep, Copies, fuse
+from napari_affmae.model.capture import CapturedStep, Copies
+from napari_affmae.model.vit import Block
 
 MIB = 2**20
 PRECISIONS = {"fp16": torch.float16, "bf16": torch.bfloat16}
-VARIANTS = ("affmae", "vit", "vit fused")
+VARIANTS = ("affmae", "vit", "vit compiled")
 Capture = Callable[[], Callable[[], object]]
 
 
@@ -134,8 +135,12 @@ def prepare(case: Case, variant: str, dtype: torch.dtype) -> tuple[Capture, floa
     torch.cuda.empty_cache()
     before = torch.cuda.memory_allocated()
     task = "finetune" if case.task == "segment" else case.task
-    model = build(f"{variant.removesuffix(' fused')}-{case.size}", task).to(device)
-    runner: nn.Module = model if variant == "vit" else Copies(fuse(model), dtype)
+    model = build(f"{variant.removesuffix(' compiled')}-{case.size}", task).to(device)
+    if variant == "vit compiled":
+        for module in model.modules():
+            if isinstance(module, Block):
+                module.compile(dynamic=False)
+    runner: nn.Module = model if variant == "vit" else Copies(model, dtype)
     if case.task == "segment":
         return prepare_inference(case, runner.eval(), dtype, before)
     loss = make_loss(runner, task, case.pixels, case.batch, device, seed=0)

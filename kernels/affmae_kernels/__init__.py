@@ -7,8 +7,10 @@ M clusters of a query, P sampling points.
 from affmae_kernels._dispatch import BackendUnavailableError, choose_backend
 from affmae_kernels.cluster_attention import cluster_attention
 from affmae_kernels.cluster_merge import cluster_merge
+from affmae_kernels.column_sums import column_sums
 from affmae_kernels.deformable_attention import deformable_attention
 from affmae_kernels.dropout import dropout, relu_dropout
+from affmae_kernels.gelu import gelu
 from affmae_kernels.masked_convolution import hide, masked_convolution
 from affmae_kernels.neighbours import (
     Neighbourhood,
@@ -29,9 +31,11 @@ __all__ = [
     "choose_backend",
     "cluster_attention",
     "cluster_merge",
+    "column_sums",
     "deformable_attention",
     "dropout",
     "find_neighbourhood",
+    "gelu",
     "hide",
     "index_each",
     "index_tokens",

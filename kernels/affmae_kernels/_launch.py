@@ -55,6 +55,37 @@ def blocks(n: int, size: int) -> int:
     return -(-n // size)
 
 
+class Tiling:
+    """How the programs of an elementwise kernel share a contiguous tensor (..., C).
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Rows and columns.
+    grid : tuple of int
+        Programs of one tile each.
+    parts, steps : int
+        Parts that rows are cut into where columns are summed, and tiles of a part.
+    part_grid : tuple of int
+        Programs of one part each.
+    constants : dict
+        What the kernel is compiled for.
+    """
+
+    ROWS, COLUMNS, MOST_PARTS = 16, 128, 128
+
+    def __init__(self, x: Tensor) -> None:
+        columns = x.shape[-1]
+        rows = x.numel() // columns
+        self.shape = (rows, columns)
+        across = blocks(columns, self.COLUMNS)
+        self.grid = (across, blocks(rows, self.ROWS))
+        self.steps = blocks(rows, self.ROWS * self.MOST_PARTS)
+        self.parts = blocks(rows, self.ROWS * self.steps)
+        self.part_grid = (across, self.parts)
+        self.constants = {"ROWS": self.ROWS, "COLUMNS": self.COLUMNS, "num_warps": 4}
+
+
 def rows_together(x: Tensor) -> Tensor:
     """Copy a tensor only where its last axis is not contiguous."""
     return x if x.stride(-1) == 1 else x.contiguous()

@@ -92,10 +92,9 @@ def draw(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
 
 def attention(around: Neighbourhood, heads: int, width: int) -> tuple[Call, list[Tensor]]:
     """Prepare cluster attention."""
-    shape = (*around.query_pos.shape[:2], heads, width)
-    large = [draw(*shape, dtype=torch.float16) for _ in range(3)]
+    large = draw(*around.query_pos.shape[:2], 3, heads, width, dtype=torch.float16)
     small = [draw(heads, width), draw(heads, width), draw(heads, 5), draw(heads)]
-    return lambda: cluster_attention(*large, *small, around), [*large, *small]
+    return lambda: cluster_attention(large, *small, around), [large, *small]
 
 
 def merging(around: Neighbourhood, channels: int) -> tuple[Call, list[Tensor]]:

@@ -12,6 +12,7 @@ from affmae_kernels import (
     cluster_merge,
     deformable_attention,
     find_neighbourhood,
+    gelu,
     index_tokens,
     masked_convolution,
     residual_norm,
@@ -25,7 +26,7 @@ from napari_affmae.model.positions import positions_of
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 CANVAS = (24, 32)
-OPS = ("attention", "merging", "deformable", "norm", "convolution")
+OPS = ("attention", "merging", "deformable", "norm", "gelu", "convolution", "wide convolution")
 
 
 def draw(*shape: int) -> Tensor:
@@ -41,7 +42,9 @@ def stage(tokens: int) -> Tensor:
 
 def gradients(call: Callable[..., Tensor], inputs: Sequence[Tensor], backend: str) -> list[Tensor]:
     leaves = [t.detach().clone().requires_grad_() for t in inputs]
-    out = call(*leaves, backend=backend)
+    result = call(*leaves, backend=backend)
+    # A norm also returns the sum that it is of.
+    out = torch.cat(result, -1) if isinstance(result, tuple) else result
     generator = torch.Generator("cuda").manual_seed(9)
     (out.float() * torch.randn(out.shape, device="cuda", generator=generator)).sum().backward()
     return [out.detach(), *(leaf.grad for leaf in leaves)]
@@ -55,11 +58,22 @@ def case(op: str, tokens: int) -> tuple[Callable[..., Tensor], list[Tensor], int
     """An op on `tokens` tokens, its inputs, and how many of them are large."""
     torch.manual_seed(0)
     if op == "norm":
-        inputs = [draw(2, tokens, 384), draw(2, tokens, 384), draw(384), draw(384)]
-        return lambda *t, backend: residual_norm(*t, backend=backend), inputs, 4
-    if op == "convolution":
-        images, shown = draw(2, 1, 48, 8 * tokens), draw(2, 1, 6, tokens).gt(0).float()
-        inputs = [draw(48, 1, 3, 3), draw(48), draw(48), draw(48)]
+        inputs = [draw(2, tokens, 384), draw(2, tokens, 384), *(draw(384) for _ in range(3))]
+        factors = torch.tensor([0.0, 1.5], device="cuda")
+        return (
+            lambda x, y, w, b, c, backend: residual_norm(
+                x, y, w, b, branch_bias=c, factors=factors, backend=backend
+            ),
+            inputs,
+            4,
+        )
+    if op == "gelu":
+        inputs = [draw(2, tokens, 200), draw(200)]
+        return lambda *t, backend: gelu(*t, backend=backend), inputs, 2
+    if op in {"convolution", "wide convolution"}:
+        channels = 1 if op == "convolution" else 24
+        images, shown = draw(2, channels, 48, 8 * tokens), draw(2, 1, 6, tokens).gt(0).float()
+        inputs = [draw(48, channels, 3, 3), draw(48), draw(48), draw(48)]
         return (
             lambda w, *t, backend: masked_convolution(
                 images.to(w.dtype), shown.to(w.dtype), w, *(x.to(w.dtype) for x in t),
@@ -83,9 +97,8 @@ def case(op: str, tokens: int) -> tuple[Callable[..., Tensor], list[Tensor], int
         )
     around = find_neighbourhood(pos, CANVAS, 64, 8)
     if op == "attention":
-        inputs = [draw(2, tokens, 3, 32) for _ in range(3)]
-        inputs += [draw(3, 32), draw(3, 32), draw(3, 5) * 0.2, draw(3)]
-        return lambda *t, backend: cluster_attention(*t, around, backend=backend), inputs, 3
+        inputs = [draw(2, tokens, 3, 3, 32), draw(3, 32), draw(3, 32), draw(3, 5) * 0.2, draw(3)]
+        return lambda *t, backend: cluster_attention(*t, around, backend=backend), inputs, 1
     selected = around.select(torch.arange(0, tokens, 3, device="cuda").expand(2, -1))
     inputs = [draw(2, tokens, 40), draw(2, tokens, 1).sigmoid(), draw(4, 5)]
     inputs += [draw(4), draw(4), draw(4)]

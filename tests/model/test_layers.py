@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from affmae_kernels import dropout, relu_dropout
 from napari_affmae.model.heads import Head
-from napari_affmae.model.layers import MLP, Norm, draw_paths
+from napari_affmae.model.layers import MLP, Branch, Linear, Norm, draw_paths
 
 
 def plain_mlp(mlp: MLP, x: torch.Tensor) -> torch.Tensor:
@@ -25,7 +25,7 @@ def plain_head(head: Head, x: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("autocast", [False, True])
 @pytest.mark.parametrize(
     ("layer", "layer_by_layer"),
-    [(MLP(8, 16), plain_mlp), (Head(Norm(8), torch.nn.Linear(8, 3)), plain_head)],
+    [(MLP(8, 16), plain_mlp), (Head(Norm(8), Linear(8, 3)), plain_head)],
     ids=["mlp", "head"],
 )
 def test_what_is_recomputed_has_the_plain_gradients(
@@ -36,12 +36,16 @@ def test_what_is_recomputed_has_the_plain_gradients(
     leaves = [x, *layer.parameters()]
     with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
         recomputed, plain = layer(x), layer_by_layer(layer, x)
+    if isinstance(recomputed, Branch):
+        recomputed = recomputed.value
     assert torch.equal(recomputed, plain)
     found, expected = (
         torch.autograd.grad(out.float().square().sum(), leaves) for out in (recomputed, plain)
     )
+    # Gradients of biases are added up in float32, whatever the precision around them.
+    tolerance = {"rtol": 1e-2, "atol": 1e-2} if autocast else {}
     for a, b in zip(found, expected, strict=True):
-        torch.testing.assert_close(a, b)
+        torch.testing.assert_close(a, b, **tolerance)
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.1, 0.9])
@@ -59,7 +63,7 @@ def test_dropout_drops_its_share_and_the_same_of_the_gradient(rate: float) -> No
 def test_branches_are_skipped_by_whole_images_and_keep_the_mean() -> None:
     torch.manual_seed(0)
     drawn = draw_paths(torch.tensor([0.0, 0.25]), 20000)
-    assert drawn.shape == (2, 2, 20000, 1, 1)
+    assert drawn.shape == (2, 2, 20000)
     assert (drawn[0] == 1).all()
     assert drawn[1].unique().tolist() == pytest.approx([0, 4 / 3])
     assert drawn[1].mean(dim=1).flatten().tolist() == pytest.approx([1, 1], abs=0.02)
@@ -69,7 +73,7 @@ def test_branches_are_skipped_by_whole_images_and_keep_the_mean() -> None:
 def test_dropout_after_relu_has_the_gradient_of_the_two(rate: float) -> None:
     x = torch.randn(7, 33, dtype=torch.float64, requires_grad=True)
     torch.manual_seed(0)
-    out = relu_dropout(x * 1, rate)
+    out = relu_dropout(x * 1, None, rate)
     torch.manual_seed(0)
     plain = dropout(F.relu(x), rate)
     torch.testing.assert_close(out, plain)

@@ -170,9 +170,9 @@ def _cluster_attention_bwd_queries_kernel(
         d3 += tl.sum(d_logits_scaled * dy, axis=1)
         d4 += tl.sum(d_logits_scaled * dx, axis=1)
     through *= scale
-    tl.store(
-        grad_q + place[:, None] * D + lane[None, :], through.to(grad_q.dtype.element_ty), mask=both
-    )
+    # Gradients of a token's query, key and value lie together.
+    row_place = ((image * queries + query) * (3 * heads) + head)[:, None] * D
+    tl.store(grad_q + row_place + lane[None, :], through.to(grad_q.dtype.element_ty), mask=both)
     tl.store(partial, tl.sum(d0, axis=0))
     tl.store(partial + 1, tl.sum(d1, axis=0))
     tl.store(partial + 2, tl.sum(d2, axis=0))
@@ -233,7 +233,7 @@ def _cluster_attention_bwd_keys_kernel(
         d_logits *= weights
         d_key += tl.dot(d_logits.to(queried.dtype), queried, input_precision="ieee")
     d_key *= scale
-    place = ((image * keys + token) * heads + head)[:, None] * D + lane[None, :]
+    place = ((image * keys + token) * (3 * heads) + head)[:, None] * D + lane[None, :]
     tl.store(grad_k + place, d_key.to(grad_k.dtype.element_ty), mask=both)
     tl.store(grad_v + place, d_value.to(grad_v.dtype.element_ty), mask=both)
 

@@ -22,9 +22,7 @@ _LEAST_ROWS = 16  # what the matrix units take
 
 
 def cluster_attention_triton(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
+    query_key_value: Tensor,
     blank_k: Tensor,
     blank_v: Tensor,
     bias_weight: Tensor,
@@ -32,12 +30,10 @@ def cluster_attention_triton(
     neighbourhood: Neighbourhood,
 ) -> Tensor:
     """See `affmae_kernels.cluster_attention`."""
-    q, k, v = to_autocast(q, k, v)
+    (query_key_value,) = to_autocast(query_key_value)
     lists = neighbourhood.lists
     out: Tensor = cluster_attention_forward(
-        rows_together(q),
-        rows_together(k),
-        rows_together(v),
+        rows_together(query_key_value),
         blank_k.contiguous(),
         blank_v.contiguous(),
         bias_weight.contiguous(),
@@ -57,9 +53,7 @@ def cluster_attention_triton(
 
 @torch.library.custom_op("affmae::cluster_attention", mutates_args=())
 def cluster_attention_forward(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
+    query_key_value: Tensor,
     blank_k: Tensor,
     blank_v: Tensor,
     bias_weight: Tensor,
@@ -86,10 +80,11 @@ def cluster_attention_forward(
 
     Returns
     -------
-    out : Tensor, shape (B, Q, H, D)
-    log_sum : Tensor of float32, shape (B, Q, H)
+    out : Tensor, shape (B, N, H, D)
+    log_sum : Tensor of float32, shape (B, N, H)
         Binary logarithm of each softmax's denominator.
     """
+    q, k, v = query_key_value.unbind(2)
     batch, queries, heads, width = q.shape
     out = q.new_empty(q.shape)
     log_sum = q.new_empty(q.shape[:3], dtype=torch.float32)
@@ -107,9 +102,7 @@ def cluster_attention_forward(
 @torch.library.custom_op("affmae::cluster_attention_backward", mutates_args=())
 def cluster_attention_backward(
     grad: Tensor,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
+    query_key_value: Tensor,
     blank_k: Tensor,
     blank_v: Tensor,
     bias_weight: Tensor,
@@ -125,22 +118,22 @@ def cluster_attention_backward(
     log_sum: Tensor,
     cluster_size: int,
     wanted: int,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Compute the gradients of `cluster_attention_forward`.
 
     Returns
     -------
-    grad_q : Tensor, shape (B, Q, H, D)
-    grad_k, grad_v : Tensor, shape (B, N, H, D)
+    grad_query_key_value : Tensor, shape (B, N, 3, H, D)
     grad_blank_k, grad_blank_v : Tensor of float32, shape (H, D)
     grad_weight, grad_bias : Tensor of float32, shapes (H, 5) and (H,)
     """
+    q, k, v = query_key_value.unbind(2)
     batch, queries, heads, width = q.shape
     keys, tiles = k.shape[1], ids.shape[1]
     clusters = bounds.shape[1] // batch
     grad = rows_together(grad)
-    grad_q = q.new_empty(q.shape)
-    grad_k, grad_v = k.new_empty(k.shape), v.new_empty(v.shape)
+    grads = q.new_empty(query_key_value.shape)
+    grad_q, grad_k, grad_v = grads.unbind(2)
     shift = torch.empty_like(log_sum)
     partial = q.new_empty((batch * tiles, heads, 6 + 2 * width), dtype=torch.float32)
     strides = [*q.stride()[:3], *k.stride()[:3], *v.stride()[:3], *grad.stride()[:3]]
@@ -162,7 +155,7 @@ def cluster_attention_backward(
             partial, weight, constant, blank_k, blank_v, len(partial), heads,
             D=width, WIDTH=next_power_of_2(6 + 2 * width), ROWS=SUMMED_ROWS, num_warps=8,
         )  # fmt: skip
-    return grad_q, grad_k, grad_v, *small
+    return grads, *small
 
 
 def _small_gradients(q: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -196,27 +189,30 @@ def _cluster_constants(width: int, cluster_size: int) -> dict[str, int]:
 
 
 @cluster_attention_forward.register_fake
-def _(q: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
+def _(query_key_value: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
+    q = query_key_value.select(2, 0)
     return q.new_empty(q.shape), q.new_empty(q.shape[:3], dtype=torch.float32)
 
 
 @cluster_attention_backward.register_fake
-def _(_grad: Tensor, q: Tensor, k: Tensor, v: Tensor, *_: Any) -> tuple[Tensor, ...]:
-    large = (q.new_empty(q.shape), k.new_empty(k.shape), v.new_empty(v.shape))
-    return *large, *_small_gradients(q)
+def _(_grad: Tensor, query_key_value: Tensor, *_: Any) -> tuple[Tensor, ...]:
+    large = query_key_value.new_empty(query_key_value.shape)
+    return large, *_small_gradients(query_key_value.select(2, 0))
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
     *tensors, ctx.cluster_size, ctx.wanted = inputs
     ctx.save_for_backward(*tensors, *output)
     ctx.mark_non_differentiable(output[1])
+    # Else zeros are made for what has no gradient.
+    ctx.set_materialize_grads(False)
 
 
-def _differentiate(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+def _differentiate(ctx: Any, grad: Tensor, _: None) -> tuple[Tensor | None, ...]:
     tensors = ctx.saved_tensors
-    grads = cluster_attention_backward(grad, *tensors, ctx.cluster_size, ctx.wanted)
-    small = (g.to(t.dtype) for g, t in zip(grads[3:], tensors[3:7], strict=True))
-    return (*grads[:3], *small, *[None] * 9)
+    large, *small = cluster_attention_backward(grad, *tensors, ctx.cluster_size, ctx.wanted)
+    typed = (g.to(t.dtype) for g, t in zip(small, tensors[1:5], strict=True))
+    return (large, *typed, *[None] * 9)
 
 
 cluster_attention_forward.register_autograd(_differentiate, setup_context=_save)
@@ -224,19 +220,17 @@ cluster_attention_forward.register_autograd(_differentiate, setup_context=_save)
 
 @register_flop_formula(torch.ops.affmae.cluster_attention)
 def _forward_flops(
-    q: tuple[int, ...], *shapes: Any, out_val: Any = None, **_: Any
-) -> int:  # fmt: skip
+    query_key_value: tuple[int, ...], *shapes: Any, out_val: Any = None, **_: Any
+) -> int:
     """Count the two products of each query with its keys and the blank key."""
     cluster_size, wanted = shapes[-2:]
-    batch, queries, heads, width = q
-    return 4 * batch * queries * heads * width * (cluster_size * wanted + 1)
+    batch, tokens, _three, heads, width = query_key_value
+    return 4 * batch * tokens * heads * width * (cluster_size * wanted + 1)
 
 
 @register_flop_formula(torch.ops.affmae.cluster_attention_backward)
 def _backward_flops(
-    _grad: tuple[int, ...], q: tuple[int, ...], *shapes: Any, out_val: Any = None, **_: Any
+    _grad: tuple[int, ...], query_key_value: tuple[int, ...], *shapes: Any, **_: Any
 ) -> int:
     """Count the five products, of which the logits are computed again."""
-    cluster_size, wanted = shapes[-2:]
-    batch, queries, heads, width = q
-    return 10 * batch * queries * heads * width * (cluster_size * wanted + 1)
+    return _forward_flops(query_key_value, *shapes) * 5 // 2

@@ -8,9 +8,7 @@ from affmae_kernels.neighbours import Neighbourhood
 
 
 def cluster_attention(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
+    query_key_value: Tensor,
     blank_k: Tensor,
     blank_v: Tensor,
     bias_weight: Tensor,
@@ -26,23 +24,22 @@ def cluster_attention(
 
     Parameters
     ----------
-    q : Tensor of float, shape (B, Q, H, D)
-    k, v : Tensor of float, shape (B, N, H, D)
-        Tokens sorted by cluster.
+    query_key_value : Tensor of float, shape (B, N, 3, H, D)
+        What each token asks, and the keys and values it offers; sorted by
+        cluster. One tensor, as one layer computes it, and so is its gradient.
     blank_k, blank_v : Tensor of float, shape (H, D)
         The learned key and value that let a query attend to nothing.
     bias_weight : Tensor of float, shape (H, 5)
     bias : Tensor of float, shape (H,)
         The geometry term's linear map.
     neighbourhood : Neighbourhood
-        The clusters of each query.
-
+        The clusters of each token.
     backend : {"auto", "triton", "torch"}
         What computes.
 
     Returns
     -------
-    Tensor, shape (B, Q, H, D), dtype of `q`
+    Tensor, shape (B, N, H, D), dtype of `query_key_value`
         Accumulated in float32, or in float64 for float64 inputs.
 
     Raises
@@ -50,8 +47,9 @@ def cluster_attention(
     BackendUnavailableError
         If ``"triton"`` was asked for and cannot run.
     """
-    if choose_backend(backend, q.device, q.dtype) == "triton":
+    arguments = (query_key_value, blank_k, blank_v, bias_weight, bias, neighbourhood)
+    if choose_backend(backend, query_key_value.device, query_key_value.dtype) == "triton":
         from affmae_kernels.cluster_attention._triton import cluster_attention_triton
 
-        return cluster_attention_triton(q, k, v, blank_k, blank_v, bias_weight, bias, neighbourhood)
-    return cluster_attention_reference(q, k, v, blank_k, blank_v, bias_weight, bias, neighbourhood)
+        return cluster_attention_triton(*arguments)
+    return cluster_attention_reference(*arguments)

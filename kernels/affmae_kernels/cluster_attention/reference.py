@@ -17,9 +17,7 @@ from affmae_kernels.neighbours.neighbourhood import TileGroup
 
 
 def cluster_attention_reference(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
+    query_key_value: Tensor,
     blank_k: Tensor,
     blank_v: Tensor,
     bias_weight: Tensor,
@@ -27,11 +25,12 @@ def cluster_attention_reference(
     neighbourhood: Neighbourhood,
 ) -> Tensor:
     """See `affmae_kernels.cluster_attention`."""
-    dtype = torch.promote_types(q.dtype, torch.float32)
-    with torch.autocast(q.device.type, enabled=False):
-        tensors = (t.to(dtype) for t in (q, k, v, blank_k, blank_v, bias_weight, bias))
-        out: Tensor = _ClusterAttention.apply(neighbourhood, *tensors)
-    return out.to(q.dtype)
+    dtype = torch.promote_types(query_key_value.dtype, torch.float32)
+    with torch.autocast(query_key_value.device.type, enabled=False):
+        q, k, v = query_key_value.to(dtype).unbind(2)
+        small = (t.to(dtype) for t in (blank_k, blank_v, bias_weight, bias))
+        out: Tensor = _ClusterAttention.apply(neighbourhood, q, k, v, *small)
+    return out.to(query_key_value.dtype)
 
 
 class _ClusterAttention(torch.autograd.Function):

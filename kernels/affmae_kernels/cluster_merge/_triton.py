@@ -14,6 +14,7 @@ from affmae_kernels._launch import (
     to_autocast,
 )
 from affmae_kernels.cluster_merge import _kernels
+from affmae_kernels.column_sums._triton import column_sums_forward
 from affmae_kernels.neighbours import Neighbourhood
 from affmae_kernels.neighbours._triton import TILE
 
@@ -154,7 +155,7 @@ def cluster_merge_backward(
             grad, grad_importance, partial, queries, keys, clusters, channels, *x.stride()[:2],
             **constants, num_warps=2,
         )  # fmt: skip
-    return grad_x, grad_importance, partial.sum(0)
+    return grad_x, grad_importance, column_sums_forward(partial)
 
 
 def _channels(x: Tensor) -> int:

@@ -6,13 +6,17 @@ from affmae_kernels._dispatch import Backend, choose_backend
 from affmae_kernels.dropout.reference import relu_dropout_reference
 
 
-def relu_dropout(x: Tensor, rate: float, backend: Backend = "auto") -> Tensor:
-    """Zero what is negative, and of the rest a share at random.
+def relu_dropout(
+    x: Tensor, bias: Tensor | None, rate: float, backend: Backend = "auto"
+) -> Tensor:
+    """Zero what of ``x + bias`` is negative, and of the rest a share at random.
 
     Parameters
     ----------
-    x : Tensor of float, any shape
+    x : Tensor of float, shape (..., C)
         May be overwritten.
+    bias : Tensor of float, shape (C,), or None
+        What a layer left to be added; see `residual_norm`.
     rate : float
         Share zeroed, the others being scaled up; 0 is a ReLU.
     backend : {"auto", "triton", "torch"}
@@ -27,8 +31,8 @@ def relu_dropout(x: Tensor, rate: float, backend: Backend = "auto") -> Tensor:
     BackendUnavailableError
         If ``"triton"`` was asked for and cannot run.
     """
-    if rate > 0 and choose_backend(backend, x.device, x.dtype) == "triton":
+    if choose_backend(backend, x.device, x.dtype) == "triton":
         from affmae_kernels.dropout._triton import relu_dropout_triton
 
-        return relu_dropout_triton(x, rate)
-    return relu_dropout_reference(x, rate)
+        return relu_dropout_triton(x, bias, rate)
+    return relu_dropout_reference(x, bias, rate)

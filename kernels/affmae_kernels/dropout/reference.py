@@ -28,12 +28,14 @@ def dropout(x: Tensor, rate: float) -> Tensor:
     return out
 
 
-def relu_dropout_reference(x: Tensor, rate: float) -> Tensor:
+def relu_dropout_reference(x: Tensor, bias: Tensor | None, rate: float) -> Tensor:
     """See `affmae_kernels.relu_dropout`.
 
     On a CPU it remembers nothing but its result, whose zeros are where no
     gradient passes.
     """
+    if bias is not None:
+        x = x + bias
     if rate > 0 and x.is_cpu:
         out: Tensor = _ReLUDropout.apply(x, rate)
         return out

@@ -1,8 +1,8 @@
 """Triton kernels of the masked convolution: some output pixels, all channels a program.
 
-The taps of a pixel are gathered into a row, so the convolution is one small
-matrix product. Nothing but the result is stored; the backward pass computes it
-again.
+With few input channels the taps of a pixel are gathered into a row, and the
+convolution is one small matrix product here; else it comes computed. Nothing
+but the result is stored; the backward pass computes it again.
 """
 
 import triton
@@ -15,25 +15,25 @@ _DENSITY = tl.constexpr(0.3989422804014327)  # of the normal distribution at 0
 @triton.jit
 def _convolve(
     x, visible, weight, bias, image, pixel, height, width, columns, patch, channels, outputs,
-    MASKED: tl.constexpr, TAPS: tl.constexpr, OUTPUTS: tl.constexpr,
+    MASKED: tl.constexpr, CONVOLVED: tl.constexpr, TAPS: tl.constexpr, OUTPUTS: tl.constexpr,
 ):  # fmt: skip
-    """Gather the taps (pixels x TAPS) of some pixels and convolve them (pixels x OUTPUTS)."""
-    tap, lane = tl.arange(0, TAPS), tl.arange(0, OUTPUTS)
+    """Convolve some pixels (pixels x OUTPUTS), or load what is convolved; add bias and mask.
+
+    Also returns the taps (pixels x TAPS), or what was loaded, and the mask.
+    """
+    lane = tl.arange(0, OUTPUTS)
     half = width // 2
-    real = pixel < (height // 2) * half
-    row = (pixel // half)[:, None] * 2 + (tap % 9 // 3)[None, :] - 1
-    column = (pixel % half)[:, None] * 2 + (tap % 3)[None, :] - 1
-    channel = (tap // 9)[None, :]
-    inside = real[:, None] & (channel < channels) & (row >= 0) & (row < height)
-    inside = inside & (column >= 0) & (column < width)
-    source = ((image * channels + channel) * height + row) * width + column
-    taps = tl.load(x + source, mask=inside, other=0.0).to(weight.dtype.element_ty)
+    pixels = (height // 2) * half
+    real = pixel < pixels
     lane_real = lane < outputs
-    kernel = tl.load(
-        weight + tap[:, None] * outputs + lane[None, :],
-        mask=lane_real[None, :] & (tap < channels * 9)[:, None], other=0.0,
-    )  # fmt: skip
-    summed = tl.dot(taps, kernel, input_precision="ieee")
+    if CONVOLVED:
+        place = (image * pixels + pixel)[:, None] * outputs + lane[None, :]
+        taps = tl.load(x + place, mask=real[:, None] & lane_real[None, :], other=0.0)
+        summed = taps.to(tl.float32)
+    else:
+        taps, summed = _gather(
+            x, weight, image, pixel, real, height, width, channels, outputs, TAPS, OUTPUTS
+        )
     summed += tl.load(bias + lane, mask=lane_real, other=0.0).to(tl.float32)[None, :]
     shown = real.to(tl.float32)
     if MASKED:
@@ -41,6 +41,28 @@ def _convolve(
         shown = tl.load(visible + cell, mask=real, other=0.0).to(tl.float32)
     # Zero where nothing is, so that sums over channels need no mask.
     return taps, tl.where(lane_real[None, :], summed * shown[:, None], 0.0), shown
+
+
+@triton.jit
+def _gather(
+    x, weight, image, pixel, real, height, width, channels, outputs,
+    TAPS: tl.constexpr, OUTPUTS: tl.constexpr,
+):  # fmt: skip
+    """Gather the taps of some pixels and multiply them with the weights."""
+    tap, lane = tl.arange(0, TAPS), tl.arange(0, OUTPUTS)
+    half = width // 2
+    row = (pixel // half)[:, None] * 2 + (tap % 9 // 3)[None, :] - 1
+    column = (pixel % half)[:, None] * 2 + (tap % 3)[None, :] - 1
+    channel = (tap // 9)[None, :]
+    inside = real[:, None] & (channel < channels) & (row >= 0) & (row < height)
+    inside = inside & (column >= 0) & (column < width)
+    source = ((image * channels + channel) * height + row) * width + column
+    taps = tl.load(x + source, mask=inside, other=0.0).to(weight.dtype.element_ty)
+    kernel = tl.load(
+        weight + tap[:, None] * outputs + lane[None, :],
+        mask=(lane < outputs)[None, :] & (tap < channels * 9)[:, None], other=0.0,
+    )  # fmt: skip
+    return taps, tl.dot(taps, kernel, input_precision="ieee")
 
 
 @triton.jit
@@ -57,7 +79,8 @@ def _normalise(summed, outputs, epsilon, OUTPUTS: tl.constexpr):
 def _masked_convolution_fwd_kernel(
     x, visible, weight, bias, norm_weight, norm_bias, out,
     height, width, columns, patch, channels, outputs, epsilon,
-    MASKED: tl.constexpr, TAPS: tl.constexpr, OUTPUTS: tl.constexpr, PIXELS: tl.constexpr,
+    MASKED: tl.constexpr, CONVOLVED: tl.constexpr, TAPS: tl.constexpr, OUTPUTS: tl.constexpr,
+    PIXELS: tl.constexpr,
 ):  # fmt: skip
     image = tl.program_id(1).to(tl.int64)
     pixel = tl.program_id(0) * PIXELS + tl.arange(0, PIXELS)
@@ -66,7 +89,7 @@ def _masked_convolution_fwd_kernel(
         visible += image * (height // 2 // patch) * columns
     _taps, summed, _seen = _convolve(
         x, visible, weight, bias, image, pixel, height, width, columns, patch, channels, outputs,
-        MASKED, TAPS, OUTPUTS,
+        MASKED, CONVOLVED, TAPS, OUTPUTS,
     )  # fmt: skip
     normed, _shrink = _normalise(summed, outputs, epsilon, OUTPUTS)
     gain = tl.load(norm_weight + lane, mask=lane < outputs, other=0.0).to(tl.float32)
@@ -81,14 +104,16 @@ def _masked_convolution_fwd_kernel(
 
 @triton.jit(do_not_specialize=["height", "width", "columns", "steps"])
 def _masked_convolution_bwd_kernel(
-    grad, x, visible, weight, bias, norm_weight, norm_bias, partial,
+    grad, x, visible, weight, bias, norm_weight, norm_bias, grad_x, partial,
     height, width, columns, patch, channels, outputs, epsilon, steps,
-    MASKED: tl.constexpr, TAPS: tl.constexpr, OUTPUTS: tl.constexpr, PIXELS: tl.constexpr,
+    MASKED: tl.constexpr, CONVOLVED: tl.constexpr, TAPS: tl.constexpr, OUTPUTS: tl.constexpr,
+    PIXELS: tl.constexpr,
 ):  # fmt: skip
     """Compute a program's part of all gradients.
 
     `partial` gets those of the taps (TAPS x outputs), then of bias, norm weight
-    and norm bias (a row each).
+    and norm bias (a row each). Of what comes convolved `grad_x` gets the
+    gradient, and there are no taps.
     """
     image = tl.program_id(1).to(tl.int64)
     lane = tl.arange(0, OUTPUTS)
@@ -105,7 +130,7 @@ def _masked_convolution_bwd_kernel(
         pixel = (tl.program_id(0) * steps + step) * PIXELS + tl.arange(0, PIXELS)
         taps, summed, shown = _convolve(
             x, visible, weight, bias, image, pixel, height, width, columns, patch, channels,
-            outputs, MASKED, TAPS, OUTPUTS,
+            outputs, MASKED, CONVOLVED, TAPS, OUTPUTS,
         )  # fmt: skip
         whitened, shrink = _normalise(summed, outputs, epsilon, OUTPUTS)
         normed = whitened * gain[None, :] + shift[None, :]
@@ -123,15 +148,19 @@ def _masked_convolution_bwd_kernel(
         through = (through - whitened * along[:, None] - level[:, None]) * shrink[:, None]
         through = tl.where(lane_real[None, :], through * shown[:, None], 0.0)
         d_bias += tl.sum(through, axis=0)
-        d_taps += tl.dot(tl.trans(taps), through.to(taps.dtype), input_precision="ieee")
-    tap = tl.arange(0, TAPS)
+        if CONVOLVED:
+            tl.store(grad_x + place, through.to(grad_x.dtype.element_ty), mask=real)
+        else:
+            d_taps += tl.dot(tl.trans(taps), through.to(taps.dtype), input_precision="ieee")
     program = image * tl.num_programs(0) + tl.program_id(0)
-    partial += program * (TAPS + 3) * outputs + lane
-    tl.store(
-        partial[None, :] + tap[:, None] * outputs, d_taps,
-        mask=lane_real[None, :] & (tap >= 0)[:, None],
-    )  # fmt: skip
-    partial += TAPS * outputs
+    partial += program * ((0 if CONVOLVED else TAPS) + 3) * outputs + lane
+    if not CONVOLVED:
+        tap = tl.arange(0, TAPS)
+        tl.store(
+            partial[None, :] + tap[:, None] * outputs, d_taps,
+            mask=lane_real[None, :] & (tap >= 0)[:, None],
+        )  # fmt: skip
+        partial += TAPS * outputs
     tl.store(partial, d_bias, mask=lane_real)
     tl.store(partial + outputs, d_gain, mask=lane_real)
     tl.store(partial + 2 * outputs, d_shift, mask=lane_real)

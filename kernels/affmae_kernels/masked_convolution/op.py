@@ -31,25 +31,25 @@ def masked_convolution(
     weight : Tensor of float, shape (C, c, 3, 3)
     bias, norm_weight, norm_bias : Tensor of float, shape (C,)
     backend : {"auto", "triton", "torch"}
-        What computes. "auto" leaves inputs of more than 8 channels to PyTorch.
+        What computes. With more than 8 input channels Triton leaves the
+        convolution alone to cuDNN.
 
     Returns
     -------
     Tensor, shape (B, C, H / 2, W / 2), channels last in memory
-        Triton: of autocast's type where that is on, else that of `x`; no
-        gradient for `x`. PyTorch: what its operators return.
+        Triton: of autocast's type where that is on, else that of `weight`.
+        PyTorch: what its operators return.
 
     Raises
     ------
     BackendUnavailableError
-        If ``"triton"`` was asked for and cannot run, or not for so many channels.
+        If ``"triton"`` was asked for and cannot run.
     """
-    wide = x.shape[1] > MOST_CHANNELS or x.requires_grad
-    if backend == "auto" and wide:
-        backend = "torch"
-    limit = ("input channels", x.shape[1], MOST_CHANNELS)
-    if choose_backend(backend, x.device, x.dtype, limit) == "triton":
+    arguments = (x, visible, weight, bias, norm_weight, norm_bias)
+    if choose_backend(backend, x.device, x.dtype) == "triton":
         from affmae_kernels.masked_convolution._triton import masked_convolution_triton
 
-        return masked_convolution_triton(x, visible, weight, bias, norm_weight, norm_bias)
-    return masked_convolution_reference(x, visible, weight, bias, norm_weight, norm_bias)
+        # The kernel has no gradient for the image, which a network seldom needs.
+        gathered = x.shape[1] <= MOST_CHANNELS and not x.requires_grad
+        return masked_convolution_triton(*arguments, gathered)
+    return masked_convolution_reference(*arguments)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from affmae_kernels._launch import blocks, next_power_of_2, on_device_of
+from affmae_kernels.column_sums._triton import sum_parts
 from affmae_kernels.dropout._triton import draw_seed, noise
 from affmae_kernels.residual_norm import _kernels
 
@@ -20,21 +21,25 @@ def residual_norm_triton(
     branch: Tensor | None,
     weight: Tensor,
     bias: Tensor,
+    branch_bias: Tensor | None,
+    factors: Tensor | None,
     rate: float,
     epsilon: float,
-) -> Tensor:
+) -> tuple[Tensor, Tensor]:
     """See `affmae_kernels.residual_norm`."""
     device = x.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
-    seed = None
-    if branch is not None:
+    x, seed = x.contiguous(), None
+    if branch is None:
+        branch_bias = factors = None
+    else:
         branch = branch.contiguous()
+        factors = None if factors is None else factors.detach().contiguous()
         if rate > 0:
             seed = draw_seed(x.device)
-    out: Tensor = residual_norm_forward(
-        x.contiguous(), branch, weight.contiguous(), bias.contiguous(), seed, rate, epsilon, dtype
-    )[0]
-    return out
+    small = (weight.contiguous(), bias.contiguous(), branch_bias, factors)
+    out, total, _, _ = residual_norm_forward(x, branch, *small, seed, rate, epsilon, dtype)
+    return out, x if branch is None else total
 
 
 @torch.library.custom_op("affmae::residual_norm", mutates_args=())
@@ -43,6 +48,8 @@ def residual_norm_forward(
     branch: Tensor | None,
     weight: Tensor,
     bias: Tensor,
+    branch_bias: Tensor | None,
+    factors: Tensor | None,
     seed: Tensor | None,
     rate: float,
     epsilon: float,
@@ -55,24 +62,23 @@ def residual_norm_forward(
     seed : Tensor of int64, shape (1,), or None
         Of the elements that are dropped; None: drop nothing.
     dtype : torch.dtype
-        Of the result.
+        Of the results.
 
     Returns
     -------
-    out : Tensor of `dtype`, shape (..., C)
-    total : Tensor of `dtype`, shape (..., C)
+    out : Tensor of `dtype`, shape (B, ..., C)
+    total : Tensor of `dtype`, shape (B, ..., C)
         The sum; empty without a branch.
-    mean, inverse : Tensor of float32, shape (...)
+    mean, inverse : Tensor of float32, shape (B, ...)
         Of each row, its mean and one over its standard deviation.
     """
     out, total, mean, inverse = _results(x, branch, dtype)
-    channels = x.shape[-1]
-    rows = mean.numel()
-    constants = _constants(channels, branch, seed)
+    constants = _constants(x.shape[-1], branch is not None, branch_bias, factors, seed)
+    sizes = _sizes(mean, x.shape[-1])
     with on_device_of(x):
-        _kernels._residual_norm_fwd_kernel[(blocks(rows, constants["ROWS"]),)](
-            x, x if branch is None else branch, weight, bias, mean if seed is None else seed,
-            out, total, mean, inverse, rows, channels, *noise(rate), epsilon, **constants,
+        _kernels._residual_norm_fwd_kernel[(blocks(sizes[0], constants["ROWS"]),)](
+            x, _or(branch, x), weight, bias, _or(branch_bias, mean), _or(factors, mean),
+            _or(seed, mean), out, total, mean, inverse, *sizes, *noise(rate), epsilon, **constants,
         )  # fmt: skip
     return out, total, mean, inverse
 
@@ -80,8 +86,11 @@ def residual_norm_forward(
 @torch.library.custom_op("affmae::residual_norm_backward", mutates_args=())
 def residual_norm_backward(
     grad: Tensor,
+    grad_total: Tensor | None,
     total: Tensor,
     weight: Tensor,
+    branch_bias: Tensor | None,
+    factors: Tensor | None,
     seed: Tensor | None,
     mean: Tensor,
     inverse: Tensor,
@@ -96,21 +105,33 @@ def residual_norm_backward(
     grad_x : Tensor of `x_dtype`
     grad_branch : Tensor of `branch_dtype`
         Empty where that is None.
-    partial : Tensor of float32, shape (programs, 2, C)
-        Parts of those of weight and bias: a compiler adds them up better.
+    small : Tensor of float32, shape (2, C) or (3, C)
+        Those of weight, bias, and the branch's bias if there is one.
     """
-    grad = grad.contiguous()
-    channels, rows = total.shape[-1], mean.numel()
+    channels = total.shape[-1]
     grad_x, grad_branch = _gradients(total, x_dtype, branch_dtype)
-    constants = _constants(channels, None if branch_dtype is None else grad_branch, seed)
-    steps, programs = _split(rows, constants["ROWS"])
-    partial = mean.new_empty((programs, 2, channels))
+    constants = _constants(channels, branch_dtype is not None, branch_bias, factors, seed)
+    sizes = _sizes(mean, channels)
+    steps = blocks(sizes[0], constants["ROWS"] * PROGRAMS)
+    programs = blocks(sizes[0], constants["ROWS"] * steps)
+    partial = mean.new_empty((programs, 2 if branch_bias is None else 3, channels))
     with on_device_of(total):
         _kernels._residual_norm_bwd_kernel[(programs,)](
-            grad, total, weight, mean if seed is None else seed, mean, inverse,
-            grad_x, grad_branch, partial, rows, channels, *noise(rate), steps, **constants,
+            grad.contiguous(), total if grad_total is None else grad_total.contiguous(), total,
+            weight, _or(factors, mean), _or(seed, mean), mean, inverse, grad_x, grad_branch,
+            partial, *sizes, *noise(rate), steps, CONTINUED=grad_total is not None, **constants,
         )  # fmt: skip
-    return grad_x, grad_branch, partial
+    return grad_x, grad_branch, sum_parts(partial)
+
+
+def _or(tensor: Tensor | None, other: Tensor) -> Tensor:
+    """Give the kernel something to point at where it reads nothing."""
+    return other if tensor is None else tensor
+
+
+def _sizes(mean: Tensor, channels: int) -> tuple[int, int, int]:
+    """Return rows, channels, and rows of an image."""
+    return mean.numel(), channels, mean.numel() // len(mean) if mean.ndim else 1
 
 
 def _results(
@@ -131,22 +152,20 @@ def _gradients(
     return grad_x, torch.empty_like(total, dtype=branch_dtype)
 
 
-def _split(rows: int, rows_at_once: int) -> tuple[int, int]:
-    """Return how often a program of the backward pass takes rows, and the programs."""
-    steps = blocks(rows, rows_at_once * PROGRAMS)
-    return steps, blocks(rows, rows_at_once * steps)
-
-
-def _rows(channels: int) -> int:
-    return max(1, NUMBERS // next_power_of_2(channels))
-
-
-def _constants(channels: int, branch: Tensor | None, seed: Tensor | None) -> dict[str, Any]:
+def _constants(
+    channels: int,
+    branch: bool,
+    branch_bias: Tensor | None,
+    factors: Tensor | None,
+    seed: Tensor | None,
+) -> dict[str, Any]:
     width = next_power_of_2(channels)
     return {
-        "BRANCH": branch is not None,
+        "BRANCH": branch,
+        "BIASED": branch_bias is not None,
+        "SCALED": factors is not None,
         "DROP": seed is not None,
-        "ROWS": _rows(channels),
+        "ROWS": max(1, NUMBERS // width),
         "CHANNELS": width,
         "num_warps": WARPS,
     }
@@ -154,7 +173,8 @@ def _constants(channels: int, branch: Tensor | None, seed: Tensor | None) -> dic
 
 @residual_norm_forward.register_fake
 def _(
-    x: Tensor, branch: Tensor | None, _weight: Tensor, _bias: Tensor, _seed: Tensor | None,
+    x: Tensor, branch: Tensor | None, _weight: Tensor, _bias: Tensor,
+    _branch_bias: Tensor | None, _factors: Tensor | None, _seed: Tensor | None,
     _rate: float, _epsilon: float, dtype: torch.dtype,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     return _results(x, branch, dtype)
@@ -162,30 +182,40 @@ def _(
 
 @residual_norm_backward.register_fake
 def _(
-    _grad: Tensor, total: Tensor, _weight: Tensor, _seed: Tensor | None, mean: Tensor,
+    _grad: Tensor, _grad_total: Tensor | None, total: Tensor, _weight: Tensor,
+    branch_bias: Tensor | None, _factors: Tensor | None, _seed: Tensor | None, mean: Tensor,
     _inverse: Tensor, _rate: float, x_dtype: torch.dtype, branch_dtype: torch.dtype | None,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    channels = total.shape[-1]
-    _, programs = _split(mean.numel(), _rows(channels))
-    return *_gradients(total, x_dtype, branch_dtype), mean.new_empty((programs, 2, channels))
+    small = mean.new_empty((2 if branch_bias is None else 3, total.shape[-1]))
+    return *_gradients(total, x_dtype, branch_dtype), small
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    x, branch, weight, bias, seed, ctx.rate, _, _ = inputs
+    x, branch, weight, bias, branch_bias, factors, seed, ctx.rate, _, _ = inputs
     _, total, mean, inverse = output
-    ctx.mark_non_differentiable(total, mean, inverse)
+    ctx.mark_non_differentiable(mean, inverse)
+    # Else zeros are made for the outputs that nothing follows.
+    ctx.set_materialize_grads(False)
     ctx.dtypes = (x.dtype, None if branch is None else branch.dtype)
-    ctx.small = (weight.dtype, bias.dtype)
-    ctx.save_for_backward(x if branch is None else total, weight, seed, mean, inverse)
+    ctx.small = (weight, bias) if branch_bias is None else (weight, bias, branch_bias)
+    ctx.small = tuple(t.dtype for t in ctx.small)
+    kept = x if branch is None else total
+    ctx.save_for_backward(kept, weight, branch_bias, factors, seed, mean, inverse)
 
 
-def _differentiate(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
-    grad_x, grad_branch, partial = residual_norm_backward(
-        grad, *ctx.saved_tensors, ctx.rate, *ctx.dtypes
+def _differentiate(
+    ctx: Any, grad: Tensor | None, grad_total: Tensor | None, *_: None
+) -> tuple[Tensor | None, ...]:
+    total = ctx.saved_tensors[0]
+    if grad is None:
+        # Only the sum was used.
+        grad = torch.zeros_like(total)
+    grad_x, grad_branch, parts = residual_norm_backward(
+        grad, grad_total, *ctx.saved_tensors, ctx.rate, *ctx.dtypes
     )
+    small = [part.to(dtype) for part, dtype in zip(parts, ctx.small, strict=True)]
     branch = None if ctx.dtypes[1] is None else grad_branch
-    weight, bias = (part.to(dtype) for part, dtype in zip(partial.sum(0), ctx.small, strict=True))
-    return grad_x, branch, weight, bias, *[None] * 4
+    return grad_x, branch, *small, *[None] * (8 - len(small))
 
 
 residual_norm_forward.register_autograd(_differentiate, setup_context=_save)

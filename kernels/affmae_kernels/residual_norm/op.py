@@ -13,18 +13,28 @@ def residual_norm(
     branch: Tensor | None,
     weight: Tensor,
     bias: Tensor,
+    *,
+    branch_bias: Tensor | None = None,
+    factors: Tensor | None = None,
     rate: float = 0.0,
     epsilon: float = EPSILON,
     backend: Backend = "auto",
-) -> Tensor:
-    """Normalise ``x + dropout(branch)`` over its channels.
+) -> tuple[Tensor, Tensor]:
+    """Normalise ``x + factors * dropout(branch + branch_bias)`` over its channels.
+
+    The bias is that of the layer which made the branch: added here it costs
+    nothing, and its gradient is summed where the branch's is computed.
 
     Parameters
     ----------
-    x : Tensor of float, shape (..., C)
-    branch : Tensor of float, shape (..., C), or None
+    x : Tensor of float, shape (B, ..., C)
+    branch : Tensor of float, shape (B, ..., C), or None
         Added to `x`.
     weight, bias : Tensor of float, shape (C,)
+    branch_bias : Tensor of float, shape (C,), optional
+    factors : Tensor of float, shape (B,), optional
+        What each image's branch is multiplied with, as stochastic depth does;
+        without gradient.
     rate : float
         Share of the branch's elements that are zeroed, the others being
         scaled up; drawn anew in each call.
@@ -35,17 +45,20 @@ def residual_norm(
 
     Returns
     -------
-    Tensor, shape (..., C)
+    normed : Tensor, shape (B, ..., C)
         Triton: of autocast's type where that is on, else that of `x`; statistics
         are float32. PyTorch: what `layer_norm` returns.
+    total : Tensor, shape (B, ..., C)
+        The sum, in like type; `x` itself without a branch.
 
     Raises
     ------
     BackendUnavailableError
         If ``"triton"`` was asked for and cannot run.
     """
+    options = (weight, bias, branch_bias, factors, rate, epsilon)
     if choose_backend(backend, x.device, x.dtype) == "triton":
         from affmae_kernels.residual_norm._triton import residual_norm_triton
 
-        return residual_norm_triton(x, branch, weight, bias, rate, epsilon)
-    return residual_norm_reference(x, branch, weight, bias, rate, epsilon)
+        return residual_norm_triton(x, branch, *options)
+    return residual_norm_reference(x, branch, *options)

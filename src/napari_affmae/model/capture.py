@@ -1,58 +1,22 @@
-"""A training step as one CUDA graph of few, fused kernels.
+"""A training step as one CUDA graph.
 
-Thousands of small launches keep a GPU waiting, and casts and norms that run on
-their own read and write everything once more. Three means against that, each
-usable without the others: `fuse` has PyTorch's compiler join what lies between
-the matrix products; `Copies` casts all weights to 16 bits at once; and a
-`CapturedStep` records forward and backward pass, to be replayed.
+Thousands of small launches keep a GPU waiting, hundreds of them to cast weights
+and gradients. Two means against that, each usable without the other: `Copies`
+casts all weights to 16 bits at once, and a `CapturedStep` records forward and
+backward pass, to be replayed.
 """
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-import torch._dynamo as dynamo
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.func import functional_call
 
-from affmae_kernels import choose_backend
-from napari_affmae.model.decoder import DecoderStage
-from napari_affmae.model.encoder import Block
-from napari_affmae.model.patch_embedding import PatchEmbedding
-from napari_affmae.model.positions import SineEmbedding
-from napari_affmae.model.vit import Block as ViTBlock
-
-FUSED = (PatchEmbedding, Block, SineEmbedding, DecoderStage, ViTBlock)
 # Weights with fewer numbers an output are read by the kernels, in float32.
 _LEAST_INPUTS = 8
 _WARM_UP = 2
-
-
-def fuse(model: nn.Module) -> nn.Module:
-    """Have the repeating parts of a network compiled when they first run.
-
-    Every shape is compiled for itself, once a machine: the compiler keeps its
-    results on disk.
-
-    Parameters
-    ----------
-    model : nn.Module
-        Changed in place; names of parameters stay.
-
-    Returns
-    -------
-    nn.Module
-        The same.
-    """
-    # Which backend runs depends on device and type alone: the compiler need not look inside.
-    torch.compiler.assume_constant_result(choose_backend)
-    # One for each stage, image size, training and inference; beyond it nothing is compiled.
-    dynamo.config.recompile_limit = max(64, dynamo.config.recompile_limit)
-    for module in model.modules():
-        if isinstance(module, FUSED):
-            module.compile(dynamic=False)
-    return model
 
 
 class Copies(nn.Module):

@@ -14,7 +14,7 @@ from affmae_kernels import (
     residual_norm,
 )
 from napari_affmae.config import ModelConfig
-from napari_affmae.model.layers import Norm, initialise, recomputed_linear
+from napari_affmae.model.layers import Branch, Linear, Norm, initialise, recomputed_linear
 from napari_affmae.model.outputs import Level
 from napari_affmae.model.positions import SineEmbedding
 
@@ -34,9 +34,9 @@ class DeformableAttention(nn.Module):
         super().__init__()
         self.heads, self.points = heads, points
         # Offsets (x, y) of all points, then their weights.
-        self.sampling = nn.Linear(width, heads * points * 3)
-        self.value = nn.Linear(width, width)
-        self.project = nn.Linear(width, width)
+        self.sampling = Linear(width, heads * points * 3)
+        self.value = Linear(width, width)
+        self.project = Linear(width, width)
         self.power = nn.Parameter(torch.tensor(1.0))
         self.reset_parameters()
 
@@ -56,7 +56,7 @@ class DeformableAttention(nn.Module):
 
     def forward(
         self, queries: Tensor, query_pos: Tensor, values: Tensor, index: TokenSearch
-    ) -> Tensor:
+    ) -> Branch:
         """Sample `values` (B, N, C) of indexed tokens for `queries` (B, Q, C)."""
         samples = self.heads * self.points
         offsets, weights = self.sampling(queries).split([2 * samples, samples], dim=-1)
@@ -68,8 +68,7 @@ class DeformableAttention(nn.Module):
             self.power,
             index,
         )
-        out: Tensor = self.project(sampled.flatten(2))
-        return out
+        return self.project.deferred(sampled.flatten(2))
 
 
 class DecoderStage(nn.Module):
@@ -87,10 +86,10 @@ class DecoderStage(nn.Module):
         super().__init__()
         width = config.decoder_width
         attention = (width, config.decoder_heads, config.decoder_points)
-        self.level_project = nn.Linear(level_width, width)
+        self.level_project = Linear(level_width, width)
         self.level_norm = Norm(width)
-        self.expand = nn.Linear(width, config.decoder_hidden)
-        self.contract = nn.Linear(config.decoder_hidden, width)
+        self.expand = Linear(width, config.decoder_hidden)
+        self.contract = Linear(config.decoder_hidden, width)
         self.apply(initialise)
         self.self_attention = DeformableAttention(*attention)
         self.cross_attention = DeformableAttention(*attention)
@@ -112,30 +111,33 @@ class DecoderStage(nn.Module):
         """Refine queries (B, Q, C) with the tokens of `level`."""
         values = self.self_attention.value(queries)
         attended = self.self_attention(queries, query_pos, values, query_index)
-        queries = self.self_norm(queries, attended)
+        queries, _ = self.self_norm.add(queries, attended)
         attended = self.cross_attention(
             queries, query_pos, self._level_values(level, canvas), level_index
         )
-        queries = self.cross_norm(queries, attended)
-        hidden = relu_dropout(self.expand(queries), self.dropout if self.training else 0.0)
-        out: Tensor = self.mlp_norm(queries, self.contract(hidden))
-        return out
+        queries, _ = self.cross_norm.add(queries, attended)
+        hidden, bias, _ = self.expand.deferred(queries)
+        hidden = relu_dropout(hidden, bias, self.dropout if self.training else 0.0)
+        queries, _ = self.mlp_norm.add(queries, self.contract.deferred(hidden))
+        return queries
 
     def _level_values(self, level: Level, canvas: tuple[int, int]) -> Tensor:
         """Compute what queries sample of an encoder level, (B, N, C)."""
 
         def compute(x: Tensor, *weights: Tensor) -> Tensor:
             project, bias, scale, shift = weights
-            tokens = residual_norm(F.linear(x, project, bias), None, scale, shift)
+            tokens, _ = residual_norm(F.linear(x, project, bias), None, scale, shift)
             return tokens + self.embedding(level.pos, canvas).to(tokens.dtype)
 
-        layers = (self.level_project, self.level_norm)
-        inputs = [level.x, *(weight for layer in layers for weight in layer.parameters())]
         value = self.cross_attention.value
         if not level.x.is_cpu:
-            return value(compute(*inputs))
+            tokens = self.level_norm(self.level_project(level.x))
+            out: Tensor = value(tokens + self.embedding(level.pos, canvas).to(tokens.dtype))
+            return out
         # What lies between is cheap, but large in float32. GPUs keep it in 16 bits.
-        return recomputed_linear(compute, inputs, value.weight, value.bias)
+        layers = (self.level_project, self.level_norm)
+        inputs = [level.x, *(weight for layer in layers for weight in layer.parameters())]
+        return recomputed_linear(compute, inputs, value)
 
 
 class Decoder(nn.Module):

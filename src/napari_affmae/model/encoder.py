@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from affmae_kernels import Neighbourhood, cluster_attention, cluster_merge, find_neighbourhood
 from napari_affmae.config import ModelConfig
 from napari_affmae.model.clustering import cluster_order
-from napari_affmae.model.layers import MLP, Norm, draw_paths, initialise
+from napari_affmae.model.layers import MLP, Branch, Linear, Norm, draw_paths, initialise
 from napari_affmae.model.outputs import Level
 from napari_affmae.model.patch_embedding import PatchEmbedding
 from napari_affmae.model.patches import take_tokens
@@ -32,27 +32,23 @@ class ClusterAttention(nn.Module):
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.query_key_value = nn.Linear(width, 3 * width)
+        self.query_key_value = Linear(width, 3 * width)
         self.geometry = nn.Linear(GEOMETRY, heads)
         self.blank_key = nn.Parameter(torch.zeros(width))
         self.blank_value = nn.Parameter(torch.zeros(width))
-        self.project = nn.Linear(width, width)
+        self.project = Linear(width, width)
 
-    def forward(self, x: Tensor, neighbourhood: Neighbourhood) -> Tensor:
+    def forward(self, x: Tensor, neighbourhood: Neighbourhood) -> Branch:
         """Attend within `neighbourhood`; `x` is (B, N, C), sorted by cluster."""
-        q, k, v = self.query_key_value(x).unflatten(-1, (3, self.heads, -1)).unbind(-3)
         attended = cluster_attention(
-            q,
-            k,
-            v,
+            self.query_key_value(x).unflatten(-1, (3, self.heads, -1)),
             self.blank_key.view(self.heads, -1),
             self.blank_value.view(self.heads, -1),
             self.geometry.weight,
             self.geometry.bias,
             neighbourhood,
         )
-        out: Tensor = self.project(attended.flatten(2))
-        return out
+        return self.project.deferred(attended.flatten(2))
 
 
 class Block(nn.Module):
@@ -70,19 +66,29 @@ class Block(nn.Module):
 
     def __init__(self, width: int, heads: int, mlp_ratio: float) -> None:
         super().__init__()
-        self.attention_norm = nn.LayerNorm(width)
+        self.attention_norm = Norm(width)
         self.attention = ClusterAttention(width, heads)
-        self.mlp_norm = nn.LayerNorm(width)
+        self.mlp_norm = Norm(width)
         self.mlp = MLP(width, int(width * mlp_ratio))
 
     def forward(
-        self, x: Tensor, neighbourhood: Neighbourhood, paths: Tensor | None = None
-    ) -> Tensor:
-        """Map tokens (B, N, C) to the same shape; for `paths` see `draw_paths`."""
-        attended = self.attention(self.attention_norm(x), neighbourhood)
-        x = x + (attended if paths is None else attended * paths[0].to(attended.dtype))
-        mixed = self.mlp(self.mlp_norm(x))
-        return x + (mixed if paths is None else mixed * paths[1].to(mixed.dtype))
+        self,
+        x: Tensor,
+        pending: Branch | None,
+        neighbourhood: Neighbourhood,
+        paths: Tensor | None = None,
+    ) -> tuple[Tensor, Branch]:
+        """Map tokens (B, N, C) to the same shape.
+
+        A branch is added by the norm that follows it, in one kernel: the block
+        takes the `pending` branch of the block before, and returns its own last
+        one. For `paths` see `draw_paths`.
+        """
+        factors = (None, None) if paths is None else paths.unbind(0)
+        normed, x = self.attention_norm.add(x, pending)
+        attended = self.attention(normed, neighbourhood)._replace(factors=factors[0])
+        normed, x = self.mlp_norm.add(x, attended)
+        return x, self.mlp(normed)._replace(factors=factors[1])
 
 
 class Merging(nn.Module):
@@ -101,11 +107,11 @@ class Merging(nn.Module):
     def __init__(self, width: int, next_width: int, ratio: float) -> None:
         super().__init__()
         self.ratio = ratio
-        self.importance = nn.Linear(width, 1)
+        self.importance = Linear(width, 1)
         self.geometry = nn.Linear(GEOMETRY, self.maps)
         self.geometry_norm = nn.LayerNorm(self.maps)
         self.norm = Norm(self.maps * width)
-        self.project = nn.Linear(self.maps * width, next_width)
+        self.project = Linear(self.maps * width, next_width)
 
     def forward(self, x: Tensor, neighbourhood: Neighbourhood) -> tuple[Tensor, Tensor]:
         """Merge tokens.
@@ -176,9 +182,11 @@ class Stage(nn.Module):
         order = cluster_order(pos, canvas, self.cluster_size)
         x, pos = take_tokens(x, order), take_tokens(pos, order)
         neighbourhood = find_neighbourhood(pos, canvas, self.neighbourhood, self.cluster_size)
+        pending = None
         for block, drawn in zip(self.blocks, paths, strict=True):
-            x = block(x, neighbourhood, drawn)
-        level = Level(self.norm(x), pos)
+            x, pending = block(x, pending, neighbourhood, drawn)
+        features, x = self.norm.add(x, pending)
+        level = Level(features, pos)
         if self.merging is not None:
             x, pos = self.merging(x, neighbourhood)
         return level, x, pos

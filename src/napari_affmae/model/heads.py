@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from affmae_kernels import residual_norm
-from napari_affmae.model.layers import Norm, recomputed_linear
+from napari_affmae.model.layers import Linear, Norm, recomputed_linear
 
 HEAD_NOISE = 1e-4
 
@@ -15,10 +15,10 @@ class Head(nn.Sequential):
     Parameters
     ----------
     norm : Norm
-    linear : nn.Linear
+    linear : Linear
     """
 
-    def __init__(self, norm: Norm, linear: nn.Linear) -> None:
+    def __init__(self, norm: Norm, linear: Linear) -> None:
         super().__init__(norm, linear)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -26,12 +26,11 @@ class Head(nn.Sequential):
         if not x.is_cpu:
             return super().forward(x)
         # Few numbers come out of many float32 ones. GPUs keep the norm, in 16 bits.
-        scale, shift, weight, bias = self.parameters()
+        norm, linear = self
         return recomputed_linear(
-            lambda x, scale, shift: residual_norm(x, None, scale, shift),
-            [x, scale, shift],
-            weight,
-            bias,
+            lambda x, scale, shift: residual_norm(x, None, scale, shift)[0],
+            [x, *norm.parameters()],
+            linear,
         )
 
 
@@ -56,7 +55,7 @@ def class_head(pixel_head: nn.Linear, channels: int, num_classes: int) -> nn.Lin
         To ``p * p * num_classes`` outputs, in the order (row, column, class),
         on the device and in the type of `pixel_head`.
     """
-    head = nn.Linear(
+    head = type(pixel_head)(
         pixel_head.in_features,
         pixel_head.out_features // channels * num_classes,
         device=pixel_head.weight.device,

@@ -1,15 +1,74 @@
 """Small layers that encoder and decoder share."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
-from affmae_kernels import residual_norm
+from affmae_kernels import column_sums, gelu, residual_norm
+
+
+class Branch(NamedTuple):
+    """What the next norm adds to the tokens; see `Norm.add`.
+
+    Attributes
+    ----------
+    value : Tensor
+        (B, ..., C).
+    bias : Tensor or None
+        (C,), still to be added.
+    factors : Tensor or None
+        (B,), still to be multiplied with.
+    """
+
+    value: Tensor
+    bias: Tensor | None = None
+    factors: Tensor | None = None
+
+
+class Linear(nn.Linear):
+    """A linear layer that knows what its bias costs on a GPU.
+
+    There a bias is free in the forward pass, but PyTorch sums its gradient in
+    slow kernels; they make a third of all launches of a training step.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (..., inputs) to (..., outputs)."""
+        if not x.is_cuda:
+            return super().forward(x)
+        out: Tensor = _Linear.apply(x, self.weight, self.bias)
+        return out
+
+    def deferred(self, x: Tensor) -> Branch:
+        """Do the same, but on a GPU leave the bias to the kernel that comes next."""
+        if x.is_cuda:
+            return Branch(F.linear(x, self.weight), self.bias)
+        return Branch(super().forward(x))
+
+
+class _Linear(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        ctx.autocast = _autocast_of(weight)
+        ctx.save_for_backward(x, weight)
+        return F.linear(x, weight, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
+        x, weight = ctx.saved_tensors
+        with torch.autocast(*ctx.autocast):
+            d_x = grad @ weight if ctx.needs_input_grad[0] else None
+            return d_x, _weight_gradient(grad, x), column_sums(grad)
+
+
+def _weight_gradient(grad: Tensor, x: Tensor) -> Tensor:
+    """Compute that of a linear layer from those of its outputs and its inputs."""
+    return grad.flatten(0, -2).mT @ x.flatten(0, -2)
 
 
 class MLP(nn.Module):
@@ -23,12 +82,16 @@ class MLP(nn.Module):
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
-        self.expand = nn.Linear(width, hidden)
-        self.contract = nn.Linear(hidden, width)
+        self.expand = Linear(width, hidden)
+        self.contract = Linear(hidden, width)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Branch:
         """Map (..., width) to the same shape."""
-        return recomputed_linear(F.gelu, [self.expand(x)], self.contract.weight, self.contract.bias)
+        hidden, bias, _ = self.expand.deferred(x)
+        if bias is None:
+            return Branch(recomputed_linear(gelu, [hidden], self.contract))
+        without_bias = recomputed_linear(gelu, [hidden, bias], self.contract, biased=False)
+        return Branch(without_bias, self.contract.bias)
 
 
 class Norm(nn.LayerNorm):
@@ -46,10 +109,23 @@ class Norm(nn.LayerNorm):
         super().__init__(width)
         self.dropout = dropout
 
-    def forward(self, x: Tensor, branch: Tensor | None = None) -> Tensor:
-        """Normalise `x` (..., C), plus `branch` if there is one."""
-        rate = self.dropout if self.training else 0.0
-        return residual_norm(x, branch, self.weight, self.bias, rate, self.eps)
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise `x` (..., C)."""
+        return residual_norm(x, None, self.weight, self.bias, epsilon=self.eps)[0]
+
+    def add(self, x: Tensor, branch: Branch | None) -> tuple[Tensor, Tensor]:
+        """Add `branch` to `x` (B, ..., C); returns the norm of the sum, and the sum."""
+        value, bias, factors = (None, None, None) if branch is None else branch
+        return residual_norm(
+            x,
+            value,
+            self.weight,
+            self.bias,
+            branch_bias=bias,
+            factors=factors,
+            rate=self.dropout if self.training else 0.0,
+            epsilon=self.eps,
+        )
 
 
 def draw_paths(rates: Tensor, batch: int) -> Tensor:
@@ -65,11 +141,11 @@ def draw_paths(rates: Tensor, batch: int) -> Tensor:
     Returns
     -------
     Tensor
-        (blocks, 2, B, 1, 1), what to multiply a block's two branches with: 0
-        where they are skipped, and what keeps the mean elsewhere.
+        (blocks, 2, B), what to multiply a block's two branches with: 0 where
+        they are skipped, and what keeps the mean elsewhere.
     """
-    rates = rates[:, None, None, None, None]
-    drawn = torch.rand(len(rates), 2, batch, 1, 1, device=rates.device)
+    rates = rates[:, None, None]
+    drawn = torch.rand(len(rates), 2, batch, device=rates.device)
     return (drawn >= rates) / (1 - rates)
 
 
@@ -85,11 +161,7 @@ def recompute(function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
     *inputs : Tensor
         Its arguments, weights included.
     """
-    if torch.compiler.is_compiling():
-        # The compiler knows this one. On its own its first call would load the compiler,
-        # 150 MiB of it.
-        out: Tensor = checkpoint(function, *inputs, use_reentrant=False, preserve_rng_state=False)
-        return out
+    # Not by torch's `checkpoint`, whose first call loads the compiler, 150 MiB of it.
     recomputed: Tensor = _Recompute.apply(function, *inputs)
     return recomputed
 
@@ -111,7 +183,11 @@ class _Recompute(torch.autograd.Function):
 
 
 def recomputed_linear(
-    function: Callable[..., Tensor], inputs: Sequence[Tensor], weight: Tensor, bias: Tensor
+    function: Callable[..., Tensor],
+    inputs: Sequence[Tensor],
+    linear: nn.Linear,
+    *,
+    biased: bool = True,
 ) -> Tensor:
     """Apply `function`, then a linear layer; of what lies between nothing is kept.
 
@@ -124,18 +200,13 @@ def recomputed_linear(
         Draws no random numbers, and uses no other tensors that need gradients.
     inputs : sequence of Tensor
         Its arguments, weights included.
-    weight, bias : Tensor
-        (outputs, width) and (outputs,), of the linear layer.
+    linear : nn.Linear
+        With a bias.
+    biased : bool
+        Whether the layer's bias is added.
     """
-    if torch.compiler.is_compiling():
-        out: Tensor = checkpoint(
-            lambda w, b, *x: F.linear(function(*x), w, b),
-            *(weight, bias, *inputs),
-            use_reentrant=False,
-            preserve_rng_state=False,
-        )
-        return out
-    recomputed: Tensor = _RecomputedLinear.apply(function, weight, bias, *inputs)
+    bias = linear.bias if biased else None
+    recomputed: Tensor = _RecomputedLinear.apply(function, linear.weight, bias, *inputs)
     return recomputed
 
 
@@ -145,10 +216,10 @@ class _RecomputedLinear(torch.autograd.Function):
         ctx: Any,
         function: Callable[..., Tensor],
         weight: Tensor,
-        bias: Tensor,
+        bias: Tensor | None,
         *inputs: Tensor,
     ) -> Tensor:
-        ctx.function, ctx.autocast = function, _autocast_of(weight)
+        ctx.function, ctx.autocast, ctx.biased = function, _autocast_of(weight), bias is not None
         ctx.save_for_backward(weight, *inputs)
         return F.linear(function(*inputs), weight, bias)
 
@@ -160,10 +231,10 @@ class _RecomputedLinear(torch.autograd.Function):
         with torch.autocast(*ctx.autocast):
             with torch.enable_grad():
                 between = ctx.function(*inputs)
-            rows = grad.flatten(0, -2)
-            d_weight = rows.mT @ between.detach().flatten(0, -2)
+            d_weight = _weight_gradient(grad, between.detach())
+            d_bias = column_sums(grad) if ctx.biased else None
             d_between = (grad @ weight).to(between.dtype)
-        return None, d_weight, rows.sum(0), *_pull_back(between, inputs, d_between)
+        return None, d_weight, d_bias, *_pull_back(between, inputs, d_between)
 
 
 def _autocast_of(tensor: Tensor) -> tuple[str, torch.dtype, bool]:

@@ -8,7 +8,7 @@ from napari_affmae.config import ModelConfig
 from napari_affmae.model.decoder import Decoder
 from napari_affmae.model.encoder import Encoder
 from napari_affmae.model.heads import Head
-from napari_affmae.model.layers import Norm, initialise
+from napari_affmae.model.layers import Linear, Norm, initialise
 from napari_affmae.model.losses import reconstruction_loss
 from napari_affmae.model.masking import draw_masks
 from napari_affmae.model.outputs import Level, MAEOutput
@@ -91,7 +91,7 @@ def build_heads(config: ModelConfig, channels: int) -> nn.ModuleDict:
     """Build a norm and a linear layer to ``p * p * channels`` for each supervised stage."""
     width, pixels = config.decoder_width, config.patch_size**2 * channels
     heads = nn.ModuleDict(
-        {name: Head(Norm(width), nn.Linear(width, pixels)) for name in HEAD_STAGES}
+        {name: Head(Norm(width), Linear(width, pixels)) for name in HEAD_STAGES}
     )
     return heads.apply(initialise)
 

@@ -80,4 +80,5 @@ def _convolve(visible: Tensor | None, images: Tensor, *weights: Tensor) -> Tenso
     x = hide(images, visible)
     for (weight, bias), norm in zip(pairs[:last], pairs[last + 1 :], strict=True):
         x = masked_convolution(x, visible, weight, bias, *norm)
-    return hide(F.conv2d(x, *pairs[last], stride=2, padding=1), visible)
+    # Tokens are taken from visible patches alone, so these need not be hidden again.
+    return F.conv2d(x, *pairs[last], stride=2, padding=1)

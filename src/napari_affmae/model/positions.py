@@ -1,6 +1,7 @@
 """Token positions on the canvas, and their embedding."""
 
 import math
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -59,10 +60,7 @@ class SineEmbedding(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        half = width // 2
-        exponents = 2 * torch.div(torch.arange(half), 2, rounding_mode="floor")
-        self.register_buffer("wavelengths", 10000 ** (exponents / half), persistent=False)
-        self.wavelengths: Tensor
+        self.width = width
 
     def forward(self, pos: Tensor, canvas: tuple[int, int]) -> Tensor:
         """Embed positions.
@@ -70,7 +68,7 @@ class SineEmbedding(nn.Module):
         Parameters
         ----------
         pos : Tensor
-            (B, N, 2) float, (x, y) in cells.
+            (B, N, 2) float, (x, y), whole cells of the canvas.
         canvas : tuple[int, int]
             Rows and columns of the canvas.
 
@@ -79,8 +77,18 @@ class SineEmbedding(nn.Module):
         Tensor
             (B, N, width) float32.
         """
-        # Numbers, not a tensor of them: copying one to a GPU cannot be captured.
-        turns = [2 * math.pi / (extent - 1 + 1e-6) for extent in reversed(canvas)]
-        scaled = torch.stack([pos[..., axis] * turn for axis, turn in enumerate(turns)], dim=-1)
-        angles = scaled[..., None] / self.wavelengths
-        return torch.cat([angles[..., 0::2].sin(), angles[..., 1::2].cos()], dim=-1).flatten(-2)
+        cells = pos.long().unbind(-1)
+        tables = (_waves(extent, self.width // 2, pos.device) for extent in reversed(canvas))
+        return torch.cat([table[cell] for table, cell in zip(tables, cells, strict=True)], dim=-1)
+
+
+# Small tables for each size of image. They are never dropped, because CUDA graphs that
+# were captured go on reading them.
+@cache
+def _waves(extent: int, width: int, device: torch.device) -> Tensor:
+    """Embed the cells of one axis of the canvas, (extent, width) float32."""
+    exponents = 2 * torch.div(torch.arange(width), 2, rounding_mode="floor")
+    wavelengths = 10000 ** (exponents / width)
+    scaled = torch.arange(extent) * (2 * math.pi / (extent - 1 + 1e-6))
+    angles = scaled[:, None] / wavelengths
+    return torch.cat([angles[:, 0::2].sin(), angles[:, 1::2].cos()], dim=-1).to(device)

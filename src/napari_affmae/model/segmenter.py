@@ -9,7 +9,7 @@ from napari_affmae.config import ModelConfig
 from napari_affmae.model.decoder import Decoder
 from napari_affmae.model.encoder import Encoder
 from napari_affmae.model.heads import Head, class_head
-from napari_affmae.model.layers import Norm
+from napari_affmae.model.layers import Linear, Norm
 from napari_affmae.model.mae import AFFMAE, HEAD_STAGES, build_heads, canvas_of
 from napari_affmae.model.outputs import Level
 from napari_affmae.model.patches import check_images, pad_to_patches, unpatchify
@@ -45,9 +45,9 @@ class AFFSegmenter(nn.Module):
         """
         segmenter = cls.from_body(mae.config, mae.encoder, mae.decoder, num_classes)
         for name, head in mae.heads.items():
-            norm, linear = cast("tuple[Norm, nn.Linear]", tuple(head.children()))
+            norm, linear = cast("tuple[Norm, Linear]", tuple(head.children()))
             classes = class_head(linear, mae.config.in_channels, num_classes)
-            segmenter.heads[name] = Head(deepcopy(norm), classes)
+            segmenter.heads[name] = Head(deepcopy(norm), cast("Linear", classes))
         return segmenter
 
     @classmethod

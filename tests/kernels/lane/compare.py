@@ -13,16 +13,20 @@ from affmae_kernels import (
     TokenIndex,
     cluster_attention,
     cluster_merge,
+    column_sums,
     deformable_attention,
     find_neighbourhood,
+    gelu,
     index_tokens,
     masked_convolution,
+    relu_dropout,
     residual_norm,
 )
 from affmae_kernels.cluster_attention import _triton as attention
 from affmae_kernels.cluster_merge import _triton as merge
 from affmae_kernels.deformable_attention import _triton as deformable
 from affmae_kernels.dropout import _triton as dropout
+from affmae_kernels.gelu import _triton as gelus
 from affmae_kernels.masked_convolution import _triton as convolution
 from affmae_kernels.neighbours import _triton as neighbours
 from affmae_kernels.residual_norm import _triton as norm
@@ -40,7 +44,10 @@ def scattered(batch: int, tokens: int, seed: int) -> Tensor:
 
 
 def compare(
-    name: str, call: Callable[..., Tensor], inputs: Sequence[Tensor], strided: bool = False
+    name: str,
+    call: Callable[..., Tensor | tuple[Tensor, ...]],
+    inputs: Sequence[Tensor],
+    strided: bool = False,
 ) -> None:
     """Hold outputs and gradients of both backends against each other."""
     results = []
@@ -49,10 +56,12 @@ def compare(
         given = leaves
         if strided and backend == "triton":
             given = [t.mT.contiguous().mT if t.ndim > 2 else t for t in leaves]
-        out = call(*given, backend=backend)
+        result = call(*given, backend=backend)
+        outs = result if isinstance(result, tuple) else (result,)
         generator = torch.Generator().manual_seed(5)
-        (out * torch.randn(out.shape, generator=generator)).sum().backward()
-        results.append([out.detach(), *(leaf.grad for leaf in leaves)])
+        sums = [(out * torch.randn(out.shape, generator=generator)).sum() for out in outs]
+        torch.stack(sums).sum().backward()
+        results.append([*(out.detach() for out in outs), *(leaf.grad for leaf in leaves)])
     for place, (expected, found) in enumerate(zip(*results, strict=True)):
         torch.testing.assert_close(
             found, expected, rtol=2e-4, atol=2e-5, msg=lambda m, p=place: f"{name}, {p}: {m}"
@@ -110,7 +119,7 @@ def check_cluster_ops() -> None:
 
     for tokens, heads, width in ((41, 2, 5), (13, 1, 16), (1, 1, 4)):
         around = find_neighbourhood(scattered(1, tokens, 3), CANVAS, 16, 8, backend="triton")
-        inputs = [draw(1, tokens, heads, width) for _ in range(3)]
+        inputs = [draw(1, tokens, 3, heads, width)]
         inputs += [draw(heads, width), draw(heads, width), draw(heads, 5), draw(heads)]
         compare(
             f"attention of {tokens}",
@@ -169,6 +178,13 @@ def check_convolution() -> None:
             ),
             inputs,
         )
+        compare(
+            f"convolution of {channels} channels, with a gradient for them",
+            lambda images, *t, backend, shown=shown: masked_convolution(
+                images, shown, *t, backend=backend
+            ),
+            [images, *inputs],
+        )
 
 
 def check_norm() -> None:
@@ -176,35 +192,71 @@ def check_norm() -> None:
     generator = torch.Generator().manual_seed(11)
     for rows, channels in ((1, 7), (70, 48)):
         inputs = [torch.randn(2, rows, channels, generator=generator) for _ in range(2)]
-        inputs += [torch.randn(channels, generator=generator) for _ in range(2)]
+        inputs += [torch.randn(channels, generator=generator) for _ in range(3)]
+        factors = torch.tensor([0.0, 1.3])
         compare(
             f"norm of a sum of {rows} rows",
-            lambda x, y, w, b, backend: residual_norm(x, y, w, b, backend=backend),
+            lambda x, y, w, b, c, backend, f=factors: residual_norm(
+                x, y, w, b, branch_bias=c, factors=f, backend=backend
+            ),
             inputs,
+        )
+        compare(
+            f"norm of a sum of {rows} rows that ends there",
+            lambda x, y, w, b, backend: residual_norm(x, y, w, b, backend=backend)[0],
+            inputs[:4],
+        )
+        compare(
+            f"a sum of {rows} rows alone",
+            lambda x, y, backend, c=channels: residual_norm(
+                x, y, torch.ones(c), torch.zeros(c), backend=backend
+            )[1],
+            inputs[:2],
         )
         compare(
             f"norm of {rows} rows",
             lambda x, w, b, backend: residual_norm(x, None, w, b, backend=backend),
-            [inputs[0], *inputs[2:]],
+            [inputs[0], *inputs[2:4]],
         )
     x, branch = (torch.randn(50, 40, generator=generator) for _ in range(2))
     seed, ones = torch.tensor([7]), torch.ones(40)
     _, total, *kept = norm.residual_norm_forward(
-        x, branch, ones, 0 * ones, seed, 0.3, 1e-5, x.dtype
+        x, branch, ones, 0 * ones, None, None, seed, 0.3, 1e-5, x.dtype
     )
     added = total - x
     dropped = added.abs() < 1e-6
     assert 0.25 < dropped.float().mean() < 0.35
     torch.testing.assert_close(added[~dropped], branch[~dropped] / 0.7)
-    grads = norm.residual_norm_backward(branch, total, ones, seed, *kept, 0.3, x.dtype, x.dtype)
+    grads = norm.residual_norm_backward(
+        branch, None, total, ones, None, None, seed, *kept, 0.3, x.dtype, x.dtype
+    )
     torch.testing.assert_close(grads[1], torch.where(dropped, 0.0, grads[0] / 0.7))
+
+
+def check_activations() -> None:
+    """With a bias and without, and what is dropped; sizes that fill no tile."""
+    generator = torch.Generator().manual_seed(12)
+    for rows, channels in ((1, 7), (2100, 40), (37, 130)):
+        x = torch.randn(rows, channels, generator=generator)
+        bias = torch.randn(channels, generator=generator)
+        for inputs in ([x], [x, bias]):
+            compare(f"GELU of {rows} rows", gelu, inputs)
+            compare(
+                f"ReLU of {rows} rows",
+                lambda x, b=None, *, backend: relu_dropout(x * 1, b, 0.0, backend=backend),
+                inputs,
+            )
+        sums = [column_sums(x, backend=b) for b in ("torch", "triton")]
+        torch.testing.assert_close(sums[1], sums[0], rtol=1e-5, atol=1e-4)
+    x, bias, seed = torch.randn(50, 40), torch.randn(40), torch.tensor([7])
     x.requires_grad_()
-    out = dropout.relu_dropout_forward(x, seed, 0.3)
-    out.backward(branch)
-    kept = out > 0
-    assert 0.65 < kept[x > 0].float().mean() < 0.75
-    torch.testing.assert_close(out[kept], x[kept] / 0.7)
-    torch.testing.assert_close(x.grad, torch.where(kept, branch / 0.7, 0.0))
+    out = dropout.relu_dropout_forward(x, bias, seed, 0.3)
+    grad = torch.randn(50, 40)
+    out.backward(grad)
+    kept, positive = out > 0, x + bias > 0
+    assert 0.65 < kept[positive].float().mean() < 0.75
+    torch.testing.assert_close(out[kept], (x + bias)[kept] / 0.7)
+    torch.testing.assert_close(x.grad, torch.where(kept, grad / 0.7, 0.0))
 
 
 def check_registration() -> None:
@@ -217,11 +269,11 @@ def check_registration() -> None:
     lists = around.lists
     given = (lists.query_pos, lists.key_pos, lists.ids, lists.bits, lists.lengths, lists.queries)
     rest = (*given, lists.bounds, 8, 2)
-    large, blanks = [draw(1, 20, 2, 4) for _ in range(3)], [draw(2, 4), draw(2, 4)]
+    large, blanks = draw(1, 20, 3, 2, 4), [draw(2, 4), draw(2, 4)]
     tests = ("test_schema", "test_autograd_registration", "test_faketensor")
     torch.library.opcheck(
         attention.cluster_attention_forward,
-        (*large, *blanks, draw(2, 5), draw(2), *rest),
+        (large, *blanks, draw(2, 5), draw(2), *rest),
         test_utils=tests,
     )
     maps = (draw(4, 5), draw(4), draw(4), draw(4))
@@ -252,8 +304,9 @@ def check_registration() -> None:
     torch.library.opcheck(
         norm.residual_norm_backward,
         (
-            *torch.randn(2, 5, 8),
-            torch.randn(8),
+            *torch.randn(3, 5, 8),
+            *torch.randn(2, 8),
+            torch.rand(5),
             torch.tensor([3]),
             *torch.rand(2, 5),
             0.1,
@@ -263,15 +316,24 @@ def check_registration() -> None:
         test_utils="test_faketensor",
     )
     torch.library.opcheck(
-        dropout.relu_dropout_forward, (draw(5, 8), torch.tensor([3]), 0.1), test_utils=tests
+        dropout.relu_dropout_forward,
+        (draw(5, 8), draw(8), torch.tensor([3]), 0.1),
+        test_utils=tests,
     )
+    torch.library.opcheck(gelus.gelu_forward, (draw(5, 8), draw(8)), test_utils=tests)
     torch.library.opcheck(
         norm.residual_norm_forward,
-        (draw(5, 8), draw(5, 8), draw(8), draw(8), torch.tensor([3]), 0.1, 1e-5, torch.float32),
+        (
+            *(draw(5, 8) for _ in range(2)),
+            *(draw(8) for _ in range(3)),
+            torch.rand(5),
+            torch.tensor([3]),
+            *(0.1, 1e-5, torch.float32),
+        ),
         test_utils=tests,
     )
     with FlopCounterMode(display=False) as counter:
-        out = cluster_attention(*large, *blanks, draw(2, 5), draw(2), around, backend="triton")
+        out = cluster_attention(large, *blanks, draw(2, 5), draw(2), around, backend="triton")
         out.sum().backward()
     # Two products forwards and five backwards, for 16 keys and the blank one.
     assert counter.get_total_flops() == 7 * 2 * 20 * 2 * 4 * 17
@@ -288,4 +350,5 @@ if __name__ == "__main__":
     check_deformable()
     check_convolution()
     check_norm()
+    check_activations()
     check_registration()

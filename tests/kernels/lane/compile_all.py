@@ -19,10 +19,14 @@ from affmae_kernels.cluster_attention import _kernels as attention_kernels
 from affmae_kernels.cluster_attention import _triton as attention
 from affmae_kernels.cluster_merge import _kernels as merge_kernels
 from affmae_kernels.cluster_merge import _triton as merge
+from affmae_kernels.column_sums import _kernels as sum_kernels
+from affmae_kernels.column_sums import _triton as sums
 from affmae_kernels.deformable_attention import _kernels as deformable_kernels
 from affmae_kernels.deformable_attention import _triton as deformable
 from affmae_kernels.dropout import _kernels as dropout_kernels
 from affmae_kernels.dropout import _triton as dropout
+from affmae_kernels.gelu import _kernels as gelu_kernels
+from affmae_kernels.gelu import _triton as gelu
 from affmae_kernels.masked_convolution import _kernels as convolution_kernels
 from affmae_kernels.masked_convolution import _triton as convolution
 from affmae_kernels.neighbours import _kernels as neighbour_kernels
@@ -89,6 +93,8 @@ def replace_kernels() -> set[str]:
         merge_kernels,
         deformable_kernels,
         dropout_kernels,
+        gelu_kernels,
+        sum_kernels,
         convolution_kernels,
         neighbour_kernels,
         list_kernels,
@@ -117,13 +123,15 @@ def launch_all(dtype: torch.dtype) -> None:
     new = torch.zeros
     batch, tokens, heads, width, channels, size, wanted = 1, 64, 2, 32, 128, 8, 4
     whole = {"dtype": torch.int32}
-    q, k, v = (new(batch, tokens, heads, width, dtype=dtype) for _ in range(3))
+    query_key_value = new(batch, tokens, 3, heads, width, dtype=dtype)
     small = (new(heads, width), new(heads, width), new(heads, 5), new(heads))
     pos = new(batch, tokens, 2)
     ids, lengths = new(batch, 2, 8, **whole), new(batch, 2, **whole)
     lists = (pos, pos, ids, ids, lengths, new(batch * tokens * wanted, **whole), new(2, 8, **whole))
-    out, log_sum = attention.cluster_attention_forward(q, k, v, *small, *lists, size, wanted)
-    attention.cluster_attention_backward(q, q, k, v, *small, *lists, out, log_sum, size, wanted)
+    attended = attention.cluster_attention_forward(query_key_value, *small, *lists, size, wanted)
+    attention.cluster_attention_backward(
+        attended[0], query_key_value, *small, *lists, *attended, size, wanted
+    )
     x, score = new(batch, tokens, channels, dtype=dtype), new(batch, tokens, 1)
     maps = (new(4, 5), new(4), new(4), new(4))
     merged = merge.cluster_merge_forward(x, score, *maps, *lists, size, wanted)
@@ -139,13 +147,22 @@ def launch_all(dtype: torch.dtype) -> None:
         sampled, values, pos, offsets, weights, new(()), pos, near
     )
     images, visible = new(1, 1, 64, 64), new(1, 1, 8, 8)
-    filters = (new(64, 1, 3, 3, dtype=dtype), new(64), new(64), new(64))
-    convolved = convolution.masked_convolution_forward(images, visible, *filters)
-    convolution.masked_convolution_backward(convolved, images, visible, *filters)
+    convolved = new(1, 32, 32, 64, dtype=dtype)
+    filters = new(64, 1, 3, 3, dtype=dtype)
+    for given in ((images, visible, filters), (convolved, visible, None)):
+        rows = convolution.masked_convolution_forward(*given, *(new(64) for _ in range(3)))
+        convolution.masked_convolution_backward(rows, *given, *(new(64) for _ in range(3)))
     rows, gain, seed = new(64, 384, dtype=dtype), new(384), new(1, dtype=torch.int64)
-    _, *kept = norm.residual_norm_forward(rows, rows, gain, gain, seed, 0.1, 1e-5, dtype)
-    dropout.relu_dropout_forward(rows, seed, 0.1)
-    norm.residual_norm_backward(rows, kept[0], gain, seed, *kept[1:], 0.1, dtype, dtype)
+    options = (gain, new(64), seed)
+    _, *kept = norm.residual_norm_forward(rows, rows, gain, gain, *options, 0.1, 1e-5, dtype)
+    norm.residual_norm_backward(
+        rows, rows, kept[0], gain, *options, *kept[1:], 0.1, dtype, dtype
+    )
+    dropout.relu_dropout_forward(rows, gain, seed, 0.1)
+    dropout.relu_dropout_backward(rows, rows, 0.1, True)
+    gelu.gelu_forward(rows, gain)
+    gelu.gelu_backward(rows, rows, gain)
+    sums.column_sums_forward(rows)
 
 
 def search_all() -> None:

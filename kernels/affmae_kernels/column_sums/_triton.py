@@ -1,0 +1,45 @@
+"""Column sums on Triton kernels: launchers."""
+
+import torch
+from torch import Tensor
+
+from affmae_kernels._launch import blocks, on_device_of
+from affmae_kernels.column_sums import _kernels
+
+# Rows and columns that a program looks at together, of the tensor and of parts of its
+# sums; and the most parts that rows are cut into.
+ROWS, COLUMNS = 32, 64
+PART_ROWS, PART_COLUMNS = 128, 16
+MOST_PARTS = 128
+WARPS = 4
+
+
+@torch.library.custom_op("affmae::column_sums", mutates_args=())
+def column_sums_forward(x: Tensor) -> Tensor:
+    """Sum the rows of a contiguous (rows, C); see `column_sums`."""
+    rows, columns = x.shape
+    steps = blocks(rows, ROWS * MOST_PARTS)
+    parts = blocks(rows, ROWS * steps)
+    partial = x.new_empty((parts, columns), dtype=torch.float32)
+    with on_device_of(x):
+        _kernels._column_sums_kernel[blocks(columns, COLUMNS), parts](
+            x, partial, rows, columns, steps, ROWS=ROWS, COLUMNS=COLUMNS, num_warps=WARPS
+        )
+    return sum_parts(partial)
+
+
+def sum_parts(partial: Tensor) -> Tensor:
+    """Sum the rows of a float32 tensor (parts, ...) of about a thousand parts at most."""
+    out = partial.new_empty(partial.shape[1:])
+    columns = out.numel()
+    with on_device_of(out):
+        _kernels._column_sums_kernel[blocks(columns, PART_COLUMNS), 1](
+            partial, out, len(partial), columns, blocks(len(partial), PART_ROWS),
+            ROWS=PART_ROWS, COLUMNS=PART_COLUMNS, num_warps=WARPS,
+        )  # fmt: skip
+    return out
+
+
+@column_sums_forward.register_fake
+def _(x: Tensor) -> Tensor:
+    return x.new_empty(x.shape[1], dtype=torch.float32)

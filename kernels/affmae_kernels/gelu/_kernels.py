@@ -1,0 +1,51 @@
+"""Triton kernels of GELU: some columns of some rows a program."""
+
+import triton
+import triton.language as tl
+
+_SQRT_HALF = tl.constexpr(0.7071067811865476)
+_DENSITY = tl.constexpr(0.3989422804014327)  # of the normal distribution at 0
+
+
+@triton.jit(do_not_specialize=["rows"])
+def _gelu_fwd_kernel(
+    x, bias, out, rows, columns, BIASED: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr
+):  # fmt: skip
+    column = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
+    row = tl.program_id(1) * ROWS + tl.arange(0, ROWS)
+    column_real = column < columns
+    real = (row < rows)[:, None] & column_real[None, :]
+    place = row.to(tl.int64)[:, None] * columns + column[None, :]
+    value = tl.load(x + place, mask=real, other=0.0).to(tl.float32)
+    if BIASED:
+        value += tl.load(bias + column, mask=column_real, other=0.0).to(tl.float32)[None, :]
+    value = 0.5 * value * (1.0 + tl.erf(value * _SQRT_HALF))
+    tl.store(out + place, value.to(out.dtype.element_ty), mask=real)
+
+
+@triton.jit(do_not_specialize=["rows", "steps"])
+def _gelu_bwd_kernel(
+    grad, x, bias, grad_x, partial, rows, columns, steps,
+    BIASED: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+):  # fmt: skip
+    """Compute the gradient of `x`, and a program's part of the bias'."""
+    column = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
+    part = tl.program_id(1)
+    column_real = column < columns
+    shift = tl.zeros([COLUMNS], tl.float32)
+    if BIASED:
+        shift = tl.load(bias + column, mask=column_real, other=0.0).to(tl.float32)
+    summed = tl.zeros([ROWS, COLUMNS], tl.float32)
+    for step in range(steps):
+        row = (part * steps + step) * ROWS + tl.arange(0, ROWS)
+        real = (row < rows)[:, None] & column_real[None, :]
+        place = row.to(tl.int64)[:, None] * columns + column[None, :]
+        value = tl.load(x + place, mask=real, other=0.0).to(tl.float32) + shift[None, :]
+        through = tl.load(grad + place, mask=real, other=0.0).to(tl.float32)
+        slope = 0.5 * (1.0 + tl.erf(value * _SQRT_HALF))
+        slope += value * _DENSITY * tl.exp(-0.5 * value * value)
+        through *= slope
+        tl.store(grad_x + place, through.to(grad_x.dtype.element_ty), mask=real)
+        summed += through
+    if BIASED:
+        tl.store(partial + part * columns + column, tl.sum(summed, axis=0), mask=column_real)
