@@ -5,6 +5,7 @@ M clusters of a query, P sampling points.
 """
 
 from affmae_kernels._dispatch import BackendUnavailableError, choose_backend
+from affmae_kernels._launch import side_by_side
 from affmae_kernels.cluster_attention import cluster_attention
 from affmae_kernels.cluster_merge import cluster_merge
 from affmae_kernels.column_sums import column_sums
@@ -43,4 +44,5 @@ __all__ = [
     "relative_geometry",
     "relu_dropout",
     "residual_norm",
+    "side_by_side",
 ]

@@ -23,19 +23,36 @@ _streams = threading.local()
 
 
 def side_by_side(device: torch.device, calls: Sequence[Callable[[], T]]) -> list[T]:
-    """Make calls whose kernels may run at the same time on a GPU; elsewhere one by one."""
-    if device.type != "cuda":
+    """Make calls that do not depend on each other.
+
+    While a CUDA graph is recorded they become parallel branches of it; else they
+    are made one by one, since small kernels end sooner than the next is launched.
+
+    Parameters
+    ----------
+    device : torch.device
+        Where their tensors are.
+    calls : sequence of Callable
+        At least one; the first goes on where the others branch off.
+
+    Returns
+    -------
+    list
+        Their results.
+    """
+    if device.type != "cuda" or not torch.cuda.is_current_stream_capturing():
         return [call() for call in calls]
     mine: dict[torch.device, list[torch.cuda.Stream]] = _streams.__dict__.setdefault("of", {})
     streams = mine.setdefault(device, [])
-    streams += [torch.cuda.Stream(device) for _ in range(len(calls) - len(streams))]
+    streams += [torch.cuda.Stream(device) for _ in range(len(calls) - 1 - len(streams))]
     current = torch.cuda.current_stream(device)
-    results = []
-    for stream, call in zip(streams, calls, strict=False):
+    branches = []
+    for stream, call in zip(streams, calls[1:], strict=False):
         stream.wait_stream(current)
         with torch.cuda.stream(stream):
-            results.append(call())
-    for stream in streams[: len(calls)]:
+            branches.append(call())
+    results = [calls[0](), *branches]
+    for stream in streams[: len(branches)]:
         current.wait_stream(stream)
     return results
 

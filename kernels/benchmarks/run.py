@@ -93,7 +93,8 @@ def draw(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
 def attention(around: Neighbourhood, heads: int, width: int) -> tuple[Call, list[Tensor]]:
     """Prepare cluster attention."""
     large = draw(*around.query_pos.shape[:2], 3, heads, width, dtype=torch.float16)
-    small = [draw(heads, width), draw(heads, width), draw(heads, 5), draw(heads)]
+    small = [draw(3, heads, width), draw(heads, width), draw(heads, width)]
+    small += [draw(heads, 5), draw(heads)]
     return lambda: cluster_attention(large, *small, around), [large, *small]
 
 

@@ -40,7 +40,7 @@ def visible_keys(neighbourhood: Neighbourhood, image: int, query: int) -> list[i
 
 def attention_inputs(batch: int, tokens: int, heads: int = 2, width: int = 4) -> list[Tensor]:
     generator = torch.Generator().manual_seed(1)
-    shapes = [(batch, tokens, 3, heads, width)]
+    shapes = [(batch, tokens, 3, heads, width), (3, heads, width)]
     shapes += [(heads, width)] * 2 + [(heads, 5), (heads,)]
     return [torch.randn(s, generator=generator, dtype=torch.float64) for s in shapes]
 
@@ -52,8 +52,8 @@ def merge_inputs(batch: int, tokens: int, channels: int = 3) -> list[Tensor]:
 
 
 def attend_by_loop(inputs: list[Tensor], neighbourhood: Neighbourhood) -> Tensor:
-    query_key_value, blank_k, blank_v, weight, bias = inputs
-    q, k, v = query_key_value.unbind(2)
+    query_key_value, projection_bias, blank_k, blank_v, weight, bias = inputs
+    q, k, v = (query_key_value + projection_bias).unbind(2)
     out = torch.zeros_like(q)
     for b, i, h in torch.cartesian_prod(*(torch.arange(n) for n in q.shape[:3])).tolist():
         keys = visible_keys(neighbourhood, b, i)
@@ -129,8 +129,8 @@ def test_neighbour_clusters_come_nearest_first_and_ties_go_to_the_lower() -> Non
 def test_non_contiguous_inputs_give_the_same_gradients() -> None:
     neighbourhood = find_neighbourhood(scattered(2, 40), CANVAS, 16, 8)
     plain = [t.requires_grad_() for t in attention_inputs(2, 40)]
-    strided = [t.detach().mT.contiguous().mT.requires_grad_() for t in plain[:3]] + [
-        t.detach().clone().requires_grad_() for t in plain[3:]
+    strided = [t.detach().mT.contiguous().mT.requires_grad_() for t in plain[:4]] + [
+        t.detach().clone().requires_grad_() for t in plain[4:]
     ]
     outputs = [cluster_attention(*t, neighbourhood) for t in (plain, strided)]
     for out in outputs:

@@ -29,6 +29,40 @@ def _load_map(weight, bias, head):
 
 
 @triton.jit
+def _load_vectors(
+    bias, blank_k, blank_v, head, heads,
+    D: tl.constexpr, BLOCK_D: tl.constexpr, BIASED: tl.constexpr,
+):  # fmt: skip
+    """Load a head's blank key and value and the biases of queries and of values.
+
+    A bias of all keys but the blank one moves all logits of a query but one, so
+    the blank key is moved instead, the other way; values likewise, since weights
+    add up to one. The bias of the values is then to be added to the result.
+    """
+    lane = tl.arange(0, BLOCK_D)
+    real = lane < D
+    blank_key = tl.load(blank_k + head * D + lane, mask=real, other=0.0).to(tl.float32)
+    blank_value = tl.load(blank_v + head * D + lane, mask=real, other=0.0).to(tl.float32)
+    of_queries = tl.zeros([BLOCK_D], tl.float32)
+    of_values = of_queries
+    if BIASED:
+        bias += head * D + lane
+        of_queries = tl.load(bias, mask=real, other=0.0).to(tl.float32)
+        of_values = tl.load(bias + 2 * heads * D, mask=real, other=0.0).to(tl.float32)
+        blank_key -= tl.load(bias + heads * D, mask=real, other=0.0).to(tl.float32)
+        blank_value -= of_values
+    return blank_key, blank_value, of_queries, of_values
+
+
+@triton.jit
+def _biased(rows, bias, BIASED: tl.constexpr):
+    """Add a bias to rows, in float32."""
+    if BIASED:
+        rows = (rows.to(tl.float32) + bias[None, :]).to(rows.dtype)
+    return rows
+
+
+@triton.jit
 def _bias(dx, dy, distance, inverse, w0, w1, w2, w3, w4, constant):
     """Map (dx, dy, d, dy/d, dx/d) to a head's bias."""
     return dx * (w0 + w4 * inverse) + dy * (w1 + w3 * inverse) + (w2 * distance + constant)
@@ -36,23 +70,25 @@ def _bias(dx, dy, distance, inverse, w0, w1, w2, w3, w4, constant):
 
 @triton.jit(do_not_specialize=["queries", "keys", "tiles", "width", "heads"])
 def _cluster_attention_fwd_kernel(
-    q, k, v, blank_k, blank_v, weight, bias, query_pos, key_pos, ids, bits, lengths,
+    q, k, v, projection_bias, blank_k, blank_v, weight, bias, query_pos, key_pos, ids, bits, lengths,
     out, log_sum, heads, queries, keys, tiles, width, scale,
     sqb, sqn, sqh, skb, skn, skh, svb, svn, svh,
     D: tl.constexpr, BLOCK_D: tl.constexpr, CLUSTER: tl.constexpr,
-    TILE: tl.constexpr, KEYS: tl.constexpr,
+    TILE: tl.constexpr, KEYS: tl.constexpr, BIASED: tl.constexpr,
 ):  # fmt: skip
     head, tile, image = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
     row, lane = tl.arange(0, TILE), tl.arange(0, BLOCK_D)
     query = tile * TILE + row
     row_real, lane_real = query < queries, lane < D
     both = row_real[:, None] & lane_real[None, :]
+    blank_key, blank_value, q_bias, v_bias = _load_vectors(
+        projection_bias, blank_k, blank_v, head, heads, D, BLOCK_D, BIASED
+    )
     q += image * sqb + head * sqh
     queried = tl.load(q + query[:, None] * sqn + lane[None, :], mask=both, other=0.0)
+    queried = _biased(queried, q_bias, BIASED)
     qx, qy = load_positions(query_pos + image * queries * 2, query, row_real)
     w0, w1, w2, w3, w4, constant = _load_map(weight, bias, head)
-    blank_key = tl.load(blank_k + head * D + lane, mask=lane_real, other=0.0).to(tl.float32)
-    blank_value = tl.load(blank_v + head * D + lane, mask=lane_real, other=0.0).to(tl.float32)
     scale *= _LOG2E
 
     # The blank key comes first, so that a maximum and a sum exist from the start.
@@ -86,7 +122,7 @@ def _cluster_attention_fwd_kernel(
         summed *= shrink[:, None]
         summed += tl.dot(weights.to(value.dtype), value, input_precision="ieee")
         highest = higher
-    summed /= total[:, None]
+    summed = summed / total[:, None] + v_bias[None, :]
     place = (image * queries + query) * heads + head
     tl.store(out + place[:, None] * D + lane[None, :], summed.to(out.dtype.element_ty), mask=both)
     tl.store(log_sum + place, highest + tl.log2(total), mask=row_real)
@@ -94,16 +130,18 @@ def _cluster_attention_fwd_kernel(
 
 @triton.jit(do_not_specialize=["queries", "keys", "tiles", "width", "heads"])
 def _cluster_attention_bwd_queries_kernel(
-    q, k, v, blank_k, blank_v, weight, bias, query_pos, key_pos, ids, bits, lengths,
-    out, log_sum, grad, grad_q, shift, partial, heads, queries, keys, tiles, width, scale,
+    q, k, v, projection_bias, blank_k, blank_v, weight, bias, query_pos, key_pos, ids, bits,
+    lengths, out, log_sum, grad, grad_q, partial, heads, queries, keys, tiles, width, scale,
     sqb, sqn, sqh, skb, skn, skh, svb, svn, svh, sgb, sgn, sgh,
     D: tl.constexpr, BLOCK_D: tl.constexpr, CLUSTER: tl.constexpr,
-    TILE: tl.constexpr, KEYS: tl.constexpr,
+    TILE: tl.constexpr, KEYS: tl.constexpr, BIASED: tl.constexpr,
 ):  # fmt: skip
     """Compute the gradients of the queries, and this tile's part of the small ones.
 
     `partial` gets, for each tile and head, the gradients of the geometric map
-    (6 numbers), of the blank key and of the blank value (D each).
+    (6 numbers), of the blank key and of the blank value (D each), and the sums of
+    the gradients of queries and of results (D each), from which those of the
+    projection's bias follow.
     """
     head, tile, image = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
     row, lane = tl.arange(0, TILE), tl.arange(0, BLOCK_D)
@@ -111,34 +149,37 @@ def _cluster_attention_bwd_queries_kernel(
     row_real, lane_real = query < queries, lane < D
     both = row_real[:, None] & lane_real[None, :]
     place = (image * queries + query) * heads + head
+    blank_key, blank_value, q_bias, v_bias = _load_vectors(
+        projection_bias, blank_k, blank_v, head, heads, D, BLOCK_D, BIASED
+    )
     queried = tl.load(
         q + image * sqb + head * sqh + query[:, None] * sqn + lane[None, :], mask=both, other=0.0
     )
+    queried = _biased(queried, q_bias, BIASED)
     arriving = tl.load(
         grad + image * sgb + head * sgh + query[:, None] * sgn + lane[None, :],
         mask=both, other=0.0,
     )  # fmt: skip
     result = tl.load(out + place[:, None] * D + lane[None, :], mask=both, other=0.0)
     # With P the weights, dlogits = P (dP - sum_j P_j dP_j), and the sum is <grad, out>.
-    mean = tl.sum(arriving.to(tl.float32) * result.to(tl.float32), axis=1)
-    tl.store(shift + place, mean, mask=row_real)
+    mean = tl.sum(arriving.to(tl.float32) * (result.to(tl.float32) - v_bias[None, :]), axis=1)
     norm = tl.load(log_sum + place, mask=row_real, other=0.0)
     qx, qy = load_positions(query_pos + image * queries * 2, query, row_real)
     w0, w1, w2, w3, w4, constant = _load_map(weight, bias, head)
-    blank_key = tl.load(blank_k + head * D + lane, mask=lane_real, other=0.0).to(tl.float32)
-    blank_value = tl.load(blank_v + head * D + lane, mask=lane_real, other=0.0).to(tl.float32)
 
     blank_logit = tl.sum(queried.to(tl.float32) * blank_key[None, :], axis=1) * (scale * _LOG2E)
     blank_weight = tl.where(row_real, tl.exp2(blank_logit - norm), 0.0)
     blank_grad = tl.sum(arriving.to(tl.float32) * blank_value[None, :], axis=1) - mean
     blank_grad *= blank_weight
     through = blank_grad[:, None] * blank_key[None, :]
-    width_small: tl.constexpr = 6 + 2 * D
+    width_small: tl.constexpr = 6 + 4 * D
     partial += ((image * tiles + tile) * heads + head) * width_small
     sums = tl.sum(blank_grad[:, None] * queried.to(tl.float32), axis=0) * scale
     tl.store(partial + 6 + lane, sums, mask=lane_real)
     sums = tl.sum(blank_weight[:, None] * arriving.to(tl.float32), axis=0)
     tl.store(partial + 6 + D + lane, sums, mask=lane_real)
+    sums = tl.sum(arriving.to(tl.float32), axis=0)
+    tl.store(partial + 6 + 3 * D + lane, sums, mask=lane_real)
 
     k += image * skb + head * skh
     v += image * svb + head * svh
@@ -170,6 +211,8 @@ def _cluster_attention_bwd_queries_kernel(
         d3 += tl.sum(d_logits_scaled * dy, axis=1)
         d4 += tl.sum(d_logits_scaled * dx, axis=1)
     through *= scale
+    sums = tl.sum(tl.where(both, through, 0.0), axis=0)
+    tl.store(partial + 6 + 2 * D + lane, sums, mask=lane_real)
     # Gradients of a token's query, key and value lie together.
     row_place = ((image * queries + query) * (3 * heads) + head)[:, None] * D
     tl.store(grad_q + row_place + lane[None, :], through.to(grad_q.dtype.element_ty), mask=both)
@@ -184,11 +227,11 @@ def _cluster_attention_bwd_queries_kernel(
 
 @triton.jit(do_not_specialize=["queries", "keys", "clusters", "heads"])
 def _cluster_attention_bwd_keys_kernel(
-    q, k, v, weight, bias, query_pos, key_pos, query_list, starts, ends,
-    log_sum, shift, grad, grad_k, grad_v, heads, queries, keys, clusters, scale,
+    q, k, v, projection_bias, weight, bias, query_pos, key_pos, query_list, starts, ends,
+    out, log_sum, grad, grad_k, grad_v, heads, queries, keys, clusters, scale,
     sqb, sqn, sqh, skb, skn, skh, svb, svn, svh, sgb, sgn, sgh,
     D: tl.constexpr, BLOCK_D: tl.constexpr, CLUSTER: tl.constexpr,
-    ROWS: tl.constexpr, QUERIES: tl.constexpr,
+    ROWS: tl.constexpr, QUERIES: tl.constexpr, BIASED: tl.constexpr,
 ):  # fmt: skip
     """Compute the gradients of a cluster's keys and values from the queries that want it."""
     head, cluster, image = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
@@ -204,6 +247,13 @@ def _cluster_attention_bwd_keys_kernel(
     )
     kx, ky = load_positions(key_pos + image * keys * 2, token, row_real)
     w0, w1, w2, w3, w4, constant = _load_map(weight, bias, head)
+    q_bias = tl.zeros([BLOCK_D], tl.float32)
+    v_bias = q_bias
+    if BIASED:
+        projection_bias += head * D + lane
+        q_bias = tl.load(projection_bias, mask=lane_real, other=0.0).to(tl.float32)
+        v_bias = tl.load(projection_bias + 2 * heads * D, mask=lane_real, other=0.0)
+        v_bias = v_bias.to(tl.float32)
     d_key = tl.zeros([ROWS, BLOCK_D], tl.float32)
     d_value = tl.zeros([ROWS, BLOCK_D], tl.float32)
     q += image * sqb + head * sqh
@@ -217,10 +267,13 @@ def _cluster_attention_bwd_keys_kernel(
         query = tl.load(query_list + i, mask=real, other=0)
         there = real[:, None] & lane_real[None, :]
         queried = tl.load(q + query[:, None] * sqn + lane[None, :], mask=there, other=0.0)
+        queried = _biased(queried, q_bias, BIASED)
         arriving = tl.load(grad + query[:, None] * sgn + lane[None, :], mask=there, other=0.0)
         place = (image * queries + query) * heads + head
         norm = tl.load(log_sum + place, mask=real, other=0.0)
-        mean = tl.load(shift + place, mask=real, other=0.0)
+        result = tl.load(out + place[:, None] * D + lane[None, :], mask=there, other=0.0)
+        result = result.to(tl.float32) - v_bias[None, :]
+        mean = tl.sum(arriving.to(tl.float32) * result, axis=1)
         qx, qy = load_positions(query_pos, query, real)
         dx, dy = kx[:, None] - qx[None, :], ky[:, None] - qy[None, :]
         distance, inverse = relative_distance(dx, dy)
@@ -240,20 +293,38 @@ def _cluster_attention_bwd_keys_kernel(
 
 @triton.jit(do_not_specialize=["rows", "heads"])
 def _sum_partials_kernel(
-    partial, d_weight, d_bias, d_blank_k, d_blank_v, rows, heads,
-    D: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr,
+    partial, d_projection, d_weight, d_bias, d_blank_k, d_blank_v, rows, heads,
+    D: tl.constexpr, BLOCK_D: tl.constexpr, ROWS: tl.constexpr,
 ):  # fmt: skip
     """Add a head's parts of the small gradients up, and sort them by parameter."""
     head = tl.program_id(0)
-    row, lane = tl.arange(0, ROWS), tl.arange(0, WIDTH)
-    width: tl.constexpr = 6 + 2 * D
-    summed = tl.zeros([ROWS, WIDTH], tl.float32)
+    lane = tl.arange(0, BLOCK_D)
+    real = lane < D
+    slot = tl.arange(0, 8)
+    width: tl.constexpr = 6 + 4 * D
+    map_sums = _sum_columns(partial + head * width, slot, slot < 6, rows, heads * width, ROWS)
+    tl.store(d_weight + head * 5 + slot, map_sums, mask=slot < 5)
+    tl.store(d_bias + head + slot * 0, map_sums, mask=slot == 5)
+    partial += head * width + 6
+    blank_key = _sum_columns(partial, lane, real, rows, heads * width, ROWS)
+    blank_value = _sum_columns(partial + D, lane, real, rows, heads * width, ROWS)
+    of_queries = _sum_columns(partial + 2 * D, lane, real, rows, heads * width, ROWS)
+    of_results = _sum_columns(partial + 3 * D, lane, real, rows, heads * width, ROWS)
+    place = head * D + lane
+    tl.store(d_blank_k + place, blank_key, mask=real)
+    tl.store(d_blank_v + place, blank_value, mask=real)
+    tl.store(d_projection + place, of_queries, mask=real)
+    # See `_load_vectors`: what moves all keys moves the blank one the other way.
+    tl.store(d_projection + heads * D + place, -blank_key, mask=real)
+    tl.store(d_projection + 2 * heads * D + place, of_results - blank_value, mask=real)
+
+
+@triton.jit
+def _sum_columns(partial, lane, real, rows, stride, ROWS: tl.constexpr):
+    row = tl.arange(0, ROWS)
+    summed = tl.zeros([ROWS, lane.shape[0]], tl.float32)
     for start in range(0, rows, ROWS):
-        place = ((start + row) * heads + head)[:, None] * width + lane[None, :]
-        real = (start + row < rows)[:, None] & (lane < width)[None, :]
-        summed += tl.load(partial + place, mask=real, other=0.0)
-    total = tl.sum(summed, axis=0)
-    tl.store(d_weight + head * 5 + lane, total, mask=lane < 5)
-    tl.store(d_bias + head + lane * 0, total, mask=lane == 5)
-    tl.store(d_blank_k + head * D + lane - 6, total, mask=(lane >= 6) & (lane < 6 + D))
-    tl.store(d_blank_v + head * D + lane - 6 - D, total, mask=(lane >= 6 + D) & (lane < width))
+        place = (start + row)[:, None] * stride + lane[None, :]
+        mask = (start + row < rows)[:, None] & real[None, :]
+        summed += tl.load(partial + place, mask=mask, other=0.0)
+    return tl.sum(summed, axis=0)

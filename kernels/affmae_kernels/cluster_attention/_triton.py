@@ -6,7 +6,13 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
-from affmae_kernels._launch import next_power_of_2, on_device_of, rows_together, to_autocast
+from affmae_kernels._launch import (
+    next_power_of_2,
+    on_device_of,
+    rows_together,
+    side_by_side,
+    to_autocast,
+)
 from affmae_kernels.cluster_attention import _kernels
 from affmae_kernels.neighbours import Neighbourhood
 from affmae_kernels.neighbours._triton import TILE
@@ -23,6 +29,7 @@ _LEAST_ROWS = 16  # what the matrix units take
 
 def cluster_attention_triton(
     query_key_value: Tensor,
+    projection_bias: Tensor | None,
     blank_k: Tensor,
     blank_v: Tensor,
     bias_weight: Tensor,
@@ -34,6 +41,7 @@ def cluster_attention_triton(
     lists = neighbourhood.lists
     out: Tensor = cluster_attention_forward(
         rows_together(query_key_value),
+        None if projection_bias is None else projection_bias.contiguous(),
         blank_k.contiguous(),
         blank_v.contiguous(),
         bias_weight.contiguous(),
@@ -54,6 +62,7 @@ def cluster_attention_triton(
 @torch.library.custom_op("affmae::cluster_attention", mutates_args=())
 def cluster_attention_forward(
     query_key_value: Tensor,
+    projection_bias: Tensor | None,
     blank_k: Tensor,
     blank_v: Tensor,
     bias_weight: Tensor,
@@ -91,10 +100,12 @@ def cluster_attention_forward(
     tiles = ids.shape[1]
     with on_device_of(q):
         _kernels._cluster_attention_fwd_kernel[heads, tiles, batch](
-            q, k, v, blank_k, blank_v, bias_weight, bias, query_pos, key_pos, ids, bits, lengths,
+            q, k, v, _or(projection_bias, bias), blank_k, blank_v, bias_weight, bias,
+            query_pos, key_pos, ids, bits, lengths,
             out, log_sum, heads, queries, k.shape[1], tiles, ids.shape[2], width**-0.5,
             *q.stride()[:3], *k.stride()[:3], *v.stride()[:3],
-            **_tile_constants(width, cluster_size, FORWARD_KEYS), num_warps=FORWARD_WARPS,
+            **_tile_constants(width, cluster_size, FORWARD_KEYS),
+            BIASED=projection_bias is not None, num_warps=FORWARD_WARPS,
         )  # fmt: skip
     return out, log_sum
 
@@ -103,6 +114,7 @@ def cluster_attention_forward(
 def cluster_attention_backward(
     grad: Tensor,
     query_key_value: Tensor,
+    projection_bias: Tensor | None,
     blank_k: Tensor,
     blank_v: Tensor,
     bias_weight: Tensor,
@@ -118,14 +130,15 @@ def cluster_attention_backward(
     log_sum: Tensor,
     cluster_size: int,
     wanted: int,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Compute the gradients of `cluster_attention_forward`.
 
     Returns
     -------
     grad_query_key_value : Tensor, shape (B, N, 3, H, D)
-    grad_blank_k, grad_blank_v : Tensor of float32, shape (H, D)
+    grad_projection_bias : Tensor of float32, shape (3, H, D)
     grad_weight, grad_bias : Tensor of float32, shapes (H, 5) and (H,)
+    grad_blank_k, grad_blank_v : Tensor of float32, shape (H, D)
     """
     q, k, v = query_key_value.unbind(2)
     batch, queries, heads, width = q.shape
@@ -134,42 +147,60 @@ def cluster_attention_backward(
     grad = rows_together(grad)
     grads = q.new_empty(query_key_value.shape)
     grad_q, grad_k, grad_v = grads.unbind(2)
-    shift = torch.empty_like(log_sum)
-    partial = q.new_empty((batch * tiles, heads, 6 + 2 * width), dtype=torch.float32)
+    small = _small_gradients(q)
+    partial = q.new_empty((batch * tiles, heads, 6 + 4 * width), dtype=torch.float32)
     strides = [*q.stride()[:3], *k.stride()[:3], *v.stride()[:3], *grad.stride()[:3]]
-    with on_device_of(q):
+    vectors = (_or(projection_bias, bias), blank_k, blank_v)
+    biased = projection_bias is not None
+
+    def of_queries() -> None:
         _kernels._cluster_attention_bwd_queries_kernel[heads, tiles, batch](
-            q, k, v, blank_k, blank_v, bias_weight, bias, query_pos, key_pos, ids, bits, lengths,
-            out, log_sum, grad, grad_q, shift, partial, heads, queries, keys, tiles, ids.shape[2],
+            q, k, v, *vectors, bias_weight, bias, query_pos, key_pos, ids, bits, lengths,
+            out, log_sum, grad, grad_q, partial, heads, queries, keys, tiles, ids.shape[2],
             width**-0.5, *strides, **_tile_constants(width, cluster_size, BACKWARD_KEYS),
-            num_warps=BACKWARD_WARPS,
+            BIASED=biased, num_warps=BACKWARD_WARPS,
         )  # fmt: skip
-        _kernels._cluster_attention_bwd_keys_kernel[heads, clusters, batch](
-            q, k, v, bias_weight, bias, query_pos, key_pos, query_list, bounds[0], bounds[1],
-            log_sum, shift, grad, grad_k, grad_v, heads, queries, keys, clusters,
-            width**-0.5, *strides, **_cluster_constants(width, cluster_size),
-        )  # fmt: skip
-        small = _small_gradients(q)
-        blank_k, blank_v, weight, constant = small
         _kernels._sum_partials_kernel[(heads,)](
-            partial, weight, constant, blank_k, blank_v, len(partial), heads,
-            D=width, WIDTH=next_power_of_2(6 + 2 * width), ROWS=SUMMED_ROWS, num_warps=8,
+            partial, *small, len(partial), heads,
+            D=width, BLOCK_D=_lanes(width), ROWS=SUMMED_ROWS, num_warps=8,
         )  # fmt: skip
+
+    def of_keys() -> None:
+        _kernels._cluster_attention_bwd_keys_kernel[heads, clusters, batch](
+            q, k, v, vectors[0], bias_weight, bias, query_pos, key_pos, query_list,
+            bounds[0], bounds[1], out, log_sum, grad, grad_k, grad_v,
+            heads, queries, keys, clusters, width**-0.5, *strides,
+            **_cluster_constants(width, cluster_size), BIASED=biased,
+        )  # fmt: skip
+
+    with on_device_of(q):
+        side_by_side(q.device, [of_queries, of_keys])
     return grads, *small
 
 
-def _small_gradients(q: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _or(tensor: Tensor | None, other: Tensor) -> Tensor:
+    """Give the kernel something to point at where it reads nothing."""
+    return other if tensor is None else tensor
+
+
+def _small_gradients(q: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     heads, width = q.shape[2:]
-    shapes = ((heads, width), (heads, width), (heads, 5), (heads,))
-    blank_k, blank_v, weight, bias = (q.new_empty(s, dtype=torch.float32) for s in shapes)
-    return blank_k, blank_v, weight, bias
+    shapes = ((3, heads, width), (heads, 5), (heads,), (heads, width), (heads, width))
+    projection, weight, bias, blank_k, blank_v = (
+        q.new_empty(s, dtype=torch.float32) for s in shapes
+    )
+    return projection, weight, bias, blank_k, blank_v
+
+
+def _lanes(width: int) -> int:
+    return max(next_power_of_2(width), _LEAST_ROWS)
 
 
 def _tile_constants(width: int, cluster_size: int, keys: int) -> dict[str, int]:
     """Choose the sizes of a program that works on a tile of queries."""
     return {
         "D": width,
-        "BLOCK_D": max(next_power_of_2(width), _LEAST_ROWS),
+        "BLOCK_D": _lanes(width),
         "CLUSTER": cluster_size,
         "TILE": TILE,
         "KEYS": max(keys, next_power_of_2(cluster_size)),
@@ -180,7 +211,7 @@ def _cluster_constants(width: int, cluster_size: int) -> dict[str, int]:
     """Choose the sizes of a program that works on a cluster of keys."""
     return {
         "D": width,
-        "BLOCK_D": max(next_power_of_2(width), _LEAST_ROWS),
+        "BLOCK_D": _lanes(width),
         "CLUSTER": cluster_size,
         "ROWS": max(next_power_of_2(cluster_size), _LEAST_ROWS),
         "QUERIES": QUERIES,
@@ -210,9 +241,11 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> N
 
 def _differentiate(ctx: Any, grad: Tensor, _: None) -> tuple[Tensor | None, ...]:
     tensors = ctx.saved_tensors
-    large, *small = cluster_attention_backward(grad, *tensors, ctx.cluster_size, ctx.wanted)
-    typed = (g.to(t.dtype) for g, t in zip(small, tensors[1:5], strict=True))
-    return (large, *typed, *[None] * 9)
+    large, projection, weight, bias, blank_k, blank_v = cluster_attention_backward(
+        grad, *tensors, ctx.cluster_size, ctx.wanted
+    )
+    small = zip((projection, blank_k, blank_v, weight, bias), tensors[1:6], strict=True)
+    return (large, *(None if t is None else g.to(t.dtype) for g, t in small), *[None] * 9)
 
 
 cluster_attention_forward.register_autograd(_differentiate, setup_context=_save)

@@ -9,6 +9,7 @@ from affmae_kernels.neighbours import Neighbourhood
 
 def cluster_attention(
     query_key_value: Tensor,
+    projection_bias: Tensor | None,
     blank_k: Tensor,
     blank_v: Tensor,
     bias_weight: Tensor,
@@ -27,6 +28,9 @@ def cluster_attention(
     query_key_value : Tensor of float, shape (B, N, 3, H, D)
         What each token asks, and the keys and values it offers; sorted by
         cluster. One tensor, as one layer computes it, and so is its gradient.
+    projection_bias : Tensor of float, shape (3, H, D), or None
+        Added to `query_key_value`: where a layer left its bias to be added, its
+        gradient costs nothing here.
     blank_k, blank_v : Tensor of float, shape (H, D)
         The learned key and value that let a query attend to nothing.
     bias_weight : Tensor of float, shape (H, 5)
@@ -47,9 +51,9 @@ def cluster_attention(
     BackendUnavailableError
         If ``"triton"`` was asked for and cannot run.
     """
-    arguments = (query_key_value, blank_k, blank_v, bias_weight, bias, neighbourhood)
+    small = (projection_bias, blank_k, blank_v, bias_weight, bias)
     if choose_backend(backend, query_key_value.device, query_key_value.dtype) == "triton":
         from affmae_kernels.cluster_attention._triton import cluster_attention_triton
 
-        return cluster_attention_triton(*arguments)
-    return cluster_attention_reference(*arguments)
+        return cluster_attention_triton(query_key_value, *small, neighbourhood)
+    return cluster_attention_reference(query_key_value, *small, neighbourhood)

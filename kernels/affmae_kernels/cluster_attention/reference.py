@@ -18,6 +18,7 @@ from affmae_kernels.neighbours.neighbourhood import TileGroup
 
 def cluster_attention_reference(
     query_key_value: Tensor,
+    projection_bias: Tensor | None,
     blank_k: Tensor,
     blank_v: Tensor,
     bias_weight: Tensor,
@@ -27,7 +28,10 @@ def cluster_attention_reference(
     """See `affmae_kernels.cluster_attention`."""
     dtype = torch.promote_types(query_key_value.dtype, torch.float32)
     with torch.autocast(query_key_value.device.type, enabled=False):
-        q, k, v = query_key_value.to(dtype).unbind(2)
+        rows = query_key_value.to(dtype)
+        if projection_bias is not None:
+            rows = rows + projection_bias.to(dtype)
+        q, k, v = rows.unbind(2)
         small = (t.to(dtype) for t in (blank_k, blank_v, bias_weight, bias))
         out: Tensor = _ClusterAttention.apply(neighbourhood, q, k, v, *small)
     return out.to(query_key_value.dtype)

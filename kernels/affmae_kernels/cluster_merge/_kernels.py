@@ -8,11 +8,10 @@ gather it, so that nothing is added atomically.
 import triton
 import triton.language as tl
 
+from affmae_kernels._gauss import gauss
 from affmae_kernels.neighbours._tiles import load_positions, load_tile_keys, relative_distance
 
 _EPSILON = tl.constexpr(1e-5)
-_SQRT_HALF = tl.constexpr(0.7071067811865476)
-_GAUSS = tl.constexpr(0.3989422804014327)
 
 
 @triton.jit
@@ -45,7 +44,8 @@ def _activated(normed, norm_weight, norm_bias, ROW: tl.constexpr):
     """Scale, shift and GELU."""
     scaled = normed * tl.load(norm_weight + ROW).to(tl.float32)
     scaled += tl.load(norm_bias + ROW).to(tl.float32)
-    return 0.5 * scaled * (1.0 + tl.erf(scaled * _SQRT_HALF))
+    share, _density = gauss(scaled)
+    return scaled * share
 
 
 @triton.jit(do_not_specialize=["queries", "keys", "tiles", "width"])
@@ -156,8 +156,8 @@ def _through_activation(d_weight, normed, norm_weight, norm_bias, slot, ROW: tl.
     """
     scale = tl.load(norm_weight + ROW).to(tl.float32)
     scaled = normed * scale + tl.load(norm_bias + ROW).to(tl.float32)
-    cumulative = 0.5 * (1.0 + tl.erf(scaled * _SQRT_HALF))
-    d_scaled = d_weight * (cumulative + scaled * _GAUSS * tl.exp(-0.5 * scaled * scaled))
+    cumulative, density = gauss(scaled)
+    d_scaled = d_weight * (cumulative + scaled * density)
     sums = _at(slot, d_scaled * normed, 24 + ROW) + _at(slot, d_scaled, 28 + ROW)
     return cumulative * scaled, d_scaled * scale, sums
 

@@ -11,6 +11,7 @@ from affmae_kernels._launch import (
     next_power_of_2,
     on_device_of,
     rows_together,
+    side_by_side,
     to_autocast,
 )
 from affmae_kernels.cluster_merge import _kernels
@@ -145,16 +146,21 @@ def cluster_merge_backward(
         "QUERIES": QUERIES,
         "CHANNELS": part,
     }
-    with on_device_of(x):
+    def of_tokens() -> None:
         _kernels._cluster_merge_bwd_tokens_kernel[blocks(channels, part), clusters, batch](
             importance, *small, query_pos, key_pos, query_list, bounds[0], bounds[1],
             grad, grad_x, queries, keys, clusters, channels, **constants, num_warps=2,
         )  # fmt: skip
+
+    def of_weights() -> None:
         _kernels._cluster_merge_bwd_weights_kernel[clusters, batch](
             x, importance, *small, query_pos, key_pos, query_list, bounds[0], bounds[1],
             grad, grad_importance, partial, queries, keys, clusters, channels, *x.stride()[:2],
             **constants, num_warps=2,
         )  # fmt: skip
+
+    with on_device_of(x):
+        side_by_side(x.device, [of_weights, of_tokens])
     return grad_x, grad_importance, column_sums_forward(partial)
 
 

@@ -6,12 +6,12 @@ from torch import Tensor
 from affmae_kernels._launch import blocks, on_device_of
 from affmae_kernels.column_sums import _kernels
 
-# Rows and columns that a program looks at together, of the tensor and of parts of its
-# sums; and the most parts that rows are cut into.
+# Rows and columns that a program looks at together, and the most parts that rows are cut
+# into; then the same of few and of many parts of sums, and the warps for them.
 ROWS, COLUMNS = 32, 64
-PART_ROWS, PART_COLUMNS = 128, 16
 MOST_PARTS = 128
-WARPS = 4
+FEW = {"ROWS": MOST_PARTS, "COLUMNS": 16, "num_warps": 4}
+MANY = {"ROWS": 512, "COLUMNS": 16, "num_warps": 8}
 
 
 @torch.library.custom_op("affmae::column_sums", mutates_args=())
@@ -23,7 +23,7 @@ def column_sums_forward(x: Tensor) -> Tensor:
     partial = x.new_empty((parts, columns), dtype=torch.float32)
     with on_device_of(x):
         _kernels._column_sums_kernel[blocks(columns, COLUMNS), parts](
-            x, partial, rows, columns, steps, ROWS=ROWS, COLUMNS=COLUMNS, num_warps=WARPS
+            x, partial, rows, columns, steps, ROWS=ROWS, COLUMNS=COLUMNS, num_warps=4
         )
     return sum_parts(partial)
 
@@ -31,12 +31,12 @@ def column_sums_forward(x: Tensor) -> Tensor:
 def sum_parts(partial: Tensor) -> Tensor:
     """Sum the rows of a float32 tensor (parts, ...) of about a thousand parts at most."""
     out = partial.new_empty(partial.shape[1:])
-    columns = out.numel()
+    parts, columns = len(partial), out.numel()
+    constants = FEW if parts <= MOST_PARTS else MANY
     with on_device_of(out):
-        _kernels._column_sums_kernel[blocks(columns, PART_COLUMNS), 1](
-            partial, out, len(partial), columns, blocks(len(partial), PART_ROWS),
-            ROWS=PART_ROWS, COLUMNS=PART_COLUMNS, num_warps=WARPS,
-        )  # fmt: skip
+        _kernels._column_sums_kernel[blocks(columns, constants["COLUMNS"]), 1](
+            partial, out, parts, columns, blocks(parts, constants["ROWS"]), **constants
+        )
     return out
 
 

@@ -3,8 +3,7 @@
 import triton
 import triton.language as tl
 
-_SQRT_HALF = tl.constexpr(0.7071067811865476)
-_DENSITY = tl.constexpr(0.3989422804014327)  # of the normal distribution at 0
+from affmae_kernels._gauss import gauss
 
 
 @triton.jit(do_not_specialize=["rows"])
@@ -19,8 +18,8 @@ def _gelu_fwd_kernel(
     value = tl.load(x + place, mask=real, other=0.0).to(tl.float32)
     if BIASED:
         value += tl.load(bias + column, mask=column_real, other=0.0).to(tl.float32)[None, :]
-    value = 0.5 * value * (1.0 + tl.erf(value * _SQRT_HALF))
-    tl.store(out + place, value.to(out.dtype.element_ty), mask=real)
+    share, _density = gauss(value)
+    tl.store(out + place, (value * share).to(out.dtype.element_ty), mask=real)
 
 
 @triton.jit(do_not_specialize=["rows", "steps"])
@@ -42,9 +41,8 @@ def _gelu_bwd_kernel(
         place = row.to(tl.int64)[:, None] * columns + column[None, :]
         value = tl.load(x + place, mask=real, other=0.0).to(tl.float32) + shift[None, :]
         through = tl.load(grad + place, mask=real, other=0.0).to(tl.float32)
-        slope = 0.5 * (1.0 + tl.erf(value * _SQRT_HALF))
-        slope += value * _DENSITY * tl.exp(-0.5 * value * value)
-        through *= slope
+        share, density = gauss(value)
+        through *= share + value * density
         tl.store(grad_x + place, through.to(grad_x.dtype.element_ty), mask=real)
         summed += through
     if BIASED:

@@ -8,8 +8,7 @@ but the result is stored; the backward pass computes it again.
 import triton
 import triton.language as tl
 
-_SQRT_HALF = tl.constexpr(0.7071067811865476)
-_DENSITY = tl.constexpr(0.3989422804014327)  # of the normal distribution at 0
+from affmae_kernels._gauss import gauss
 
 
 @triton.jit
@@ -95,11 +94,11 @@ def _masked_convolution_fwd_kernel(
     gain = tl.load(norm_weight + lane, mask=lane < outputs, other=0.0).to(tl.float32)
     shift = tl.load(norm_bias + lane, mask=lane < outputs, other=0.0).to(tl.float32)
     normed = normed * gain[None, :] + shift[None, :]
-    active = 0.5 * normed * (1.0 + tl.erf(normed * _SQRT_HALF))
+    share, _density = gauss(normed)
     pixels = (height // 2) * (width // 2)
     place = (image * pixels + pixel)[:, None] * outputs + lane[None, :]
     real = (pixel < pixels)[:, None] & (lane < outputs)[None, :]
-    tl.store(out + place, active.to(out.dtype.element_ty), mask=real)
+    tl.store(out + place, (normed * share).to(out.dtype.element_ty), mask=real)
 
 
 @triton.jit(do_not_specialize=["height", "width", "columns", "steps"])
@@ -137,9 +136,8 @@ def _masked_convolution_bwd_kernel(
         place = (image * pixels + pixel)[:, None] * outputs + lane[None, :]
         real = (pixel < pixels)[:, None] & lane_real[None, :]
         through = tl.load(grad + place, mask=real, other=0.0).to(tl.float32)
-        slope = 0.5 * (1.0 + tl.erf(normed * _SQRT_HALF))
-        slope += normed * _DENSITY * tl.exp(-0.5 * normed * normed)
-        through *= slope
+        share, density = gauss(normed)
+        through *= share + normed * density
         d_gain += tl.sum(through * whitened, axis=0)
         d_shift += tl.sum(through, axis=0)
         through *= gain[None, :]

@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
-from torch.func import functional_call
+
+from napari_affmae.model.layers import Linear
 
 # Weights with fewer numbers an output are read by the kernels, in float32.
 _LEAST_INPUTS = 8
@@ -22,8 +22,8 @@ _WARM_UP = 2
 class Copies(nn.Module):
     """A network that computes with 16-bit copies of its weights, all cast at once.
 
-    For use under autocast, which else casts each weight and each gradient by
-    itself, in hundreds of launches.
+    For use under autocast, which else casts each weight by itself, in hundreds
+    of launches.
 
     Parameters
     ----------
@@ -36,39 +36,24 @@ class Copies(nn.Module):
     def __init__(self, model: nn.Module, dtype: torch.dtype) -> None:
         super().__init__()
         self.model, self.dtype = model, dtype
-        self.names = [
-            f"{name}.{kind}"
-            for name, module in model.named_modules()
-            if isinstance(module, nn.Linear | nn.Conv2d)
-            and module.weight[0].numel() >= _LEAST_INPUTS
-            for kind in ("weight", "bias")
+        self._layers = [
+            module
+            for module in model.modules()
+            if isinstance(module, Linear) and module.in_features >= _LEAST_INPUTS
         ]
 
     def forward(self, *inputs: Any, **options: Any) -> Any:
         """Call the network."""
-        copies = _Cast.apply(self.dtype, *(self.model.get_parameter(n) for n in self.names))
-        named = dict(zip(self.names, copies, strict=True))
-        return functional_call(self.model, named, inputs, options)
-
-
-class _Cast(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, dtype: torch.dtype, *weights: Tensor) -> tuple[Tensor, ...]:
-        ctx.set_materialize_grads(False)
-        return tuple(_cast(weights, dtype))
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        del ctx
-        cast = iter(_cast([g for g in grads if g is not None], torch.float32))
-        return (None, *(None if g is None else next(cast) for g in grads))
-
-
-def _cast(tensors: Sequence[Tensor], dtype: torch.dtype) -> list[Tensor]:
-    cast = [torch.empty_like(t, dtype=dtype) for t in tensors]
-    torch._foreach_copy_(cast, list(tensors))
-    return cast
+        parameters = [p.detach() for layer in self._layers for p in (layer.weight, layer.bias)]
+        copies = [torch.empty_like(p, dtype=self.dtype) for p in parameters]
+        torch._foreach_copy_(copies, parameters)
+        for layer, weight, bias in zip(self._layers, copies[::2], copies[1::2], strict=True):
+            layer.copies = weight, bias
+        try:
+            return self.model(*inputs, **options)
+        finally:
+            for layer in self._layers:
+                layer.copies = None
 
 
 class CapturedStep:

@@ -40,8 +40,10 @@ class ClusterAttention(nn.Module):
 
     def forward(self, x: Tensor, neighbourhood: Neighbourhood) -> Branch:
         """Attend within `neighbourhood`; `x` is (B, N, C), sorted by cluster."""
+        rows, bias, _ = self.query_key_value.deferred(x)
         attended = cluster_attention(
-            self.query_key_value(x).unflatten(-1, (3, self.heads, -1)),
+            rows.unflatten(-1, (3, self.heads, -1)),
+            None if bias is None else bias.view(3, self.heads, -1),
             self.blank_key.view(self.heads, -1),
             self.blank_value.view(self.heads, -1),
             self.geometry.weight,

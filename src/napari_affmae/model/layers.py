@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from affmae_kernels import column_sums, gelu, residual_norm
+from affmae_kernels import column_sums, gelu, residual_norm, side_by_side
 
 
 class Branch(NamedTuple):
@@ -30,45 +30,101 @@ class Branch(NamedTuple):
 
 
 class Linear(nn.Linear):
-    """A linear layer that knows what its bias costs on a GPU.
+    """A linear layer whose backward pass suits a GPU.
 
-    There a bias is free in the forward pass, but PyTorch sums its gradient in
-    slow kernels; they make a third of all launches of a training step.
+    Its gradients come in float32, as the optimiser takes them; that of the bias
+    is summed by a fast kernel, or left to the kernel that adds the bias.
+
+    Attributes
+    ----------
+    copies : tuple of Tensor, or None
+        Weight and bias in autocast's type, where they were cast before; see
+        `capture.Copies`.
     """
+
+    copies: tuple[Tensor, Tensor] | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., inputs) to (..., outputs)."""
         if not x.is_cuda:
             return super().forward(x)
-        out: Tensor = _Linear.apply(x, self.weight, self.bias)
+        out: Tensor = _Linear.apply(x, self.weight, self.bias, *operands(self))
         return out
 
     def deferred(self, x: Tensor) -> Branch:
         """Do the same, but on a GPU leave the bias to the kernel that comes next."""
-        if x.is_cuda:
-            return Branch(F.linear(x, self.weight), self.bias)
-        return Branch(super().forward(x))
+        if not x.is_cuda:
+            return Branch(super().forward(x))
+        return Branch(_Linear.apply(x, self.weight, None, operands(self)[0], None), self.bias)
+
+
+def operands(linear: nn.Linear) -> tuple[Tensor, Tensor]:
+    """Return weight and bias of a layer in the type in which it computes."""
+    if isinstance(linear, Linear) and linear.copies is not None:
+        return linear.copies
+    _, dtype, enabled = _autocast_of(linear.weight)
+    if not enabled:
+        return linear.weight, linear.bias
+    return linear.weight.to(dtype), linear.bias.to(dtype)
 
 
 class _Linear(torch.autograd.Function):
+    """Takes parameters for their gradients' sake, and computes with their operands."""
+
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        ctx.autocast = _autocast_of(weight)
-        ctx.save_for_backward(x, weight)
-        return F.linear(x, weight, bias)
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        weight_operand: Tensor,
+        bias_operand: Tensor | None,
+    ) -> Tensor:
+        del weight
+        x = x.to(weight_operand.dtype)
+        ctx.biased = bias is not None
+        ctx.save_for_backward(x, weight_operand)
+        return F.linear(x, weight_operand, bias_operand)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
-        with torch.autocast(*ctx.autocast):
-            d_x = grad @ weight if ctx.needs_input_grad[0] else None
-            return d_x, _weight_gradient(grad, x), column_sums(grad)
+        gradients = linear_gradients(grad, x, weight, biased=ctx.biased)
+        return *gradients, None, None
 
 
-def _weight_gradient(grad: Tensor, x: Tensor) -> Tensor:
-    """Compute that of a linear layer from those of its outputs and its inputs."""
-    return grad.flatten(0, -2).mT @ x.flatten(0, -2)
+def linear_gradients(
+    grad: Tensor, x: Tensor, weight: Tensor, *, biased: bool
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Compute the gradients of a linear layer's inputs, weight and bias, side by side.
+
+    Parameters
+    ----------
+    grad, x : Tensor
+        (..., outputs), (..., inputs).
+    weight : Tensor
+        (outputs, inputs).
+    biased : bool
+        Whether the bias wants a gradient.
+
+    Returns
+    -------
+    tuple of Tensor
+        The first of the type of `x`, the others float32 on GPUs.
+    """
+
+    def of_inputs() -> tuple[Tensor, Tensor | None]:
+        return grad @ weight, None
+
+    def of_parameters() -> tuple[Tensor, Tensor | None]:
+        left, right = grad.flatten(0, -2).mT, x.flatten(0, -2)
+        exact = left.is_cuda and left.dtype != torch.float32
+        product = torch.mm(left, right, out_dtype=torch.float32) if exact else left @ right
+        return product, column_sums(grad) if biased else None
+
+    (d_x, _), (d_weight, d_bias) = side_by_side(grad.device, [of_inputs, of_parameters])
+    return d_x, d_weight, d_bias
 
 
 class MLP(nn.Module):
@@ -205,8 +261,15 @@ def recomputed_linear(
     biased : bool
         Whether the layer's bias is added.
     """
-    bias = linear.bias if biased else None
-    recomputed: Tensor = _RecomputedLinear.apply(function, linear.weight, bias, *inputs)
+    weight_operand, bias_operand = operands(linear)
+    recomputed: Tensor = _RecomputedLinear.apply(
+        function,
+        linear.weight,
+        linear.bias if biased else None,
+        weight_operand,
+        bias_operand if biased else None,
+        *inputs,
+    )
     return recomputed
 
 
@@ -217,24 +280,27 @@ class _RecomputedLinear(torch.autograd.Function):
         function: Callable[..., Tensor],
         weight: Tensor,
         bias: Tensor | None,
+        weight_operand: Tensor,
+        bias_operand: Tensor | None,
         *inputs: Tensor,
     ) -> Tensor:
         ctx.function, ctx.autocast, ctx.biased = function, _autocast_of(weight), bias is not None
-        ctx.save_for_backward(weight, *inputs)
-        return F.linear(function(*inputs), weight, bias)
+        ctx.save_for_backward(weight_operand, *inputs)
+        between = function(*inputs).to(weight_operand.dtype)
+        return F.linear(between, weight_operand, bias_operand)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         weight, *inputs = ctx.saved_tensors
-        inputs = _leaves(inputs, ctx.needs_input_grad[3:])
-        with torch.autocast(*ctx.autocast):
-            with torch.enable_grad():
-                between = ctx.function(*inputs)
-            d_weight = _weight_gradient(grad, between.detach())
-            d_bias = column_sums(grad) if ctx.biased else None
-            d_between = (grad @ weight).to(between.dtype)
-        return None, d_weight, d_bias, *_pull_back(between, inputs, d_between)
+        inputs = _leaves(inputs, ctx.needs_input_grad[5:])
+        with torch.enable_grad(), torch.autocast(*ctx.autocast):
+            between = ctx.function(*inputs)
+        d_between, d_weight, d_bias = linear_gradients(
+            grad, between.detach().to(weight.dtype), weight, biased=ctx.biased
+        )
+        pulled = _pull_back(between, inputs, d_between.to(between.dtype))
+        return None, d_weight, d_bias, None, None, *pulled
 
 
 def _autocast_of(tensor: Tensor) -> tuple[str, torch.dtype, bool]:

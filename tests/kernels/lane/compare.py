@@ -119,13 +119,20 @@ def check_cluster_ops() -> None:
 
     for tokens, heads, width in ((41, 2, 5), (13, 1, 16), (1, 1, 4)):
         around = find_neighbourhood(scattered(1, tokens, 3), CANVAS, 16, 8, backend="triton")
-        inputs = [draw(1, tokens, 3, heads, width)]
+        inputs = [draw(1, tokens, 3, heads, width), draw(3, heads, width)]
         inputs += [draw(heads, width), draw(heads, width), draw(heads, 5), draw(heads)]
         compare(
             f"attention of {tokens}",
             lambda *t, backend, around=around: cluster_attention(*t, around, backend=backend),
             inputs,
             strided=tokens == 41,
+        )
+        compare(
+            f"attention of {tokens} without a bias",
+            lambda x, *t, backend, around=around: cluster_attention(
+                x, None, *t, around, backend=backend
+            ),
+            [inputs[0], *inputs[2:]],
         )
         kept = torch.arange(0, tokens, 3)[None]
         selected = around.select(kept)
@@ -269,7 +276,7 @@ def check_registration() -> None:
     lists = around.lists
     given = (lists.query_pos, lists.key_pos, lists.ids, lists.bits, lists.lengths, lists.queries)
     rest = (*given, lists.bounds, 8, 2)
-    large, blanks = draw(1, 20, 3, 2, 4), [draw(2, 4), draw(2, 4)]
+    large, blanks = draw(1, 20, 3, 2, 4), [draw(3, 2, 4), draw(2, 4), draw(2, 4)]
     tests = ("test_schema", "test_autograd_registration", "test_faketensor")
     torch.library.opcheck(
         attention.cluster_attention_forward,

@@ -124,7 +124,8 @@ def launch_all(dtype: torch.dtype) -> None:
     batch, tokens, heads, width, channels, size, wanted = 1, 64, 2, 32, 128, 8, 4
     whole = {"dtype": torch.int32}
     query_key_value = new(batch, tokens, 3, heads, width, dtype=dtype)
-    small = (new(heads, width), new(heads, width), new(heads, 5), new(heads))
+    small = (new(3, heads, width), new(heads, width), new(heads, width))
+    small = (*small, new(heads, 5), new(heads))
     pos = new(batch, tokens, 2)
     ids, lengths = new(batch, 2, 8, **whole), new(batch, 2, **whole)
     lists = (pos, pos, ids, ids, lengths, new(batch * tokens * wanted, **whole), new(2, 8, **whole))
