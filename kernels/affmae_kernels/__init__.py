@@ -6,6 +6,7 @@ M clusters of a query, P sampling points.
 
 from affmae_kernels._dispatch import BackendUnavailableError, choose_backend
 from affmae_kernels._launch import side_by_side
+from affmae_kernels.add_positions import add_positions
 from affmae_kernels.cluster_attention import cluster_attention
 from affmae_kernels.cluster_merge import cluster_merge
 from affmae_kernels.column_sums import column_sums
@@ -29,6 +30,7 @@ __all__ = [
     "Neighbourhood",
     "TokenIndex",
     "TokenSearch",
+    "add_positions",
     "choose_backend",
     "cluster_attention",
     "cluster_merge",

@@ -127,12 +127,12 @@ class DecoderStage(nn.Module):
         def compute(x: Tensor, *weights: Tensor) -> Tensor:
             project, bias, scale, shift = weights
             tokens, _ = residual_norm(F.linear(x, project, bias), None, scale, shift)
-            return tokens + self.embedding(level.pos, canvas).to(tokens.dtype)
+            return self.embedding(tokens, level.pos, canvas)
 
         value = self.cross_attention.value
         if not level.x.is_cpu:
             tokens = self.level_norm(self.level_project(level.x))
-            out: Tensor = value(tokens + self.embedding(level.pos, canvas).to(tokens.dtype))
+            out: Tensor = value(self.embedding(tokens, level.pos, canvas))
             return out
         # What lies between is cheap, but large in float32. GPUs keep it in 16 bits.
         layers = (self.level_project, self.level_norm)
@@ -177,7 +177,7 @@ class Decoder(nn.Module):
         list of Tensor
             Query features (B, Q, C) after each stage: res5, res4, res3, res2.
         """
-        queries = self.query + self.embedding(query_pos, canvas)
+        queries = self.embedding(self.query, query_pos, canvas)
         coarse_to_fine = levels[::-1]
         indices = index_each([query_pos, *(x.pos for x in coarse_to_fine)], canvas, NEAREST)
         query_index = next(indices)

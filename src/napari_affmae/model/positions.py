@@ -6,6 +6,8 @@ from functools import cache
 import torch
 from torch import Tensor, nn
 
+from affmae_kernels import add_positions
+
 
 def positions_of(ids: Tensor, canvas: tuple[int, int]) -> Tensor:
     """Turn row-major patch indices into positions.
@@ -62,11 +64,13 @@ class SineEmbedding(nn.Module):
         super().__init__()
         self.width = width
 
-    def forward(self, pos: Tensor, canvas: tuple[int, int]) -> Tensor:
-        """Embed positions.
+    def forward(self, x: Tensor, pos: Tensor, canvas: tuple[int, int]) -> Tensor:
+        """Add embedded positions to `x`.
 
         Parameters
         ----------
+        x : Tensor
+            (B, N, width) tokens, or (width,), which all of them share.
         pos : Tensor
             (B, N, 2) float, (x, y), whole cells of the canvas.
         canvas : tuple[int, int]
@@ -75,11 +79,10 @@ class SineEmbedding(nn.Module):
         Returns
         -------
         Tensor
-            (B, N, width) float32.
+            (B, N, width).
         """
-        cells = pos.long().unbind(-1)
-        tables = (_waves(extent, self.width // 2, pos.device) for extent in reversed(canvas))
-        return torch.cat([table[cell] for table, cell in zip(tables, cells, strict=True)], dim=-1)
+        rows, columns = (_waves(extent, self.width // 2, pos.device) for extent in canvas)
+        return add_positions(x, pos, (columns, rows))
 
 
 # Small tables for each size of image. They are never dropped, because CUDA graphs that

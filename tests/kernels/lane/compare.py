@@ -11,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from affmae_kernels import (
     TokenIndex,
+    add_positions,
     cluster_attention,
     cluster_merge,
     column_sums,
@@ -22,6 +23,7 @@ from affmae_kernels import (
     relu_dropout,
     residual_norm,
 )
+from affmae_kernels.add_positions import _triton as positions
 from affmae_kernels.cluster_attention import _triton as attention
 from affmae_kernels.cluster_merge import _triton as merge
 from affmae_kernels.deformable_attention import _triton as deformable
@@ -266,6 +268,19 @@ def check_activations() -> None:
     torch.testing.assert_close(x.grad, torch.where(kept, grad / 0.7, 0.0))
 
 
+def check_positions() -> None:
+    """Tokens of their own, and a shared vector."""
+    generator = torch.Generator().manual_seed(13)
+    pos = scattered(2, 41, 4)
+    waves = tuple(torch.randn(n, 10, generator=generator) for n in reversed(CANVAS))
+    for shape in ((2, 41, 20), (20,)):
+        compare(
+            f"positions added to {shape}",
+            lambda x, backend: add_positions(x, pos, waves, backend=backend),
+            [torch.randn(shape, generator=generator)],
+        )
+
+
 def check_registration() -> None:
     """PyTorch's own checks of registered operators, and the operations that it counts."""
 
@@ -327,6 +342,12 @@ def check_registration() -> None:
         (draw(5, 8), draw(8), torch.tensor([3]), 0.1),
         test_utils=tests,
     )
+    waves = (torch.randn(9, 4), torch.randn(6, 4))
+    torch.library.opcheck(
+        positions.add_positions_forward,
+        (draw(1, 20, 8), scattered(1, 20, 8), *waves, torch.float32),
+        test_utils=tests,
+    )
     torch.library.opcheck(gelus.gelu_forward, (draw(5, 8), draw(8)), test_utils=tests)
     torch.library.opcheck(
         norm.residual_norm_forward,
@@ -358,4 +379,5 @@ if __name__ == "__main__":
     check_convolution()
     check_norm()
     check_activations()
+    check_positions()
     check_registration()

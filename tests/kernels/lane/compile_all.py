@@ -15,6 +15,8 @@ from triton.compiler import ASTSource
 from triton.runtime.jit import JITFunction
 
 from affmae_kernels import _launch
+from affmae_kernels.add_positions import _kernels as position_kernels
+from affmae_kernels.add_positions import _triton as positions
 from affmae_kernels.cluster_attention import _kernels as attention_kernels
 from affmae_kernels.cluster_attention import _triton as attention
 from affmae_kernels.cluster_merge import _kernels as merge_kernels
@@ -94,6 +96,7 @@ def replace_kernels() -> set[str]:
         deformable_kernels,
         dropout_kernels,
         gelu_kernels,
+        position_kernels,
         sum_kernels,
         convolution_kernels,
         neighbour_kernels,
@@ -164,6 +167,7 @@ def launch_all(dtype: torch.dtype) -> None:
     gelu.gelu_forward(rows, gain)
     gelu.gelu_backward(rows, rows, gain)
     sums.column_sums_forward(rows)
+    positions.add_positions_forward(gain, pos, new(16, 192), new(16, 192), dtype)
 
 
 def search_all() -> None:
