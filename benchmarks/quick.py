@@ -63,7 +63,8 @@ def main() -> None:
         "threads": arguments.threads,
         "command": shlex.join(["python", *sys.argv]),
     }
-    write_csv(arguments.out / f"quick_{arguments.device}.csv", [vars(trial) | shared for trial in trials])
+    rows = [vars(trial) | shared for trial in trials]
+    write_csv(arguments.out / f"quick_{arguments.device}.csv", rows)
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -19,7 +19,7 @@ from affmae_kernels.neighbours import (
     TokenIndex,
     TokenSearch,
     find_neighbourhood,
-    index_each,
+    index_later,
     index_tokens,
     relative_geometry,
 )
@@ -40,7 +40,7 @@ __all__ = [
     "find_neighbourhood",
     "gelu",
     "hide",
-    "index_each",
+    "index_later",
     "index_tokens",
     "masked_convolution",
     "relative_geometry",

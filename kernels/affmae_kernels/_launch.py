@@ -57,6 +57,41 @@ def side_by_side(device: torch.device, calls: Sequence[Callable[[], T]]) -> list
     return results
 
 
+def begin(device: torch.device, call: Callable[[], T]) -> Callable[[], T]:
+    """Begin a call whose result is wanted later.
+
+    While a CUDA graph is recorded it becomes a branch beside all that comes until
+    its result is asked for, which has to happen once in the same recording. Else
+    it is made when asked for.
+
+    Parameters
+    ----------
+    device : torch.device
+        Where its tensors are.
+    call : Callable
+
+    Returns
+    -------
+    Callable
+        Gives the result.
+    """
+    if device.type != "cuda" or not torch.cuda.is_current_stream_capturing():
+        return call
+    mine: dict[torch.device, list[torch.cuda.Stream]] = _streams.__dict__.setdefault("idle", {})
+    idle = mine.setdefault(device, [])
+    stream = idle.pop() if idle else torch.cuda.Stream(device)
+    stream.wait_stream(torch.cuda.current_stream(device))
+    with torch.cuda.stream(stream):
+        result = call()
+
+    def wait() -> T:
+        torch.cuda.current_stream(device).wait_stream(stream)
+        idle.append(stream)
+        return result
+
+    return wait
+
+
 def interpreted() -> bool:
     """Tell whether Triton runs its interpreter, whose cost is the number of programs."""
     return os.environ.get("TRITON_INTERPRET") == "1"

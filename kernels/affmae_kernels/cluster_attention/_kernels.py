@@ -70,8 +70,8 @@ def _bias(dx, dy, distance, inverse, w0, w1, w2, w3, w4, constant):
 
 @triton.jit(do_not_specialize=["queries", "keys", "tiles", "width", "heads"])
 def _cluster_attention_fwd_kernel(
-    q, k, v, projection_bias, blank_k, blank_v, weight, bias, query_pos, key_pos, ids, bits, lengths,
-    out, log_sum, heads, queries, keys, tiles, width, scale,
+    q, k, v, projection_bias, blank_k, blank_v, weight, bias, query_pos, key_pos, ids, bits,
+    lengths, out, log_sum, heads, queries, keys, tiles, width, scale,
     sqb, sqn, sqh, skb, skn, skh, svb, svn, svh,
     D: tl.constexpr, BLOCK_D: tl.constexpr, CLUSTER: tl.constexpr,
     TILE: tl.constexpr, KEYS: tl.constexpr, BIASED: tl.constexpr,

@@ -146,6 +146,7 @@ def cluster_merge_backward(
         "QUERIES": QUERIES,
         "CHANNELS": part,
     }
+
     def of_tokens() -> None:
         _kernels._cluster_merge_bwd_tokens_kernel[blocks(channels, part), clusters, batch](
             importance, *small, query_pos, key_pos, query_list, bounds[0], bounds[1],

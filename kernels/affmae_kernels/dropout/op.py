@@ -6,9 +6,7 @@ from affmae_kernels._dispatch import Backend, choose_backend
 from affmae_kernels.dropout.reference import relu_dropout_reference
 
 
-def relu_dropout(
-    x: Tensor, bias: Tensor | None, rate: float, backend: Backend = "auto"
-) -> Tensor:
+def relu_dropout(x: Tensor, bias: Tensor | None, rate: float, backend: Backend = "auto") -> Tensor:
     """Zero what of ``x + bias`` is negative, and of the rest a share at random.
 
     Parameters

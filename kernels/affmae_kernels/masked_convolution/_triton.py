@@ -127,9 +127,7 @@ def _result(x: Tensor, weight: Tensor | None) -> Tensor:
     return weight.new_empty((batch, height // 2, width // 2, len(weight)))
 
 
-def _sizes(
-    x: Tensor, visible: Tensor | None, weight: Tensor | None
-) -> tuple[int | float, ...]:
+def _sizes(x: Tensor, visible: Tensor | None, weight: Tensor | None) -> tuple[int | float, ...]:
     if weight is None:
         _, half_height, half, outputs = x.shape
         height, width, channels = 2 * half_height, 2 * half, outputs
@@ -162,8 +160,10 @@ def _(
     _grad: Tensor, x: Tensor, _visible: Tensor | None, weight: Tensor | None, bias: Tensor,
     *_: Tensor,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    large = torch.empty_like(x) if weight is None else weight.new_empty(
-        weight.shape, dtype=torch.float32
+    large = (
+        torch.empty_like(x)
+        if weight is None
+        else weight.new_empty(weight.shape, dtype=torch.float32)
     )
     return large, x.new_empty((3, len(bias)), dtype=torch.float32)
 

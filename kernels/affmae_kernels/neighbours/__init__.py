@@ -1,6 +1,6 @@
 """Nearest tokens and clusters on the token canvas."""
 
-from affmae_kernels.neighbours.indexing import TokenSearch, index_each, index_tokens
+from affmae_kernels.neighbours.indexing import TokenSearch, index_later, index_tokens
 from affmae_kernels.neighbours.neighbourhood import (
     Neighbourhood,
     find_neighbourhood,
@@ -13,7 +13,7 @@ __all__ = [
     "TokenIndex",
     "TokenSearch",
     "find_neighbourhood",
-    "index_each",
+    "index_later",
     "index_tokens",
     "relative_geometry",
 ]

@@ -1,13 +1,13 @@
 """Which index answers questions for the nearest tokens."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 
 from torch import Tensor
 
 from affmae_kernels._dispatch import Backend, choose_backend
-from affmae_kernels._launch import side_by_side
+from affmae_kernels._launch import begin
 from affmae_kernels.neighbours.token_index import TokenIndex
 
 
@@ -55,17 +55,13 @@ def index_tokens(
     return TokenTable.build(points, canvas, count)
 
 
-def index_each(
-    sets: Sequence[Tensor], canvas: tuple[int, int], count: int, backend: Backend = "auto"
-) -> Iterator[TokenSearch]:
-    """Index several sets of tokens, one after the other as they are asked for.
+def index_later(
+    points: Tensor, canvas: tuple[int, int], count: int, backend: Backend = "auto"
+) -> Callable[[], TokenSearch]:
+    """Begin to index tokens; the function returned gives the index, and is called once.
 
-    On a GPU all are built at once, side by side: each has little work, but long
-    chains of it. See `index_tokens` for parameters and errors.
+    The work is little, but a long chain of it: while a CUDA graph is recorded it is
+    done beside what comes before the call, else at the call. See `index_tokens` for
+    parameters and errors.
     """
-    device = sets[0].device
-    builders = [partial(index_tokens, points, canvas, count, backend) for points in sets]
-    if choose_backend(backend, device, limit=("neighbours", count, 4)) == "torch":
-        yield from (build() for build in builders)
-    else:
-        yield from side_by_side(device, builders)
+    return begin(points.device, partial(index_tokens, points, canvas, count, backend))

@@ -1,6 +1,7 @@
 """The decoder: queries anywhere on the canvas sample the encoder's tokens off any grid."""
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -9,16 +10,13 @@ from torch.nn import functional as F
 from affmae_kernels import (
     TokenSearch,
     deformable_attention,
-    index_each,
     relu_dropout,
     residual_norm,
 )
 from napari_affmae.config import ModelConfig
 from napari_affmae.model.layers import Branch, Linear, Norm, initialise, recomputed_linear
 from napari_affmae.model.outputs import Level
-from napari_affmae.model.positions import SineEmbedding
-
-NEAREST = 4  # tokens that a sample is interpolated from
+from napari_affmae.model.positions import SineEmbedding, index_later
 
 
 class DeformableAttention(nn.Module):
@@ -159,7 +157,11 @@ class Decoder(nn.Module):
         )
 
     def forward(
-        self, levels: list[Level], query_pos: Tensor, canvas: tuple[int, int]
+        self,
+        levels: list[Level],
+        query_pos: Tensor,
+        canvas: tuple[int, int],
+        query_index: Callable[[], TokenSearch] | None = None,
     ) -> list[Tensor]:
         """Decode at `query_pos`.
 
@@ -171,6 +173,8 @@ class Decoder(nn.Module):
             (B, Q, 2) float, (x, y) in cells.
         canvas : tuple[int, int]
             Rows and columns of the canvas.
+        query_index : Callable, optional
+            Gives the queries indexed, where `positions.index_later` began that before.
 
         Returns
         -------
@@ -178,11 +182,10 @@ class Decoder(nn.Module):
             Query features (B, Q, C) after each stage: res5, res4, res3, res2.
         """
         queries = self.embedding(self.query, query_pos, canvas)
-        coarse_to_fine = levels[::-1]
-        indices = index_each([query_pos, *(x.pos for x in coarse_to_fine)], canvas, NEAREST)
-        query_index = next(indices)
+        own_index = (query_index or index_later(query_pos, canvas))()
         results = []
-        for stage, level, index in zip(self.stages, coarse_to_fine, indices, strict=True):
-            queries = stage(queries, query_pos, query_index, level, index, canvas)
+        for stage, level in zip(self.stages, levels[::-1], strict=True):
+            index = (level.index or index_later(level.pos, canvas))()
+            queries = stage(queries, query_pos, own_index, level, index, canvas)
             results.append(queries)
         return results

@@ -13,7 +13,7 @@ from napari_affmae.model.layers import MLP, Branch, Linear, Norm, draw_paths, in
 from napari_affmae.model.outputs import Level
 from napari_affmae.model.patch_embedding import PatchEmbedding
 from napari_affmae.model.patches import take_tokens
-from napari_affmae.model.positions import canvas_ids, positions_of
+from napari_affmae.model.positions import canvas_ids, index_later, positions_of
 
 GEOMETRY = 5  # dx, dy, d, dy/d, dx/d
 
@@ -183,12 +183,13 @@ class Stage(nn.Module):
         """
         order = cluster_order(pos, canvas, self.cluster_size)
         x, pos = take_tokens(x, order), take_tokens(pos, order)
+        index = index_later(pos, canvas)
         neighbourhood = find_neighbourhood(pos, canvas, self.neighbourhood, self.cluster_size)
         pending = None
         for block, drawn in zip(self.blocks, paths, strict=True):
             x, pending = block(x, pending, neighbourhood, drawn)
         features, x = self.norm.add(x, pending)
-        level = Level(features, pos)
+        level = Level(features, pos, index)
         if self.merging is not None:
             x, pos = self.merging(x, neighbourhood)
         return level, x, pos

@@ -1,5 +1,7 @@
 """The heads on the decoder, which predict pixels or their classes."""
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -26,7 +28,7 @@ class Head(nn.Sequential):
         if not x.is_cpu:
             return super().forward(x)
         # Few numbers come out of many float32 ones. GPUs keep the norm, in 16 bits.
-        norm, linear = self
+        norm, linear = cast("tuple[Norm, Linear]", tuple(self))
         return recomputed_linear(
             lambda x, scale, shift: residual_norm(x, None, scale, shift)[0],
             [x, *norm.parameters()],

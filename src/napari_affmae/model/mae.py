@@ -13,7 +13,7 @@ from napari_affmae.model.losses import reconstruction_loss
 from napari_affmae.model.masking import draw_masks
 from napari_affmae.model.outputs import Level, MAEOutput
 from napari_affmae.model.patches import check_images, pad_to_patches, patchify, take_tokens
-from napari_affmae.model.positions import positions_of
+from napari_affmae.model.positions import index_later, positions_of
 
 # Deep supervision: without it the sparse stages collapse.
 LOSS_WEIGHTS: Mapping[str, float] = {"res2": 1.0, "res4": 0.12, "res5": 0.05}
@@ -69,8 +69,10 @@ class AFFMAE(nn.Module):
                 raise ValueError("give both ids_keep and ids_masked, or neither")
             drawn = draw_masks(len(images), canvas)
             ids_keep, ids_masked = (ids.to(images.device) for ids in drawn)
+        query_pos = positions_of(ids_masked, canvas)
+        query_index = index_later(query_pos, canvas)
         levels = self.encoder(images, canvas, ids_keep)
-        predictions = self.predict(levels, ids_masked, canvas)
+        predictions = self._apply_heads(self.decoder(levels, query_pos, canvas, query_index))
         targets = take_tokens(patchify(images, self.config.patch_size), ids_masked)
         losses = {name: reconstruction_loss(p, targets) for name, p in predictions.items()}
         loss = sum(
@@ -83,16 +85,16 @@ class AFFMAE(nn.Module):
         self, levels: list[Level], ids: Tensor, canvas: tuple[int, int]
     ) -> dict[str, Tensor]:
         """Predict the pixels of patches `ids` (B, n) from encoder features."""
-        decoded = self.decoder(levels, positions_of(ids, canvas), canvas)
+        return self._apply_heads(self.decoder(levels, positions_of(ids, canvas), canvas))
+
+    def _apply_heads(self, decoded: list[Tensor]) -> dict[str, Tensor]:
         return {name: self.heads[name](decoded[stage]) for name, stage in HEAD_STAGES.items()}
 
 
 def build_heads(config: ModelConfig, channels: int) -> nn.ModuleDict:
     """Build a norm and a linear layer to ``p * p * channels`` for each supervised stage."""
     width, pixels = config.decoder_width, config.patch_size**2 * channels
-    heads = nn.ModuleDict(
-        {name: Head(Norm(width), Linear(width, pixels)) for name in HEAD_STAGES}
-    )
+    heads = nn.ModuleDict({name: Head(Norm(width), Linear(width, pixels)) for name in HEAD_STAGES})
     return heads.apply(initialise)
 
 

@@ -1,9 +1,11 @@
 """What a masked autoencoder returns."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
+
+from affmae_kernels import TokenSearch
 
 
 @dataclass(frozen=True)
@@ -16,10 +18,13 @@ class Level:
         Token features, (B, N, C).
     pos : Tensor
         Token positions (x, y) in cells of the token canvas, (B, N, 2) float.
+    index : Callable or None
+        Gives them prepared for the decoder, once; see `positions.index_later`.
     """
 
     x: Tensor
     pos: Tensor
+    index: Callable[[], TokenSearch] | None = None
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,16 @@
 """Token positions on the canvas, and their embedding."""
 
 import math
+from collections.abc import Callable
 from functools import cache
 
 import torch
 from torch import Tensor, nn
 
-from affmae_kernels import add_positions
+import affmae_kernels
+from affmae_kernels import TokenSearch, add_positions
+
+NEAREST = 4  # tokens that a sample of the decoder is interpolated from
 
 
 def positions_of(ids: Tensor, canvas: tuple[int, int]) -> Tensor:
@@ -46,6 +50,11 @@ def canvas_ids(batch: int, canvas: tuple[int, int], device: torch.device) -> Ten
         (B, rows * columns) int64.
     """
     return torch.arange(canvas[0] * canvas[1], device=device).expand(batch, -1)
+
+
+def index_later(pos: Tensor, canvas: tuple[int, int]) -> Callable[[], TokenSearch]:
+    """Begin to prepare positions (B, N, 2) for the decoder; see `affmae_kernels.index_later`."""
+    return affmae_kernels.index_later(pos, canvas, NEAREST)
 
 
 class SineEmbedding(nn.Module):

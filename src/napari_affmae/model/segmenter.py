@@ -11,9 +11,8 @@ from napari_affmae.model.encoder import Encoder
 from napari_affmae.model.heads import Head, class_head
 from napari_affmae.model.layers import Linear, Norm
 from napari_affmae.model.mae import AFFMAE, HEAD_STAGES, build_heads, canvas_of
-from napari_affmae.model.outputs import Level
 from napari_affmae.model.patches import check_images, pad_to_patches, unpatchify
-from napari_affmae.model.positions import canvas_ids, positions_of
+from napari_affmae.model.positions import canvas_ids, index_later, positions_of
 
 
 class AFFSegmenter(nn.Module):
@@ -93,7 +92,10 @@ class AFFSegmenter(nn.Module):
         height, width = images.shape[-2:]
         padded = pad_to_patches(images, self.config.patch_size)
         canvas = canvas_of(padded, self.config.patch_size)
-        decoded = self.decode(self.encoder(padded, canvas), canvas)
+        # Every patch is queried.
+        query_pos = positions_of(canvas_ids(len(padded), canvas, padded.device), canvas)
+        query_index = index_later(query_pos, canvas)
+        decoded = self.decoder(self.encoder(padded, canvas), query_pos, canvas, query_index)
         wanted = HEAD_STAGES if auxiliary else ("res2",)
         logits = {
             name: unpatchify(
@@ -106,9 +108,3 @@ class AFFSegmenter(nn.Module):
         }
         final = logits.pop("res2")
         return (final, logits) if auxiliary else final
-
-    def decode(self, levels: list[Level], canvas: tuple[int, int]) -> list[Tensor]:
-        """Query every patch; see `Decoder.forward`."""
-        x = levels[0].x
-        pos = positions_of(canvas_ids(len(x), canvas, x.device), canvas)
-        return self.decoder(levels, pos, canvas)

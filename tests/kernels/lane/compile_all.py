@@ -159,9 +159,7 @@ def launch_all(dtype: torch.dtype) -> None:
     rows, gain, seed = new(64, 384, dtype=dtype), new(384), new(1, dtype=torch.int64)
     options = (gain, new(64), seed)
     _, *kept = norm.residual_norm_forward(rows, rows, gain, gain, *options, 0.1, 1e-5, dtype)
-    norm.residual_norm_backward(
-        rows, rows, kept[0], gain, *options, *kept[1:], 0.1, dtype, dtype
-    )
+    norm.residual_norm_backward(rows, rows, kept[0], gain, *options, *kept[1:], 0.1, dtype, dtype)
     dropout.relu_dropout_forward(rows, gain, seed, 0.1)
     dropout.relu_dropout_backward(rows, rows, 0.1, True)
     gelu.gelu_forward(rows, gain)
