@@ -66,7 +66,8 @@ def operations(cells: int, batch: int) -> Iterator[tuple[int, str, Call, list[Te
     canvas = (cells, cells)
     order = torch.rand(batch, cells * cells, device="cuda").argsort(1)
     visible, hidden = order.chunk(2, 1)
-    queries = positions(hidden, cells)
+    hidden = hidden.sort(1).values
+    queries = torch.stack([hidden % cells, hidden // cells], -1).float()
     tokens = visible.shape[1]
     for stage, (channels, heads) in enumerate(STAGES):
         pos = positions(visible[:, :tokens].sort(1).values, cells)
@@ -111,10 +112,9 @@ def deformable(queries: Tensor, index: TokenSearch) -> tuple[Call, list[Tensor]]
     batch, count, _ = queries.shape
     half = torch.float16
     values = draw(batch, index.points.shape[1], DECODER_HEADS, DECODER_WIDTH, dtype=half)
-    offsets = draw(batch, count, DECODER_HEADS, POINTS, 2, dtype=half)
-    weights, power = draw(batch, count, DECODER_HEADS, POINTS), draw(1).squeeze(0)
-    inputs = [values, offsets, weights, power]
-    return lambda: deformable_attention(values, queries, offsets, weights, power, index), inputs
+    sampling = draw(batch, count, DECODER_HEADS * POINTS * 3, dtype=half)
+    inputs = [values, sampling, draw(1).squeeze(0)]
+    return lambda: deformable_attention(values, queries, *inputs[1:], index), inputs
 
 
 def median_time(call: Call, repeats: int = 20) -> float:

@@ -92,11 +92,11 @@ def case(op: str, tokens: int) -> tuple[Callable[..., Tensor], list[Tensor], int
     if op == "deformable":
         queries = stage(100)
         index = {b: index_tokens(pos, CANVAS, 4, backend=b) for b in ("torch", "triton")}
-        inputs = [draw(2, tokens, 6, 64), draw(2, 100, 6, 4, 2) * 2]
-        inputs += [draw(2, 100, 6, 4).softmax(-1), torch.tensor(1.2, device="cuda")]
+        inputs = [draw(2, tokens, 6, 64), draw(2, 100, 6 * 4 * 3) * 2]
+        inputs += [torch.tensor(1.2, device="cuda")]
         return (
-            lambda v, o, w, p, backend: deformable_attention(
-                v, queries.to(p.dtype), o, w, p, index[backend], backend=backend
+            lambda v, s, p, backend: deformable_attention(
+                v, queries.to(p.dtype), s, p, index[backend], backend=backend
             ),
             inputs,
             2,

@@ -66,15 +66,19 @@ def deformable_inputs(
     query_pos = torch.rand(batch, queries, 2, generator=generator, dtype=torch.float64) * 9
     inputs = [
         torch.randn(batch, tokens, heads, width, generator=generator, dtype=torch.float64),
-        torch.randn(batch, queries, heads, points, 2, generator=generator, dtype=torch.float64) * 2,
-        torch.rand(batch, queries, heads, points, generator=generator, dtype=torch.float64),
+        torch.randn(batch, queries, heads * points * 3, generator=generator, dtype=torch.float64)
+        * 2,
         torch.tensor(1.3, dtype=torch.float64),
     ]
     return [t.to(dtype) for t in inputs], query_pos.to(dtype), index
 
 
 def deform_by_sorting(inputs: list[Tensor], query_pos: Tensor, index: TokenIndex) -> Tensor:
-    values, offsets, weights, power = inputs
+    values, sampling, power = inputs
+    heads = values.shape[2]
+    offsets, logits = sampling.split([sampling.shape[2] // 3 * 2, sampling.shape[2] // 3], -1)
+    offsets = offsets.unflatten(-1, (heads, -1, 2))
+    weights = logits.unflatten(-1, (heads, -1)).softmax(-1)
     out = values.new_zeros(*offsets.shape[:3], values.shape[3])
     for b, q, h, p in torch.cartesian_prod(*(torch.arange(n) for n in weights.shape)).tolist():
         location = query_pos[b, q] + offsets[b, q, h, p]
@@ -88,9 +92,9 @@ def deform_by_sorting(inputs: list[Tensor], query_pos: Tensor, index: TokenIndex
 @pytest.mark.parametrize("tokens", [1, 3, 20])
 def test_deformable_attention_equals_a_loop_over_samples(tokens: int) -> None:
     inputs, query_pos, index = deformable_inputs(tokens, 5, torch.float64)
-    values, offsets, weights, power = inputs
+    values, sampling, power = inputs
     torch.testing.assert_close(
-        deformable_attention(values, query_pos, offsets, weights, power, index),
+        deformable_attention(values, query_pos, sampling, power, index),
         deform_by_sorting(inputs, query_pos, index),
     )
 
@@ -99,15 +103,22 @@ def test_deformable_gradients() -> None:
     inputs, query_pos, index = deformable_inputs(11, 3, torch.float64)
     leaves = [t.requires_grad_() for t in inputs]
     assert torch.autograd.gradcheck(
-        lambda v, o, w, p: deformable_attention(v, query_pos, o, w, p, index), leaves
+        lambda v, s, p: deformable_attention(v, query_pos, s, p, index), leaves
     )
 
 
 def test_a_sample_on_a_token_has_a_finite_gradient() -> None:
     inputs, _, index = deformable_inputs(11, 3, torch.float32)
-    values, offsets, weights, power = inputs
-    offsets = torch.zeros_like(offsets).requires_grad_()
-    out = deformable_attention(values, index.points[:, :3], offsets, weights, power, index)
+    values, sampling, power = inputs
+    sampling = torch.zeros_like(sampling).requires_grad_()
+    out = deformable_attention(values, index.points[:, :3], sampling, power, index)
     out.sum().backward()
-    assert offsets.grad is not None
-    assert torch.isfinite(offsets.grad).all()
+    assert sampling.grad is not None
+    assert torch.isfinite(sampling.grad).all()
+
+
+def test_points_that_fit_no_head_are_refused() -> None:
+    inputs, query_pos, index = deformable_inputs(11, 3, torch.float32)
+    values, sampling, power = inputs
+    with pytest.raises(ValueError, match="must be a multiple of 6, got 23"):
+        deformable_attention(values, query_pos, sampling[..., 1:], power, index)

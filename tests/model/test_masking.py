@@ -55,11 +55,16 @@ def test_images_of_a_batch_differ() -> None:
     assert not torch.equal(ids_keep[0], ids_keep[1])
 
 
-def test_order_is_by_ascending_noise() -> None:
+def test_the_lowest_noise_stays_visible_in_its_order() -> None:
     ids_keep, ids_masked = draw_masks(1, (16, 24), 0.5, generator=seeded())
     noise = perlin_noise(1, (16, 24), 8, seeded()).flatten()
-    in_order = noise[torch.cat([ids_keep[0], ids_masked[0]])]
-    assert in_order.diff().min() >= 0
+    assert noise[ids_keep[0]].diff().min() >= 0
+    assert noise[ids_keep[0]].max() <= noise[ids_masked[0]].min()
+
+
+def test_hidden_patches_come_row_by_row() -> None:
+    _, ids_masked = draw_masks(3, (16, 24), 0.5, generator=seeded())
+    assert ids_masked.diff(dim=1).min() > 0
 
 
 def test_perlin_equals_its_formula() -> None:

@@ -1,8 +1,10 @@
 """Triton kernels of off-grid deformable attention.
 
-A program works on one head of some queries. Samples and their nearest tokens
-are loops over constants, so the rows of values are gathered whole and added in
-registers.
+A program works on one head of some queries. Forwards, samples and their nearest
+tokens are loops over constants, so the rows of values are gathered whole and
+added in registers. Backwards, each nearest token of each sample of all queries
+is one element of a vector, so that those that are the same token can be found
+and combined before they are added to memory.
 """
 
 import triton
@@ -60,8 +62,8 @@ def _sample(query_pos, offsets, query, real):
 
 @triton.jit(do_not_specialize=["queries", "tokens", "heads"])
 def _deformable_attention_fwd_kernel(
-    values, query_pos, offsets, weights, power, points, near, out, heads, queries, tokens,
-    svb, svn, svh, sob, soq, soh, sop, swb, swq, swh, swp,
+    values, query_pos, sampling, power, points, near, out, heads, queries, tokens,
+    svb, svn, svh, ssb, ssq,
     SAMPLES: tl.constexpr, COUNT: tl.constexpr,
     D: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
@@ -72,19 +74,25 @@ def _deformable_attention_fwd_kernel(
     both = real[:, None] & lane_real[None, :]
     sharpness = tl.maximum(tl.load(power).to(tl.float32), 1e-6)
     values += image * svb + head * svh + lane[None, :]
-    offsets += image * sob + query * soq + head * soh
-    weights += image * swb + query * swq + head * swh
+    offsets = sampling + image * ssb + query * ssq + head * SAMPLES * 2
+    logits = sampling + image * ssb + query * ssq + (heads * 2 + head) * SAMPLES
     query_pos += image * queries * 2
     points += image * tokens * 2
     place = (image * queries + query) * heads + head
+    highest = tl.load(logits, mask=real, other=0.0).to(tl.float32)
+    for p in tl.static_range(1, SAMPLES):
+        logit = tl.load(logits + p, mask=real, other=0.0).to(tl.float32)
+        highest = tl.maximum(highest, logit)
+    total = tl.zeros([BLOCK], tl.float32)
     summed = tl.zeros([BLOCK, BLOCK_D], tl.float32)
     for p in tl.static_range(SAMPLES):
-        x, y = _sample(query_pos, offsets + p * sop, query, real)
+        x, y = _sample(query_pos, offsets + p * 2, query, real)
         t0, t1, t2, t3, d0, d1, d2, d3 = _distances(
             x, y, points, near + (place * SAMPLES + p) * COUNT, real, COUNT
         )
         s0, s1, s2, s3 = _shares(d0, d1, d2, d3, sharpness)
-        w = tl.load(weights + p * swp, mask=real, other=0.0).to(tl.float32)
+        w = tl.exp(tl.load(logits + p, mask=real, other=0.0).to(tl.float32) - highest)
+        total += w
         row = tl.load(values + t0[:, None] * svn, mask=both, other=0.0)
         summed += (w * s0)[:, None] * row.to(tl.float32)
         if COUNT > 1:
@@ -96,102 +104,116 @@ def _deformable_attention_fwd_kernel(
         if COUNT > 3:
             row = tl.load(values + t3[:, None] * svn, mask=both, other=0.0)
             summed += (w * s3)[:, None] * row.to(tl.float32)
+    summed /= total[:, None]
     tl.store(out + place[:, None] * D + lane[None, :], summed.to(out.dtype.element_ty), mask=both)
 
 
 @triton.jit
-def _pull(values, d_values, token, arriving, factor, both, svn, spread):
-    """Project a token's values on the gradient, and add the token's own gradient."""
-    row = tl.load(values + token[:, None] * svn, mask=both, other=0.0).to(tl.float32)
-    tl.atomic_add(
-        d_values + token[:, None] * spread, factor[:, None] * arriving, mask=both, sem="relaxed"
-    )
-    return tl.sum(row * arriving, axis=1)
+def _spread_sum(x, GROUP: tl.constexpr):
+    """Give every element the sum of its group of GROUP consecutive ones."""
+    groups = tl.reshape(x, (x.shape[0] // GROUP, GROUP))
+    total = tl.sum(groups, axis=1)[:, None]
+    return tl.reshape(tl.broadcast_to(total, groups.shape), x.shape)
 
 
 @triton.jit
-def _pull_offset(x, y, points, token, distance, d_distance, real):
-    """Pass the gradient of a distance on to the location; zero where the distance is."""
-    slope = d_distance / tl.maximum(distance, 1e-30)
-    inverse = tl.where((distance > 0) & real, slope, 0.0)
-    dx = x - tl.load(points + 2 * token, mask=real, other=0.0)
-    dy = y - tl.load(points + 2 * token + 1, mask=real, other=0.0)
-    return dx * inverse, dy * inverse
+def _spread_max(x, GROUP: tl.constexpr):
+    """Give every element the maximum of its group of GROUP consecutive ones."""
+    groups = tl.reshape(x, (x.shape[0] // GROUP, GROUP))
+    highest = tl.max(groups, axis=1)[:, None]
+    return tl.reshape(tl.broadcast_to(highest, groups.shape), x.shape)
 
 
 @triton.jit(do_not_specialize=["queries", "tokens", "heads"])
 def _deformable_attention_bwd_kernel(
-    values, query_pos, offsets, weights, power, points, near, grad,
-    d_values, d_offsets, d_weights, d_power, heads, queries, tokens,
-    svb, svn, svh, sob, soq, soh, sop, swb, swq, swh, swp, sgb, sgq, sgh,
+    values, query_pos, sampling, power, points, near, grad,
+    d_values, d_sampling, d_power, heads, queries, tokens,
+    svb, svn, svh, ssb, ssq, sgb, sgq, sgh,
     SAMPLES: tl.constexpr, COUNT: tl.constexpr,
     D: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK: tl.constexpr,
+    WIDE_SAMPLES: tl.constexpr, WIDE_COUNT: tl.constexpr, GROUPS: tl.constexpr,
 ):  # fmt: skip
-    """Compute all gradients; those of the values are added atomically in float32."""
+    """Compute all gradients; those of the values are added atomically in float32.
+
+    A row is one of the nearest tokens of one sample of one query; WIDE_SAMPLES
+    and WIDE_COUNT are SAMPLES and COUNT rounded up to powers of two. The
+    matrix units take GROUPS rows of `grad`, each for a group of rows of the
+    same query.
+    """
+    query_rows: tl.constexpr = WIDE_SAMPLES * WIDE_COUNT
+    ROWS: tl.constexpr = BLOCK * query_rows
+    group_rows: tl.constexpr = ROWS // GROUPS
     head, image = tl.program_id(0), tl.program_id(2).to(tl.int64)
-    query = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-    lane = tl.arange(0, BLOCK_D)
-    real, lane_real = query < queries, lane < D
-    both = real[:, None] & lane_real[None, :]
+    first_query = tl.program_id(1) * BLOCK
+    row, lane, group = tl.arange(0, ROWS), tl.arange(0, BLOCK_D), tl.arange(0, GROUPS)
+    lane_real = lane < D
+    sample, kth = row // WIDE_COUNT % WIDE_SAMPLES, row % WIDE_COUNT
+    query = first_query + row // query_rows
+    real = (query < queries) & (sample < SAMPLES)
+    used = real & (kth < COUNT)
+    place = (image * queries + query) * heads + head
+    # Rows that do not exist have a token like no other's.
+    token = tl.load(near + (place * SAMPLES + sample) * COUNT + kth, mask=used, other=-1)
+    both = used[:, None] & lane_real[None, :]
+    values += image * svb + head * svh
+    value = tl.load(values + token[:, None] * svn + lane[None, :], mask=both, other=0.0)
+    group_query = first_query + group * group_rows // query_rows
+    arriving = tl.load(
+        grad + image * sgb + group_query[:, None] * sgq + head * sgh + lane[None, :],
+        mask=(group_query < queries)[:, None] & lane_real[None, :], other=0.0,
+    )  # fmt: skip
+
+    sampling += image * ssb + query * ssq
+    offset = (head * SAMPLES + sample) * 2
+    x, y = _sample(query_pos + image * queries * 2, sampling + offset, query, real)
+    points += image * tokens * 2 + token * 2
+    dx = x - tl.load(points, mask=used, other=0.0)
+    dy = y - tl.load(points + 1, mask=used, other=0.0)
+    squared = dx * dx + dy * dy
+    inverse = tl.rsqrt(tl.maximum(squared, 1e-30))
+    distance = squared * inverse
     raw_power = tl.load(power).to(tl.float32)
     sharpness = tl.maximum(raw_power, 1e-6)
-    values += image * svb + head * svh + lane[None, :]
-    d_values += (image * tokens * heads + head) * D + lane[None, :]
-    offsets += image * sob + query * soq + head * soh
-    weights += image * swb + query * swq + head * swh
-    query_pos += image * queries * 2
-    points += image * tokens * 2
-    place = (image * queries + query) * heads + head
-    arriving = tl.load(
-        grad + image * sgb + query[:, None] * sgq + head * sgh + lane[None, :],
-        mask=both, other=0.0,
-    ).to(tl.float32)  # fmt: skip
-    power_sum = tl.zeros([BLOCK], tl.float32)
-    for p in tl.static_range(SAMPLES):
-        x, y = _sample(query_pos, offsets + p * sop, query, real)
-        t0, t1, t2, t3, d0, d1, d2, d3 = _distances(
-            x, y, points, near + (place * SAMPLES + p) * COUNT, real, COUNT
-        )
-        s0, s1, s2, s3 = _shares(d0, d1, d2, d3, sharpness)
-        w = tl.load(weights + p * swp, mask=real, other=0.0).to(tl.float32)
-        g0 = _pull(values, d_values, t0, arriving, w * s0, both, svn, heads * D)
-        g1, g2, g3 = g0, g0, g0
-        mean = s0 * g0
-        if COUNT > 1:
-            g1 = _pull(values, d_values, t1, arriving, w * s1, both, svn, heads * D)
-            mean += s1 * g1
-        if COUNT > 2:
-            g2 = _pull(values, d_values, t2, arriving, w * s2, both, svn, heads * D)
-            mean += s2 * g2
-        if COUNT > 3:
-            g3 = _pull(values, d_values, t3, arriving, w * s3, both, svn, heads * D)
-            mean += s3 * g3
-        tl.store(d_weights + place * SAMPLES + p, mean.to(d_weights.dtype.element_ty), mask=real)
-        # Of the exponent -power * d of each share.
-        e0 = w * s0 * (g0 - mean)
-        e1 = w * s1 * (g1 - mean)
-        e2 = w * s2 * (g2 - mean)
-        e3 = w * s3 * (g3 - mean)
-        power_sum -= e0 * (d0 + 1e-6)
-        gx, gy = _pull_offset(x, y, points, t0, d0, -sharpness * e0, real)
-        if COUNT > 1:
-            power_sum -= e1 * (d1 + 1e-6)
-            ax, ay = _pull_offset(x, y, points, t1, d1, -sharpness * e1, real)
-            gx += ax
-            gy += ay
-        if COUNT > 2:
-            power_sum -= e2 * (d2 + 1e-6)
-            ax, ay = _pull_offset(x, y, points, t2, d2, -sharpness * e2, real)
-            gx += ax
-            gy += ay
-        if COUNT > 3:
-            power_sum -= e3 * (d3 + 1e-6)
-            ax, ay = _pull_offset(x, y, points, t3, d3, -sharpness * e3, real)
-            gx += ax
-            gy += ay
-        offset_place = d_offsets + (place * SAMPLES + p) * 2
-        tl.store(offset_place, gx.to(d_offsets.dtype.element_ty), mask=real)
-        tl.store(offset_place + 1, gy.to(d_offsets.dtype.element_ty), mask=real)
-    power_sum = tl.where(real, power_sum, 0.0) * tl.where(raw_power < 1e-6, 0.0, 1.0)
+    exponent = tl.where(kth < COUNT, -sharpness * distance, float("-inf"))
+    share = tl.exp(exponent - _spread_max(exponent, WIDE_COUNT))
+    share /= _spread_sum(share, WIDE_COUNT)
+    logit_place = (heads * 2 + head) * SAMPLES + sample
+    logit = tl.load(sampling + logit_place, mask=real, other=0.0).to(tl.float32)
+    logit = tl.where(sample < SAMPLES, logit, float("-inf"))
+    weight = tl.exp(logit - _spread_max(logit, query_rows))
+    # Each sample counts as often as it has rows.
+    weight *= WIDE_COUNT / _spread_sum(weight, query_rows)
+
+    # Each row's value on its query's gradient, which is any of the query's groups'.
+    products = tl.dot(value, tl.trans(arriving), input_precision="ieee")
+    products = tl.reshape(products, (ROWS * GROUPS,))
+    pulled = tl.gather(products, row * GROUPS + row // group_rows, 0)
+    mean = _spread_sum(share * pulled, WIDE_COUNT)
+    d_logit = weight * (mean - _spread_sum(weight * mean, query_rows) / WIDE_COUNT)
+    # Of the exponent -power * d of each share.
+    d_exponent = weight * share * (pulled - mean)
+    # Where the distance is zero, so are dx and dy.
+    pull = -sharpness * d_exponent * inverse
+    d_x, d_y = _spread_sum(pull * dx, WIDE_COUNT), _spread_sum(pull * dy, WIDE_COUNT)
+    d_sampling += (image * queries + query) * heads * SAMPLES * 3
+    dtype = d_sampling.dtype.element_ty
+    once = real & (kth == 0)
+    tl.store(d_sampling + offset, d_x.to(dtype), mask=once)
+    tl.store(d_sampling + offset + 1, d_y.to(dtype), mask=once)
+    tl.store(d_sampling + logit_place, d_logit.to(dtype), mask=once)
+    power_sum = -tl.sum(d_exponent * (distance + 1e-6), axis=0)
     program = (image * tl.num_programs(1) + tl.program_id(1)) * heads + head
-    tl.store(d_power + program, tl.sum(power_sum, axis=0))
+    tl.store(d_power + program, tl.where(raw_power < 1e-6, 0.0, power_sum))
+
+    # Of the rows of one token, the first alone is written, with what all of them take of each
+    # group's gradient. The sums run down the columns, which a thread has to itself.
+    same = token[:, None] == token[None, :]
+    writer = tl.min(tl.where(same, row[:, None], ROWS), axis=0)
+    taken = tl.where(same, (weight * share)[:, None], 0.0)
+    taken = tl.sum(tl.reshape(taken, (GROUPS, group_rows, ROWS)), axis=1)
+    combined = tl.dot(tl.trans(taken.to(arriving.dtype)), arriving, input_precision="ieee")
+    tl.atomic_add(
+        d_values + (image * tokens * heads + head) * D + token[:, None] * (heads * D)
+        + lane[None, :],
+        combined, mask=(used & (writer == row))[:, None] & lane_real[None, :], sem="relaxed",
+    )  # fmt: skip

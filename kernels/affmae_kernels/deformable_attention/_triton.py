@@ -19,14 +19,16 @@ from affmae_kernels.neighbours.token_table import TokenTable
 
 # Queries of a program. The rows that one program gathers keep its warps busy.
 FORWARD_BLOCK, FORWARD_WARPS = 16, 4
-BACKWARD_BLOCK, BACKWARD_WARPS = 4, 1
+# Backwards, tokens of samples of a program, a power of two: one for each lane of a warp. The
+# more, the more of them are the same, but what finds those is the square of it.
+BACKWARD_ROWS, BACKWARD_WARPS = 32, 1
+_LEAST_ROWS = 16  # what the matrix units take
 
 
 def deformable_attention_triton(
     values: Tensor,
     query_pos: Tensor,
-    offsets: Tensor,
-    weights: Tensor,
+    sampling: Tensor,
     power: Tensor,
     index: TokenTable,
 ) -> Tensor:
@@ -35,8 +37,7 @@ def deformable_attention_triton(
     out: Tensor = deformable_attention_forward(
         rows_together(values),
         query_pos.float().contiguous(),
-        rows_together(offsets),
-        weights,
+        rows_together(sampling),
         power,
         index.buckets.points,
         index.buckets.heads,
@@ -51,8 +52,7 @@ def deformable_attention_triton(
 def deformable_attention_forward(
     values: Tensor,
     query_pos: Tensor,
-    offsets: Tensor,
-    weights: Tensor,
+    sampling: Tensor,
     power: Tensor,
     points: Tensor,
     heads: Tensor,
@@ -75,19 +75,17 @@ def deformable_attention_forward(
     near : Tensor of int32, shape (B, Q, H * P, count)
         The tokens of each sample.
     """
-    batch, queries, head_count, samples = weights.shape
-    near = neighbours.nearest_samples(
-        query_pos, _by_sample(offsets), heads, points, lists, lengths, count
-    )
-    width = values.shape[3]
+    batch, queries, packed = sampling.shape
+    tokens, head_count, width = values.shape[1:]
+    offsets = sampling[..., : packed // 3 * 2].unflatten(-1, (-1, 2))
+    near = neighbours.nearest_samples(query_pos, offsets, heads, points, lists, lengths, count)
     out = values.new_empty((batch, queries, head_count, width))
     with on_device_of(values):
         parts = blocks(queries, FORWARD_BLOCK)
         _kernels._deformable_attention_fwd_kernel[head_count, parts, batch](
-            values, query_pos, offsets, weights, power, points, near, out,
-            head_count, queries, values.shape[1], *values.stride()[:3], *offsets.stride()[:4],
-            *weights.stride(), **_constants(samples, count, width),
-            BLOCK=FORWARD_BLOCK, num_warps=FORWARD_WARPS,
+            values, query_pos, sampling, power, points, near, out,
+            head_count, queries, tokens, *values.stride()[:3], *sampling.stride()[:2],
+            **_constants(values, sampling, near), BLOCK=FORWARD_BLOCK, num_warps=FORWARD_WARPS,
         )  # fmt: skip
     return out, near
 
@@ -97,12 +95,11 @@ def deformable_attention_backward(
     grad: Tensor,
     values: Tensor,
     query_pos: Tensor,
-    offsets: Tensor,
-    weights: Tensor,
+    sampling: Tensor,
     power: Tensor,
     points: Tensor,
     near: Tensor,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor]:
     """Compute the gradients of `deformable_attention_forward`.
 
     Those of the values are added atomically in float32, so their last bits
@@ -110,73 +107,77 @@ def deformable_attention_backward(
 
     Returns
     -------
-    grad_values, grad_offsets, grad_weights, grad_power : Tensor
+    grad_values, grad_sampling, grad_power : Tensor
     """
-    batch, queries, head_count, samples = weights.shape
+    batch, queries, _ = sampling.shape
+    tokens, head_count, _ = values.shape[1:]
     grad = rows_together(grad)
-    width = values.shape[3]
     grad_values = values.new_zeros(values.shape, dtype=torch.float32)
-    grad_offsets = offsets.new_empty(offsets.shape)
-    grad_weights = weights.new_empty(weights.shape)
-    parts = blocks(queries, BACKWARD_BLOCK)
+    grad_sampling = sampling.new_empty(sampling.shape)
+    constants = _backward_constants(values, sampling, near)
+    parts = blocks(queries, constants["BLOCK"])
     partial = values.new_empty((batch, parts, head_count), dtype=torch.float32)
     with on_device_of(values):
         _kernels._deformable_attention_bwd_kernel[head_count, parts, batch](
-            values, query_pos, offsets, weights, power, points, near, grad,
-            grad_values, grad_offsets, grad_weights, partial,
-            head_count, queries, values.shape[1], *values.stride()[:3], *offsets.stride()[:4],
-            *weights.stride(), *grad.stride()[:3],
-            **_constants(samples, near.shape[-1], width),
-            BLOCK=BACKWARD_BLOCK, num_warps=BACKWARD_WARPS,
+            values, query_pos, sampling, power, points, near, grad,
+            grad_values, grad_sampling, partial, head_count, queries, tokens,
+            *values.stride()[:3], *sampling.stride()[:2], *grad.stride()[:3],
+            **constants, num_warps=BACKWARD_WARPS,
         )  # fmt: skip
-    return grad_values.to(values.dtype), grad_offsets, grad_weights, partial.sum().to(power.dtype)
+    return grad_values.to(values.dtype), grad_sampling, partial.sum().to(power.dtype)
 
 
-def _constants(samples: int, count: int, width: int) -> dict[str, int]:
+def _constants(values: Tensor, sampling: Tensor, near: Tensor) -> dict[str, int]:
+    heads, width = values.shape[2:]
     return {
-        "SAMPLES": samples,
-        "COUNT": count,
+        "SAMPLES": sampling.shape[2] // (3 * heads),
+        "COUNT": near.shape[3],
         "D": width,
         "BLOCK_D": next_power_of_2(width),
     }
 
 
-def _by_sample(offsets: Tensor) -> Tensor:
-    """View offsets (B, Q, H, P, 2) as (B, Q, H * P, 2); copies only if it has to."""
-    return offsets.flatten(2, 3)
+def _backward_constants(values: Tensor, sampling: Tensor, near: Tensor) -> dict[str, int]:
+    """Choose the sizes of a program of the backward pass."""
+    constants = _constants(values, sampling, near)
+    samples, count = next_power_of_2(constants["SAMPLES"]), next_power_of_2(constants["COUNT"])
+    block = max(1, BACKWARD_ROWS // (samples * count), _LEAST_ROWS // (samples * count))
+    return constants | {
+        "BLOCK_D": max(constants["BLOCK_D"], _LEAST_ROWS),
+        "BLOCK": block,
+        "WIDE_SAMPLES": samples,
+        "WIDE_COUNT": count,
+        "GROUPS": max(block, _LEAST_ROWS),
+    }
 
 
 @deformable_attention_forward.register_fake
-def _(
-    values: Tensor, _pos: Tensor, _offsets: Tensor, weights: Tensor, *others: Any
-) -> tuple[Tensor, Tensor]:
-    batch, queries, heads, samples = weights.shape
-    out = values.new_empty((batch, queries, heads, values.shape[3]))
-    near = values.new_empty((batch, queries, heads * samples, others[-1]), dtype=torch.int32)
+def _(values: Tensor, _pos: Tensor, sampling: Tensor, *others: Any) -> tuple[Tensor, Tensor]:
+    batch, queries, packed = sampling.shape
+    out = values.new_empty((batch, queries, *values.shape[2:]))
+    near = values.new_empty((batch, queries, packed // 3, others[-1]), dtype=torch.int32)
     return out, near
 
 
 @deformable_attention_backward.register_fake
 def _(
-    _grad: Tensor, values: Tensor, _pos: Tensor, offsets: Tensor, weights: Tensor,
-    power: Tensor, *_: Any,
-) -> tuple[Tensor, ...]:  # fmt: skip
+    _grad: Tensor, values: Tensor, _pos: Tensor, sampling: Tensor, power: Tensor, *_: Any
+) -> tuple[Tensor, ...]:
     return (
         values.new_empty(values.shape),
-        offsets.new_empty(offsets.shape),
-        weights.new_empty(weights.shape),
+        sampling.new_empty(sampling.shape),
         power.new_empty(()),
     )
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    ctx.save_for_backward(*inputs[:6], output[1])
+    ctx.save_for_backward(*inputs[:5], output[1])
     ctx.mark_non_differentiable(output[1])
 
 
 def _differentiate(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-    values, offsets, weights, power = deformable_attention_backward(grad, *ctx.saved_tensors)
-    return (values, None, offsets, weights, power, *[None] * 5)
+    values, sampling, power = deformable_attention_backward(grad, *ctx.saved_tensors)
+    return (values, None, sampling, power, *[None] * 5)
 
 
 deformable_attention_forward.register_autograd(_differentiate, setup_context=_save)
@@ -184,20 +185,19 @@ deformable_attention_forward.register_autograd(_differentiate, setup_context=_sa
 
 @register_flop_formula(torch.ops.affmae.deformable_attention)
 def _forward_flops(
-    values: tuple[int, ...], _pos: Any, offsets: tuple[int, ...], *shapes: Any,
+    values: tuple[int, ...], _pos: Any, sampling: tuple[int, ...], *shapes: Any,
     out_val: Any = None, **_: Any,
 ) -> int:  # fmt: skip
     """Count the weighted sums of the sampled rows."""
-    batch, queries, heads, samples, _xy = offsets
-    return 2 * batch * queries * heads * samples * shapes[-1] * values[3]
+    batch, queries, packed = sampling
+    return 2 * batch * queries * (packed // 3) * shapes[-1] * values[3]
 
 
 @register_flop_formula(torch.ops.affmae.deformable_attention_backward)
 def _backward_flops(
-    _grad: Any, values: tuple[int, ...], _pos: Any, offsets: tuple[int, ...], *shapes: Any,
+    _grad: Any, values: tuple[int, ...], _pos: Any, sampling: tuple[int, ...], *shapes: Any,
     out_val: Any = None, **_: Any,
 ) -> int:  # fmt: skip
     """Count, for each sampled row, a scalar product and an addition."""
-    near = shapes[-1]
-    batch, queries, heads, samples, _xy = offsets
-    return 4 * batch * queries * heads * samples * near[-1] * values[3]
+    batch, queries, samples, count = shapes[-1]
+    return 4 * batch * queries * samples * count * values[3]

@@ -15,16 +15,24 @@ _LEAST_POWER = 1e-6
 def deformable_attention_reference(
     values: Tensor,
     query_pos: Tensor,
-    offsets: Tensor,
-    weights: Tensor,
+    sampling: Tensor,
     power: Tensor,
     index: TokenSearch,
 ) -> Tensor:
     """See `affmae_kernels.deformable_attention`."""
     dtype = torch.promote_types(values.dtype, torch.float32)
+    heads, samples = values.shape[2], sampling.shape[2] // 3
     with torch.autocast(values.device.type, enabled=False):
-        tensors = (t.to(dtype) for t in (query_pos, values, offsets, weights, power))
-        out: Tensor = _DeformableAttention.apply(index, *tensors)
+        offsets, logits = sampling.to(dtype).split([2 * samples, samples], dim=-1)
+        weights = logits.unflatten(-1, (heads, -1)).softmax(-1)
+        out: Tensor = _DeformableAttention.apply(
+            index,
+            query_pos.to(dtype),
+            values.to(dtype),
+            offsets.unflatten(-1, (heads, -1, 2)),
+            weights,
+            power.to(dtype),
+        )
     return out.to(values.dtype)
 
 

@@ -31,7 +31,7 @@ class DeformableAttention(nn.Module):
     def __init__(self, width: int, heads: int, points: int) -> None:
         super().__init__()
         self.heads, self.points = heads, points
-        # Offsets (x, y) of all points, then their weights.
+        # Offsets (x, y) of all points, then their logits.
         self.sampling = Linear(width, heads * points * 3)
         self.value = Linear(width, width)
         self.project = Linear(width, width)
@@ -56,13 +56,10 @@ class DeformableAttention(nn.Module):
         self, queries: Tensor, query_pos: Tensor, values: Tensor, index: TokenSearch
     ) -> Branch:
         """Sample `values` (B, N, C) of indexed tokens for `queries` (B, Q, C)."""
-        samples = self.heads * self.points
-        offsets, weights = self.sampling(queries).split([2 * samples, samples], dim=-1)
         sampled = deformable_attention(
             values.unflatten(-1, (self.heads, -1)),
             query_pos,
-            offsets.unflatten(-1, (self.heads, self.points, 2)),
-            weights.unflatten(-1, (self.heads, self.points)).softmax(-1),
+            self.sampling(queries),
             self.power,
             index,
         )

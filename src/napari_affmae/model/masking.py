@@ -40,7 +40,7 @@ def draw_masks(
     ids_keep : Tensor
         (B, n_keep) int64 on the CPU, row-major patch indices by ascending noise.
     ids_masked : Tensor
-        (B, L - n_keep) int64 on the CPU, likewise.
+        (B, L - n_keep) int64 on the CPU, ascending.
 
     Raises
     ------
@@ -68,7 +68,9 @@ def draw_masks(
     else:
         raise ValueError(f"kind must be 'perlin' or 'uniform', got {kind!r}")
     order = noise.flatten(1).argsort(dim=1, stable=True)
-    return order[:, :n_keep], order[:, n_keep:]
+    # What is predicted of a patch does not depend on their order, but patches beside each
+    # other sample the same tokens: those that are computed together share what they read.
+    return order[:, :n_keep], order[:, n_keep:].sort(dim=1).values
 
 
 def perlin_noise(

@@ -3,7 +3,7 @@
 Buffers are filled with NaN before the kernels write them.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from affmae_kernels import (
     TokenIndex,
+    TokenSearch,
     add_positions,
     cluster_attention,
     cluster_merge,
@@ -23,6 +24,7 @@ from affmae_kernels import (
     relu_dropout,
     residual_norm,
 )
+from affmae_kernels._dispatch import Backend
 from affmae_kernels.add_positions import _triton as positions
 from affmae_kernels.cluster_attention import _triton as attention
 from affmae_kernels.cluster_merge import _triton as merge
@@ -149,27 +151,32 @@ def check_cluster_ops() -> None:
 
 
 def check_deformable() -> None:
-    """More and fewer tokens than are interpolated, and a sample on a token."""
+    """More and fewer tokens than are interpolated, a sample on a token, odd numbers of points.
+
+    All queries share a token or three, and neighbours some of 25.
+    """
     generator = torch.Generator().manual_seed(4)
-    for tokens in (1, 3, 25):
-        pos, queries = scattered(1, tokens, 6), scattered(1, 9, 7)
+    for tokens, points, width in ((1, 2, 6), (2, 1, 4), (3, 5, 6), (25, 3, 20), (25, 4, 16)):
+        pos, queries = scattered(2, tokens, 6), scattered(2, 9, 7)
         indices = {b: index_tokens(pos, CANVAS, 4, backend=b) for b in ("torch", "triton")}
-        offsets = torch.randn(1, 9, 2, 2, 2, generator=generator) * 2
-        offsets[:, 0] = pos[:, 0] - queries[:, 0]
+        offsets = torch.randn(2, 9, 2, points, 2, generator=generator) * 2
+        offsets[:, 0] = (pos[:, 0] - queries[:, 0])[:, None, None]
+        logits = torch.randn(2, 9, 2, points, generator=generator) * 2
         inputs = [
-            torch.randn(1, tokens, 2, 6, generator=generator),
-            offsets,
-            torch.rand(1, 9, 2, 2, generator=generator),
+            torch.randn(2, tokens, 2, width, generator=generator),
+            torch.cat([offsets.flatten(2), logits.flatten(2)], -1),
             torch.tensor(1.3),
         ]
-        compare(
-            f"deformable attention to {tokens}",
-            lambda v, o, w, p, backend, queries=queries, indices=indices: deformable_attention(
-                v, queries, o, w, p, indices[backend], backend=backend
-            ),
-            inputs,
-            strided=tokens == 25,
-        )
+
+        def call(
+            v: Tensor, s: Tensor, p: Tensor, backend: Backend,
+            queries: Tensor = queries, indices: Mapping[str, TokenSearch] = indices,
+        ) -> Tensor:  # fmt: skip
+            wide = torch.cat([s, s], -1)[..., : s.shape[-1]]  # rows apart in memory
+            return deformable_attention(v, queries, wide, p, indices[backend], backend=backend)
+
+        name = f"deformable attention to {tokens} with {points} points"
+        compare(name, call, inputs, strided=tokens == 25)
 
 
 def check_convolution() -> None:
@@ -306,7 +313,7 @@ def check_registration() -> None:
     )
     table = index_tokens(scattered(1, 20, 8), CANVAS, 4, backend="triton")
     tokens = (table.points, table.buckets.heads, table.lists, table.lengths, 4)
-    sampled = (draw(1, 20, 2, 6), scattered(1, 5, 9), draw(1, 5, 2, 2, 2), draw(1, 5, 2, 2))
+    sampled = (draw(1, 20, 2, 6), scattered(1, 5, 9), draw(1, 5, 12))
     torch.library.opcheck(
         deformable.deformable_attention_forward,
         (*sampled, torch.tensor(1.0, requires_grad=True), *tokens),

@@ -141,15 +141,13 @@ def launch_all(dtype: torch.dtype) -> None:
     merged = merge.cluster_merge_forward(x, score, *maps, *lists, size, wanted)
     merge.cluster_merge_backward(merged, x, score, *maps, *lists, size, wanted)
     values = new(batch, tokens, heads, 64, dtype=dtype)
-    offsets, weights = new(batch, tokens, heads, 4, 2, dtype=dtype), new(batch, tokens, heads, 4)
+    sampling = new(batch, tokens, heads * 4 * 3, dtype=dtype)
     table = (pos, new(batch, 16, 16, **whole), new(batch, 32, 32, 64, dtype=torch.int64))
     table = (*table, new(batch, 32, 32, **whole))
     sampled, near = deformable.deformable_attention_forward(
-        values, pos, offsets, weights, new(()), *table, 4
+        values, pos, sampling, new(()), *table, 4
     )
-    deformable.deformable_attention_backward(
-        sampled, values, pos, offsets, weights, new(()), pos, near
-    )
+    deformable.deformable_attention_backward(sampled, values, pos, sampling, new(()), pos, near)
     images, visible = new(1, 1, 64, 64), new(1, 1, 8, 8)
     convolved = new(1, 32, 32, 64, dtype=dtype)
     filters = new(64, 1, 3, 3, dtype=dtype)
