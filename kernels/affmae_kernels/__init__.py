@@ -8,6 +8,7 @@ from affmae_kernels._dispatch import BackendUnavailableError, choose_backend
 from affmae_kernels.cluster_attention import cluster_attention
 from affmae_kernels.cluster_merge import cluster_merge
 from affmae_kernels.deformable_attention import deformable_attention
+from affmae_kernels.dice_focal import dice_focal
 from affmae_kernels.dropout import dropout, relu_dropout
 from affmae_kernels.masked_convolution import hide, masked_convolution
 from affmae_kernels.neighbours import (
@@ -30,6 +31,7 @@ __all__ = [
     "cluster_attention",
     "cluster_merge",
     "deformable_attention",
+    "dice_focal",
     "dropout",
     "find_neighbourhood",
     "hide",

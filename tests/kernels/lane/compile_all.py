@@ -21,6 +21,8 @@ from affmae_kernels.cluster_merge import _kernels as merge_kernels
 from affmae_kernels.cluster_merge import _triton as merge
 from affmae_kernels.deformable_attention import _kernels as deformable_kernels
 from affmae_kernels.deformable_attention import _triton as deformable
+from affmae_kernels.dice_focal import _kernels as loss_kernels
+from affmae_kernels.dice_focal import _triton as loss
 from affmae_kernels.dropout import _kernels as dropout_kernels
 from affmae_kernels.dropout import _triton as dropout
 from affmae_kernels.masked_convolution import _kernels as convolution_kernels
@@ -88,6 +90,7 @@ def replace_kernels() -> set[str]:
         attention_kernels,
         merge_kernels,
         deformable_kernels,
+        loss_kernels,
         dropout_kernels,
         convolution_kernels,
         neighbour_kernels,
@@ -146,6 +149,11 @@ def launch_all(dtype: torch.dtype) -> None:
     _, *kept = norm.residual_norm_forward(rows, rows, gain, gain, seed, 0.1, 1e-5, dtype)
     dropout.relu_dropout_forward(rows, seed, 0.1)
     norm.residual_norm_backward(rows, kept[0], gain, seed, *kept[1:], 0.1, dtype, dtype)
+    for classes in (4, 32):
+        logits, weight = new(1, classes, 16, 16, dtype=dtype), new(classes)
+        target = new(1, 16, 16, dtype=torch.int64)
+        value, *slopes = loss.dice_focal_forward(logits, target, weight, 2.0, -100)
+        loss.dice_focal_backward(value, logits, target, weight, *slopes, 2.0, -100)
 
 
 def search_all() -> None:
