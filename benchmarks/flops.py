@@ -72,8 +72,8 @@ def count(name: str, task: str, size: int) -> dict[str, tuple[int, Counter[str]]
     model = build(name, task)
     loss = make_loss(model, task, size, batch=1, device=torch.device("cpu"), seed=0)
     # The ViT's operators depend on shapes alone, so nothing of it needs computing;
-    # those of AFFMAE and of MONAI's losses depend on values.
-    shapes_suffice = name.startswith("vit") and task == "pretrain"
+    # those of AFFMAE depend on values.
+    shapes_suffice = name.startswith("vit")
     mode = FakeTensorMode(allow_non_fake_inputs=True) if shapes_suffice else nullcontext()
     results = {}
     with mode, FlopCounterMode(display=False) as flops, OperationCounter() as operations:

@@ -42,7 +42,7 @@ register_flop_formula(getattr(torch.ops.aten, f"{CPU_ATTENTION}_backward"), get_
 )
 
 ONE_EACH = (
-    "abs add bernoulli bitwise_and bitwise_not bitwise_or clamp cos div eq erf exp floor "
+    "abs add bernoulli bitwise_and bitwise_not bitwise_or clamp cos div eq erf exp expm1 floor "
     "floor_divide ge gt le log logical_and logical_not logical_or lt maximum minimum mul ne "
     "neg pow rand random reciprocal relu remainder round rsqrt rsub sign sin sqrt sub "
     "threshold_backward uniform __lshift__ __rshift__"

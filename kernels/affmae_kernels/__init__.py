@@ -11,6 +11,7 @@ from affmae_kernels.cluster_attention import cluster_attention
 from affmae_kernels.cluster_merge import cluster_merge
 from affmae_kernels.column_sums import column_sums
 from affmae_kernels.deformable_attention import deformable_attention
+from affmae_kernels.dice_focal import dice_focal
 from affmae_kernels.dropout import dropout, relu_dropout
 from affmae_kernels.gelu import gelu
 from affmae_kernels.masked_convolution import hide, masked_convolution
@@ -36,6 +37,7 @@ __all__ = [
     "cluster_merge",
     "column_sums",
     "deformable_attention",
+    "dice_focal",
     "dropout",
     "find_neighbourhood",
     "gelu",

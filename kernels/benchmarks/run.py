@@ -19,6 +19,7 @@ from affmae_kernels import (
     cluster_attention,
     cluster_merge,
     deformable_attention,
+    dice_focal,
     find_neighbourhood,
     index_tokens,
 )
@@ -26,6 +27,7 @@ from affmae_kernels import (
 RESULTS = Path(__file__).parent / "results"
 NEIGHBOURHOOD, CLUSTER, MERGE_RATIO, NEAREST = 64, 8, 0.4, 4
 DECODER_HEADS, DECODER_WIDTH, POINTS = 6, 64, 4
+PATCH, CLASSES = 8, 4
 STAGES = ((128, 4), (256, 8), (512, 16), (768, 24))  # channels and heads of "base"
 Call = Callable[[], Tensor]
 
@@ -39,7 +41,7 @@ def main() -> None:
     arguments = parser.parse_args()
     rows = []
     for pixels in arguments.pixels:
-        for stage, name, call, leaves in operations(pixels // 8, arguments.batch):
+        for stage, name, call, leaves in operations(pixels // PATCH, arguments.batch):
             forward = median_time(call)
             both = median_time(lambda c=call, x=leaves: torch.autograd.grad(c().sum(), x)[0])
             row = {
@@ -77,6 +79,7 @@ def operations(cells: int, batch: int) -> Iterator[tuple[int, str, Call, list[Te
         yield stage, "merging", *merging(around.select(kept), channels)
         yield stage, "deformable", *deformable(queries, index_tokens(pos, canvas, NEAREST))
         tokens = int(tokens * MERGE_RATIO)
+    yield 0, "loss", *loss(cells * PATCH, batch)
 
 
 def positions(ids: Tensor, cells: int) -> Tensor:
@@ -115,6 +118,13 @@ def deformable(queries: Tensor, index: TokenSearch) -> tuple[Call, list[Tensor]]
     sampling = draw(batch, count, DECODER_HEADS * POINTS * 3, dtype=half)
     inputs = [values, sampling, draw(1).squeeze(0)]
     return lambda: deformable_attention(values, queries, *inputs[1:], index), inputs
+
+
+def loss(pixels: int, batch: int) -> tuple[Call, list[Tensor]]:
+    """Prepare the loss of segmentation."""
+    logits = draw(batch, CLASSES, pixels, pixels, dtype=torch.float16)
+    target = torch.randint(CLASSES, (batch, pixels, pixels), device="cuda")
+    return lambda: dice_focal(logits, target), [logits]
 
 
 def median_time(call: Call, repeats: int = 20) -> float:

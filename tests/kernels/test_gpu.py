@@ -11,6 +11,7 @@ from affmae_kernels import (
     cluster_attention,
     cluster_merge,
     deformable_attention,
+    dice_focal,
     find_neighbourhood,
     gelu,
     index_tokens,
@@ -133,6 +134,70 @@ def test_16_bit_inputs_cost_no_more_than_rounding(op: str, dtype: torch.dtype) -
     for place in range(1 + large):
         assert relative(found[place], expected[place]) < 2 * relative(plain[place], expected[place])
         assert found[place].dtype == dtype
+
+
+def labelled_pixels(height: int, width: int, classes: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits, a target of which a part is not labelled, and weights of the classes."""
+    torch.manual_seed(0)
+    target = torch.randint(classes, (3, height, width), device="cuda")
+    target[torch.rand(target.shape, device="cuda") < 0.3] = -100
+    target[1] = -100
+    return draw(3, classes, height, width), target, draw(classes).sigmoid()
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
+@pytest.mark.parametrize("size", [(1, 1, 2), (63, 65, 3), (512, 640, 4), (100, 90, 32)])
+def test_float32_loss_equals_float64(size: tuple[int, int, int], gamma: float) -> None:
+    logits, target, weight = labelled_pixels(*size)
+
+    def call(x: Tensor, backend: str) -> Tensor:
+        return dice_focal(x, target, weight, gamma, backend=backend)
+
+    expected = gradients(call, [logits.double()], "torch")
+    for found, value in zip(gradients(call, [logits], "triton"), expected, strict=True):
+        assert relative(found, value) < 3e-5
+
+
+@pytest.mark.parametrize("layout", ["whole", "cropped", "channels last"])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_16_bit_logits_cost_the_loss_no_more_than_rounding(dtype: torch.dtype, layout: str) -> None:
+    logits, target, weight = labelled_pixels(96, 100, 4)
+
+    def call(x: Tensor, backend: str) -> Tensor:
+        if layout == "cropped":
+            x = x[..., 5:-4, 3:-8]
+        elif layout == "channels last":
+            x = x.contiguous(memory_format=torch.channels_last)
+        # Times the pixels, as a loss is scaled that 16-bit gradients shall not vanish.
+        labels = target[..., : x.shape[2], : x.shape[3]]
+        return dice_focal(x, labels, weight, backend=backend) * labels.numel()
+
+    inputs = [logits.to(dtype)]
+    expected = gradients(call, [inputs[0].double()], "torch")
+    found = gradients(call, inputs, "triton")
+    plain = gradients(call, inputs, "torch")
+    assert found[0].dtype == torch.float32
+    assert found[1].dtype == dtype
+    assert relative(found[0], expected[0]) < 1e-5
+    assert relative(found[1], expected[1]) < 2 * relative(plain[1], expected[1])
+
+
+def test_loss_is_captured_and_the_same_each_time() -> None:
+    logits, target, weight = labelled_pixels(512, 512, 4)
+    leaf = torch.nn.Parameter(logits)
+    step = CapturedStep(
+        lambda labels: dice_focal(leaf, labels, weight, backend="triton"), [target], [leaf]
+    )
+    for labels in (target.roll(1, 0), torch.full_like(target, -100)):
+        value = step(labels).clone()
+        assert torch.equal(value, step(labels))
+        mine = leaf.detach().clone().requires_grad_()
+        expected = dice_focal(mine, labels, weight, backend="torch")
+        expected.backward()
+        torch.testing.assert_close(value, expected.detach(), rtol=1e-5, atol=0)
+        torch.testing.assert_close(leaf.grad, mine.grad, rtol=1e-3, atol=1e-11)
+    assert value == 0
+    assert leaf.grad.eq(0).all()
 
 
 def nano() -> AFFMAE:

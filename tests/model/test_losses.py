@@ -3,6 +3,8 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from monai.losses.dice import DiceLoss
+from monai.losses.focal_loss import FocalLoss
 
 from napari_affmae.config import IGNORE_INDEX
 from napari_affmae.model.losses import reconstruction_loss, segmentation_loss
@@ -47,6 +49,56 @@ def test_segmentation_loss_equals_its_formula(
     (gradient,) = torch.autograd.grad(loss, logits)
     (expected_gradient,) = torch.autograd.grad(expected, logits)
     torch.testing.assert_close(gradient, expected_gradient, rtol=1e-4, atol=1e-7)
+
+
+def by_monai(
+    logits: torch.Tensor, target: torch.Tensor, weights: torch.Tensor, gamma: float
+) -> torch.Tensor:
+    labels = target.unsqueeze(1)
+    smoothing = {"smooth_nr": 1.0, "smooth_dr": 1.0, "ignore_index": IGNORE_INDEX}
+    dice = DiceLoss(include_background=False, to_onehot_y=True, softmax=True, **smoothing)
+    focal = FocalLoss(
+        gamma=gamma, to_onehot_y=True, use_softmax=True, reduction="none", ignore_index=IGNORE_INDEX
+    )
+    by_class = focal(logits, labels).sum(dim=(0, 2, 3)) * weights
+    labelled = (target != IGNORE_INDEX).sum().clamp(min=1)
+    return dice(logits, labels) + by_class.sum() / labelled
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 2.0, 3.7])
+@pytest.mark.parametrize("unlabelled", ["none", "some", "an image", "all"])
+def test_segmentation_loss_equals_monai(classes: int, gamma: float, unlabelled: str) -> None:
+    generator = torch.Generator().manual_seed(2)
+    logits = 3 * torch.randn(3, classes, 20, 17, generator=generator)
+    logits.requires_grad_()
+    target = torch.randint(classes, (3, 20, 17), generator=generator)
+    weights = torch.rand(classes, generator=generator)
+    if unlabelled == "some":
+        target[torch.rand(target.shape, generator=generator) < 0.6] = IGNORE_INDEX
+    elif unlabelled != "none":
+        target[1 if unlabelled == "an image" else slice(None)] = IGNORE_INDEX
+    losses = [f(logits, target, weights, gamma) for f in (segmentation_loss, by_monai)]
+    torch.testing.assert_close(*losses, rtol=1e-5, atol=1e-6)
+    gradients = [torch.autograd.grad(loss, logits)[0] for loss in losses]
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-8)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
+def test_certain_predictions_have_finite_gradients(gamma: float) -> None:
+    labels = torch.tensor([[[0, 1, IGNORE_INDEX, 1]]])
+    logits = torch.tensor([200.0, -200.0, 0.0, -200.0]).expand(1, 2, 1, 4).clone()
+    logits[:, 1] *= -1
+    logits.requires_grad_()
+    segmentation_loss(logits, labels, gamma=gamma).backward()
+    assert logits.grad is not None
+    assert logits.grad.isfinite().all()
+
+
+def test_values_that_are_no_class_are_refused(logits: torch.Tensor) -> None:
+    for value in (-1, 3):
+        with pytest.raises(RuntimeError, match="out of bounds"):
+            segmentation_loss(logits, torch.full((2, 6, 5), value))
 
 
 def test_ignored_pixels_never_enter(logits: torch.Tensor, target: torch.Tensor) -> None:

@@ -1,7 +1,7 @@
 """Runs as generators of events: pretraining, fine-tuning, segmentation.
 
 Functions are looked up when they are first used, because what they import
-(torch, Lightning Fabric, MONAI) takes seconds.
+(torch, Lightning Fabric) takes seconds.
 """
 
 from importlib import import_module

@@ -196,7 +196,7 @@ class RunFolder:
 
 def versions() -> dict[str, str]:
     """Return the versions that a run's numbers depend on."""
-    names = ("napari-affmae", "torch", "numpy", "monai", "lightning-fabric")
+    names = ("napari-affmae", "torch", "numpy", "lightning-fabric")
     return {"python": python_version(), **{name: version(name) for name in names}}
 
 

@@ -2,10 +2,9 @@
 
 import torch
 import torch.nn.functional as F
-from monai.losses.dice import DiceLoss
-from monai.losses.focal_loss import FocalLoss
 from torch import Tensor
 
+from affmae_kernels import dice_focal
 from napari_affmae.config import IGNORE_INDEX
 
 
@@ -63,31 +62,7 @@ def segmentation_loss(
     """
     _check_shapes(logits, target, class_weights)
     with torch.autocast(logits.device.type, enabled=False):
-        logits = logits.float()
-        labels = target.unsqueeze(1)
-        dice = DiceLoss(
-            include_background=False,
-            to_onehot_y=True,
-            softmax=True,
-            smooth_nr=1.0,
-            smooth_dr=1.0,
-            ignore_index=IGNORE_INDEX,
-        )
-        focal = FocalLoss(
-            gamma=gamma,
-            to_onehot_y=True,
-            use_softmax=True,
-            reduction="none",
-            ignore_index=IGNORE_INDEX,
-        )
-        # Weighted here and not by FocalLoss, which reads the weights back to check
-        # their sign: a GPU would wait, and a captured step cannot.
-        by_class = focal(logits, labels).sum(dim=(0, 2, 3))
-        if class_weights is not None:
-            by_class = by_class * class_weights.to(by_class)
-        labelled = (target != IGNORE_INDEX).sum().clamp(min=1)
-        loss: Tensor = dice(logits, labels) + by_class.sum() / labelled
-        return loss
+        return dice_focal(logits, target, class_weights, gamma, IGNORE_INDEX)
 
 
 def _check_shapes(logits: Tensor, target: Tensor, class_weights: Tensor | None) -> None:

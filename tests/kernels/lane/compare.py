@@ -17,6 +17,7 @@ from affmae_kernels import (
     cluster_merge,
     column_sums,
     deformable_attention,
+    dice_focal,
     find_neighbourhood,
     gelu,
     index_tokens,
@@ -29,6 +30,7 @@ from affmae_kernels.add_positions import _triton as positions
 from affmae_kernels.cluster_attention import _triton as attention
 from affmae_kernels.cluster_merge import _triton as merge
 from affmae_kernels.deformable_attention import _triton as deformable
+from affmae_kernels.dice_focal import _triton as loss
 from affmae_kernels.dropout import _triton as dropout
 from affmae_kernels.gelu import _triton as gelus
 from affmae_kernels.masked_convolution import _triton as convolution
@@ -288,6 +290,40 @@ def check_positions() -> None:
         )
 
 
+def check_loss() -> None:
+    """Pixels that are ignored, all of them too; views of larger logits; many steps and programs."""
+    generator = torch.Generator().manual_seed(12)
+    sizes = (loss.NUMBERS, loss.PROGRAMS)
+    for classes, height, width, gamma, ignored, few in (
+        (2, 1, 1, 2.0, -100, False),
+        (3, 33, 31, 0.0, 1, False),
+        (5, 40, 32, 0.5, -100, True),
+        (32, 9, 17, 1.7, 255, False),
+    ):
+        loss.NUMBERS, loss.PROGRAMS = (64, 20) if few else sizes
+        logits = 4 * torch.randn(2, classes, height + 2, width + 3, generator=generator)
+        target = torch.randint(classes, (2, height, width), generator=generator)
+        target[1, : height // 2, ::3] = ignored
+        weight = torch.rand(classes, generator=generator) if few else None
+        for labels in (target, torch.full_like(target, ignored)):
+            for layout in (torch.contiguous_format, torch.channels_last, None):
+                compare(
+                    f"loss of {classes} classes, {layout}",
+                    # Times the pixels, so that gradients are not all below the tolerance.
+                    lambda x, backend, t=labels, w=weight, g=gamma, i=ignored, m=layout: (
+                        dice_focal(cropped(x, t.shape[1:], m), t, w, g, i, backend) * t.numel()
+                    ),
+                    [logits],
+                )
+    loss.NUMBERS, loss.PROGRAMS = sizes
+
+
+def cropped(x: Tensor, size: Sequence[int], layout: torch.memory_format | None) -> Tensor:
+    """Cut off what is beyond `size`: a view, or laid out anew."""
+    x = x[..., : size[0], : size[1]]
+    return x if layout is None else x.contiguous(memory_format=layout)
+
+
 def check_registration() -> None:
     """PyTorch's own checks of registered operators, and the operations that it counts."""
 
@@ -367,6 +403,25 @@ def check_registration() -> None:
         ),
         test_utils=tests,
     )
+    target, weight = torch.randint(3, (2, 4, 5)), torch.rand(3)
+    torch.library.opcheck(
+        loss.dice_focal_forward, (draw(2, 3, 4, 5), target, weight, 2.0, -100), test_utils=tests
+    )
+    for logits in (torch.randn(2, 3, 4, 5), torch.randn(2, 4, 5, 3).permute(0, 3, 1, 2)):
+        torch.library.opcheck(
+            loss.dice_focal_backward,
+            (
+                torch.tensor(1.0),
+                logits,
+                target,
+                None,
+                torch.rand(2, 2, 3),
+                torch.tensor(0.1),
+                2.0,
+                -100,
+            ),
+            test_utils="test_faketensor",
+        )
     with FlopCounterMode(display=False) as counter:
         out = cluster_attention(large, *blanks, draw(2, 5), draw(2), around, backend="triton")
         out.sum().backward()
@@ -387,4 +442,5 @@ if __name__ == "__main__":
     check_norm()
     check_activations()
     check_positions()
+    check_loss()
     check_registration()

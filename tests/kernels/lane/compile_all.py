@@ -25,6 +25,8 @@ from affmae_kernels.column_sums import _kernels as sum_kernels
 from affmae_kernels.column_sums import _triton as sums
 from affmae_kernels.deformable_attention import _kernels as deformable_kernels
 from affmae_kernels.deformable_attention import _triton as deformable
+from affmae_kernels.dice_focal import _kernels as loss_kernels
+from affmae_kernels.dice_focal import _triton as loss
 from affmae_kernels.dropout import _kernels as dropout_kernels
 from affmae_kernels.dropout import _triton as dropout
 from affmae_kernels.gelu import _kernels as gelu_kernels
@@ -94,6 +96,7 @@ def replace_kernels() -> set[str]:
         attention_kernels,
         merge_kernels,
         deformable_kernels,
+        loss_kernels,
         dropout_kernels,
         gelu_kernels,
         position_kernels,
@@ -164,6 +167,11 @@ def launch_all(dtype: torch.dtype) -> None:
     gelu.gelu_backward(rows, rows, gain)
     sums.column_sums_forward(rows)
     positions.add_positions_forward(gain, pos, new(16, 192), new(16, 192), dtype)
+    for classes in (4, 32):
+        logits, weight = new(1, classes, 16, 16, dtype=dtype), new(classes)
+        target = new(1, 16, 16, dtype=torch.int64)
+        value, *slopes = loss.dice_focal_forward(logits, target, weight, 2.0, -100)
+        loss.dice_focal_backward(value, logits, target, weight, *slopes, 2.0, -100)
 
 
 def search_all() -> None:
