@@ -66,7 +66,8 @@ def deformable_inputs(
     query_pos = torch.rand(batch, queries, 2, generator=generator, dtype=torch.float64) * 9
     inputs = [
         torch.randn(batch, tokens, heads, width, generator=generator, dtype=torch.float64),
-        torch.randn(batch, queries, heads * points * 3, generator=generator, dtype=torch.float64) * 2,
+        torch.randn(batch, queries, heads * points * 3, generator=generator, dtype=torch.float64)
+        * 2,
         torch.tensor(1.3, dtype=torch.float64),
     ]
     return [t.to(dtype) for t in inputs], query_pos.to(dtype), index
