@@ -22,6 +22,8 @@ FORWARD_BLOCK, FORWARD_WARPS = 16, 4
 # Backwards, tokens of samples of a program, a power of two: one for each lane of a warp. The
 # more, the more of them are the same, but what finds those is the square of it.
 BACKWARD_ROWS, BACKWARD_WARPS = 32, 1
+# Without matrix units, products take twice the registers that a warp has.
+BACKWARD_WARPS_FLOAT32 = 2
 _LEAST_ROWS = 16  # what the matrix units take
 
 
@@ -115,6 +117,7 @@ def deformable_attention_backward(
     grad_values = values.new_zeros(values.shape, dtype=torch.float32)
     grad_sampling = sampling.new_empty(sampling.shape)
     constants = _backward_constants(values, sampling, near)
+    warps = BACKWARD_WARPS_FLOAT32 if values.dtype == torch.float32 else BACKWARD_WARPS
     parts = blocks(queries, constants["BLOCK"])
     partial = values.new_empty((batch, parts, head_count), dtype=torch.float32)
     with on_device_of(values):
@@ -122,7 +125,7 @@ def deformable_attention_backward(
             values, query_pos, sampling, power, points, near, grad,
             grad_values, grad_sampling, partial, head_count, queries, tokens,
             *values.stride()[:3], *sampling.stride()[:2], *grad.stride()[:3],
-            **constants, num_warps=BACKWARD_WARPS,
+            **constants, num_warps=warps,
         )  # fmt: skip
     return grad_values.to(values.dtype), grad_sampling, partial.sum().to(power.dtype)
 
