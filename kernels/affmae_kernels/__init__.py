@@ -5,7 +5,6 @@ M clusters of a query, P sampling points.
 """
 
 from affmae_kernels._dispatch import BackendUnavailableError, choose_backend
-from affmae_kernels._launch import side_by_side
 from affmae_kernels.add_positions import add_positions
 from affmae_kernels.cluster_attention import cluster_attention
 from affmae_kernels.cluster_merge import cluster_merge
@@ -48,5 +47,4 @@ __all__ = [
     "relative_geometry",
     "relu_dropout",
     "residual_norm",
-    "side_by_side",
 ]

@@ -116,26 +116,42 @@ class Tiling:
         Rows and columns.
     grid : tuple of int
         Programs of one tile each.
-    parts, steps : int
-        Parts that rows are cut into where columns are summed, and tiles of a part.
-    part_grid : tuple of int
-        Programs of one part each.
     constants : dict
         What the kernel is compiled for.
+
+    Parameters
+    ----------
+    x : Tensor
     """
 
-    ROWS, COLUMNS, MOST_PARTS = 16, 128, 128
+    ROWS, COLUMNS = 16, 128
 
     def __init__(self, x: Tensor) -> None:
         columns = x.shape[-1]
         rows = x.numel() // columns
         self.shape = (rows, columns)
-        across = blocks(columns, self.COLUMNS)
-        self.grid = (across, blocks(rows, self.ROWS))
-        self.steps = blocks(rows, self.ROWS * self.MOST_PARTS)
-        self.parts = blocks(rows, self.ROWS * self.steps)
-        self.part_grid = (across, self.parts)
+        self.grid = (blocks(columns, self.COLUMNS), blocks(rows, self.ROWS))
         self.constants = {"ROWS": self.ROWS, "COLUMNS": self.COLUMNS, "num_warps": 4}
+
+
+class SummedTiling(Tiling):
+    """The same for a kernel that also sums columns: a program works through part of the rows.
+
+    Attributes
+    ----------
+    parts, steps : int
+        Parts that rows are cut into, and tiles of a part.
+    """
+
+    ROWS, COLUMNS = 32, 64
+    MOST_PARTS = 128
+
+    def __init__(self, x: Tensor) -> None:
+        super().__init__(x)
+        across, tiles = self.grid
+        self.steps = blocks(tiles, self.MOST_PARTS)
+        self.parts = blocks(tiles, self.steps)
+        self.grid = (across, self.parts)
 
 
 def rows_together(x: Tensor) -> Tensor:

@@ -131,7 +131,7 @@ def _cluster_attention_fwd_kernel(
 @triton.jit(do_not_specialize=["queries", "keys", "tiles", "width", "heads"])
 def _cluster_attention_bwd_queries_kernel(
     q, k, v, projection_bias, blank_k, blank_v, weight, bias, query_pos, key_pos, ids, bits,
-    lengths, out, log_sum, grad, grad_q, partial, heads, queries, keys, tiles, width, scale,
+    lengths, out, log_sum, grad, grad_q, shift, partial, heads, queries, keys, tiles, width, scale,
     sqb, sqn, sqh, skb, skn, skh, svb, svn, svh, sgb, sgn, sgh,
     D: tl.constexpr, BLOCK_D: tl.constexpr, CLUSTER: tl.constexpr,
     TILE: tl.constexpr, KEYS: tl.constexpr, BIASED: tl.constexpr,
@@ -163,6 +163,7 @@ def _cluster_attention_bwd_queries_kernel(
     result = tl.load(out + place[:, None] * D + lane[None, :], mask=both, other=0.0)
     # With P the weights, dlogits = P (dP - sum_j P_j dP_j), and the sum is <grad, out>.
     mean = tl.sum(arriving.to(tl.float32) * (result.to(tl.float32) - v_bias[None, :]), axis=1)
+    tl.store(shift + place, mean, mask=row_real)
     norm = tl.load(log_sum + place, mask=row_real, other=0.0)
     qx, qy = load_positions(query_pos + image * queries * 2, query, row_real)
     w0, w1, w2, w3, w4, constant = _load_map(weight, bias, head)
@@ -228,7 +229,7 @@ def _cluster_attention_bwd_queries_kernel(
 @triton.jit(do_not_specialize=["queries", "keys", "clusters", "heads"])
 def _cluster_attention_bwd_keys_kernel(
     q, k, v, projection_bias, weight, bias, query_pos, key_pos, query_list, starts, ends,
-    out, log_sum, grad, grad_k, grad_v, heads, queries, keys, clusters, scale,
+    log_sum, shift, grad, grad_k, grad_v, heads, queries, keys, clusters, scale,
     sqb, sqn, sqh, skb, skn, skh, svb, svn, svh, sgb, sgn, sgh,
     D: tl.constexpr, BLOCK_D: tl.constexpr, CLUSTER: tl.constexpr,
     ROWS: tl.constexpr, QUERIES: tl.constexpr, BIASED: tl.constexpr,
@@ -248,12 +249,9 @@ def _cluster_attention_bwd_keys_kernel(
     kx, ky = load_positions(key_pos + image * keys * 2, token, row_real)
     w0, w1, w2, w3, w4, constant = _load_map(weight, bias, head)
     q_bias = tl.zeros([BLOCK_D], tl.float32)
-    v_bias = q_bias
     if BIASED:
-        projection_bias += head * D + lane
-        q_bias = tl.load(projection_bias, mask=lane_real, other=0.0).to(tl.float32)
-        v_bias = tl.load(projection_bias + 2 * heads * D, mask=lane_real, other=0.0)
-        v_bias = v_bias.to(tl.float32)
+        q_bias = tl.load(projection_bias + head * D + lane, mask=lane_real, other=0.0)
+        q_bias = q_bias.to(tl.float32)
     d_key = tl.zeros([ROWS, BLOCK_D], tl.float32)
     d_value = tl.zeros([ROWS, BLOCK_D], tl.float32)
     q += image * sqb + head * sqh
@@ -271,9 +269,7 @@ def _cluster_attention_bwd_keys_kernel(
         arriving = tl.load(grad + query[:, None] * sgn + lane[None, :], mask=there, other=0.0)
         place = (image * queries + query) * heads + head
         norm = tl.load(log_sum + place, mask=real, other=0.0)
-        result = tl.load(out + place[:, None] * D + lane[None, :], mask=there, other=0.0)
-        result = result.to(tl.float32) - v_bias[None, :]
-        mean = tl.sum(arriving.to(tl.float32) * result, axis=1)
+        mean = tl.load(shift + place, mask=real, other=0.0)
         qx, qy = load_positions(query_pos, query, real)
         dx, dy = kx[:, None] - qx[None, :], ky[:, None] - qy[None, :]
         distance, inverse = relative_distance(dx, dy)
@@ -296,27 +292,35 @@ def _sum_partials_kernel(
     partial, d_projection, d_weight, d_bias, d_blank_k, d_blank_v, rows, heads,
     D: tl.constexpr, BLOCK_D: tl.constexpr, ROWS: tl.constexpr,
 ):  # fmt: skip
-    """Add a head's parts of the small gradients up, and sort them by parameter."""
-    head = tl.program_id(0)
+    """Add a head's parts of the small gradients up, and sort them by parameter.
+
+    The second index of a program says which: those of the geometric map, of the
+    keys, of the queries, or of the values.
+    """
+    head, which = tl.program_id(0), tl.program_id(1)
     lane = tl.arange(0, BLOCK_D)
     real = lane < D
-    slot = tl.arange(0, 8)
-    width: tl.constexpr = 6 + 4 * D
-    map_sums = _sum_columns(partial + head * width, slot, slot < 6, rows, heads * width, ROWS)
-    tl.store(d_weight + head * 5 + slot, map_sums, mask=slot < 5)
-    tl.store(d_bias + head + slot * 0, map_sums, mask=slot == 5)
-    partial += head * width + 6
-    blank_key = _sum_columns(partial, lane, real, rows, heads * width, ROWS)
-    blank_value = _sum_columns(partial + D, lane, real, rows, heads * width, ROWS)
-    of_queries = _sum_columns(partial + 2 * D, lane, real, rows, heads * width, ROWS)
-    of_results = _sum_columns(partial + 3 * D, lane, real, rows, heads * width, ROWS)
     place = head * D + lane
-    tl.store(d_blank_k + place, blank_key, mask=real)
-    tl.store(d_blank_v + place, blank_value, mask=real)
-    tl.store(d_projection + place, of_queries, mask=real)
-    # See `_load_vectors`: what moves all keys moves the blank one the other way.
-    tl.store(d_projection + heads * D + place, -blank_key, mask=real)
-    tl.store(d_projection + 2 * heads * D + place, of_results - blank_value, mask=real)
+    width: tl.constexpr = 6 + 4 * D
+    partial += head * width
+    # For biases see `_load_vectors`: what moves all keys moves the blank one the other way.
+    if which == 0:
+        slot = tl.arange(0, 8)
+        of_map = _sum_columns(partial, slot, slot < 6, rows, heads * width, ROWS)
+        tl.store(d_weight + head * 5 + slot, of_map, mask=slot < 5)
+        tl.store(d_bias + head + slot * 0, of_map, mask=slot == 5)
+    elif which == 1:
+        sums = _sum_columns(partial + 6, lane, real, rows, heads * width, ROWS)
+        tl.store(d_blank_k + place, sums, mask=real)
+        tl.store(d_projection + heads * D + place, -sums, mask=real)
+    elif which == 2:
+        sums = _sum_columns(partial + 6 + 2 * D, lane, real, rows, heads * width, ROWS)
+        tl.store(d_projection + place, sums, mask=real)
+    else:
+        sums = _sum_columns(partial + 6 + D, lane, real, rows, heads * width, ROWS)
+        tl.store(d_blank_v + place, sums, mask=real)
+        sums = _sum_columns(partial + 6 + 3 * D, lane, real, rows, heads * width, ROWS) - sums
+        tl.store(d_projection + 2 * heads * D + place, sums, mask=real)
 
 
 @triton.jit

@@ -10,7 +10,6 @@ from affmae_kernels._launch import (
     next_power_of_2,
     on_device_of,
     rows_together,
-    side_by_side,
     to_autocast,
 )
 from affmae_kernels.cluster_attention import _kernels
@@ -19,7 +18,7 @@ from affmae_kernels.neighbours._triton import TILE
 
 # Measured on an H200: keys that a tile of queries meets at once and the warps
 # that work on them, forwards and backwards, and queries that a cluster meets at once.
-FORWARD_KEYS, FORWARD_WARPS = 64, 2
+FORWARD_KEYS, FORWARD_WARPS = 32, 1
 BACKWARD_KEYS, BACKWARD_WARPS = 32, 1
 QUERIES = 32
 # Parts of the small gradients that are added up at once.
@@ -149,32 +148,27 @@ def cluster_attention_backward(
     grad_q, grad_k, grad_v = grads.unbind(2)
     small = _small_gradients(q)
     partial = q.new_empty((batch * tiles, heads, 6 + 4 * width), dtype=torch.float32)
+    shift = torch.empty_like(log_sum)
     strides = [*q.stride()[:3], *k.stride()[:3], *v.stride()[:3], *grad.stride()[:3]]
     vectors = (_or(projection_bias, bias), blank_k, blank_v)
     biased = projection_bias is not None
-
-    def of_queries() -> None:
+    with on_device_of(q):
         _kernels._cluster_attention_bwd_queries_kernel[heads, tiles, batch](
             q, k, v, *vectors, bias_weight, bias, query_pos, key_pos, ids, bits, lengths,
-            out, log_sum, grad, grad_q, partial, heads, queries, keys, tiles, ids.shape[2],
+            out, log_sum, grad, grad_q, shift, partial, heads, queries, keys, tiles, ids.shape[2],
             width**-0.5, *strides, **_tile_constants(width, cluster_size, BACKWARD_KEYS),
             BIASED=biased, num_warps=BACKWARD_WARPS,
         )  # fmt: skip
-        _kernels._sum_partials_kernel[(heads,)](
-            partial, *small, len(partial), heads,
-            D=width, BLOCK_D=_lanes(width), ROWS=SUMMED_ROWS, num_warps=8,
-        )  # fmt: skip
-
-    def of_keys() -> None:
         _kernels._cluster_attention_bwd_keys_kernel[heads, clusters, batch](
             q, k, v, vectors[0], bias_weight, bias, query_pos, key_pos, query_list,
-            bounds[0], bounds[1], out, log_sum, grad, grad_k, grad_v,
+            bounds[0], bounds[1], log_sum, shift, grad, grad_k, grad_v,
             heads, queries, keys, clusters, width**-0.5, *strides,
             **_cluster_constants(width, cluster_size), BIASED=biased,
         )  # fmt: skip
-
-    with on_device_of(q):
-        side_by_side(q.device, [of_queries, of_keys])
+        _kernels._sum_partials_kernel[heads, 4](
+            partial, *small, len(partial), heads,
+            D=width, BLOCK_D=_lanes(width), ROWS=SUMMED_ROWS, num_warps=8,
+        )  # fmt: skip
     return grads, *small
 
 

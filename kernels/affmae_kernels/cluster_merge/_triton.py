@@ -11,7 +11,6 @@ from affmae_kernels._launch import (
     next_power_of_2,
     on_device_of,
     rows_together,
-    side_by_side,
     to_autocast,
 )
 from affmae_kernels.cluster_merge import _kernels
@@ -147,21 +146,16 @@ def cluster_merge_backward(
         "CHANNELS": part,
     }
 
-    def of_tokens() -> None:
+    with on_device_of(x):
         _kernels._cluster_merge_bwd_tokens_kernel[blocks(channels, part), clusters, batch](
             importance, *small, query_pos, key_pos, query_list, bounds[0], bounds[1],
             grad, grad_x, queries, keys, clusters, channels, **constants, num_warps=2,
         )  # fmt: skip
-
-    def of_weights() -> None:
         _kernels._cluster_merge_bwd_weights_kernel[clusters, batch](
             x, importance, *small, query_pos, key_pos, query_list, bounds[0], bounds[1],
             grad, grad_importance, partial, queries, keys, clusters, channels, *x.stride()[:2],
             **constants, num_warps=2,
         )  # fmt: skip
-
-    with on_device_of(x):
-        side_by_side(x.device, [of_weights, of_tokens])
     return grad_x, grad_importance, column_sums_forward(partial)
 
 

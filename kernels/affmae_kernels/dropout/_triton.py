@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from affmae_kernels._launch import Tiling, on_device_of
+from affmae_kernels._launch import SummedTiling, Tiling, on_device_of
 from affmae_kernels.column_sums._triton import sum_parts
 from affmae_kernels.dropout import _kernels
 
@@ -58,10 +58,10 @@ def relu_dropout_backward(
         Empty unless `biased`.
     """
     grad_x = torch.empty_like(out)
-    tiling = Tiling(out)
+    tiling = SummedTiling(out)
     partial = out.new_empty((tiling.parts, out.shape[-1] * biased), dtype=torch.float32)
     with on_device_of(out):
-        _kernels._relu_dropout_bwd_kernel[tiling.part_grid](
+        _kernels._relu_dropout_bwd_kernel[tiling.grid](
             grad.contiguous(), out, grad_x, partial, *tiling.shape, noise(rate)[1],
             tiling.steps, BIASED=biased, **tiling.constants,
         )  # fmt: skip

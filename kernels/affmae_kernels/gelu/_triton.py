@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from affmae_kernels._launch import Tiling, on_device_of
+from affmae_kernels._launch import SummedTiling, Tiling, on_device_of
 from affmae_kernels.column_sums._triton import sum_parts
 from affmae_kernels.gelu import _kernels
 
@@ -34,11 +34,11 @@ def gelu_backward(grad: Tensor, x: Tensor, bias: Tensor | None) -> tuple[Tensor,
         Empty without a bias.
     """
     grad_x = torch.empty_like(x)
-    tiling = Tiling(x)
+    tiling = SummedTiling(x)
     columns = 0 if bias is None else x.shape[-1]
     partial = x.new_empty((tiling.parts, columns), dtype=torch.float32)
     with on_device_of(x):
-        _kernels._gelu_bwd_kernel[tiling.part_grid](
+        _kernels._gelu_bwd_kernel[tiling.grid](
             grad.contiguous(), x, x if bias is None else bias, grad_x, partial,
             *tiling.shape, tiling.steps, BIASED=bias is not None, **tiling.constants,
         )  # fmt: skip

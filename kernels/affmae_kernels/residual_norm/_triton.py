@@ -13,7 +13,7 @@ from affmae_kernels.residual_norm import _kernels
 # Numbers that a program holds of each tensor, and the programs of a backward pass.
 NUMBERS = 2048
 WARPS = 2
-PROGRAMS = 1024
+PROGRAMS = 512
 
 
 def residual_norm_triton(

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from affmae_kernels import column_sums, gelu, residual_norm, side_by_side
+from affmae_kernels import column_sums, gelu, residual_norm
 
 
 class Branch(NamedTuple):
@@ -97,7 +97,7 @@ class _Linear(torch.autograd.Function):
 def linear_gradients(
     grad: Tensor, x: Tensor, weight: Tensor, *, biased: bool
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Compute the gradients of a linear layer's inputs, weight and bias, side by side.
+    """Compute the gradients of a linear layer's inputs, weight and bias.
 
     Parameters
     ----------
@@ -113,18 +113,10 @@ def linear_gradients(
     tuple of Tensor
         The first of the type of `x`, the others float32 on GPUs.
     """
-
-    def of_inputs() -> tuple[Tensor, Tensor | None]:
-        return grad @ weight, None
-
-    def of_parameters() -> tuple[Tensor, Tensor | None]:
-        left, right = grad.flatten(0, -2).mT, x.flatten(0, -2)
-        exact = left.is_cuda and left.dtype != torch.float32
-        product = torch.mm(left, right, out_dtype=torch.float32) if exact else left @ right
-        return product, column_sums(grad) if biased else None
-
-    (d_x, _), (d_weight, d_bias) = side_by_side(grad.device, [of_inputs, of_parameters])
-    return d_x, d_weight, d_bias
+    left, right = grad.flatten(0, -2).mT, x.flatten(0, -2)
+    exact = left.is_cuda and left.dtype != torch.float32
+    d_weight = torch.mm(left, right, out_dtype=torch.float32) if exact else left @ right
+    return grad @ weight, d_weight, column_sums(grad) if biased else None
 
 
 class MLP(nn.Module):
