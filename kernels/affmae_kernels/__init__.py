@@ -23,14 +23,17 @@ from affmae_kernels.neighbours import (
     index_tokens,
     relative_geometry,
 )
+from affmae_kernels.ordering import CellOrder, ascending, order_tokens
 from affmae_kernels.residual_norm import residual_norm
 
 __all__ = [
     "BackendUnavailableError",
+    "CellOrder",
     "Neighbourhood",
     "TokenIndex",
     "TokenSearch",
     "add_positions",
+    "ascending",
     "choose_backend",
     "cluster_attention",
     "cluster_merge",
@@ -44,6 +47,7 @@ __all__ = [
     "index_later",
     "index_tokens",
     "masked_convolution",
+    "order_tokens",
     "relative_geometry",
     "relu_dropout",
     "residual_norm",

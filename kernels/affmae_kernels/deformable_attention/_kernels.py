@@ -132,8 +132,9 @@ def _deformable_attention_bwd_kernel(
     SAMPLES: tl.constexpr, COUNT: tl.constexpr,
     D: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK: tl.constexpr,
     WIDE_SAMPLES: tl.constexpr, WIDE_COUNT: tl.constexpr, GROUPS: tl.constexpr,
+    POWER_PARTS: tl.constexpr,
 ):  # fmt: skip
-    """Compute all gradients; those of the values are added atomically in float32.
+    """Compute all gradients; those of values and power are added atomically in float32.
 
     A row is one of the nearest tokens of one sample of one query; WIDE_SAMPLES
     and WIDE_COUNT are SAMPLES and COUNT rounded up to powers of two. The
@@ -203,7 +204,8 @@ def _deformable_attention_bwd_kernel(
     tl.store(d_sampling + logit_place, d_logit.to(dtype), mask=once)
     power_sum = -tl.sum(d_exponent * (distance + 1e-6), axis=0)
     program = (image * tl.num_programs(1) + tl.program_id(1)) * heads + head
-    tl.store(d_power + program, tl.where(raw_power < 1e-6, 0.0, power_sum))
+    power_sum = tl.where(raw_power < 1e-6, 0.0, power_sum)
+    tl.atomic_add(d_power + program % POWER_PARTS, power_sum, sem="relaxed")
 
     # Of the rows of one token, the first alone is written, with what all of them take of each
     # group's gradient. The sums run down the columns, which a thread has to itself.

@@ -26,6 +26,9 @@ BACKWARD_ROWS, BACKWARD_WARPS = 32, 1
 BACKWARD_WARPS_FLOAT32 = 2
 _LEAST_ROWS = 16  # what the matrix units take
 
+# Sums that programs share the power's gradient between, so that few wait for each other.
+POWER_PARTS = 64
+
 
 def deformable_attention_triton(
     values: Tensor,
@@ -104,7 +107,7 @@ def deformable_attention_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Compute the gradients of `deformable_attention_forward`.
 
-    Those of the values are added atomically in float32, so their last bits
+    Those of values and power are added atomically in float32, so their last bits
     differ from run to run.
 
     Returns
@@ -114,20 +117,23 @@ def deformable_attention_backward(
     batch, queries, _ = sampling.shape
     tokens, head_count, _ = values.shape[1:]
     grad = rows_together(grad)
-    grad_values = values.new_zeros(values.shape, dtype=torch.float32)
+    size = values.numel()
+    # Zeroed in one go: what is added atomically, values and parts of the power.
+    added = values.new_zeros(size + POWER_PARTS, dtype=torch.float32)
+    grad_values = added[:size].view(values.shape)
     grad_sampling = sampling.new_empty(sampling.shape)
     constants = _backward_constants(values, sampling, near)
     warps = BACKWARD_WARPS_FLOAT32 if values.dtype == torch.float32 else BACKWARD_WARPS
     parts = blocks(queries, constants["BLOCK"])
-    partial = values.new_empty((batch, parts, head_count), dtype=torch.float32)
     with on_device_of(values):
         _kernels._deformable_attention_bwd_kernel[head_count, parts, batch](
             values, query_pos, sampling, power, points, near, grad,
-            grad_values, grad_sampling, partial, head_count, queries, tokens,
+            grad_values, grad_sampling, added[size:], head_count, queries, tokens,
             *values.stride()[:3], *sampling.stride()[:2], *grad.stride()[:3],
             **constants, num_warps=warps,
         )  # fmt: skip
-    return grad_values.to(values.dtype), grad_sampling, partial.sum().to(power.dtype)
+    grad_power = added[size:].sum().to(power.dtype)
+    return grad_values.to(values.dtype), grad_sampling, grad_power
 
 
 def _constants(values: Tensor, sampling: Tensor, near: Tensor) -> dict[str, int]:
@@ -151,6 +157,7 @@ def _backward_constants(values: Tensor, sampling: Tensor, near: Tensor) -> dict[
         "WIDE_SAMPLES": samples,
         "WIDE_COUNT": count,
         "GROUPS": max(block, _LEAST_ROWS),
+        "POWER_PARTS": POWER_PARTS,
     }
 
 
@@ -175,6 +182,7 @@ def _(
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
     ctx.save_for_backward(*inputs[:5], output[1])
+    ctx.set_materialize_grads(False)
     ctx.mark_non_differentiable(output[1])
 
 

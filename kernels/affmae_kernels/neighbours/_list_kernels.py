@@ -4,6 +4,26 @@ import triton
 import triton.language as tl
 
 
+@triton.jit(do_not_specialize=["tokens", "clusters", "size"])
+def _cluster_centres_kernel(pos, centres, tokens, clusters, size, BLOCK: tl.constexpr):
+    """Average the positions of the tokens of each cluster."""
+    image = tl.program_id(1).to(tl.int64)
+    cluster = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    x = tl.zeros([BLOCK], tl.float32)
+    y, members = x, x
+    for i in range(size):
+        token = cluster * size + i
+        real = token < tokens
+        x += tl.load(pos + (image * tokens + token) * 2, mask=real, other=0.0)
+        y += tl.load(pos + (image * tokens + token) * 2 + 1, mask=real, other=0.0)
+        members += real.to(tl.float32)
+    real = cluster < clusters
+    out = centres + (image * clusters + cluster) * 2
+    members = tl.maximum(members, 1.0)
+    tl.store(out, tl.div_rn(x, members), mask=real)
+    tl.store(out + 1, tl.div_rn(y, members), mask=real)
+
+
 @triton.jit(do_not_specialize=["queries", "tiles", "wanted", "width"])
 def _tile_lists_kernel(
     clusters, ids, bits, lengths, queries, tiles, wanted, width,
@@ -30,11 +50,12 @@ def _tile_lists_kernel(
         theirs = tl.load(clusters + other_query * wanted + other % SLOTS, mask=there, other=-1).to(
             tl.int32
         )
-        same = mine[:, None] == theirs[None, :]
-        earlier += tl.sum((same & (other[None, :] < entry[:, None])).to(tl.int32), axis=1)
+        # Sums run down the columns, which a thread has to itself.
+        same = theirs[:, None] == mine[None, :]
+        earlier += tl.sum((same & (other[:, None] < entry[None, :])).to(tl.int32), axis=0)
         bit = (tl.zeros_like(other) + 1) << (other // SLOTS)
         # A query has each cluster once, so the sum is a union.
-        owners += tl.sum(tl.where(same, bit[None, :], 0), axis=1)
+        owners += tl.sum(tl.where(same, bit[:, None], 0), axis=0)
     first = real & (earlier == 0)
     slot = tl.cumsum(first.to(tl.int32), axis=0) - 1
     place = (image * tiles + tile) * width + slot

@@ -107,6 +107,29 @@ def nearest_points(
     return out
 
 
+@torch.library.custom_op("affmae::cluster_centres", mutates_args=())
+def cluster_centres(pos: Tensor, cluster_size: int) -> Tensor:
+    """Average the positions of each run of `cluster_size` tokens; the last may be short.
+
+    Parameters
+    ----------
+    pos : Tensor of float, shape (B, N, 2)
+    cluster_size : int
+
+    Returns
+    -------
+    Tensor of float32, shape (B, clusters, 2)
+    """
+    batch, tokens, _ = pos.shape
+    clusters = blocks(tokens, cluster_size)
+    centres = pos.new_empty((batch, clusters, 2), dtype=torch.float32)
+    with on_device_of(pos):
+        _list_kernels._cluster_centres_kernel[blocks(clusters, 128), batch](
+            pos.contiguous(), centres, tokens, clusters, cluster_size, BLOCK=128
+        )
+    return centres
+
+
 def nearest_clusters(
     centres: Tensor, locations: Tensor, canvas: tuple[int, int], count: int
 ) -> Tensor:
@@ -313,6 +336,12 @@ def _(points: Tensor, rows: int, columns: int, _side: float) -> tuple[Tensor, Te
 @nearest_points.register_fake
 def _(locations: Tensor, *others: Any) -> Tensor:
     return locations.new_empty((*locations.shape[:2], others[4]), dtype=torch.int64)
+
+
+@cluster_centres.register_fake
+def _(pos: Tensor, cluster_size: int) -> Tensor:
+    shape = (len(pos), blocks(pos.shape[1], cluster_size), 2)
+    return pos.new_empty(shape, dtype=torch.float32)
 
 
 @list_candidates.register_fake

@@ -102,12 +102,12 @@ class Neighbourhood:
         ----------
         queries : Tensor of int64, shape (B, Q')
         """
-        image = torch.arange(queries.shape[0], device=queries.device)[:, None]
+
+        def take(rows: Tensor) -> Tensor:
+            return rows.gather(1, queries.unsqueeze(-1).expand(-1, -1, rows.shape[-1]))
+
         return Neighbourhood(
-            self.query_pos[image, queries],
-            self.key_pos,
-            self.clusters[image, queries],
-            self.cluster_size,
+            take(self.query_pos), self.key_pos, take(self.clusters), self.cluster_size
         )
 
     @cached_property
@@ -187,14 +187,12 @@ def find_neighbourhood(
         If ``"triton"`` was asked for and cannot run, or not for so many clusters.
     """
     batch, n, _ = pos.shape
-    size = _split(pos.new_ones((batch, n, 1)), -(-n // cluster_size), cluster_size).sum(2)
-    centres = _split(pos, -(-n // cluster_size), cluster_size).sum(2) / size
-    count = centres.shape[1]
+    count = -(-n // cluster_size)
     if neighbourhood >= n:
         clusters = torch.arange(count, device=pos.device).expand(batch, n, count)
     else:
         wanted = max(1, min(round(neighbourhood / cluster_size), count))
-        clusters = _nearest_clusters(centres, pos, canvas, wanted, backend)
+        clusters = _nearest_clusters(pos, canvas, wanted, cluster_size, backend)
     found = Neighbourhood(pos, pos, clusters, cluster_size)
     if choose_backend(backend, pos.device) == "triton":
         # Built now, because a compiled block cannot build them for the others.
@@ -203,13 +201,16 @@ def find_neighbourhood(
 
 
 def _nearest_clusters(
-    centres: Tensor, pos: Tensor, canvas: tuple[int, int], wanted: int, backend: Backend
+    pos: Tensor, canvas: tuple[int, int], wanted: int, cluster_size: int, backend: Backend
 ) -> Tensor:
     if choose_backend(backend, pos.device, limit=("clusters of a query", wanted, 8)) == "torch":
+        parts = -(-pos.shape[1] // cluster_size)
+        sizes = _split(torch.ones_like(pos[..., :1]), parts, cluster_size).sum(2)
+        centres = _split(pos, parts, cluster_size).sum(2) / sizes
         return TokenIndex.build(centres, canvas, wanted).nearest(pos)
-    from affmae_kernels.neighbours._triton import nearest_clusters
+    from affmae_kernels.neighbours._triton import cluster_centres, nearest_clusters
 
-    return nearest_clusters(centres, pos, canvas, wanted)
+    return nearest_clusters(cluster_centres(pos, cluster_size), pos, canvas, wanted)
 
 
 def relative_geometry(query_pos: Tensor, key_pos: Tensor) -> Tensor:

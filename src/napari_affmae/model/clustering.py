@@ -6,6 +6,8 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from affmae_kernels import CellOrder, order_tokens
+
 
 def cluster_order(pos: Tensor, canvas: tuple[int, int], cluster_size: int) -> Tensor:
     """Order tokens so that runs of `cluster_size` are compact clusters.
@@ -36,16 +38,14 @@ def cluster_order(pos: Tensor, canvas: tuple[int, int], cluster_size: int) -> Te
     boxes_y, boxes_x = max(1, round(rows / side)), max(1, round(columns / side))
     if boxes_x * boxes_y == 1:
         return torch.arange(tokens, device=pos.device).expand(batch, tokens)
-    ranks = _cell_ranks(canvas, (boxes_y, boxes_x), pos.device)
-    cells = (pos[..., 1] * columns + pos[..., 0]).long()
-    return ranks[cells].sort(dim=1, stable=True).indices
+    return order_tokens(pos, columns, _cell_order(canvas, (boxes_y, boxes_x), pos.device))
 
 
-# One small table for each size of image and stage. It is never dropped, because CUDA
-# graphs that were captured go on reading it.
+# Small tables for each size of image and stage. They are never dropped, because CUDA
+# graphs that were captured go on reading them.
 @cache
-def _cell_ranks(canvas: tuple[int, int], boxes: tuple[int, int], device: torch.device) -> Tensor:
-    """Rank the cells of a canvas along the snake, row-major int32; symmetric cells tie."""
+def _cell_order(canvas: tuple[int, int], boxes: tuple[int, int], device: torch.device) -> CellOrder:
+    """Order the cells of a canvas along the snake; symmetric cells tie."""
     (rows, columns), (boxes_y, boxes_x) = canvas, boxes
     width, height = columns / boxes_x, rows / boxes_y
     cell = torch.arange(rows * columns)
@@ -63,7 +63,7 @@ def _cell_ranks(canvas: tuple[int, int], boxes: tuple[int, int], device: torch.d
     progress = (from_previous / (to_next + 1e-5) * 1e4).round().long()
     # One integer key: the box first, then the way along the snake.
     _, ranks = ((box << 44) + progress).unique(return_inverse=True)
-    return ranks.int().to(device)
+    return CellOrder.of(ranks, device)
 
 
 def _snake(boxes_x: int, boxes_y: int) -> Tensor:

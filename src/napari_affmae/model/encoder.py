@@ -6,7 +6,13 @@ from itertools import islice, repeat
 import torch
 from torch import Tensor, nn
 
-from affmae_kernels import Neighbourhood, cluster_attention, cluster_merge, find_neighbourhood
+from affmae_kernels import (
+    Neighbourhood,
+    ascending,
+    cluster_attention,
+    cluster_merge,
+    find_neighbourhood,
+)
 from napari_affmae.config import ModelConfig
 from napari_affmae.model.clustering import cluster_order
 from napari_affmae.model.layers import MLP, Branch, Linear, Norm, draw_paths, initialise
@@ -134,9 +140,8 @@ class Merging(nn.Module):
         """
         importance = self.importance(x).sigmoid()
         count = max(1, int(x.shape[1] * self.ratio))
-        kept = importance.detach().squeeze(-1).topk(count, dim=1, sorted=False)
-        kept = kept.indices.sort(dim=1).values
-        around = neighbourhood.select(kept)
+        kept = importance.detach().squeeze(-1).topk(count, dim=1, sorted=False).indices
+        around = neighbourhood.select(ascending(kept, x.shape[1]))
         merged = cluster_merge(
             x,
             importance,

@@ -10,9 +10,11 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from affmae_kernels import (
+    CellOrder,
     TokenIndex,
     TokenSearch,
     add_positions,
+    ascending,
     cluster_attention,
     cluster_merge,
     column_sums,
@@ -22,6 +24,7 @@ from affmae_kernels import (
     gelu,
     index_tokens,
     masked_convolution,
+    order_tokens,
     relu_dropout,
     residual_norm,
 )
@@ -94,6 +97,19 @@ def check_neighbours() -> None:
         locations, torch.zeros(2, 40, 1, 2), table.buckets.heads, table.points, *short, 4, margin=2
     )
     assert torch.equal(found[:, :, 0].long(), expected)
+
+
+def check_orders() -> None:
+    """Cells that tie, several images, and tables that fill no block."""
+    generator = torch.Generator().manual_seed(14)
+    for tokens in (1, 20, 54):
+        pos = scattered(2, tokens, tokens)
+        for ranks in (torch.arange(54) // 5, torch.randperm(54, generator=generator)):
+            order = CellOrder.of(ranks, pos.device)
+            found = [order_tokens(pos, CANVAS[1], order, backend=b) for b in ("torch", "triton")]
+            assert torch.equal(*found)
+    indices = torch.rand(3, 5000, generator=generator).argsort(-1)[:, :700]
+    assert torch.equal(*(ascending(indices, 5000, backend=b) for b in ("torch", "triton")))
 
 
 def check_lists() -> None:
@@ -434,6 +450,7 @@ if __name__ == "__main__":
     torch.use_deterministic_algorithms(mode=True, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = True
     check_neighbours()
+    check_orders()
     check_lists()
     check_cluster_ops()
     torch.use_deterministic_algorithms(mode=False)

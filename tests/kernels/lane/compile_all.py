@@ -36,6 +36,8 @@ from affmae_kernels.masked_convolution import _triton as convolution
 from affmae_kernels.neighbours import _kernels as neighbour_kernels
 from affmae_kernels.neighbours import _list_kernels as list_kernels
 from affmae_kernels.neighbours import _triton as neighbours
+from affmae_kernels.ordering import _kernels as order_kernels
+from affmae_kernels.ordering import _triton as orders
 from affmae_kernels.residual_norm import _kernels as norm_kernels
 from affmae_kernels.residual_norm import _triton as norm
 
@@ -100,6 +102,7 @@ def replace_kernels() -> set[str]:
         dropout_kernels,
         gelu_kernels,
         position_kernels,
+        order_kernels,
         sum_kernels,
         convolution_kernels,
         neighbour_kernels,
@@ -180,6 +183,10 @@ def search_all() -> None:
     heads, links = neighbours.fill_buckets(pos, 16, 16, 1.0)
     neighbours.nearest_points(pos, pos, heads, links, 1.0, 8, True)
     neighbours.list_candidates(heads, 64, 4)
+    neighbours.cluster_centres(pos, 8)
+    cells = torch.zeros(256, dtype=torch.int32)
+    orders.order_by_place(pos, cells, cells, 16, 4)
+    orders.sort_distinct(torch.zeros(1, 32, dtype=torch.int64), 64)
     clusters = torch.zeros(1, 64, 8, dtype=torch.int64)
     neighbours.tile_lists(clusters, 8)
     neighbours.query_lists(clusters, 8)

@@ -1,0 +1,38 @@
+"""The order of a canvas's cells."""
+
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class CellOrder:
+    """How the cells of a canvas follow each other.
+
+    Attributes
+    ----------
+    ranks : Tensor of int32, shape (cells,)
+        Of each cell, row-major; equal where cells tie.
+    places : Tensor of int32, shape (cells,)
+        Of each cell among all of them, ties in row-major order.
+    ranks_by_place : Tensor of int32, shape (cells,)
+        The ranks, ascending.
+    most_tied : int
+        Cells of the largest tie.
+    """
+
+    ranks: Tensor
+    places: Tensor
+    ranks_by_place: Tensor
+    most_tied: int
+
+    @classmethod
+    def of(cls, ranks: Tensor, device: torch.device) -> Self:
+        """Prepare `ranks` (on the CPU, integers from 0) for use on a device."""
+        ordered, cells = ranks.sort(stable=True)
+        places = torch.empty_like(cells)
+        places[cells] = torch.arange(len(cells))
+        tensors = (t.int().to(device) for t in (ranks, places, ordered))
+        return cls(*tensors, int(ranks.bincount().max()))
