@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from napari_affmae.model.capture import CapturedStep, Copies, fuse
+from napari_affmae.model.capture import Captured, CapturedStep, Copies, fuse
 
 MIB = 2**20
 PRECISIONS = {"fp16": torch.float16, "bf16": torch.bfloat16}
@@ -142,7 +142,9 @@ def prepare(case: Case, variant: str, dtype: torch.dtype) -> tuple[Capture, floa
 
     def step(_: torch.Tensor) -> torch.Tensor:
         with torch.autocast("cuda", dtype, cache_enabled=False):
-            return loss()
+            value = loss()
+        value.backward()
+        return value.detach()
 
     def capture() -> Callable[[], object]:
         captured = CapturedStep(step, [trigger], list(model.parameters()))
@@ -152,7 +154,7 @@ def prepare(case: Case, variant: str, dtype: torch.dtype) -> tuple[Capture, floa
     for _ in range(2):
         model.zero_grad(set_to_none=True)
         torch.cuda.reset_peak_memory_stats()
-        step(trigger).backward()
+        step(trigger)
     memory = (torch.cuda.max_memory_allocated() - before) / MIB
     model.zero_grad(set_to_none=True)
     return capture, memory
@@ -169,14 +171,10 @@ def prepare_inference(
             model(tiles)
 
     def capture() -> Callable[[], object]:
-        stream, graph = torch.cuda.Stream(), torch.cuda.CUDAGraph()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            forward()
-        with torch.cuda.graph(graph, stream=stream):
-            forward()
-        return graph.replay
+        captured = Captured(lambda _: forward(), [trigger])
+        return lambda: captured(trigger)
 
+    trigger = torch.zeros(1, device="cuda")
     for _ in range(2):
         torch.cuda.reset_peak_memory_stats()
         forward()

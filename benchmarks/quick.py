@@ -63,7 +63,9 @@ def main() -> None:
         "threads": arguments.threads,
         "command": shlex.join(["python", *sys.argv]),
     }
-    write_csv(arguments.out / f"quick_{arguments.device}.csv", [vars(trial) | shared for trial in trials])
+    write_csv(
+        arguments.out / f"quick_{arguments.device}.csv", [vars(trial) | shared for trial in trials]
+    )
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -140,6 +140,8 @@ def _time_steps(task: Task, stepper: Stepper, memory: MemoryMeter) -> Generator[
             # Without a learning rate: noise has nothing to teach, and must not diverge.
             while stepper.make(batch, step, 0.0) is None:
                 yield MicroBatchHalved(step, stepper.batch.micro_batch, stepper.batch.accumulate)
+                # The smaller passes are recorded in the first step that is made of them.
+                durations.clear()
                 memory.forget()
                 started = perf_counter()
             _wait(stepper.runtime.plan.device)
