@@ -277,10 +277,9 @@ class Finetuning(Task):
         The focal part is a mean over labelled pixels, so where crops differ in
         their number, accumulated micro-batches weigh crops, and not pixels, alike.
         """
-        images, target, *weights = batch
-        loss = segmentation_loss(
-            network(images), target, *(weights or [None]), gamma=self.config.focal_gamma
-        )
+        images, target, *common = batch
+        weights = common[0] if common else None
+        loss = segmentation_loss(network(images), target, weights, self.config.focal_gamma)
         return loss, {}
 
     @property

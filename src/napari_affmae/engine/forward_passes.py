@@ -2,14 +2,13 @@
 
 import logging
 from collections import Counter
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from napari_affmae.engine.runtime import Runtime
 from napari_affmae.model import AFFSegmenter, QuickSegmenter
-from napari_affmae.model.capture import Captured, CaptureError
+from napari_affmae.model.capture import Captured, CaptureError, GraphMemory
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +44,7 @@ class ForwardPasses:
         self._can_record = capture and runtime.plan.device.type == "cuda"
         self._seen: Counter[torch.Size] = Counter()
         self._recorded: dict[torch.Size, Captured[Tensor]] = {}
-        self._pool: Any = None
+        self._memory: GraphMemory | None = None
 
     def __call__(self, tiles: Tensor) -> Tensor:
         """Predict tiles; the network must be in evaluation mode.
@@ -68,7 +67,7 @@ class ForwardPasses:
     def release(self) -> None:
         """Give up what was recorded, and its memory."""
         self._recorded.clear()
-        self._pool = None
+        self._memory = None
 
     def _compute(self, tiles: Tensor) -> Tensor:
         # A recorded pass must not use what autocast has kept from before.
@@ -84,14 +83,16 @@ class ForwardPasses:
             or len(self._recorded) == _MOST_SHAPES
         ):
             return False
-        if self._pool is None:
-            self._pool = torch.cuda.graph_pool_handle()
+        if self._memory is None:
+            self._memory = GraphMemory(self._runtime.plan.device)
         try:
             self._recorded[tiles.shape] = Captured(
-                self._compute, self._runtime.to_device((tiles,)), pool=self._pool
+                self._compute, self._runtime.to_device((tiles,)), memory=self._memory
             )
         except CaptureError as error:
-            logger.warning("predictions are not recorded as CUDA graphs, so slower: %s", error)
+            # Not the error itself, which whoever keeps the message would keep, with its tensors.
+            reason = str(error)
+            logger.warning("predictions are not recorded as CUDA graphs, so slower: %s", reason)
             self._can_record = False
             self.release()
             return False

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from napari_affmae.engine.runtime import Runtime
 from napari_affmae.engine.task import Task
-from napari_affmae.model.capture import CapturedStep, CaptureError
+from napari_affmae.model.capture import CapturedStep, CaptureError, GraphMemory
 
 logger = logging.getLogger(__name__)
 
@@ -103,7 +103,7 @@ class CapturedPasses(Passes):
     def __init__(self, task: Task, runtime: Runtime) -> None:
         super().__init__(task, runtime)
         self._recorded: dict[Any, CapturedStep[Tensor]] = {}
-        self._pool: Any = None
+        self._memory: GraphMemory | None = None
         self._can_record = True
 
     def clear(self) -> None:
@@ -127,7 +127,7 @@ class CapturedPasses(Passes):
         """Give up all that is kept for later passes; see `Passes`."""
         had_some = bool(self._recorded)
         self._recorded.clear()
-        self._pool = None
+        self._memory = None
         super().release()
         return had_some
 
@@ -135,8 +135,8 @@ class CapturedPasses(Passes):
         """Record a pass, whose gradients stay as they are; tell whether that worked."""
         if not self._can_record or len(self._recorded) == _MOST_SHAPES:
             return False
-        if self._pool is None:
-            self._pool = torch.cuda.graph_pool_handle()
+        if self._memory is None:
+            self._memory = GraphMemory(self._runtime.plan.device)
         try:
             self._recorded[shapes] = CapturedStep(
                 self._compute,
@@ -144,10 +144,12 @@ class CapturedPasses(Passes):
                 self._parameters,
                 # What is the whole batch need not read and write the gradients twice.
                 accumulate=share < 1,
-                pool=self._pool,
+                memory=self._memory,
             )
         except CaptureError as error:
-            logger.warning("training steps are not recorded as CUDA graphs, so slower: %s", error)
+            # Not the error itself, which whoever keeps the message would keep, with its tensors.
+            reason = str(error)
+            logger.warning("training steps are not recorded as CUDA graphs, so slower: %s", reason)
             self._can_record = False
             self._recorded.clear()
             return False

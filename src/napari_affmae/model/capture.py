@@ -119,6 +119,21 @@ class CaptureError(Exception):
     """Work that runs on a GPU cannot be recorded, for instance because it waits for the GPU."""
 
 
+class GraphMemory:
+    """Memory that recordings share, of which one is replayed at a time.
+
+    Parameters
+    ----------
+    device : torch.device
+        The GPU.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.pool = torch.cuda.graph_pool_handle()
+        # Memory that one stream has freed only the same one takes again.
+        self.stream = torch.cuda.Stream(device)
+
+
 class Captured(Generic[T]):
     """Work on tensors of one shape, recorded once and replayed.
 
@@ -134,9 +149,9 @@ class Captured(Generic[T]):
         inputs' values in any other way.
     inputs : sequence of Tensor
         On one GPU.
-    pool : optional
-        Memory shared with other recordings, from `torch.cuda.graph_pool_handle`;
-        what a replay returned then holds until any of them is replayed.
+    memory : GraphMemory, optional
+        Shared with other recordings; what a replay returned, and gradients that
+        it overwrote, then hold until any of them is replayed.
 
     Raises
     ------
@@ -146,19 +161,23 @@ class Captured(Generic[T]):
     """
 
     def __init__(
-        self, work: Callable[..., T], inputs: Sequence[Tensor], *, pool: Any = None
+        self,
+        work: Callable[..., T],
+        inputs: Sequence[Tensor],
+        *,
+        memory: GraphMemory | None = None,
     ) -> None:
         self.inputs = [t.clone() for t in inputs]
         device = inputs[0].device
-        stream = torch.cuda.Stream(device)
+        memory = memory or GraphMemory(device)
         with torch.cuda.device(device), torch.random.fork_rng([device]):
-            stream.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(stream):
+            memory.stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(memory.stream):
                 for _ in range(_WARM_UP):
                     self._warm_up(work)
-            torch.cuda.current_stream().wait_stream(stream)
+            torch.cuda.current_stream().wait_stream(memory.stream)
             self._prepare()
-            self._graph, self._result = _record(lambda: work(*self.inputs), stream, pool)
+            self._graph, self._result = _record(lambda: work(*self.inputs), memory)
 
     def __call__(self, *inputs: Tensor) -> T:
         """Replay with `inputs`, from any device."""
@@ -191,7 +210,7 @@ class CapturedStep(Captured[T]):
     accumulate : bool
         Whether replays add to the gradients that the parameters have now, or to
         zeros where they have none; else each overwrites those of the last.
-    pool : optional
+    memory : GraphMemory, optional
         See `Captured`.
     """
 
@@ -202,13 +221,13 @@ class CapturedStep(Captured[T]):
         parameters: Sequence[nn.Parameter],
         *,
         accumulate: bool = False,
-        pool: Any = None,
+        memory: GraphMemory | None = None,
     ) -> None:
         self.accumulates = accumulate
         self._parameters = parameters
         self._before = [parameter.grad for parameter in parameters]
         try:
-            super().__init__(step, inputs, pool=pool)
+            super().__init__(step, inputs, memory=memory)
             self._gradients = [parameter.grad for parameter in parameters]
         except BaseException:
             self._attach(self._before)
@@ -244,18 +263,15 @@ class CapturedStep(Captured[T]):
             parameter.grad = grad
 
 
-def _record(
-    work: Callable[[], T], stream: torch.cuda.Stream, pool: Any
-) -> tuple[torch.cuda.CUDAGraph, T]:
-    """Record work on a stream of the current device."""
+def _record(work: Callable[[], T], memory: GraphMemory) -> tuple[torch.cuda.CUDAGraph, T]:
+    """Record work on the current device."""
     graph = torch.cuda.CUDAGraph()
-    pool = torch.cuda.graph_pool_handle() if pool is None else pool
     results: list[T] = []
     failures: list[Exception] = []
     # The outer stream is for a recording that ends with an error: torch leaves its own current.
-    with _recording, torch.cuda.stream(stream):
+    with _recording, torch.cuda.stream(memory.stream):
         try:
-            with _graph(graph, stream, pool):
+            with _recording_to(graph, memory):
                 try:
                     results.append(work())
                 except Exception as error:  # noqa: BLE001 - raised below, once the recording ended
@@ -263,7 +279,7 @@ def _record(
         except RuntimeError as error:
             # Of what went wrong inside, the end of the recording tells only that it did.
             failures.append(error)
-            _tidy_up(stream, pool)
+            _tidy_up(memory)
     if not failures:
         return graph, results[0]
     failure = failures[0]
@@ -277,20 +293,19 @@ def _record(
         del failure
 
 
-def _graph(graph: torch.cuda.CUDAGraph, stream: torch.cuda.Stream, pool: Any) -> torch.cuda.graph:
+def _recording_to(graph: torch.cuda.CUDAGraph, memory: GraphMemory) -> torch.cuda.graph:
     # Other threads, such as a window's, may go on using the GPU.
-    return torch.cuda.graph(graph, pool, stream, capture_error_mode="thread_local")
+    return torch.cuda.graph(graph, memory.pool, memory.stream, capture_error_mode="thread_local")
 
 
-def _tidy_up(stream: torch.cuda.Stream, pool: Any) -> None:
+def _tidy_up(memory: GraphMemory) -> None:
     """Undo what a recording that failed leaves behind in torch before 2.13."""
+    index = memory.stream.device_index
     # The allocator would take the recording for one that goes on,
     with suppress(RuntimeError, AttributeError):
-        torch._C._cuda_endAllocateToPool(stream.device_index, pool)  # noqa: SLF001 - no public way
+        torch._C._cuda_endAllocateToPool(index, memory.pool)  # noqa: SLF001 - no public way
     # and so would the generator of random numbers, until some recording ends well.
-    mark = torch.zeros(1, device=stream.device)
-    with (
-        suppress(RuntimeError),
-        _graph(torch.cuda.CUDAGraph(), stream, torch.cuda.graph_pool_handle()),
-    ):
+    mark = torch.zeros(1, device=memory.stream.device)
+    other = GraphMemory(mark.device)
+    with suppress(RuntimeError), _recording_to(torch.cuda.CUDAGraph(), other):
         mark.add_(1)
