@@ -46,10 +46,10 @@ def measure_plan(
 ) -> Generator[Event, None, None]:
     """Measure how fast the steps of a run are and how much memory they take.
 
-    One step to warm up, and on a GPU to record, and one or two that are timed, as
-    the run makes them: its network, batch, masks, augmentation and optimiser. The images are
-    random, which takes as long as real ones, but they are in memory: slow
-    disks are not measured.
+    One step to warm up, and on a GPU to record, and one or two that are timed,
+    as the run makes them: its network, batch, masks, augmentation and optimiser.
+    The images are random, which takes as long as real ones, but they are in
+    memory: slow disks are not measured.
 
     Parameters
     ----------
