@@ -1,9 +1,9 @@
 """Captured steps on one GPU: AFFMAE against the ViT-MAE, forward + loss + backward.
 
-Every case has a process of its own, in which both networks are
-recorded as CUDA graphs; the cases are prepared side by side and timed one after
-the other. The ViT is timed as PyTorch runs it (with FlashAttention), and with its
-weights cast as AFFMAE's are and its blocks compiled.
+Every case has a process of its own, in which the networks are recorded as CUDA
+graphs; the cases are prepared side by side and timed one after the other. The
+ViT is timed as PyTorch runs it (with FlashAttention), and with its blocks
+compiled.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from napari_affmae.model.capture import CapturedStep, Copies
+from napari_affmae.model.capture import Captured, CapturedStep, Copies
 from napari_affmae.model.vit import Block
 
 MIB = 2**20
@@ -140,14 +140,16 @@ def prepare(case: Case, variant: str, dtype: torch.dtype) -> tuple[Capture, floa
         for module in model.modules():
             if isinstance(module, Block):
                 module.compile(dynamic=False)
-    runner: nn.Module = model if variant == "vit" else Copies(model, dtype)
+    runner: nn.Module = Copies(model, dtype) if variant == "affmae" else model
     if case.task == "segment":
         return prepare_inference(case, runner.eval(), dtype, before)
     loss = make_loss(runner, task, case.pixels, case.batch, device, seed=0)
 
     def step(_: torch.Tensor) -> torch.Tensor:
         with torch.autocast("cuda", dtype, cache_enabled=False):
-            return loss()
+            value = loss()
+        value.backward()
+        return value.detach()
 
     def capture() -> Callable[[], object]:
         captured = CapturedStep(step, [trigger], list(model.parameters()))
@@ -157,7 +159,7 @@ def prepare(case: Case, variant: str, dtype: torch.dtype) -> tuple[Capture, floa
     for _ in range(2):
         model.zero_grad(set_to_none=True)
         torch.cuda.reset_peak_memory_stats()
-        step(trigger).backward()
+        step(trigger)
     memory = (torch.cuda.max_memory_allocated() - before) / MIB
     model.zero_grad(set_to_none=True)
     return capture, memory
@@ -174,14 +176,10 @@ def prepare_inference(
             model(tiles)
 
     def capture() -> Callable[[], object]:
-        stream, graph = torch.cuda.Stream(), torch.cuda.CUDAGraph()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            forward()
-        with torch.cuda.graph(graph, stream=stream):
-            forward()
-        return graph.replay
+        captured = Captured(lambda _: forward(), [trigger])
+        return lambda: captured(trigger)
 
+    trigger = torch.zeros(1, device="cuda")
     for _ in range(2):
         torch.cuda.reset_peak_memory_stats()
         forward()

@@ -43,6 +43,18 @@ def told(*events: ev.Event, terminal: bool = False, planes: int | None = None) -
     return text.getvalue()
 
 
+def test_what_a_run_starts_with_is_told_for_the_first_of_many_images() -> None:
+    text = io.StringIO()
+    console = Console(file=text, width=200)
+    with meter(console, "segment") as progress:
+        for number in range(2):
+            reporter = Reporter(console, progress, start=number == 0)
+            for level in ("info", "warning"):
+                reporter.show(ev.Notice("kernels come", level=level))
+    assert text.getvalue().count("info: kernels come") == 1
+    assert text.getvalue().count("warning: kernels come") == 2
+
+
 def test_start_names_device_precision_backend_and_parts() -> None:
     text = told(STARTED)
     for part in ("CPU, 2 threads", "fp32", "PyTorch", "2.3 M", "batch: 8 (2 parts)", "step 20"):

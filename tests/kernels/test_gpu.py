@@ -19,7 +19,7 @@ from affmae_kernels import (
     residual_norm,
 )
 from napari_affmae.model import AFFMAE, preset
-from napari_affmae.model.capture import CapturedStep, Copies
+from napari_affmae.model.capture import Captured, CapturedStep, CaptureError, Copies
 from napari_affmae.model.clustering import cluster_order
 from napari_affmae.model.masking import draw_masks
 from napari_affmae.model.patches import take_tokens
@@ -235,9 +235,11 @@ def test_captured_steps_learn_like_eager_ones() -> None:
         parameters = list(mae.parameters())
         optimiser = torch.optim.AdamW(parameters, lr=1e-3)
 
-        def loss(images: Tensor, keep: Tensor, masked: Tensor, runner: Copies = runner) -> Tensor:
+        def work(images: Tensor, keep: Tensor, masked: Tensor, runner: Copies = runner) -> Tensor:
             with torch.autocast("cuda", torch.float16, cache_enabled=False):
-                return runner(images, keep, masked).loss * 1024.0
+                loss = runner(images, keep, masked).loss * 1024.0
+            loss.backward()
+            return loss.detach()
 
         step, curve = None, []
         for number in range(30):
@@ -248,12 +250,11 @@ def test_captured_steps_learn_like_eager_ones() -> None:
                 batch = [images, *draw_masks(2, CANVAS, generator=generator)]
                 batch = [t.cuda() for t in batch]
                 if captured:
-                    step = step or CapturedStep(loss, batch, parameters)
+                    step = step or CapturedStep(work, batch, parameters)
                     value = step(*batch)
                 else:
                     mae.zero_grad(set_to_none=True)
-                    value = loss(*batch)
-                    value.backward()
+                    value = work(*batch)
                 torch._foreach_add_(sums, [p.grad / 2048 for p in parameters])
             curve.append(value.item() / 1024)
             for parameter, total in zip(parameters, sums, strict=True):
@@ -269,6 +270,77 @@ def test_dropout_differs_from_replay_to_replay() -> None:
     mae = AFFMAE(preset("nano")).cuda().train()
     ids = [i.cuda() for i in draw_masks(2, CANVAS, generator=torch.Generator().manual_seed(2))]
     images = draw(2, 1, 192, 256)
-    step = CapturedStep(lambda *batch: mae(*batch).loss, [images, *ids], list(mae.parameters()))
+
+    def work(*batch: Tensor) -> Tensor:
+        loss = mae(*batch).loss
+        loss.backward()
+        return loss.detach()
+
+    step = CapturedStep(work, [images, *ids], list(mae.parameters()))
     losses = {step(images, *ids).item() for _ in range(4)}
     assert len(losses) > 1
+
+
+def test_replays_draw_what_eager_steps_draw() -> None:
+    """Also where the generator was seeded between two replays."""
+    x = draw(1000)
+    work = torch.nn.functional.dropout
+    captured = Captured(work, [x])
+    for seed in (1, 2, 1):
+        torch.cuda.manual_seed(seed)
+        expected = [work(x), work(x)]
+        torch.cuda.manual_seed(seed)
+        for value in expected:
+            assert torch.equal(captured(x), value)
+
+
+@pytest.mark.parametrize("accumulate", [False, True])
+def test_gradients_of_replays(accumulate: bool) -> None:
+    """They overwrite those of the last, or add to what is there; what gets none has none."""
+    used, unused = (torch.nn.Parameter(draw(3)) for _ in range(2))
+
+    def work(x: Tensor) -> Tensor:
+        loss = (used * x).sum()
+        loss.backward()
+        return loss.detach()
+
+    x = draw(3)
+    step = CapturedStep(work, [x], [used, unused], accumulate=accumulate)
+    step(x)
+    torch.testing.assert_close(used.grad, x)
+    assert unused.grad is None
+    step(2 * x)
+    torch.testing.assert_close(used.grad, 3 * x if accumulate else 2 * x)
+    used.grad = None
+    if accumulate:
+        step.clear()
+    step(x)
+    torch.testing.assert_close(used.grad, x)
+
+
+def test_a_recording_that_fails_leaves_no_trace() -> None:
+    """Streams, random numbers and memory go on, and the next recording succeeds."""
+    weight = torch.nn.Parameter(draw(3))
+    weight.grad = before = draw(3)
+
+    def waiting(x: Tensor) -> Tensor:
+        drawn = torch.rand(1000, 1000, device="cuda")
+        return drawn * (x * weight).sum().item()
+
+    stream = torch.cuda.current_stream()
+    torch.cuda.manual_seed(5)
+    expected = torch.rand(4, device="cuda")
+    torch.cuda.manual_seed(5)
+    with pytest.raises(CaptureError, match="captur"):
+        CapturedStep(waiting, [draw(3).fill_(1.0)], [weight])
+    assert torch.cuda.current_stream() == stream
+    assert weight.grad is before
+    torch.cuda.manual_seed(5)
+    assert torch.equal(torch.rand(4, device="cuda"), expected)
+    torch.cuda.empty_cache()
+    assert torch.equal(Captured(torch.square, [before])(before), before.square())
+
+
+def test_errors_of_the_work_itself_come_as_they_are() -> None:
+    with pytest.raises(RuntimeError, match="shape"):
+        Captured(lambda x: x.view(7), [draw(3)])

@@ -7,6 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from affmae_kernels import dropout, relu_dropout
+from napari_affmae.model.capture import Copies
 from napari_affmae.model.heads import Head
 from napari_affmae.model.layers import MLP, Branch, Linear, Norm, draw_paths
 
@@ -81,3 +82,19 @@ def test_dropout_after_relu_has_the_gradient_of_the_two(rate: float) -> None:
     found, expected = (torch.autograd.grad(y, x, weights)[0] for y in (out, plain))
     torch.testing.assert_close(found, expected)
     assert 0 < (out == 0).sum() < out.numel()
+
+
+def test_copies_are_made_for_a_pass_and_leave_the_gradients_to_the_weights() -> None:
+    torch.manual_seed(0)
+    mlp, x = MLP(16, 32), torch.randn(5, 16)
+    results = []
+    for network in (mlp, Copies(mlp, torch.bfloat16)):
+        mlp.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
+            out = network(x).value
+        out.float().square().sum().backward()
+        results.append([out.detach(), *(p.grad for p in mlp.parameters())])
+    for plain, copied in zip(*results, strict=True):
+        assert torch.equal(plain, copied)
+    assert results[0][1].dtype == torch.float32
+    assert mlp.expand.copies is None

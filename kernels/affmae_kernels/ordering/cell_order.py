@@ -34,5 +34,9 @@ class CellOrder:
         ordered, cells = ranks.sort(stable=True)
         places = torch.empty_like(cells)
         places[cells] = torch.arange(len(cells))
-        tensors = (t.int().to(device) for t in (ranks, places, ordered))
-        return cls(*tensors, int(ranks.bincount().max()))
+        return cls(
+            ranks.int().to(device),
+            places.int().to(device),
+            ordered.int().to(device),
+            int(ranks.bincount().max()),
+        )

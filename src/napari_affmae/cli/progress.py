@@ -79,7 +79,8 @@ class Reporter:
         Planes that a segmentation goes over; None in training, where tiles come
         from validations in between and are no progress.
     start : bool
-        Whether to say where the run computes: not again for the next of many images.
+        Whether to say where the run computes, and what it starts with: not again for the next
+        of many images.
     """
 
     def __init__(
@@ -97,8 +98,7 @@ class Reporter:
             case ev.RunStarted():
                 self._tell_start(event)
             case ev.Notice():
-                source = f"{event.source}: " if event.source else ""
-                self._say(f"{event.level}: {source}{event.message}", _STYLES.get(event.level))
+                self._tell_notice(event)
             case ev.StepDone():
                 self._expect(event)
                 self._meter.update(event.step, event.total_steps, words.step(event))
@@ -126,6 +126,11 @@ class Reporter:
     def _tell_start(self, event: ev.RunStarted) -> None:
         if self._start:
             self._say(words.started(event))
+
+    def _tell_notice(self, event: ev.Notice) -> None:
+        if self._start or event.level != "info":
+            source = f"{event.source}: " if event.source else ""
+            self._say(f"{event.level}: {source}{event.message}", _STYLES.get(event.level))
 
     def _count_tile(self, event: ev.TileDone) -> None:
         if self._planes is not None:

@@ -38,9 +38,14 @@ class DevicePlan:
     memory: int | None
 
     @property
+    def dtype(self) -> torch.dtype:
+        """Type of matrix products."""
+        return _DTYPES[self.precision]
+
+    @property
     def backend(self) -> str:
         """What computes the network's operations, in words."""
-        chosen = choose_backend("auto", self.device, _DTYPES[self.precision])
+        chosen = choose_backend("auto", self.device, self.dtype)
         return "Triton kernels" if chosen == "triton" else "PyTorch"
 
     @contextmanager
@@ -101,7 +106,10 @@ def is_out_of_memory(error: BaseException) -> bool:
     # On the CPU, neither torch's allocator nor oneDNN has an exception class of its own.
     words = str(error)
     return isinstance(error, RuntimeError) and (
-        "DefaultCPUAllocator" in words or words in _ONEDNN_ERRORS
+        "DefaultCPUAllocator" in words
+        or words in _ONEDNN_ERRORS
+        # The driver's own memory, for instance of a CUDA graph.
+        or "CUDA error: out of memory" in words
     )
 
 

@@ -38,7 +38,7 @@ def evaluate(
     config : SegmentConfig
         Tiles, device and precision.
     on_event : callable, optional
-        Gets `RunStarted` and `TileDone`.
+        Gets `RunStarted`, `Notice` and `TileDone`.
 
     Returns
     -------
@@ -68,6 +68,7 @@ def _evaluate(
     segmenter = Segmenter(model, config)
     metadata = segmenter.metadata
     yield segmenter.started
+    yield from segmenter.notices
     labelled = [LabelledPair(segmenter.normalize(image), labels) for image, labels in pairs]
     confusion = yield from count_confusion(
         segmenter.predictor,

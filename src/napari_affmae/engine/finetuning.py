@@ -1,7 +1,7 @@
 """Fine-tuning for segmentation."""
 
 import math
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -265,15 +265,21 @@ class Finetuning(Task):
         """Take images and labels as they come; see `Task.prepare`."""
         return batch
 
-    def loss(self, *batch: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:
+    def common(self) -> tuple[Tensor, ...]:
+        """Return the weights of the classes, if they differ; see `Task.common`."""
+        return () if self._weights is None else (self._weights,)
+
+    def loss(
+        self, network: Callable[..., Any], *batch: Tensor
+    ) -> tuple[Tensor, Mapping[str, Tensor]]:
         """Classify pixels; see `Task.loss`.
 
         The focal part is a mean over labelled pixels, so where crops differ in
         their number, accumulated micro-batches weigh crops, and not pixels, alike.
         """
-        images, target = batch
-        weights = None if self._weights is None else self._weights.to(images.device)
-        loss = segmentation_loss(self.module(images), target, weights, self.config.focal_gamma)
+        images, target, *common = batch
+        weights = common[0] if common else None
+        loss = segmentation_loss(network(images), target, weights, self.config.focal_gamma)
         return loss, {}
 
     @property

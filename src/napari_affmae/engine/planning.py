@@ -46,10 +46,10 @@ def measure_plan(
 ) -> Generator[Event, None, None]:
     """Measure how fast the steps of a run are and how much memory they take.
 
-    One step to warm up and one or two that are timed, as the run makes them:
-    its network, batch, masks, augmentation and optimiser. The images are
-    random, which takes as long as real ones, but they are in memory: slow
-    disks are not measured.
+    One step to warm up, and on a GPU to record, and one or two that are timed,
+    as the run makes them: its network, batch, masks, augmentation and optimiser.
+    The images are random, which takes as long as real ones, but they are in
+    memory: slow disks are not measured.
 
     Parameters
     ----------
@@ -80,8 +80,11 @@ def measure_plan(
         task, size = _make_task(config, classes, pretrained)
         batch = plan_batch(config.batch, config.crop, size, task.kind, plan)
         stepper = Stepper(task, Runtime(plan), batch)
-        seconds = yield from _time_steps(task, stepper, memory)
-        peak = memory.peak
+        try:
+            seconds = yield from _time_steps(task, stepper, memory)
+            peak = memory.peak
+        finally:
+            stepper.release()
     length = Length.of(config)
     total = length.total_steps(0, 0.0, seconds)
     yield PlanMeasured(
@@ -140,6 +143,8 @@ def _time_steps(task: Task, stepper: Stepper, memory: MemoryMeter) -> Generator[
             # Without a learning rate: noise has nothing to teach, and must not diverge.
             while stepper.make(batch, step, 0.0) is None:
                 yield MicroBatchHalved(step, stepper.batch.micro_batch, stepper.batch.accumulate)
+                # The smaller passes are recorded in the first step that is made of them.
+                durations.clear()
                 memory.forget()
                 started = perf_counter()
             _wait(stepper.runtime.plan.device)

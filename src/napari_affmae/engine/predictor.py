@@ -6,6 +6,7 @@ import torch
 
 from napari_affmae.data import NormalizedSource
 from napari_affmae.engine.device import is_out_of_memory
+from napari_affmae.engine.forward_passes import ForwardPasses
 from napari_affmae.engine.runtime import Runtime
 from napari_affmae.engine.task import evaluating
 from napari_affmae.engine.tiles import Band, Floats, Grid, predict_plane
@@ -34,6 +35,8 @@ class Predictor:
         Share of a tile that it shares with the next.
     batch : int
         Tiles of one forward pass.
+    capture : bool
+        Whether to record forward passes where that is possible.
 
     Raises
     ------
@@ -48,6 +51,8 @@ class Predictor:
         tile: int,
         overlap: float,
         batch: int,
+        *,
+        capture: bool = True,
     ) -> None:
         if tile < SMALLEST_IMAGE:
             raise ValueError(f"tile must be at least {SMALLEST_IMAGE} pixels, got {tile}")
@@ -56,6 +61,7 @@ class Predictor:
         self._runtime = runtime
         self._tile = tile
         self._overlap = overlap
+        self._passes = ForwardPasses(module, runtime, capture=capture)
 
     def tiles_of(self, source: NormalizedSource) -> int:
         """Count the tiles of a plane of the source."""
@@ -112,17 +118,15 @@ class Predictor:
         """
         parts = torch.from_numpy(tiles).split(self.batch)
         try:
-            with evaluating(self._module), self._runtime.computing():
-                logits = [self._module(*self._runtime.to_device((part,))) for part in parts]
-                probabilities: Floats = torch.cat(
-                    [part.float().softmax(1).cpu() for part in logits]
-                ).numpy()
+            with evaluating(self._module):
+                probabilities: Floats = torch.cat([self._passes(part) for part in parts]).numpy()
                 return probabilities
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
             reason = str(error)
         # Here, and not in the except clause, the traceback no longer holds the tensors.
+        self._passes.release()
         self._runtime.plan.release_memory()
         if self.batch == 1:
             raise OutOfMemoryError(

@@ -1,6 +1,6 @@
 """Masked-autoencoder pretraining."""
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -222,9 +222,11 @@ class Pretraining(Task):
         cells = -(-self.config.crop // self.module.config.patch_size)
         return cells, cells
 
-    def loss(self, *batch: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:
+    def loss(
+        self, network: Callable[..., Any], *batch: Tensor
+    ) -> tuple[Tensor, Mapping[str, Tensor]]:
         """Reconstruct hidden patches; see `Task.loss`."""
-        output = self.module(*batch)
+        output = network(*batch)
         return output.loss, output.losses
 
     @cached_property

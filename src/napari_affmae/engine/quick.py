@@ -108,6 +108,7 @@ class QuickTraining:
         for source in sources:
             self.normalize(source)
         self._runtime = Runtime(plan)
+        self.notes += tuple(notice.message for notice in self._runtime.first_pass())
         with plan.active():
             self._runtime.fabric.to_device(self._module)
         self._store = FeatureStore(self._module, self._runtime, self._crop)

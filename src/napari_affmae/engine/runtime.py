@@ -13,18 +13,24 @@ import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
+import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from torch import Tensor, nn
 
 from napari_affmae.engine.device import DevicePlan
-from napari_affmae.engine.events import RunStarted
+from napari_affmae.engine.events import Notice, RunStarted
+from napari_affmae.model.capture import Copies
 
 # Fabric writes to stderr by a handler of its own; its messages belong to the log.
 _log = logging.getLogger("lightning_fabric")
 _log.handlers.clear()
 _log.propagate = True
 
+KERNELS_COME = (
+    "the first pass compiles kernels for this GPU, which takes up to a minute where it has not "
+    "been done before; they are kept for later runs"
+)
 _PRECISION = {"fp32": "32-true", "fp16": "16-mixed", "bf16": "bf16-mixed"}
 
 
@@ -51,10 +57,39 @@ class Runtime:
         )
 
     @contextmanager
-    def computing(self) -> Iterator[None]:
-        """Enter device and precision, which belong to the thread: a block must not yield."""
+    def computing(self, *, keep_casts: bool = True) -> Iterator[None]:
+        """Enter device and precision, which belong to the thread: a block must not yield.
+
+        Parameters
+        ----------
+        keep_casts : bool
+            Whether weights that were cast to 16 bits are kept until the block ends.
+        """
         with self.plan.active(), self.fabric.autocast():
-            yield
+            before = torch.is_autocast_cache_enabled()
+            torch.set_autocast_cache_enabled(keep_casts and before)
+            try:
+                yield
+            finally:
+                torch.set_autocast_cache_enabled(before)
+
+    def network(self, module: nn.Module) -> nn.Module:
+        """Return what to call instead of a network that is called again and again.
+
+        Parameters
+        ----------
+        module : nn.Module
+            The network, on the device.
+
+        Returns
+        -------
+        nn.Module
+            On a GPU at 16 bits, where each cast is a launch, one that casts all
+            weights at once; else the same.
+        """
+        if self.plan.device.type == "cuda" and self.plan.precision != "fp32":
+            return Copies(module, self.plan.dtype)
+        return module
 
     def to_device(self, tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Move tensors to the device."""
@@ -80,6 +115,11 @@ class Runtime:
             step=step,
             total_steps=total_steps,
         )
+
+    def first_pass(self) -> Iterator[Notice]:
+        """Tell what keeps the first pass waiting."""
+        if self.plan.device.type == "cuda" and self.plan.backend == "Triton kernels":
+            yield Notice(KERNELS_COME, "info")
 
     @property
     def scaler(self) -> dict[str, float]:

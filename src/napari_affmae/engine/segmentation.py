@@ -32,6 +32,8 @@ class Segmenter:
         Its network.
     started : RunStarted
         Where it runs, in words.
+    notices : tuple of Notice
+        What the user should know before it runs.
 
     Parameters
     ----------
@@ -61,6 +63,7 @@ class Segmenter:
         tile = self.metadata.crop if config.tile == "auto" else config.tile
         self.predictor = Predictor(module, runtime, tile, config.overlap, config.batch)
         self.started = runtime.started(module, config.batch, config.batch)
+        self.notices = tuple(runtime.first_pass())
 
     def normalize(self, source: ImageSource) -> NormalizedSource:
         """Normalise an image as the model's training images were.
@@ -121,8 +124,8 @@ def segment(
     Yields
     ------
     Event
-        `RunStarted`, then `TileDone`, before it `BandDone` where the tiles finish rows, and
-        after a plane's last tile `PlaneDone`.
+        `RunStarted`, perhaps a `Notice`, then `TileDone`, before it `BandDone` where the
+        tiles finish rows, and after a plane's last tile `PlaneDone`.
 
     Raises
     ------
@@ -140,6 +143,7 @@ def segment(
     segmenter = Segmenter(model, config)
     normalized = segmenter.normalize(source)
     yield segmenter.started
+    yield from segmenter.notices
     values = np.array([item.value for item in segmenter.metadata.classes])
     values = values.astype(np.min_scalar_type(values.max()))
     tiles = segmenter.predictor.tiles_of(normalized)

@@ -10,6 +10,7 @@ from torch import Tensor
 from napari_affmae.engine.batch import BatchPlan
 from napari_affmae.engine.device import is_out_of_memory
 from napari_affmae.engine.optimiser import make_optimiser, set_learning_rate
+from napari_affmae.engine.passes import make_passes
 from napari_affmae.engine.runtime import Runtime
 from napari_affmae.engine.seeds import Stream, seeded
 from napari_affmae.engine.task import Task
@@ -18,6 +19,8 @@ from napari_affmae.errors import DivergedError, OutOfMemoryError
 # The loss scaler starts at 65,536 and halves itself at each skipped step, so after 17
 # of them in a row it no longer scales anything up.
 _MOST_SKIPPED = 25
+# AdamW keeps two numbers for each weight, and takes one more for a moment.
+_OPTIMISER_PARTS = 3
 
 
 @dataclass(frozen=True)
@@ -62,9 +65,13 @@ class Stepper:
         Where to compute.
     batch : BatchPlan
         Crops of a step.
+    capture : bool
+        Whether to record passes where that is possible.
     """
 
-    def __init__(self, task: Task, runtime: Runtime, batch: BatchPlan) -> None:
+    def __init__(
+        self, task: Task, runtime: Runtime, batch: BatchPlan, *, capture: bool = True
+    ) -> None:
         self.batch = batch
         self.runtime = runtime
         self.updating = False
@@ -78,6 +85,7 @@ class Stepper:
         # Only steps are made through this one: it applies the loss scaler.
         self._scaled = runtime.fabric.setup_optimizers(self.optimiser)
         self._skipped = 0
+        self._passes = make_passes(task, runtime, capture=capture)
 
     def make(self, batch: tuple[Tensor, ...], step: int, rate: float) -> Measured | None:
         """Make one step, or halve the micro-batch.
@@ -105,7 +113,7 @@ class Stepper:
         OutOfMemoryError
             Not even one crop fits.
         """
-        self.optimiser.zero_grad(set_to_none=True)
+        self._passes.clear()
         device = self.runtime.plan.device
         try:
             with self.runtime.plan.active():
@@ -117,7 +125,7 @@ class Stepper:
                 raise
             reason = str(error)
         # Here, and not in the except clause, the traceback no longer holds the tensors.
-        self.optimiser.zero_grad(set_to_none=True)
+        self._passes.release()
         self.runtime.plan.release_memory()
         if self.batch.micro_batch == 1 or self.updating:
             raise OutOfMemoryError(
@@ -145,20 +153,36 @@ class Stepper:
         if not torch.stack(finite).all():
             raise self._diverged(step, "weights are not finite")
 
-    def _accumulate(self, batch: tuple[Tensor, ...]) -> tuple[float, dict[str, float]]:
+    def release(self) -> bool:
+        """Hand back the memory of recorded passes, which are recorded anew when needed.
+
+        Returns
+        -------
+        bool
+            Whether there were any.
+        """
+        had_some = self._passes.release()
+        if had_some:
+            self.runtime.plan.release_memory()
+        return had_some
+
+    def _accumulate(self, batch: tuple[Tensor, ...]) -> tuple[float, Mapping[str, float]]:
         """Add up the gradients of the micro-batches, so that they are those of the batch."""
         crops = len(batch[0])
-        total: dict[str, Tensor] = {}
-        for part in zip(*(tensor.split(self.batch.micro_batch) for tensor in batch), strict=True):
-            share = len(part[0]) / crops
-            with self.runtime.computing():
-                loss, losses = self._task.loss(*self.runtime.to_device(part))
-            self.runtime.fabric.backward(loss * share)
-            for name, value in {"": loss, **losses}.items():
-                total[name] = total.get(name, 0) + share * value.detach()
-        # One transfer for all of them: each would make the host wait for the device.
-        numbers = dict(zip(total, torch.stack(list(total.values())).tolist(), strict=True))
-        return numbers.pop(""), numbers
+        reserved = self._reserve()
+        parts = zip(*(tensor.split(self.batch.micro_batch) for tensor in batch), strict=True)
+        values = [self._passes(part, len(part[0]) / crops) for part in parts]
+        del reserved
+        # One transfer for all numbers: each would make the host wait for the device.
+        return self._passes.named(torch.stack(values).sum(0).tolist())
+
+    def _reserve(self) -> Tensor | None:
+        """Hold the memory of the optimiser's first step, which recorded passes must leave free."""
+        device = self.runtime.plan.device
+        if device.type != "cuda" or self.optimiser.state:
+            return None
+        size = sum(p.numel() * p.element_size() for p in self._module.parameters())
+        return torch.empty(_OPTIMISER_PARTS * size, dtype=torch.uint8, device=device)
 
     def _update(self, loss: float, losses: Mapping[str, float], step: int, rate: float) -> Measured:
         if not math.isfinite(loss):

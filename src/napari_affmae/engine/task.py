@@ -1,8 +1,9 @@
 """What a training run learns: the part in which pretraining and fine-tuning differ."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -69,9 +70,32 @@ class Task(ABC):
             does not fit the memory at once.
         """
 
+    def common(self) -> tuple[Tensor, ...]:
+        """Return what `loss` takes beside the batch: the same for all crops of a step.
+
+        It may have other values, not other shapes, in each step. Whatever
+        changes must come this way or in the batch: passes may be recorded.
+        """
+        return ()
+
     @abstractmethod
-    def loss(self, *batch: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:
-        """Compute the loss, a mean over crops, and its parts (on the device)."""
+    def loss(
+        self, network: Callable[..., Any], *batch: Tensor
+    ) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """Compute the loss.
+
+        Parameters
+        ----------
+        network : Callable
+            Calls `module`.
+        batch : Tensor
+            From `prepare`, or some crops of it, and from `common`; on the device.
+
+        Returns
+        -------
+        tuple
+            A mean over crops, and its parts; scalars of float32.
+        """
 
     @abstractmethod
     def validate(self, runtime: Runtime, step: int) -> Generator[Event, None, Validated | None]:
@@ -143,6 +167,6 @@ def mean_loss(task: Task, runtime: Runtime, batch: tuple[Tensor, ...]) -> float:
     losses = []
     with evaluating(task.module), runtime.computing():
         for crop in zip(*(tensor.split(1) for tensor in batch), strict=True):
-            loss, _ = task.loss(*runtime.to_device(crop))
+            loss, _ = task.loss(task.module, *runtime.to_device((*crop, *task.common())))
             losses.append(float(loss))
     return sum(losses) / len(losses)

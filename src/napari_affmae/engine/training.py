@@ -18,6 +18,7 @@ from napari_affmae.engine.checkpoints import (
     checkpoint_path,
     read_state,
 )
+from napari_affmae.engine.device import is_out_of_memory
 from napari_affmae.engine.events import (
     CheckpointSaved,
     Event,
@@ -39,7 +40,7 @@ from napari_affmae.engine.schedule import Length, learning_rate
 from napari_affmae.engine.stepper import Stepper
 from napari_affmae.engine.task import Task, to_tensors
 from napari_affmae.engine.tensors import read_tensors, tensor_bytes
-from napari_affmae.errors import CheckpointError, UnreadableFileError
+from napari_affmae.errors import CheckpointError, OutOfMemoryError, UnreadableFileError
 
 logger = logging.getLogger(__name__)
 
@@ -157,15 +158,20 @@ class Training:
             A file broke while it was read.
         """
         self._clock.start()
-        with closing(self._guarded()) as events:
-            for event in events:
-                self._clock.stop()
-                yield event
-                self._clock.start()
+        try:
+            with closing(self._guarded()) as events:
+                for event in events:
+                    self._clock.stop()
+                    yield event
+                    self._clock.start()
+        finally:
+            # Whoever drove the run may keep the generator, or the error that ended it.
+            self._stepper.release()
 
     def _guarded(self) -> Generator[Event, None, None]:
         try:
             yield self._started()
+            yield from self._runtime.first_pass()
             yield from self._train()
         except _RESUMABLE:
             if self._stepper.updating:
@@ -193,7 +199,7 @@ class Training:
             while True:
                 yield from self._task.follow()
                 over = self._length.over(self._at.step, self._clock.elapsed)
-                yield from self._measure(last=over)
+                yield from self._measure_with_room(last=over)
                 due = self._clock.elapsed - self._saved_at >= 60 * self._config.checkpoint_minutes
                 if (over or due) and self._saved != self._at.step:
                     yield self._save()
@@ -246,6 +252,17 @@ class Training:
             losses=losses,
             gradient_norm=gradient_norm,
         )
+
+    def _measure_with_room(self, *, last: bool) -> Generator[Event, None, None]:
+        """Do `_measure`; where memory runs out, once more without that of the recorded passes."""
+        try:
+            yield from self._measure(last=last)
+            return
+        except (RuntimeError, MemoryError, OutOfMemoryError) as error:
+            ran_out = isinstance(error, OutOfMemoryError) or is_out_of_memory(error)
+            if not ran_out or not self._stepper.release():
+                raise
+        yield from self._measure(last=last)
 
     def _measure(self, *, last: bool) -> Generator[Event, None, None]:
         """Validate and preview where that is due at this step and not done yet."""

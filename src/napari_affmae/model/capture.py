@@ -1,13 +1,15 @@
 """A training step as one CUDA graph.
 
-Thousands of small launches keep a GPU waiting, hundreds of them to cast weights
-and gradients. Two means against that, each usable without the other: `Copies`
-casts all weights to 16 bits at once, and a `CapturedStep` records forward and
+Thousands of small launches keep a GPU waiting, hundreds of them to cast weights.
+Two means against that, each usable without the other: `Copies` casts all weights
+to 16 bits at once; `Captured` records a forward pass, `CapturedStep` forward and
 backward pass, to be replayed.
 """
 
+import threading
 from collections.abc import Callable, Sequence
-from typing import Any
+from contextlib import suppress
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +19,10 @@ from napari_affmae.model.layers import Linear
 # Weights with fewer numbers an output are read by the kernels, in float32.
 _LEAST_INPUTS = 8
 _WARM_UP = 2
+# CUDA allows one recording at a time.
+_recording = threading.Lock()
+
+T = TypeVar("T")
 
 
 class Copies(nn.Module):
@@ -56,53 +62,197 @@ class Copies(nn.Module):
                 layer.copies = None
 
 
-class CapturedStep:
-    """Forward and backward pass of one shape, recorded once and replayed.
+class CaptureError(Exception):
+    """Work that runs on a GPU cannot be recorded, for instance because it waits for the GPU."""
 
-    A replay reads the `inputs` given at first, so new ones are copied into
-    them, and it overwrites the gradients of all parameters. Random numbers
-    differ from replay to replay.
+
+class GraphMemory:
+    """Memory that recordings share, of which one is replayed at a time.
 
     Parameters
     ----------
-    loss : Callable
-        Computes the scalar to differentiate from `inputs`; must not wait for
-        the GPU, nor depend on the inputs' values in any other way.
+    device : torch.device
+        The GPU.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.pool = torch.cuda.graph_pool_handle()
+        # Memory that one stream has freed only the same one takes again.
+        self.stream = torch.cuda.Stream(device)
+
+
+class Captured(Generic[T]):
+    """Work on tensors of one shape, recorded once and replayed.
+
+    A replay reads the `inputs` given at first, so new ones are copied into
+    them, and overwrites what the one before returned. Random numbers are those
+    that the work would draw: a replay goes on from the state of PyTorch's
+    generator, and recording leaves that as it was.
+
+    Parameters
+    ----------
+    work : Callable
+        What is done with `inputs`; must not wait for the GPU, nor depend on the
+        inputs' values in any other way.
     inputs : sequence of Tensor
         On one GPU.
-    parameters : sequence of nn.Parameter
-        Their gradients are dropped, and replaced by those of the replay.
+    memory : GraphMemory, optional
+        Shared with other recordings; what a replay returned, and gradients that
+        it overwrote, then hold until any of them is replayed.
+
+    Raises
+    ------
+    CaptureError
+        If the work cannot be recorded; errors of the work itself, and memory
+        that runs out, come as they are.
     """
 
     def __init__(
         self,
-        loss: Callable[..., Tensor],
+        work: Callable[..., T],
         inputs: Sequence[Tensor],
-        parameters: Sequence[nn.Parameter],
+        *,
+        memory: GraphMemory | None = None,
     ) -> None:
         self.inputs = [t.clone() for t in inputs]
-        stream = torch.cuda.Stream(inputs[0].device)
-        stream.wait_stream(torch.cuda.current_stream(inputs[0].device))
-        with torch.cuda.stream(stream):
-            for _ in range(_WARM_UP):
-                _clear(parameters)
-                loss(*self.inputs).backward()
-        torch.cuda.current_stream(inputs[0].device).wait_stream(stream)
-        _clear(parameters)
-        self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph, stream=stream):
-            value = loss(*self.inputs)
-            value.backward()
-        self._loss = value.detach()
+        device = inputs[0].device
+        memory = memory or GraphMemory(device)
+        with torch.cuda.device(device), torch.random.fork_rng([device]):
+            memory.stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(memory.stream):
+                for _ in range(_WARM_UP):
+                    self._warm_up(work)
+            torch.cuda.current_stream().wait_stream(memory.stream)
+            self._prepare()
+            self._graph, self._result = _record(lambda: work(*self.inputs), memory)
 
-    def __call__(self, *inputs: Tensor) -> Tensor:
-        """Replay with `inputs`; returns the loss, which the next replay overwrites."""
+    def __call__(self, *inputs: Tensor) -> T:
+        """Replay with `inputs`, from any device."""
         for mine, new in zip(self.inputs, inputs, strict=True):
             mine.copy_(new, non_blocking=True)
         self._graph.replay()
-        return self._loss
+        return self._result
+
+    def _warm_up(self, work: Callable[..., T]) -> None:
+        """Do the work once as it is: kernels are compiled, and libraries get their memory."""
+        work(*self.inputs)
+
+    def _prepare(self) -> None:
+        """Make ready what the recording is to find."""
 
 
-def _clear(parameters: Sequence[nn.Parameter]) -> None:
-    for parameter in parameters:
-        parameter.grad = None
+class CapturedStep(Captured[T]):
+    """Forward and backward pass of one shape, recorded once and replayed.
+
+    See `Captured`. After a replay the parameters have its gradients.
+
+    Parameters
+    ----------
+    step : Callable
+        Computes a loss of `inputs`, and gradients by its `backward`.
+    inputs : sequence of Tensor
+        On one GPU.
+    parameters : sequence of nn.Parameter
+        Whatever gets gradients.
+    accumulate : bool
+        Whether replays add to the gradients that the parameters have now, or to
+        zeros where they have none; else each overwrites those of the last.
+    memory : GraphMemory, optional
+        See `Captured`.
+    """
+
+    def __init__(
+        self,
+        step: Callable[..., T],
+        inputs: Sequence[Tensor],
+        parameters: Sequence[nn.Parameter],
+        *,
+        accumulate: bool = False,
+        memory: GraphMemory | None = None,
+    ) -> None:
+        self.accumulates = accumulate
+        self._parameters = parameters
+        self._before = [parameter.grad for parameter in parameters]
+        try:
+            super().__init__(step, inputs, memory=memory)
+            self._gradients = [parameter.grad for parameter in parameters]
+        except BaseException:
+            self._attach(self._before)
+            raise
+        finally:
+            del self._before
+
+    def __call__(self, *inputs: Tensor) -> T:
+        """Replay with `inputs`, from any device."""
+        result = super().__call__(*inputs)
+        self._attach(self._gradients)
+        return result
+
+    def clear(self) -> None:
+        """Set the gradients that replays add to to zero."""
+        self._attach(self._gradients)
+        torch._foreach_zero_([grad for grad in self._gradients if grad is not None])
+
+    def _warm_up(self, work: Callable[..., T]) -> None:
+        self._attach([None] * len(self._parameters))
+        super()._warm_up(work)
+
+    def _prepare(self) -> None:
+        for parameter, before in zip(self._parameters, self._before, strict=True):
+            # Outside of the recording's memory, which it would use for other things.
+            if self.accumulates and before is None and parameter.grad is not None:
+                parameter.grad = torch.zeros_like(parameter.grad)
+            else:
+                parameter.grad = before if self.accumulates else None
+
+    def _attach(self, gradients: Sequence[Tensor | None]) -> None:
+        for parameter, grad in zip(self._parameters, gradients, strict=True):
+            parameter.grad = grad
+
+
+def _record(work: Callable[[], T], memory: GraphMemory) -> tuple[torch.cuda.CUDAGraph, T]:
+    """Record work on the current device."""
+    graph = torch.cuda.CUDAGraph()
+    results: list[T] = []
+    failures: list[Exception] = []
+    # The outer stream is for a recording that ends with an error: torch leaves its own current.
+    with _recording, torch.cuda.stream(memory.stream):
+        try:
+            with _recording_to(graph, memory):
+                try:
+                    results.append(work())
+                except Exception as error:  # noqa: BLE001 - raised below, once the recording ended
+                    failures.append(error)
+        except RuntimeError as error:
+            # Of what went wrong inside, the end of the recording tells only that it did.
+            failures.append(error)
+            _tidy_up(memory)
+    if not failures:
+        return graph, results[0]
+    failure = failures[0]
+    failures.clear()
+    try:
+        if "out of memory" in str(failure):
+            raise failure
+        raise CaptureError(f"{type(failure).__name__}: {failure}") from failure
+    finally:
+        # Else the error would hold this frame and this frame the error, with all its tensors.
+        del failure
+
+
+def _recording_to(graph: torch.cuda.CUDAGraph, memory: GraphMemory) -> torch.cuda.graph:
+    # Other threads, such as a window's, may go on using the GPU.
+    return torch.cuda.graph(graph, memory.pool, memory.stream, capture_error_mode="thread_local")
+
+
+def _tidy_up(memory: GraphMemory) -> None:
+    """Undo what a recording that failed leaves behind in torch before 2.13."""
+    index = memory.stream.device_index
+    # The allocator would take the recording for one that goes on,
+    with suppress(RuntimeError, AttributeError):
+        torch._C._cuda_endAllocateToPool(index, memory.pool)  # noqa: SLF001 - no public way
+    # and so would the generator of random numbers, until some recording ends well.
+    mark = torch.zeros(1, device=memory.stream.device)
+    other = GraphMemory(mark.device)
+    with suppress(RuntimeError), _recording_to(torch.cuda.CUDAGraph(), other):
+        mark.add_(1)

@@ -39,7 +39,7 @@ try:
             told.append(event.micro_batch)
             pages = int(Path("/proc/self/statm").read_text().split()[0])
             _, hard = resource.getrlimit(resource.RLIMIT_AS)
-            limit = pages * resource.getpagesize() + 20 * 2**20
+            limit = pages * resource.getpagesize() + 12 * 2**20
             resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
         if isinstance(event, MicroBatchHalved):
             told.append(event.micro_batch)
