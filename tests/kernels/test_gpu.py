@@ -186,9 +186,13 @@ def test_16_bit_logits_cost_the_loss_no_more_than_rounding(dtype: torch.dtype, l
 def test_loss_is_captured_and_the_same_each_time() -> None:
     logits, target, weight = labelled_pixels(512, 512, 4)
     leaf = torch.nn.Parameter(logits)
-    step = CapturedStep(
-        lambda labels: dice_focal(leaf, labels, weight, backend="triton"), [target], [leaf]
-    )
+
+    def learn(labels: Tensor) -> Tensor:
+        value = dice_focal(leaf, labels, weight, backend="triton")
+        value.backward()
+        return value.detach()
+
+    step = CapturedStep(learn, [target], [leaf])
     for labels in (target.roll(1, 0), torch.full_like(target, -100)):
         value = step(labels).clone()
         assert torch.equal(value, step(labels))
@@ -224,6 +228,31 @@ def test_network_equals_that_on_the_cpu() -> None:
     whole = torch.stack([p.grad.norm() for p in mae.parameters()]).norm()
     for mine, theirs in zip(on_gpu.parameters(), mae.parameters(), strict=True):
         assert (mine.grad.cpu() - theirs.grad).norm() < 2e-2 * whole
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+@pytest.mark.parametrize("captured", [False, True])
+def test_another_gpu_than_the_current_one(captured: bool) -> None:
+    images = torch.randn(2, 1, 192, 256, generator=torch.Generator().manual_seed(1))
+    ids = draw_masks(2, CANVAS, generator=torch.Generator().manual_seed(2))
+    results = []
+    for device in ("cuda:0", "cuda:1"):
+        mae = nano().to(device)
+        batch = [t.to(device) for t in (images, *ids)]
+
+        def step(*batch: Tensor, mae: AFFMAE = mae) -> Tensor:
+            loss = mae(*batch).loss
+            loss.backward()
+            return loss.detach()
+
+        call = CapturedStep(step, batch, list(mae.parameters())) if captured else step
+        loss = call(*batch)
+        results.append([loss.cpu(), *(p.grad.cpu() for p in mae.parameters())])
+        assert torch.cuda.current_device() == 0
+    torch.testing.assert_close(results[1][0], results[0][0], rtol=1e-5, atol=0)
+    whole = torch.stack([grad.norm() for grad in results[0][1:]]).norm()
+    for first, second in zip(*results, strict=True):
+        assert (second - first).norm() < 1e-3 * whole
 
 
 def test_captured_steps_learn_like_eager_ones() -> None:

@@ -1,5 +1,6 @@
 """The network against numbers from the authors' program (see golden/README.md)."""
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -37,13 +38,33 @@ def golden() -> dict[str, Tensor]:
     return {k: torch.from_numpy(v) for k, v in read("tensors", "outputs").items()}
 
 
+@pytest.fixture(scope="module", params=["cpu", "cuda"])
+def device(request: pytest.FixtureRequest) -> Iterator[str]:
+    if request.param == "cuda" and not torch.cuda.is_available():
+        pytest.skip("needs a GPU")
+    with pytest.MonkeyPatch.context() as patch:
+        # cuDNN's convolutions would else round float32 inputs to 10 bits.
+        patch.setattr(torch.backends.cudnn, "allow_tf32", False)
+        yield request.param
+
+
 @pytest.fixture(scope="module")
-def trained_once(weights: State, golden: dict[str, Tensor]) -> tuple[AFFMAE, MAEOutput]:
-    """One forward and backward pass from pixels."""
-    mae = from_reference_state(weights).eval()
-    out = mae(golden["image"], golden["ids_keep"].long(), golden["ids_masked"].long())
+def trained_once(
+    weights: State, golden: dict[str, Tensor], device: str
+) -> tuple[AFFMAE, MAEOutput]:
+    """One forward and backward pass from pixels; network and results are brought to the CPU."""
+    mae = from_reference_state(weights).eval().to(device)
+    names = ("image", "ids_keep", "ids_masked")
+    image, *ids = (golden[name].to(device) for name in names)
+    out = mae(image, *(i.long() for i in ids))
     out.loss.backward()
-    return mae, out
+
+    def fetch(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {name: t.detach().cpu() for name, t in tensors.items()}
+
+    levels = [Level(level.x.detach().cpu(), level.pos.cpu()) for level in out.features]
+    fetched = MAEOutput(out.loss.detach().cpu(), fetch(out.losses), fetch(out.predictions), levels)
+    return mae.cpu(), fetched
 
 
 @pytest.fixture(scope="module")
@@ -164,13 +185,13 @@ def test_gradients_from_pixels(
         assert relative(gradients[name].view_as(expected), expected) < gradient_tolerance(name)
 
 
-def test_segmentation_logits(weights: State, golden: dict[str, Tensor]) -> None:
-    segmenter = from_reference_state(weights, task="segment").eval()
+def test_segmentation_logits(weights: State, golden: dict[str, Tensor], device: str) -> None:
+    segmenter = from_reference_state(weights, task="segment").eval().to(device)
     assert isinstance(segmenter, AFFSegmenter)
     with torch.no_grad():
-        final, auxiliary = segmenter(golden["image"], auxiliary=True)
+        final, auxiliary = segmenter(golden["image"].to(device), auxiliary=True)
     for name, logits in {"res2": final, **auxiliary}.items():
-        found = patchify(logits, 8)[:, golden["seg.patches"]]
+        found = patchify(logits.cpu(), 8)[:, golden["seg.patches"]]
         assert_rows_close(found, golden[f"seg.logits_{name}"])
 
 
