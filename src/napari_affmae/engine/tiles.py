@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
@@ -126,13 +127,15 @@ def predict_plane(
     column_weights = _total(window, grid.columns, grid.padded_width)
     row_weights = _total(window, grid.rows, max(grid.height, tile))
     sums = np.zeros((classes, tile, grid.padded_width), np.float32)
+    # Added by torch, in one pass and on several threads: a GPU would wait for NumPy.
+    added, both = torch.from_numpy(sums), torch.from_numpy(np.outer(window, window))
     total = len(grid.rows) * len(grid.columns)
     done = 0
     for row, following in zip(grid.rows, [*grid.rows[1:], grid.height], strict=True):
         for columns in _batches(grid.columns, batch):
             tiles = np.stack([read_tile(read, row, column, tile) for column in columns])
             for column, values in zip(columns, predict(tiles), strict=True):
-                sums[:, :, column : column + tile] += values * window[:, None] * window
+                added[:, :, column : column + tile].addcmul_(torch.from_numpy(values), both)
             done += len(columns)
             if column != grid.columns[-1]:
                 yield Band(done, total)

@@ -52,7 +52,8 @@ class Copies(nn.Module):
         """Call the network."""
         parameters = [p.detach() for layer in self._layers for p in (layer.weight, layer.bias)]
         copies = [torch.empty_like(p, dtype=self.dtype) for p in parameters]
-        torch._foreach_copy_(copies, parameters)
+        if copies:
+            torch._foreach_copy_(copies, parameters)
         for layer, weight, bias in zip(self._layers, copies[::2], copies[1::2], strict=True):
             layer.copies = weight, bias
         try:
