@@ -1,13 +1,14 @@
-"""Time every operation at the sizes of a preset, Triton against PyTorch, on one GPU.
+"""Time every operation at the sizes of the base preset, on one GPU.
 
 Each call is captured in a CUDA graph, so that launches cost nothing; printed
-and written are medians in microseconds.
+and written are medians in microseconds, and the floors beside them: inputs and
+outputs (and their gradients, backwards) over the bandwidth of a large copy.
 """
 
 import argparse
 import csv
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -21,13 +22,16 @@ from affmae_kernels import (
     deformable_attention,
     dice_focal,
     find_neighbourhood,
+    gelu,
     index_tokens,
+    masked_convolution,
+    residual_norm,
 )
 
 RESULTS = Path(__file__).parent / "results"
 NEIGHBOURHOOD, CLUSTER, MERGE_RATIO, NEAREST = 64, 8, 0.4, 4
 DECODER_HEADS, DECODER_WIDTH, POINTS = 6, 64, 4
-PATCH, CLASSES = 8, 4
+PATCH, CLASSES, MLP_RATIO = 8, 4, 3
 STAGES = ((128, 4), (256, 8), (512, 16), (768, 24))  # channels and heads of "base"
 Call = Callable[[], Tensor]
 
@@ -39,28 +43,49 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--out", type=Path, default=RESULTS / "operations.csv")
     arguments = parser.parse_args()
-    rows = []
-    for pixels in arguments.pixels:
-        for stage, name, call, leaves in operations(pixels // PATCH, arguments.batch):
-            forward = median_time(call)
-            both = median_time(lambda c=call, x=leaves: torch.autograd.grad(c().sum(), x)[0])
-            row = {
-                "device": torch.cuda.get_device_name(),
-                "torch": torch.__version__,
-                "pixels": pixels,
-                "batch": arguments.batch,
-                "stage": stage,
-                "operation": name,
-                "forward_us": round(forward, 1),
-                "backward_us": round(both - forward, 1),
-            }
-            print(*(f"{value:>10}" for value in list(row.values())[2:]))
-            rows.append(row)
+    # Gradients are awaited by the stream on which their tensors were made, which can be
+    # captured only if it is not the default one.
+    with torch.cuda.stream(torch.cuda.Stream()):
+        rows = list(measure(arguments.pixels, arguments.batch))
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     with arguments.out.open("w", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
+
+
+def measure(sizes: Sequence[int], batch: int) -> Iterator[dict[str, object]]:
+    """Time the operations for images of some sizes, pixels."""
+    bandwidth = copy_bandwidth()
+    for pixels in sizes:
+        for stage, name, call, leaves in operations(pixels // PATCH, batch):
+            out = call()
+            forward = median_time(call)
+            both = median_time(
+                lambda c=call, x=leaves, g=torch.ones_like(out): torch.autograd.grad(c(), x, g)[0]
+            )
+            inputs, result = sum(leaf.nbytes for leaf in leaves), out.nbytes
+            row: dict[str, object] = {
+                "device": torch.cuda.get_device_name(),
+                "torch": torch.__version__,
+                "pixels": pixels,
+                "batch": batch,
+                "stage": stage,
+                "operation": name,
+                "forward_us": round(forward, 1),
+                "forward_floor_us": round((inputs + result) / bandwidth, 1),
+                "backward_us": round(both - forward, 1),
+                "backward_floor_us": round((2 * inputs + result) / bandwidth, 1),
+            }
+            print(*(f"{value:>12}" for value in list(row.values())[2:]))
+            yield row
+
+
+def copy_bandwidth() -> float:
+    """Measure bytes a microsecond of a large copy, read and written."""
+    source = torch.empty(2**30, dtype=torch.uint8, device="cuda")
+    target = torch.empty_like(source)
+    return 2 * source.nbytes / median_time(lambda: target.copy_(source))
 
 
 def operations(cells: int, batch: int) -> Iterator[tuple[int, str, Call, list[Tensor]]]:
@@ -78,7 +103,11 @@ def operations(cells: int, batch: int) -> Iterator[tuple[int, str, Call, list[Te
         kept = torch.arange(0, tokens, round(1 / MERGE_RATIO), device="cuda").expand(batch, -1)
         yield stage, "merging", *merging(around.select(kept), channels)
         yield stage, "deformable", *deformable(queries, index_tokens(pos, canvas, NEAREST))
+        yield stage, "norm", *norm(batch, tokens, channels)
+        yield stage, "gelu", *activation(batch, tokens, MLP_RATIO * channels)
         tokens = int(tokens * MERGE_RATIO)
+    yield 0, "decoder norm", *norm(batch, queries.shape[1], DECODER_HEADS * DECODER_WIDTH)
+    yield 0, "embedding", *embedding(cells, batch)
     yield 0, "loss", *loss(cells * PATCH, batch)
 
 
@@ -120,6 +149,32 @@ def deformable(queries: Tensor, index: TokenSearch) -> tuple[Call, list[Tensor]]
     return lambda: deformable_attention(values, queries, *inputs[1:], index), inputs
 
 
+def norm(batch: int, tokens: int, channels: int) -> tuple[Call, list[Tensor]]:
+    """Prepare the norm of a sum."""
+    large = [draw(batch, tokens, channels, dtype=torch.float16) for _ in range(2)]
+    inputs = [*large, draw(channels), draw(channels), draw(channels)]
+
+    def call() -> Tensor:
+        return residual_norm(*inputs[:4], branch_bias=inputs[4])[0]
+
+    return call, inputs
+
+
+def activation(batch: int, tokens: int, channels: int) -> tuple[Call, list[Tensor]]:
+    """Prepare GELU with a bias."""
+    inputs = [draw(batch, tokens, channels, dtype=torch.float16), draw(channels)]
+    return lambda: gelu(*inputs), inputs
+
+
+def embedding(cells: int, batch: int) -> tuple[Call, list[Tensor]]:
+    """Prepare the first step of the patch embedding."""
+    images = torch.randn(batch, 1, cells * PATCH, cells * PATCH, device="cuda")
+    visible = torch.rand(batch, 1, cells, cells, device="cuda").round()
+    width = STAGES[0][0] // 2
+    inputs = [draw(width, 1, 3, 3, dtype=torch.float16), draw(width), draw(width), draw(width)]
+    return lambda: masked_convolution(images, visible, *inputs), inputs
+
+
 def loss(pixels: int, batch: int) -> tuple[Call, list[Tensor]]:
     """Prepare the loss of segmentation."""
     logits = draw(batch, CLASSES, pixels, pixels, dtype=torch.float16)
@@ -129,12 +184,11 @@ def loss(pixels: int, batch: int) -> tuple[Call, list[Tensor]]:
 
 def median_time(call: Call, repeats: int = 20) -> float:
     """Capture a call, and time its replays in microseconds."""
-    stream, graph = torch.cuda.Stream(), torch.cuda.CUDAGraph()
-    with torch.cuda.stream(stream):
+    graph = torch.cuda.CUDAGraph()
+    call()
+    torch.cuda.synchronize()
+    with torch.cuda.graph(graph, stream=torch.cuda.current_stream()):
         call()
-        torch.cuda.synchronize()
-        with torch.cuda.graph(graph, stream=stream):
-            call()
     times = []
     for _ in range(repeats):
         begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))

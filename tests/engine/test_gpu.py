@@ -71,14 +71,14 @@ def test_the_loss_scaler_is_resumed(tmp_path, image):
 
 
 def test_memory_of_the_gpu_that_is_used_up(tmp_path, image):
-    """Half of what the batch takes is there."""
-    config = PretrainConfig(crop=256, batch=16, steps=2, precision="fp32", device="cuda")
+    """Two thirds of what the batch takes are there."""
+    config = PretrainConfig(crop=512, batch=16, steps=2, precision="fp32", device="cuda")
     torch.cuda.reset_peak_memory_stats()
     list(pretrain([image], config, tmp_path / "fits"))
     peak = torch.cuda.max_memory_reserved()
     torch.cuda.empty_cache()
     total = torch.cuda.get_device_properties(0).total_memory
-    torch.cuda.set_per_process_memory_fraction(peak / 2 / total)
+    torch.cuda.set_per_process_memory_fraction(peak * 2 / 3 / total)
     try:
         events = list(pretrain([image], config, tmp_path / "tight"))
     finally:
@@ -116,6 +116,11 @@ def learn(task, stepper, steps, rate=1e-3):
     ]
     batches.close()
     return measured
+
+
+def warnings_of(caplog):
+    """What was logged; Lightning has a word for every precision."""
+    return [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
 def recorded(stepper):
@@ -256,7 +261,7 @@ def test_captured_predictions_equal_eager_ones(finetuned, precision, quick, capl
                     for parameter in module.parameters():
                         parameter.mul_(0.5)
                 assert abs(captured.tiles(tiles) - before).max() > 1e-3
-    assert not caplog.records
+    assert not warnings_of(caplog)
 
 
 def test_captured_segmentation_of_a_plane(image, finetuned):
@@ -290,7 +295,7 @@ def test_runs_in_a_thread_beside_other_work_on_the_gpu(tmp_path, image, labels, 
             assert torch.isfinite((x @ x).sum()).item()
         thread.join()
     assert not failures
-    assert not caplog.records
+    assert not warnings_of(caplog)
 
 
 def test_a_plan_is_measured_on_captured_steps(caplog):
@@ -300,4 +305,4 @@ def test_a_plan_is_measured_on_captured_steps(caplog):
     assert isinstance(plan, PlanMeasured)
     # Recording alone takes longer.
     assert plan.seconds_per_step < 0.2
-    assert not caplog.records
+    assert not warnings_of(caplog)
