@@ -61,9 +61,8 @@ def measure(sizes: Sequence[int], batch: int) -> Iterator[dict[str, object]]:
         for stage, name, call, leaves in operations(pixels // PATCH, batch):
             out = call()
             forward = median_time(call)
-            both = median_time(
-                lambda c=call, x=leaves, g=torch.ones_like(out): torch.autograd.grad(c(), x, g)[0]
-            )
+            ones = torch.ones_like(out)
+            both = median_time(lambda c=call, x=leaves, g=ones: torch.autograd.grad(c(), x, g)[0])
             inputs, result = sum(leaf.nbytes for leaf in leaves), out.nbytes
             row: dict[str, object] = {
                 "device": torch.cuda.get_device_name(),
