@@ -1,5 +1,6 @@
 """Quick training on synthetic images, from painted strokes to segmented planes."""
 
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -116,9 +117,20 @@ def test_one_class_is_not_enough(training, stripes):
     for values, words in (((), "nothing is painted"), ((2,), "only 'bright' is painted")):
         strokes = [whole(training, stripes, painted(*values))]
         with pytest.raises(DataError, match=words):
-            next(training.update(strokes, whole(training, stripes)))
+            list(training.update(strokes, whole(training, stripes)))
     with pytest.raises(AffmaeError, match="nothing to save"):
         training.save(Path("never"))
+
+
+def test_the_image_is_looked_at_while_only_one_class_is_painted(training, stripes):
+    with pytest.raises(DataError):
+        list(training.update([whole(training, stripes, painted(2))], whole(training, stripes)))
+    strokes = [whole(training, stripes, painted(1, 2))]
+    events = list(training.update(strokes, whole(training, stripes)))
+    before = list(takewhile(lambda event: not isinstance(event, StepDone), events))
+    # One event a block of strokes, none for a tile.
+    assert 0 < len(before) <= 2
+    assert isinstance(events[-1], ViewPredicted)
 
 
 def test_a_class_that_is_painted_later(training, stripes):

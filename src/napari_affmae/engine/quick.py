@@ -208,13 +208,15 @@ class QuickTraining:
         Yields
         ------
         Event
-            `TileDone` while features are computed, `StepDone` while the head
-            trains, `TileDone` again for what is shown, and at last `ViewPredicted`.
+            `TileDone` while features are computed of what is painted and shown,
+            `StepDone` while the head trains, `TileDone` again while it predicts,
+            and at last `ViewPredicted`.
 
         Raises
         ------
         DataError
-            If nothing or only one class is painted, or a label has no class.
+            If nothing or only one class is painted, or a label has no class. The
+            features are there then, for the next update.
         OutOfMemoryError
             If memory runs out.
         UnreadableFileError
@@ -222,10 +224,13 @@ class QuickTraining:
         ValueError
             If a view is empty, or labels have another shape than their view.
         """
-        show.bounds()
+        bounds = show.bounds()
         blocks = painted_blocks(strokes, self._encoder, self._config.seed)
-        painted = self._painted(blocks)
+        # Classes are painted one after the other: the image is looked at while there is only one.
         yield from self._prepare(blocks)
+        progress = Progress(len(self._store.missing(show.source, show.plane, *bounds)))
+        yield from self._store.fill(show.source, show.plane, *bounds, progress)
+        painted = self._painted(blocks)
         yield from self._train(blocks, painted)
         yield from self._show(show)
 
