@@ -12,10 +12,11 @@ LANE = Path(__file__).parent / "lane"
 
 
 @pytest.mark.skipif(find_spec("triton") is None, reason="needs Triton")
-def test_kernels_match_pytorch_under_the_interpreter() -> None:
+@pytest.mark.parametrize("script", ["compare.py", "registration.py"])
+def test_kernels_under_the_interpreter(script: str) -> None:
     # Triton reads TRITON_INTERPRET when a kernel is defined: the lane is a process of its own.
     finished = subprocess.run(
-        [sys.executable, "-W", "error", str(LANE / "compare.py")],
+        [sys.executable, "-W", "error", str(LANE / script)],
         env=os.environ | {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,

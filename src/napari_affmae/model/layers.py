@@ -111,10 +111,10 @@ def linear_gradients(
     Returns
     -------
     tuple of Tensor
-        The first of the type of `x`, the others float32 on GPUs.
+        The first of the type of `x`, the others float32 where that has 16 bits and is on a GPU.
     """
     left, right = grad.flatten(0, -2).mT, x.flatten(0, -2)
-    exact = left.is_cuda and left.dtype != torch.float32
+    exact = left.is_cuda and left.dtype in {torch.float16, torch.bfloat16}
     d_weight = torch.mm(left, right, out_dtype=torch.float32) if exact else left @ right
     return grad @ weight, d_weight, column_sums(grad) if biased else None
 
