@@ -19,6 +19,11 @@ _HEIGHT = 140
 _COLORS = ("#4c9be8", "#f5a742", "#6cc070", "#d9668c", "#9a7fd1", "#c8b040", "#5fc4c4", "#a0a0a0")
 
 
+def load_plots() -> None:
+    """Load the library of plots, which the window would wait for; to be called in a thread."""
+    import pyqtgraph  # noqa: F401 - for the next import
+
+
 class Curves(QWidget):
     """Named curves over steps.
 
@@ -68,7 +73,7 @@ class Curves(QWidget):
             self.redraw()
 
     def _make_plot(self) -> Any:
-        """Make the empty plot; its library, which takes a second, is loaded when it is needed."""
+        """Make the empty plot; see `load_plots`."""
         import pyqtgraph
 
         plot = pyqtgraph.PlotWidget()

@@ -19,6 +19,7 @@ from qtpy.QtWidgets import (
 from napari_affmae.engine import events as ev
 from napari_affmae.engine import words
 from napari_affmae.errors import AffmaeError
+from napari_affmae.widgets.curves import load_plots
 from napari_affmae.widgets.messages import Messages
 from napari_affmae.widgets.worker import RunWorker
 
@@ -120,7 +121,12 @@ class RunPanel(QWidget):
         self.messages.clear()
         self._outcome = Outcome.FINISHED
         self._show_progress(0, None, "starting ...")
-        self._worker = worker = RunWorker(make_events)
+
+        def begin() -> Iterable[ev.Event]:
+            load_plots()
+            return make_events()
+
+        self._worker = worker = RunWorker(begin)
         worker.happened.connect(self._take)
         worker.errored.connect(self._fail)
         worker.warned.connect(_log_warning)
