@@ -154,8 +154,8 @@ def test_gradients_are_clipped(make, batch):
 def test_bf16_computes_in_bf16_and_keeps_float32_weights(make, batch):
     task, stepper = make(5, precision="bf16")
     seen = []
-    task.module.encoder.stages[0].blocks[0].attention.query_key_value.register_forward_hook(
-        lambda module, inputs, output: seen.append(output.dtype)
+    task.module.encoder.stages[0].blocks[0].attention.register_forward_hook(
+        lambda module, inputs, branch: seen.append(branch.value.dtype)
     )
     exact_task, exact = make(5)
     measured = stepper.make(task.prepare((batch,), 1), 1, 1e-3)
