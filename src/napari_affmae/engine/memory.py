@@ -1,5 +1,6 @@
 """How much memory the steps of a run take."""
 
+import gc
 import threading
 from types import TracebackType
 from typing import Self
@@ -74,8 +75,7 @@ class _ProcessMemory(MemoryMeter):
     """Growth of the process, looked at by a thread while it computes."""
 
     def __init__(self) -> None:
-        # What earlier runs have left to the process would be used again, unseen.
-        psutil.heap_trim()
+        _hand_back()
         self._available = int(psutil.virtual_memory().available)
         self._process = psutil.Process()
         self._before = self._most = self._now()
@@ -91,7 +91,7 @@ class _ProcessMemory(MemoryMeter):
         return self._most - self._before
 
     def forget(self) -> None:
-        psutil.heap_trim()
+        _hand_back()
         self._most = self._now()
 
     def _now(self) -> int:
@@ -113,3 +113,9 @@ class _ProcessMemory(MemoryMeter):
     ) -> None:
         self._over.set()
         self._thread.join()
+
+
+def _hand_back() -> None:
+    """Return to the system what earlier runs have left: it would be used again, unseen."""
+    gc.collect()
+    psutil.heap_trim()
