@@ -17,8 +17,8 @@ def on_device_of(tensor: Tensor) -> AbstractContextManager[object]:
     return torch.cuda.device(tensor.device) if tensor.is_cuda else nullcontext()
 
 
-# Streams belong to a thread: what one frees on a stream, it alone takes again, after
-# its own work on the main stream.
+# Idle streams, which belong to a thread: what one frees on a stream, it alone takes again,
+# after its own work on the main stream.
 _streams = threading.local()
 
 
@@ -40,21 +40,8 @@ def side_by_side(device: torch.device, calls: Sequence[Callable[[], T]]) -> list
     list
         Their results.
     """
-    if device.type != "cuda" or not torch.cuda.is_current_stream_capturing():
-        return [call() for call in calls]
-    mine: dict[torch.device, list[torch.cuda.Stream]] = _streams.__dict__.setdefault("of", {})
-    streams = mine.setdefault(device, [])
-    streams += [torch.cuda.Stream(device) for _ in range(len(calls) - 1 - len(streams))]
-    current = torch.cuda.current_stream(device)
-    branches = []
-    for stream, call in zip(streams, calls[1:], strict=False):
-        stream.wait_stream(current)
-        with torch.cuda.stream(stream):
-            branches.append(call())
-    results = [calls[0](), *branches]
-    for stream in streams[: len(branches)]:
-        current.wait_stream(stream)
-    return results
+    branches = [begin(device, call) for call in calls[1:]]
+    return [calls[0](), *(wait() for wait in branches)]
 
 
 def begin(device: torch.device, call: Callable[[], T]) -> Callable[[], T]:
@@ -77,7 +64,7 @@ def begin(device: torch.device, call: Callable[[], T]) -> Callable[[], T]:
     """
     if device.type != "cuda" or not torch.cuda.is_current_stream_capturing():
         return call
-    mine: dict[torch.device, list[torch.cuda.Stream]] = _streams.__dict__.setdefault("idle", {})
+    mine: dict[torch.device, list[torch.cuda.Stream]] = _streams.__dict__.setdefault("of", {})
     idle = mine.setdefault(device, [])
     stream = idle.pop() if idle else torch.cuda.Stream(device)
     stream.wait_stream(torch.cuda.current_stream(device))
@@ -152,6 +139,11 @@ class SummedTiling(Tiling):
         self.steps = blocks(tiles, self.MOST_PARTS)
         self.parts = blocks(tiles, self.steps)
         self.grid = (across, self.parts)
+
+
+def either(tensor: Tensor | None, other: Tensor) -> Tensor:
+    """Give a kernel something to point at where it reads nothing."""
+    return other if tensor is None else tensor
 
 
 def rows_together(x: Tensor) -> Tensor:

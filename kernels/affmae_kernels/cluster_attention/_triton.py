@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
 from affmae_kernels._launch import (
+    either,
     next_power_of_2,
     on_device_of,
     rows_together,
@@ -99,7 +100,7 @@ def cluster_attention_forward(
     tiles = ids.shape[1]
     with on_device_of(q):
         _kernels._cluster_attention_fwd_kernel[heads, tiles, batch](
-            q, k, v, _or(projection_bias, bias), blank_k, blank_v, bias_weight, bias,
+            q, k, v, either(projection_bias, bias), blank_k, blank_v, bias_weight, bias,
             query_pos, key_pos, ids, bits, lengths,
             out, log_sum, heads, queries, k.shape[1], tiles, ids.shape[2], width**-0.5,
             *q.stride()[:3], *k.stride()[:3], *v.stride()[:3],
@@ -150,7 +151,7 @@ def cluster_attention_backward(
     partial = q.new_empty((batch * tiles, heads, 6 + 4 * width), dtype=torch.float32)
     shift = torch.empty_like(log_sum)
     strides = [*q.stride()[:3], *k.stride()[:3], *v.stride()[:3], *grad.stride()[:3]]
-    vectors = (_or(projection_bias, bias), blank_k, blank_v)
+    vectors = (either(projection_bias, bias), blank_k, blank_v)
     biased = projection_bias is not None
     with on_device_of(q):
         _kernels._cluster_attention_bwd_queries_kernel[heads, tiles, batch](
@@ -170,11 +171,6 @@ def cluster_attention_backward(
             D=width, BLOCK_D=_lanes(width), ROWS=SUMMED_ROWS, num_warps=8,
         )  # fmt: skip
     return grads, *small
-
-
-def _or(tensor: Tensor | None, other: Tensor) -> Tensor:
-    """Give the kernel something to point at where it reads nothing."""
-    return other if tensor is None else tensor
 
 
 def _small_gradients(q: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:

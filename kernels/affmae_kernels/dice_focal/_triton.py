@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from affmae_kernels._launch import blocks, next_power_of_2, on_device_of
+from affmae_kernels._launch import blocks, either, next_power_of_2, on_device_of
 from affmae_kernels.dice_focal import _kernels
 
 # Numbers that a program holds of each tensor, its fewest pixels, and the programs forwards.
@@ -48,7 +48,7 @@ def dice_focal_forward(
     partial = results[0].new_empty((batch, programs, 3 * classes + 1))
     with on_device_of(logits):
         _kernels._dice_focal_fwd_kernel[programs, batch](
-            logits, target, logits if weight is None else weight, partial,
+            logits, target, either(weight, logits), partial,
             pixels, *_strides(logits, target), classes, ignored, gamma, steps, **constants,
         )  # fmt: skip
         _kernels._dice_focal_finish_kernel[(1,)](
@@ -76,7 +76,7 @@ def dice_focal_backward(
     pixels = height * width
     with on_device_of(logits):
         _kernels._dice_focal_bwd_kernel[blocks(pixels, constants["PIXELS"]), batch](
-            grad, logits, target, logits if weight is None else weight, slopes, share, grad_logits,
+            grad, logits, target, either(weight, logits), slopes, share, grad_logits,
             pixels, *_strides(logits, target, grad_logits), classes, ignored, gamma, **constants,
         )  # fmt: skip
     return grad_logits

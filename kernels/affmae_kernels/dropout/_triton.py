@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from affmae_kernels._launch import SummedTiling, Tiling, on_device_of
+from affmae_kernels._launch import SummedTiling, Tiling, either, on_device_of
 from affmae_kernels.column_sums._triton import sum_parts
 from affmae_kernels.dropout import _kernels
 
@@ -38,7 +38,7 @@ def relu_dropout_forward(
     tiling = Tiling(x)
     with on_device_of(x):
         _kernels._relu_dropout_fwd_kernel[tiling.grid](
-            x, x if bias is None else bias, x if seed is None else seed, out,
+            x, either(bias, x), either(seed, x), out,
             *tiling.shape, *noise(rate),
             BIASED=bias is not None, DROP=seed is not None, **tiling.constants,
         )  # fmt: skip

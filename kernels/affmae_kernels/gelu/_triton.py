@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from affmae_kernels._launch import SummedTiling, Tiling, on_device_of
+from affmae_kernels._launch import SummedTiling, Tiling, either, on_device_of
 from affmae_kernels.column_sums._triton import sum_parts
 from affmae_kernels.gelu import _kernels
 
@@ -17,7 +17,7 @@ def gelu_forward(x: Tensor, bias: Tensor | None) -> Tensor:
     tiling = Tiling(x)
     with on_device_of(x):
         _kernels._gelu_fwd_kernel[tiling.grid](
-            x, x if bias is None else bias, out, *tiling.shape,
+            x, either(bias, x), out, *tiling.shape,
             BIASED=bias is not None, **tiling.constants,
         )  # fmt: skip
     return out
@@ -39,7 +39,7 @@ def gelu_backward(grad: Tensor, x: Tensor, bias: Tensor | None) -> tuple[Tensor,
     partial = x.new_empty((tiling.parts, columns), dtype=torch.float32)
     with on_device_of(x):
         _kernels._gelu_bwd_kernel[tiling.grid](
-            grad.contiguous(), x, x if bias is None else bias, grad_x, partial,
+            grad.contiguous(), x, either(bias, x), grad_x, partial,
             *tiling.shape, tiling.steps, BIASED=bias is not None, **tiling.constants,
         )  # fmt: skip
     return grad_x, partial[0] if bias is None else sum_parts(partial)

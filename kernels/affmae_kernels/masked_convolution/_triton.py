@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.flop_counter import register_flop_formula
 
-from affmae_kernels._launch import blocks, next_power_of_2, on_device_of, to_autocast
+from affmae_kernels._launch import blocks, either, next_power_of_2, on_device_of, to_autocast
 from affmae_kernels.column_sums._triton import sum_parts
 from affmae_kernels.masked_convolution import _kernels
 
@@ -68,7 +68,7 @@ def masked_convolution_forward(
     pixels = out.shape[1] * out.shape[2]
     with on_device_of(x):
         _kernels._masked_convolution_fwd_kernel[blocks(pixels, PIXELS), len(x)](
-            x, x if visible is None else visible, _by_tap(weight, x), bias,
+            x, either(visible, x), _by_tap(weight, x), bias,
             norm_weight, norm_bias, out, *_sizes(x, visible, weight),
             **_constants(x, visible, weight),
         )  # fmt: skip
@@ -104,7 +104,7 @@ def masked_convolution_backward(
     grad_x = torch.empty_like(x) if weight is None else partial
     with on_device_of(x):
         _kernels._masked_convolution_bwd_kernel[programs, len(x)](
-            grad.contiguous(), x, x if visible is None else visible, _by_tap(weight, x), bias,
+            grad.contiguous(), x, either(visible, x), _by_tap(weight, x), bias,
             norm_weight, norm_bias, grad_x, partial, *_sizes(x, visible, weight), steps,
             **constants,
         )  # fmt: skip

@@ -193,11 +193,7 @@ def find_neighbourhood(
     else:
         wanted = max(1, min(round(neighbourhood / cluster_size), count))
         clusters = _nearest_clusters(pos, canvas, wanted, cluster_size, backend)
-    found = Neighbourhood(pos, pos, clusters, cluster_size)
-    if choose_backend(backend, pos.device) == "triton":
-        # Built now, because a compiled block cannot build them for the others.
-        _ = found.lists
-    return found
+    return Neighbourhood(pos, pos, clusters, cluster_size)
 
 
 def _nearest_clusters(

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from affmae_kernels._launch import blocks, next_power_of_2, on_device_of
+from affmae_kernels._launch import blocks, either, next_power_of_2, on_device_of
 from affmae_kernels.column_sums._triton import sum_parts
 from affmae_kernels.dropout._triton import draw_seed, noise
 from affmae_kernels.residual_norm import _kernels
@@ -77,8 +77,9 @@ def residual_norm_forward(
     sizes = _sizes(mean, x.shape[-1])
     with on_device_of(x):
         _kernels._residual_norm_fwd_kernel[(blocks(sizes[0], constants["ROWS"]),)](
-            x, _or(branch, x), weight, bias, _or(branch_bias, mean), _or(factors, mean),
-            _or(seed, mean), out, total, mean, inverse, *sizes, *noise(rate), epsilon, **constants,
+            x, either(branch, x), weight, bias, either(branch_bias, mean), either(factors, mean),
+            either(seed, mean), out, total, mean, inverse, *sizes, *noise(rate), epsilon,
+            **constants,
         )  # fmt: skip
     return out, total, mean, inverse
 
@@ -118,15 +119,10 @@ def residual_norm_backward(
     with on_device_of(total):
         _kernels._residual_norm_bwd_kernel[(programs,)](
             grad.contiguous(), total if grad_total is None else grad_total.contiguous(), total,
-            weight, _or(factors, mean), _or(seed, mean), mean, inverse, grad_x, grad_branch,
+            weight, either(factors, mean), either(seed, mean), mean, inverse, grad_x, grad_branch,
             partial, *sizes, *noise(rate), steps, CONTINUED=grad_total is not None, **constants,
         )  # fmt: skip
     return grad_x, grad_branch, sum_parts(partial)
-
-
-def _or(tensor: Tensor | None, other: Tensor) -> Tensor:
-    """Give the kernel something to point at where it reads nothing."""
-    return other if tensor is None else tensor
 
 
 def _sizes(mean: Tensor, channels: int) -> tuple[int, int, int]:
