@@ -1,10 +1,12 @@
 """Time quick training on painted strokes, and score it beside a random forest on the same ones.
 
-Strokes are drawn along random walks within each class of the labels. One view
-of an image is painted; the rest of it and a view of another image are scored.
+Strokes are drawn along random walks within each class of the labels, those of
+one class before the others. One view of an image is painted; the rest of it and
+a view of another image are scored.
 """
 
 import argparse
+import math
 import shlex
 import sys
 import time
@@ -27,20 +29,34 @@ from napari_affmae.data import count_values, default_classes, find_pairs, read_l
 from napari_affmae.engine import QuickTraining, View
 from napari_affmae.engine.events import ViewPredicted
 from napari_affmae.engine.scores import ConfusionMatrix
+from napari_affmae.errors import DataError
 
 NOTHING = -1
 LENGTH, THICKNESS = 60, 3  # of a stroke, pixels
 TURN = 0.15  # radians a pixel
 FAR = 3  # the other image is so many further on
+COLUMNS = (
+    ("pixels", "pixels", ".0f"),
+    ("alone s", "alone_seconds", ".1f"),
+    ("first s", "first_seconds", ".1f"),
+    ("later s", "later_seconds", ".1f"),
+    ("same", "same_iou", ".3f"),
+    ("other", "other_iou", ".3f"),
+)
 
 
 @dataclass(frozen=True)
 class Trial:
-    """Scores and seconds of one painted view; IoU is the mean over classes."""
+    """Scores and seconds of one painted view; IoU is the mean over classes.
+
+    While one class is painted (``alone``) there is nothing to tell apart; quick
+    training looks at the image then.
+    """
 
     method: str
     strokes: int
     pixels: int
+    alone_seconds: float
     first_seconds: float
     later_seconds: float
     same_iou: float
@@ -101,6 +117,7 @@ def run(arguments: argparse.Namespace, strokes: int, seed: int) -> list[Trial]:
     half = painted.copy()
     half[: len(half) // 2] = NOTHING
     complete = len(set(np.unique(half))) == len(values) + 1
+    alone = look(training, View(images[0], 0, square, square, of_one_class(painted)), views[0])
     start = time.perf_counter()
     update(training, View(images[0], 0, square, square, half if complete else painted), views[0])
     first = time.perf_counter() - start
@@ -114,6 +131,7 @@ def run(arguments: argparse.Namespace, strokes: int, seed: int) -> list[Trial]:
         "quick training",
         strokes,
         pixels,
+        alone,
         first,
         later,
         iou(rest, same, values),
@@ -124,7 +142,22 @@ def run(arguments: argparse.Namespace, strokes: int, seed: int) -> list[Trial]:
     same, other = forest(planes, painted, seed)
     seconds = time.perf_counter() - start
     theirs = iou(rest, same, values), iou(targets[1], other, values)
-    return [ours, Trial(PixelForest.name, strokes, pixels, seconds, seconds, *theirs)]
+    return [ours, Trial(PixelForest.name, strokes, pixels, math.nan, seconds, seconds, *theirs)]
+
+
+def look(training: QuickTraining, strokes: View, show: View) -> float:
+    """Update while one class is painted, and return the seconds until that is said."""
+    start = time.perf_counter()
+    try:
+        update(training, strokes, show)
+    except DataError:
+        return time.perf_counter() - start
+    raise AssertionError("one class was enough")
+
+
+def of_one_class(painted: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Keep the strokes of one class only."""
+    return np.where(painted == painted.max(), painted, NOTHING)
 
 
 def update(training: QuickTraining, strokes: View, show: View) -> NDArray[np.integer]:
@@ -195,19 +228,16 @@ def iou(target: NDArray[np.int64], predicted: NDArray[np.integer], values: Seque
 def table_of(trials: Sequence[Trial]) -> Table:
     """Lay out the means over trials."""
     table = Table(title="Quick training", box=MARKDOWN)
-    headings = ("method", "strokes a class", "pixels", "first s", "later s", "same", "other")
-    for heading in headings:
-        table.add_column(heading, justify="left" if heading == "method" else "right")
+    table.add_column("method")
+    table.add_column("strokes a class", justify="right")
+    for heading, *_ in COLUMNS:
+        table.add_column(heading, justify="right")
     for method, strokes in dict.fromkeys((trial.method, trial.strokes) for trial in trials):
         chosen = [trial for trial in trials if (trial.method, trial.strokes) == (method, strokes)]
-        means = [
-            float(np.mean([getattr(trial, name) for trial in chosen]))
-            for name in ("pixels", "first_seconds", "later_seconds", "same_iou", "other_iou")
-        ]
+        means = [np.mean([getattr(trial, name) for trial in chosen]) for _, name, _ in COLUMNS]
         cells = [
-            f"{means[0]:.0f}",
-            *(f"{m:.1f}" for m in means[1:3]),
-            *(f"{m:.3f}" for m in means[3:]),
+            "" if np.isnan(mean) else format(mean, shape)
+            for mean, (*_, shape) in zip(means, COLUMNS, strict=True)
         ]
         table.add_row(method, str(strokes), *cells)
     return table
