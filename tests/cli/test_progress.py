@@ -12,6 +12,7 @@ from napari_affmae.engine.words import duration
 
 STARTED = ev.RunStarted(
     device="CPU, 2 threads",
+    on_gpu=False,
     precision="fp32",
     backend="PyTorch",
     parameters=2_300_000,

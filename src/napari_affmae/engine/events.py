@@ -23,11 +23,12 @@ class RunStarted(Event):
     """The device, precision, backend and sizes that the run settled on.
 
     `device` and `backend` are words for the user, for instance
-    ``"NVIDIA H100, 80 GB"`` and ``"Triton kernels"``; `step` is 0, or where a
-    resumed run goes on.
+    ``"NVIDIA H100, 80 GB"`` and ``"Triton kernels"``; `on_gpu` is whether that
+    device is another than the CPU; `step` is 0, or where a resumed run goes on.
     """
 
     device: str
+    on_gpu: bool
     precision: str
     backend: str
     parameters: int

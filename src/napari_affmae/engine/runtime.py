@@ -107,6 +107,7 @@ class Runtime:
         """Tell where a run computes and what it settled on."""
         return RunStarted(
             device=self.plan.words,
+            on_gpu=self.plan.device.type != "cpu",
             precision=self.plan.precision,
             backend=self.plan.backend,
             parameters=sum(parameter.numel() for parameter in module.parameters()),

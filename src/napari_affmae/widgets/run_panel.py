@@ -19,6 +19,7 @@ from qtpy.QtWidgets import (
 from napari_affmae.engine import events as ev
 from napari_affmae.engine import words
 from napari_affmae.errors import AffmaeError
+from napari_affmae.widgets.activity import Activity
 from napari_affmae.widgets.curves import load_plots
 from napari_affmae.widgets.messages import Messages
 from napari_affmae.widgets.worker import RunWorker
@@ -39,10 +40,6 @@ class Outcome(Enum):
 
 class RunPanel(QWidget):
     """The lower part of each dock: buttons, progress, and messages of one run.
-
-    The progress is shown here only. napari's activity dock would turn a wheel in the
-    status bar, for which Qt composes the whole window again 30 times a second: where
-    OpenGL runs on the CPU, that takes a third of the run's speed.
 
     Parameters
     ----------
@@ -91,6 +88,8 @@ class RunPanel(QWidget):
         self.status = QLabel()
         self.status.setWordWrap(True)
         self.messages = Messages()
+        self._activity = Activity(title)
+        self.destroyed.connect(self._activity.end)
         buttons = QHBoxLayout()
         for button in (self.start_button, self.pause_button, self.stop_button):
             buttons.addWidget(button)
@@ -176,6 +175,8 @@ class RunPanel(QWidget):
         match event:
             case ev.RunStarted():
                 self.messages.add(words.started(event), "info")
+                if event.on_gpu:
+                    self._activity.begin()
             case ev.Notice():
                 source = f"{event.source}: " if event.source else ""
                 self.messages.add(f"{source}{event.message}", event.level)
@@ -196,6 +197,7 @@ class RunPanel(QWidget):
             self.bar.setRange(0, _PARTS)
             self.bar.setValue(min(_PARTS, int(_PARTS * done / total)))
             self.bar.setFormat(f"{done:g} of {total:g}" if total > 1 else "%p %")
+            self._activity.show(min(1.0, done / total), text)
         else:
             self.bar.setRange(0, 0)
         self.status.setText(text)
@@ -207,6 +209,7 @@ class RunPanel(QWidget):
 
     def _end(self) -> None:
         self._worker = None
+        self._activity.end()
         self._show_running(running=False)
         endings = {
             Outcome.FINISHED: "finished",
