@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from napari.settings import get_settings
 from napari.utils.theme import get_theme
-from qtpy.QtCore import QTimer
+from qtpy.QtCore import QSize, QTimer
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_affmae.widgets.following import follow
@@ -52,6 +52,10 @@ class Curves(QWidget):
         self._timer.setInterval(_REDRAW_MILLISECONDS)
         self._timer.timeout.connect(self.redraw)
         follow(self, get_settings().appearance.events.theme, self._take_theme)
+
+    def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
+        """Ask for no more height than is taken: the plot's own hint would stretch what holds it."""
+        return QSize(super().sizeHint().width(), _HEIGHT)
 
     def add(self, step: int, values: Mapping[str, float]) -> None:
         """Add a point to each named curve."""

@@ -2,11 +2,21 @@
 
 from typing import Any
 
+from napari.settings import get_settings
+from napari.utils.theme import get_theme
 from qtpy.QtCore import QSize, Qt
 from qtpy.QtWidgets import QFrame, QLabel, QScrollArea, QSizePolicy, QVBoxLayout, QWidget
 
+from napari_affmae.widgets.following import follow
+
 _SIGNS = {"info": "i", "warning": "⚠", "error": "✖"}
-_COLORS = {"info": "#6fa8dc", "warning": "#e6b450", "error": "#f07178"}
+# On dark themes, and on light ones.
+_COLORS = {
+    "info": ("#6fa8dc", "#1f5fa8"),
+    "warning": ("#e6b450", "#8a5a00"),
+    "error": ("#f07178", "#b3261e"),
+}
+_HALF_LIGHT = 0.5
 _HEIGHT = 110
 
 
@@ -26,6 +36,7 @@ class Messages(QScrollArea):
         self._layout.setSpacing(2)
         self._layout.setAlignment(Qt.AlignmentFlag.AlignTop)
         self.setWidget(inner)
+        follow(self, get_settings().appearance.events.theme, self._take_theme)
 
     def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
         """Take the height of the messages, up to a few of them."""
@@ -56,7 +67,7 @@ class Messages(QScrollArea):
         label = QLabel(f"{_SIGNS[level]}  {text}")
         label.setTextFormat(Qt.TextFormat.PlainText)
         label.setWordWrap(True)
-        label.setStyleSheet(f"color: {_COLORS[level]}")
+        label.setStyleSheet(_style(level))
         label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         if level == "error":
             self._layout.insertWidget(0, label)
@@ -71,3 +82,16 @@ class Messages(QScrollArea):
         while item := self._layout.takeAt(0):
             item.widget().deleteLater()
         self.setVisible(False)
+
+    def _take_theme(self) -> None:
+        """Show what is there in the colours of another theme."""
+        texts = self.texts
+        self.clear()
+        for level, text in texts:
+            self.add(text, level)
+
+
+def _style(level: str) -> str:
+    theme = get_theme(get_settings().appearance.theme)
+    *_, lightness = theme.background.as_hsl_tuple(alpha=False)
+    return f"color: {_COLORS[level][lightness > _HALF_LIGHT]}"

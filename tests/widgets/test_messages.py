@@ -1,0 +1,37 @@
+from typing import Any
+
+import pytest
+from napari.settings import get_settings
+from qtpy.QtGui import QColor
+from qtpy.QtWidgets import QLabel, QTabWidget
+
+from napari_affmae.widgets.curves import Curves
+from napari_affmae.widgets.messages import Messages
+
+
+def lightness(messages: Messages) -> float:
+    """Of the words of the only message."""
+    (label,) = messages.findChildren(QLabel)
+    return QColor(label.styleSheet().removeprefix("color: ")).lightnessF()
+
+
+@pytest.mark.parametrize("level", ["info", "warning", "error"])
+def test_messages_can_be_read_in_every_theme(viewer: Any, qtbot: Any, level: str) -> None:
+    messages = Messages()
+    qtbot.addWidget(messages)
+    get_settings().appearance.theme = "dark"
+    messages.add("what happened", level)
+    assert lightness(messages) > 0.5
+    get_settings().appearance.theme = "light"
+    qtbot.wait(10)  # until the old label is gone
+    assert lightness(messages) < 0.45
+    assert messages.texts == [(level, "what happened")]
+
+
+def test_curves_do_not_stretch_what_holds_them(qtbot: Any) -> None:
+    tabs, curves = QTabWidget(), Curves("loss")
+    qtbot.addWidget(tabs)
+    tabs.addTab(curves, "Loss")
+    curves.add(1, {"training": 0.5})
+    curves.redraw()
+    assert tabs.sizeHint().height() < curves.height() + 60
