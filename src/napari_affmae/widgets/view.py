@@ -1,6 +1,7 @@
 """What the viewer shows of a layer: a plane, and a rectangle of it."""
 
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import Any
 
 import napari
@@ -57,7 +58,7 @@ def view_of(viewer: "napari.viewer.Viewer", layer: Layer) -> View:
         columns, in 3-D, or nothing of it.
     """
     indices, plane = plane_of(viewer, layer)
-    rows, columns = _rectangle(layer, _shape(layer))
+    rows, columns = _rectangle(viewer, layer, _shape(layer))
     return View(indices, plane, rows, columns)
 
 
@@ -91,21 +92,38 @@ def _shape(layer: Layer) -> tuple[int, ...]:
     return shape[:-1] if getattr(layer, "rgb", False) else shape
 
 
-def _rectangle(layer: Layer, shape: tuple[int, ...]) -> tuple[slice, slice]:
-    """Find the pixels inside the canvas, at least `SMALLEST` a side where there are as many."""
-    factors = np.ones(2)
-    if layer.multiscale:
-        factors = np.asarray(layer.downsample_factors[layer.data_level])[-2:]
-    first, last = (corner * factors for corner in np.asarray(layer.corner_pixels)[:, -2:])
+def _rectangle(
+    viewer: "napari.viewer.Viewer", layer: Layer, shape: tuple[int, ...]
+) -> tuple[slice, slice]:
+    """Find the pixels inside the canvas, at least `SMALLEST` a side where there are as many.
+
+    napari's `corner_pixels` say more than is in view of multiscale layers, and do
+    not tell an image beyond the canvas from its edge.
+    """
+    camera = camera_of(viewer)
+    half = np.asarray(_canvas_size(viewer)) / 2 / camera.zoom
+    corners = []
+    for signs in product((-1, 1), repeat=2):
+        place = np.asarray(viewer.dims.point)
+        place[-2:] = np.asarray(camera.center)[-2:] + signs * half
+        corners.append(np.asarray(layer.world_to_data(place))[-2:])
     parts = []
-    for low, high, size in zip(first, last, shape[-2:], strict=True):
-        start, stop = max(0, int(np.floor(low))), min(size, int(np.ceil(high)) + 1)
+    for low, high, size in zip(np.min(corners, 0), np.max(corners, 0), shape[-2:], strict=True):
+        # The number i is the middle of pixel i.
+        start, stop = max(0, int(np.floor(low + 0.5))), min(size, int(np.ceil(high + 0.5)))
         if start >= stop:
             raise ValueError("nothing of the image is in view: move it into the view")
         least = min(SMALLEST, size)
         start = max(0, min(start, stop - least))
         parts.append(slice(start, max(stop, start + least)))
     return parts[0], parts[1]
+
+
+def _canvas_size(viewer: "napari.viewer.Viewer") -> tuple[float, float]:
+    """Return the size that one image has on the screen, which napari tells since 0.9."""
+    if hasattr(viewer, "canvas"):
+        return viewer.canvas.viewbox_size(viewer.layers)
+    return viewer._canvas_size  # noqa: SLF001
 
 
 def shown_part(viewer: "napari.viewer.Viewer", layer: Layer) -> View:
