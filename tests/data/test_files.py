@@ -239,6 +239,44 @@ def test_mrc(tmp_path, stack, dtype):
     assert source.pixel_size == pytest.approx((5.0, 4.9))
 
 
+def write_mrc(path, stack, changes, tail=b""):
+    """Write bytes as IMOD does, with some bytes of the header changed."""
+    mrcfile.write(path, stack.view(np.int8))
+    content = bytearray(path.read_bytes())
+    for start, value in {152: b"IMOD" + bytes(4), **changes}.items():
+        content[start : start + len(value)] = value
+    path.write_bytes(content + tail)
+
+
+def test_bytes_of_imod_are_unsigned_unless_flagged(tmp_path, stack):
+    write_mrc(tmp_path / "a.rec", stack, {})
+    assert_reads(open_source(tmp_path / "a.rec"), stack)
+    write_mrc(tmp_path / "b.rec", stack, {156: b"\1"})
+    assert_reads(open_source(tmp_path / "b.rec"), stack.view(np.int8))
+
+
+@pytest.mark.parametrize(
+    ("changes", "tail", "note"),
+    [
+        ({208: bytes(4)}, b"", "no MRC identifier"),
+        ({212: bytes(4)}, b"", "no machine stamp"),
+        ({208: bytes(8)}, b"", "no MRC identifier"),
+        ({}, b"xx", "2 bytes after its image"),
+    ],
+)
+def test_mrc_that_bends_the_format_is_read_and_told(tmp_path, stack, changes, tail, note):
+    write_mrc(tmp_path / "a.st", stack, changes, tail)
+    source = open_source(tmp_path / "a.st")
+    assert_reads(source, stack)
+    assert note in source.notes[0]
+
+
+def test_file_without_the_marks_or_the_size_of_an_mrc_is_refused(tmp_path, stack):
+    write_mrc(tmp_path / "a.st", stack, {208: bytes(8)}, b"xx")
+    with pytest.raises(UnreadableFileError, match="no MRC identifier"):
+        open_source(tmp_path / "a.st")
+
+
 def test_hdf5(tmp_path, stack):
     with h5py.File(tmp_path / "a.h5", "w") as file:
         raw = file.create_dataset("volumes/raw", data=stack, chunks=(1, 16, 16))
