@@ -13,6 +13,9 @@ PRESETS = ("nano", "small", "base")
 #: Class index of pixels that are not labelled: they enter neither loss nor metric.
 IGNORE_INDEX = -100
 
+#: File that makes a folder a run.
+RUN_FILE = "run.json"
+
 Device = Annotated[
     str,
     Field(

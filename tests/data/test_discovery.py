@@ -48,6 +48,25 @@ def test_labels_beside_images_are_not_images(tmp_path, stack):
     assert [item.path.name for item in found.skipped] == ["labels"]
 
 
+@pytest.mark.parametrize("run", ["run1", "."])
+def test_pictures_of_runs_are_not_images(tmp_path, stack, run):
+    write(tmp_path / "a.tif", stack)
+    write(tmp_path / run / "previews" / "step_00000001.tif", stack)
+    (tmp_path / run / "run.json").touch()
+    found = find_sources(tmp_path)
+    assert [s.name for s in found.sources] == ["a.tif"]
+    assert [item.path.name for item in found.skipped] == ["previews" if run == "." else run]
+    assert len(find_sources(tmp_path / run / "previews").sources) == 1
+
+
+def test_a_link_to_a_folder_above_gives_no_image_twice(tmp_path, stack):
+    write(tmp_path / "a.tif", stack)
+    (tmp_path / "loop").symlink_to(tmp_path, target_is_directory=True)
+    found = find_sources(tmp_path)
+    assert [s.name for s in found.sources] == ["a.tif"]
+    assert [item.path.name for item in found.skipped] == ["loop"]
+
+
 def test_pairs_by_names_whatever_their_kind(tmp_path, stack):
     write(tmp_path / "images" / "a.ome.tif", stack[0])
     write(tmp_path / "images" / "deep" / "b.tif", stack[1])

@@ -8,11 +8,12 @@ from rich.console import Console
 from rich.table import Table
 
 from napari_affmae.cli.inputs import check_exists, open_images
+from napari_affmae.config import RUN_FILE
 from napari_affmae.data import ImageSource, check_sources
 from napari_affmae.engine.checkpoints import list_checkpoints
 from napari_affmae.engine.device import plan_device
 from napari_affmae.engine.metadata import ModelMetadata, read_metadata
-from napari_affmae.engine.run_folder import RUN_FILE, read_metrics, read_record, versions
+from napari_affmae.engine.run_folder import read_metrics, read_record, versions
 
 _MODEL_SUFFIX = ".safetensors"
 _SETTINGS_SHOWN = ("preset", "crop", "steps", "minutes", "learning_rate", "seed")

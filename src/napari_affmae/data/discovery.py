@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from napari_affmae.config import RUN_FILE
 from napari_affmae.data.labels import naming_pair
 from napari_affmae.data.layout import CHANNEL_AXES
 from napari_affmae.data.opening import SUFFIXES, is_zarr, open_source, split_inner
@@ -14,11 +15,12 @@ Paths = str | Path | Iterable[str | Path]
 
 _IMAGES = "images"
 _LABELS = "labels"
+_PREVIEWS = "previews"
 
 
 @dataclass(frozen=True)
 class Skipped:
-    """A file that was left out, and why."""
+    """A file or folder that was left out, and why."""
 
     path: Path
     reason: str
@@ -41,9 +43,10 @@ def find_sources(
     """Open all images among files and folders.
 
     Folders are walked with all their subfolders, in the order of names; a zarr
-    folder is one image. In a folder that holds ``images`` and ``labels``, the
-    labels are left out. Files that cannot be read are left out too, with the
-    reason; files of other kinds do not count.
+    folder is one image. Left out, with the reason, are the labels in a folder
+    that holds ``images`` and ``labels``, the pictures of runs, folders that are
+    met again through links, and files that cannot be read. Files of other kinds do
+    not count.
 
     Parameters
     ----------
@@ -176,13 +179,13 @@ def _images_below(root: Path, skipped: list[Skipped]) -> Iterator[tuple[Path, st
     if not root.is_dir() or is_zarr(root):
         yield root, root.name
         return
-    for path in _walk(root, skipped):
+    for path in _walk(root, skipped, {root.resolve()}):
         yield path, path.relative_to(root).as_posix()
 
 
-def _walk(folder: Path, skipped: list[Skipped]) -> Iterator[Path]:
+def _walk(folder: Path, skipped: list[Skipped], walked: set[Path]) -> Iterator[Path]:
     entries = sorted(folder.iterdir())
-    names = {entry.name for entry in entries if entry.is_dir()}
+    names = {entry.name for entry in entries}
     for entry in entries:
         if entry.name.startswith("."):
             continue
@@ -191,7 +194,19 @@ def _walk(folder: Path, skipped: list[Skipped]) -> Iterator[Path]:
                 yield entry
         elif is_zarr(entry):
             yield entry
-        elif entry.name == _LABELS and _IMAGES in names:
-            skipped.append(Skipped(entry, "labels of the images beside it"))
+        elif reason := _why_not(entry, names, walked):
+            skipped.append(Skipped(entry, reason))
         else:
-            yield from _walk(entry, skipped)
+            walked.add(entry.resolve())
+            yield from _walk(entry, skipped, walked)
+
+
+def _why_not(folder: Path, beside: set[str], walked: set[Path]) -> str | None:
+    """Tell why the files in a folder are no images to learn from; None if they may be."""
+    if folder.name == _LABELS and _IMAGES in beside:
+        return "labels of the images beside it"
+    if (folder / RUN_FILE).is_file() or (folder.name == _PREVIEWS and RUN_FILE in beside):
+        return "a run and its pictures; choose the folder itself to read them"
+    if folder.resolve() in walked:
+        return "the same folder as one that is read already"
+    return None

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from napari_affmae.config import LabelClass
+from napari_affmae.config import RUN_FILE, LabelClass
 from napari_affmae.engine.checkpoints import (
     MODEL_FILE,
     checkpoint_path,
@@ -19,7 +19,6 @@ from napari_affmae.engine.metadata import ModelMetadata, model_path, read_metada
 from napari_affmae.engine.run_folder import (
     LOCK_FILE,
     METRICS_FILE,
-    RUN_FILE,
     read_config,
     read_record,
 )

@@ -23,7 +23,7 @@ from typing import Any, Literal, Self
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
-from napari_affmae.config import FinetuneConfig, PretrainConfig, TrainingConfig
+from napari_affmae.config import RUN_FILE, FinetuneConfig, PretrainConfig, TrainingConfig
 from napari_affmae.engine.checkpoints import (
     MODEL_FILE,
     checkpoint_path,
@@ -39,7 +39,6 @@ logger = logging.getLogger(__name__)
 
 Kind = Literal["pretrain", "finetune"]
 FORMAT = 1
-RUN_FILE = "run.json"
 METRICS_FILE = "metrics.jsonl"
 LOCK_FILE = ".lock"
 _CONFIGS: dict[str, type[TrainingConfig]] = {
