@@ -12,6 +12,7 @@ import tifffile
 import zarr
 from PIL import Image
 
+from napari_affmae.data.discovery import find_sources
 from napari_affmae.data.kept import KeptChunks
 from napari_affmae.data.opening import open_source
 from napari_affmae.data.tiff import open_file
@@ -147,22 +148,49 @@ def test_ome_tiff(tmp_path, stack):
     assert_reads(open_source(tmp_path / "a.ome.tif", axes="ZYX"), stack)
 
 
+def write_ome_files(folder, planes, images=((0, 1),), sizes=()):
+    """Write single planes, each with OME metadata of one or several stacks of them."""
+    described = ""
+    for number, members in enumerate(images):
+        size = f'PhysicalSizeX="{sizes[number]}" PhysicalSizeY="{sizes[number]}"' if sizes else ""
+        height, width = planes[members[0]].shape
+        data = "".join(
+            f'<TiffData IFD="0" FirstZ="{z}" PlaneCount="1">'
+            f'<UUID FileName="{member}.ome.tif">urn:uuid:{member}</UUID></TiffData>'
+            for z, member in enumerate(members)
+        )
+        described += (
+            f'<Image ID="Image:{number}"><Pixels ID="Pixels:{number}" DimensionOrder="XYZCT" '
+            f'Type="uint8" SizeX="{width}" SizeY="{height}" SizeZ="{len(members)}" SizeC="1" '
+            f'SizeT="1" {size}>{data}</Pixels></Image>'
+        )
+    for number, plane in enumerate(planes):
+        xml = (
+            f'<?xml version="1.0"?><OME UUID="urn:uuid:{number}" '
+            f'xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06">{described}</OME>'
+        )
+        tifffile.imwrite(folder / f"{number}.ome.tif", plane, description=xml, metadata=None)
+
+
 def test_ome_tiff_without_its_other_files_is_refused(tmp_path, stack):
-    first, second = (
-        f'<TiffData IFD="0" FirstZ="{z}" PlaneCount="1">'
-        f'<UUID FileName="{name}">urn:uuid:{z}</UUID></TiffData>'
-        for z, name in enumerate(("a.ome.tif", "gone.ome.tif"))
-    )
-    xml = (
-        '<?xml version="1.0"?><OME UUID="urn:uuid:0" '
-        'xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06">'
-        '<Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint8" '
-        'SizeX="56" SizeY="40" SizeZ="2" SizeC="1" SizeT="1">'
-        f"{first}{second}</Pixels></Image></OME>"
-    )
-    tifffile.imwrite(tmp_path / "a.ome.tif", stack[0], description=xml, metadata=None)
+    write_ome_files(tmp_path, stack[:1])
     with pytest.raises(UnreadableFileError, match="files that are not there"):
-        open_source(tmp_path / "a.ome.tif")
+        open_source(tmp_path / "0.ome.tif")
+
+
+def test_files_of_one_ome_stack_are_one_image(tmp_path, stack):
+    write_ome_files(tmp_path, stack[:3], images=[(0, 1, 2)])
+    (source,) = find_sources(tmp_path).sources
+    assert_reads(source, stack[:3])
+    assert [file.name for file in source.files] == ["0.ome.tif", "1.ome.tif", "2.ome.tif"]
+
+
+def test_file_of_several_ome_images_gives_its_own_with_its_pixel_size(tmp_path, stack):
+    write_ome_files(tmp_path, [*stack[:2], stack[2, :30]], [(0,), (1,), (2,)], [0.01, 0.02, 0.03])
+    found = find_sources(tmp_path).sources
+    assert [source.pixel_size for source in found] == [(10.0, 10.0), (20.0, 20.0), (30.0, 30.0)]
+    for source, plane in zip(found, stack, strict=False):
+        np.testing.assert_array_equal(source.read(0)[0], plane[: source.height])
 
 
 def test_colour_tiff(tmp_path):

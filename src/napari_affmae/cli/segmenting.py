@@ -155,7 +155,7 @@ def check_results(
     typer.BadParameter
         Naming the first one.
     """
-    inputs = {source.path.resolve() for source in sources if source.path is not None}
+    inputs = {file.resolve() for source in sources for file in source.files}
     for file in files:
         if file.resolve() in inputs:
             raise typer.BadParameter(f"--out: {file} is one of the images; choose another folder")

@@ -43,10 +43,10 @@ def find_sources(
     """Open all images among files and folders.
 
     Folders are walked with all their subfolders, in the order of names; a zarr
-    folder is one image. Left out, with the reason, are the labels in a folder
-    that holds ``images`` and ``labels``, the pictures of runs, folders that are
-    met again through links, and files that cannot be read. Files of other kinds do
-    not count.
+    folder is one image, and so are the files of one stack. Left out, with the
+    reason, are the labels in a folder that holds ``images`` and ``labels``, the
+    pictures of runs, folders that are met again through links, and files that
+    cannot be read. Files of other kinds do not count.
 
     Parameters
     ----------
@@ -63,15 +63,26 @@ def find_sources(
         If `axes` or `channels` do not fit a file.
     """
     found = Found([], [])
+    in_stacks: set[Path] = set()
     for root in _as_list(paths):
         if not split_inner(str(root))[0].exists():
             raise UnreadableFileError(f"{root} does not exist")
         for path, name in _images_below(Path(root), found.skipped):
+            if path.resolve() in in_stacks:
+                continue
             try:
-                found.sources.append(open_source(path, axes=axes, channels=channels, name=name))
+                source = open_source(path, axes=axes, channels=channels, name=name)
             except UnreadableFileError as error:
                 found.skipped.append(Skipped(path, str(error)))
+                continue
+            found.sources.append(source)
+            in_stacks |= _several(source)
     return found
+
+
+def _several(source: ImageSource) -> set[Path]:
+    """Files of a source that is spread over several; each of them opens the whole."""
+    return {file.resolve() for file in source.files} if len(source.files) > 1 else set()
 
 
 def find_pairs(
@@ -123,12 +134,16 @@ def find_pairs(
         label_paths = dict.fromkeys(image_paths, *label_paths.values())
     _complain_about_singles(image_paths, label_paths)
     pairs = []
+    in_stacks: set[Path] = set()
     for name, image_path in image_paths.items():
+        if image_path.resolve() in in_stacks:
+            continue
         label_path = label_paths[name]
         with naming_pair(image_path, label_path):
             image = open_source(image_path, axes=axes, channels=channels, name=name)
             label = open_source(label_path, axes=label_axes, name=f"labels {name}")
         pairs.append((image, label))
+        in_stacks |= _several(image)
     return pairs
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,8 @@ class OpenFile:
         Choices made on opening that the user should hear of.
     resident : int
         Bytes that it may keep in memory while it is open.
+    files : sequence of Path
+        Where it is spread over several files, all of them.
     """
 
     array: ArrayLike
@@ -52,6 +55,7 @@ class OpenFile:
     close: Callable[[], None] = _nothing
     notes: Sequence[str] = ()
     resident: int = 0
+    files: Sequence[Path] = ()
 
     @property
     def shape(self) -> tuple[int, ...]:

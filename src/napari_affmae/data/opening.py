@@ -60,6 +60,7 @@ class FileSource(ImageSource):
                 Layout(file.shape, letters),
                 file.dtype,
                 path=path,
+                files=file.files,
                 pixel_size=pixel_size or file.pixel_size,
                 channels=channels,
                 notes=file.notes,

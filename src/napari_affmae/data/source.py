@@ -51,6 +51,8 @@ class ImageSource(ABC):
         Native dtype of the elements; booleans are read as uint8.
     path : Path, optional
         The file, if it is one.
+    files : sequence of Path
+        All files, where there are several.
     pixel_size : (float, float), optional
         (row, column) in nanometres, where known.
     channels : int or sequence of int, optional
@@ -73,6 +75,7 @@ class ImageSource(ABC):
         dtype: np.dtype[Any],
         *,
         path: Path | None = None,
+        files: Sequence[Path] = (),
         pixel_size: PixelSize | None = None,
         channels: int | Sequence[int] | None = None,
         notes: Sequence[str] = (),
@@ -81,6 +84,7 @@ class ImageSource(ABC):
             raise TypeError(f"{name}: images of dtype {dtype} are not supported, only real numbers")
         self.name = name
         self.path = path
+        self.files = tuple(files) or (() if path is None else (path,))
         self.layout = layout
         self.stored_dtype = dtype
         self.pixel_size = pixel_size

@@ -1,7 +1,7 @@
 """TIFF, BigTIFF, OME-TIFF and ImageJ hyperstacks, memory-mapped or strip by strip."""
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,8 @@ def open_file(path: Path) -> OpenFile:
     """Open the largest series of a TIFF.
 
     Uncompressed contiguous series are memory-mapped. Of others, the strips or
-    tiles that a crop touches are read and decoded.
+    tiles that a crop touches are read and decoded. OME metadata may name planes
+    in other files: series that have planes in this one go before others.
 
     Raises
     ------
@@ -33,16 +34,28 @@ def open_file(path: Path) -> OpenFile:
     """
     tiff = tifffile.TiffFile(path)
     try:
-        series = max(tiff.series, key=lambda candidate: int(candidate.size))
+        own = Path(tiff.filehandle.path)
+        mine = [series for series in tiff.series if own in _files(series)]
+        series = max(mine or tiff.series, key=lambda candidate: int(candidate.size))
         _check_complete(tiff, series)
         file = _open_series(tiff, series)
     except BaseException:
         tiff.close()
         raise
-    notes: tuple[str, ...] = ()
-    if len(tiff.series) > 1:
-        notes = (f"holds {len(tiff.series)} image series, of which the largest is used",)
-    return replace(file, notes=notes)
+    notes = []
+    if len(mine) > 1:
+        notes.append(f"holds {len(mine)} image series, of which the largest is used")
+    files = _files(series)
+    if len(files) > 1:
+        notes.append(f"is a stack in {len(files)} files")
+    return replace(file, notes=notes, files=files)
+
+
+def _files(series: tifffile.TiffPageSeries) -> tuple[Path, ...]:
+    """Files that hold the planes of a series, in their order; only OME's are in several."""
+    pages = series.pages if series.kind == "ome" else [series.keyframe]
+    files = (page.parent.filehandle.path for page in pages if page is not None)
+    return tuple(map(Path, dict.fromkeys(files)))
 
 
 def _open_series(tiff: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> OpenFile:
@@ -54,7 +67,7 @@ def _open_series(tiff: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> Op
             offset=series.dataoffset,
             shape=series.shape,
         )
-        return OpenFile(mapped, series.axes, _pixel_size(tiff), tiff.close)
+        return OpenFile(mapped, series.axes, _pixel_size(tiff, series), tiff.close)
     store = series.aszarr(level=0, maxworkers=2)
     array = zarr.open_array(store, mode="r")
 
@@ -63,9 +76,9 @@ def _open_series(tiff: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> Op
         tiff.close()
 
     if not KeptChunks.worthwhile(array):
-        return OpenFile(array, series.axes, _pixel_size(tiff), close)
+        return OpenFile(array, series.axes, _pixel_size(tiff, series), close)
     kept = KeptChunks(array)
-    return OpenFile(kept, series.axes, _pixel_size(tiff), close, resident=kept.resident)
+    return OpenFile(kept, series.axes, _pixel_size(tiff, series), close, resident=kept.resident)
 
 
 def _check_complete(tiff: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> None:
@@ -99,10 +112,11 @@ def _next_page_offset(tiff: tifffile.TiffFile) -> int:
     return int(offset)
 
 
-def _pixel_size(tiff: tifffile.TiffFile) -> PixelSize | None:
+def _pixel_size(tiff: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> PixelSize | None:
     """Pixel size by OME, ImageJ, Zeiss SEM and FEI metadata, else by the resolution tags."""
     if tiff.is_ome and tiff.ome_metadata:
-        return _ome_pixel_size(tifffile.xml2dict(tiff.ome_metadata))
+        metadata = tifffile.xml2dict(tiff.ome_metadata)
+        return _ome_pixel_size(metadata, tiff.series.index(series), series.keyframe.shape)
     if tiff.is_sem and tiff.sem_metadata and "ap_image_pixel_size" in tiff.sem_metadata:
         _, value, unit = tiff.sem_metadata["ap_image_pixel_size"]
         size = to_nanometres(float(value), unit)
@@ -116,12 +130,25 @@ def _pixel_size(tiff: tifffile.TiffFile) -> PixelSize | None:
     unit = None
     if tiff.is_imagej and tiff.imagej_metadata:
         unit = tiff.imagej_metadata.get("unit")
-    return _resolution_pixel_size(tiff.pages.first.tags, unit)
+    return _resolution_pixel_size(series.keyframe.tags, unit)
 
 
-def _ome_pixel_size(metadata: Mapping[str, Any]) -> PixelSize | None:
-    image = metadata.get("OME", {}).get("Image", {})
-    pixels = (image[0] if isinstance(image, list) else image).get("Pixels", {})
+def _ome_pixel_size(
+    metadata: Mapping[str, Any], number: int, sizes: Collection[int]
+) -> PixelSize | None:
+    """Pixel size of an OME image, the one of this number if its rows and columns are in `sizes`.
+
+    tifffile leaves images out that it cannot read, so numbers may be off.
+    """
+    images = metadata.get("OME", {}).get("Image", {})
+    images = images if isinstance(images, list) else [images]
+    all_pixels = [image.get("Pixels", {}) for image in images]
+    fitting = (
+        pixels
+        for pixels in [*all_pixels[number : number + 1], *all_pixels]
+        if {pixels.get("SizeY"), pixels.get("SizeX")} <= set(sizes)
+    )
+    pixels: Mapping[str, Any] = next(fitting, {})
     return pixel_size(
         *(
             to_nanometres(

@@ -34,6 +34,7 @@ class WindowSource(ImageSource):
             Layout(shape, "I" * len(counts) + "CYX"),
             source.dtype,
             path=source.path,
+            files=source.files,
             pixel_size=source.pixel_size,
             notes=source.notes,
         )
