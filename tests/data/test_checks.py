@@ -40,16 +40,28 @@ def test_constant_planes_are_named(volume):
     (finding,) = check_sources([open_source(stack, name="a.tif")])
     assert finding.level == "warning"
     assert finding.source == "a.tif"
-    assert "a.tif: planes 2, 4 of one single value" in finding.message
+    assert "planes 2, 4 of one single value" in finding.message
     (finding,) = check_sources([open_source(np.zeros((64, 64)), name="a.tif")])
     assert finding.level == "error"
+
+
+def test_what_is_found_alike_of_several_images_is_one_finding(volume):
+    flat = [open_source(np.zeros((64, 64)), name=f"{number}.tif") for number in range(5)]
+    (finding,) = check_sources([*flat, open_source(volume)])
+    assert finding.sources == tuple(flat)
+    assert finding.source == "0.tif, 1.tif, 2.tif and 2 more"
+    assert not any(source.name in finding.message for source in flat)
+    wrong = [pair for label in (7, 7, 8) for pair in pairs(volume, np.full(volume.shape, label))]
+    findings = check_pairs(wrong, classes=default_classes([0, 1]))
+    assert [len(item.sources) for item in findings if item.level == "error"] == [2, 1]
+    assert "7 (384000 px); add classes for them (--class)" in messages(findings, "error")[0]
 
 
 def test_not_finite_values_are_named(volume):
     stack = volume.astype(np.float32)
     stack[1, 5, 5], stack[3, 2, 2] = np.nan, np.inf
     (finding,) = check_sources([open_source(stack, name="a")])
-    assert "a: NaN or infinite values in planes 1, 3" in finding.message
+    assert "NaN or infinite values in planes 1, 3" in finding.message
     stack[:] = np.nan
     (finding,) = check_sources([open_source(stack, name="a")])
     assert (finding.level, finding.source) == ("error", "a")
@@ -90,7 +102,7 @@ def test_pixel_sizes_that_differ(volume):
     sizes = {"a": (4.0, 4.0), "b": (10.0, 10.0), "c": (5.0, 9.0), "d": None}
     sources = [open_source(volume, name=name, pixel_size=size) for name, size in sizes.items()]
     found = messages(check_sources(sources))
-    assert found[0] == "c: pixels of 5 x 9 nm"
+    assert found[0] == "pixels of 5 x 9 nm"
     assert "from 4 nm (a) to 10 nm (b)" in found[1]
     assert len(found) == 2
     assert check_sources([sources[0], open_source(volume, pixel_size=(5.0, 5.0))]) == []
@@ -151,7 +163,7 @@ def test_values_without_class_and_classes_without_values(volume):
     labels = np.zeros_like(volume)
     labels[3, :2, :5] = 7
     findings = check_pairs(pairs(volume, labels), classes=default_classes([0, 1]))
-    assert "truth holds values that no class has: 7 (10 px)" in messages(findings, "error")[0]
+    assert "values that no class has: 7 (10 px)" in messages(findings, "error")[0]
     assert "no pixel has the class class 1" in messages(findings, "warning")[0]
     assert (
         messages(check_pairs(pairs(volume, labels), classes=default_classes([0]), ignore_value=7))
@@ -168,4 +180,4 @@ def test_labels_that_are_no_classes(volume):
     assert "at least 0" in messages(check_pairs(pairs(volume, negative)), "error")[0]
     empty = np.zeros_like(volume)
     found = messages(check_pairs(pairs(volume, empty), ignore_value=0), "warning")
-    assert "truth: no labelled pixel was seen" in found[0]
+    assert found[0] == "no labelled pixel was seen"

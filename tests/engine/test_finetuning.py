@@ -165,7 +165,7 @@ def test_pixels_that_are_not_labelled_count_nowhere(tmp_path, image, volume, fin
 def test_a_value_without_class_is_an_error(tmp_path, image, labels, finetune_config):
     classes = tuple(LabelClass(value=v, name=str(v), color="#112233") for v in (0, 1))
     config = finetune_config.model_copy(update={"classes": classes})
-    words = "the pair volume and labels: labels holds values that no class has: 2"
+    words = "the pair volume and labels: values that no class has: 2"
     with pytest.raises(DataError, match=words):
         list(finetune([(image, labels)], config, tmp_path))
 

@@ -130,9 +130,12 @@ def test_unreadable_sources_are_left_out_and_told(tmp_path, image, volume, pretr
 
 
 def test_findings_become_notices(tmp_path, image, pretrain_config):
-    flat = open_source(np.full((2, 64, 64), 7, np.uint8), axes="ZYX", name="flat")
+    flat = open_source(np.full((2, 64, 64), 7, np.uint8), axes="ZYX", name=image.name)
     events = list(pretrain([flat, image], pretrain_config, tmp_path))
-    assert any("flat" in notice.message for notice in of_type(events, Notice))
+    told = [(notice.source, notice.message) for notice in of_type(events, Notice)]
+    assert any(name == flat.name and "left out: all of one" in text for name, text in told)
+    # An image of the same name, from another folder, is not left out with it.
+    assert [item["planes"] for item in read_record(tmp_path)["data"]] == [image.n_planes]
 
 
 def test_nothing_to_train_on(tmp_path, pretrain_config):

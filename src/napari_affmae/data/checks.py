@@ -12,7 +12,7 @@ from napari_affmae.config import LabelClass
 from napari_affmae.data.appearance import bar_height, membranes
 from napari_affmae.data.labels import LabelEncoder, check_shapes, count_values
 from napari_affmae.data.source import ImageSource, spread
-from napari_affmae.errors import AffmaeError
+from napari_affmae.errors import AffmaeError, UnreadableFileError
 
 Level = Literal["info", "warning", "error"]
 
@@ -35,14 +35,19 @@ class Finding:
     level : "info", "warning" or "error"
         With an error, the source cannot be used as it is.
     message : str
-        What is wrong, where, and what to do.
-    source : str or None
-        Name of the source that it is about; None where it is about several.
+        What is wrong, where, and what to do; does not name `sources`.
+    sources : tuple of ImageSource
+        What it is about; none where it compares several, and names them.
     """
 
     level: Level
     message: str
-    source: str | None = None
+    sources: tuple[ImageSource, ...] = ()
+
+    @property
+    def source(self) -> str | None:
+        """Names of the sources that it is about, to be shown before the message."""
+        return _names([source.name for source in self.sources]) or None
 
 
 def check_sources(
@@ -62,15 +67,18 @@ def check_sources(
     Returns
     -------
     list of Finding
-        Unreadable files are among them as errors.
+        Unreadable files are among them as errors. What is found alike of several
+        images is one finding.
     """
     findings: list[Finding] = []
     readable: list[ImageSource] = []
     for source in sources:
         of_source = _guarded(_check_source, source)
+        findings += [Finding("info", note, (source,)) for note in source.notes]
         findings += of_source
         if not any(finding.level == "error" for finding in of_source):
             readable.append(source)
+    findings = _merged(findings)
     findings += _check_contrast(readable)
     findings += _check_pixel_sizes(readable)
     if crop is not None:
@@ -105,6 +113,8 @@ def check_pairs(
         Those of the images, then those of the labels.
     """
     findings = check_sources([image for image, _ in pairs], crop=crop, batch=batch)
+    of_labels: list[Finding] = []
+    strangers: dict[frozenset[int], list[tuple[ImageSource, Counter[int]]]] = {}
     counts: Counter[int] = Counter()
     complete = True
     for image, labels in pairs:
@@ -113,19 +123,29 @@ def check_pairs(
         try:
             check_shapes(image, labels)
             of_pair = count_values(labels, looked_at)
-        except (AffmaeError, TypeError) as error:
-            findings.append(Finding("error", str(error), labels.name))
+        except UnreadableFileError as error:
+            of_labels.append(Finding("error", str(error), (labels,)))
+            continue
+        except (AffmaeError, TypeError) as error:  # these name the labels
+            of_labels.append(Finding("error", str(error)))
             continue
         counts += of_pair
-        if classes:
-            unknown = LabelEncoder(classes, ignore_value).unknown(of_pair)
-            findings += _check_unknown(unknown, labels.name)
+        if classes and (unknown := LabelEncoder(classes, ignore_value).unknown(of_pair)):
+            strangers.setdefault(frozenset(unknown), []).append((labels, unknown))
         if ignore_value is not None and set(of_pair) <= {ignore_value}:
-            findings.append(
-                Finding("warning", f"{labels.name}: no labelled pixel was seen", labels.name)
-            )
+            of_labels.append(Finding("warning", "no labelled pixel was seen", (labels,)))
+    findings += _merged(of_labels)
+    findings += map(_unknown, strangers.values())
     findings += _check_classes(counts, classes, ignore_value, complete)
     return findings
+
+
+def _merged(findings: Sequence[Finding]) -> list[Finding]:
+    """Make one of findings that say the same of several sources."""
+    alike: dict[tuple[Level, str], list[ImageSource]] = {}
+    for finding in findings:
+        alike.setdefault((finding.level, finding.message), []).extend(finding.sources)
+    return [Finding(*said, tuple(sources)) for said, sources in alike.items()]
 
 
 def _guarded(
@@ -134,13 +154,11 @@ def _guarded(
     try:
         return list(check(source))
     except AffmaeError as error:
-        return [Finding("error", str(error), source.name)]
+        return [Finding("error", str(error), (source,))]
 
 
 def _check_source(source: ImageSource) -> Iterator[Finding]:
-    name = source.name
-    for note in source.notes:
-        yield Finding("info", f"{name}: {note}", name)
+    about = (source,)
     constant, not_finite, no_value = [], [], []
     grey = source.n_channels > 1
     looked_at = spread(source.n_planes, _PLANES_LOOKED_AT)
@@ -156,24 +174,23 @@ def _check_source(source: ImageSource) -> Iterator[Finding]:
             constant.append(plane)
         grey = grey and bool((pixels[:3] == pixels[:1]).all())
     if len(no_value) == len(looked_at):
-        yield Finding("error", f"{name}: no pixel has a finite value; leave it out", name)
+        yield Finding("error", "no pixel has a finite value, nothing can be learned from it", about)
         return
     not_finite += no_value
-    if constant:
-        message = f"{name}: {_planes(constant, source)} of one single value; leave it out"
-        yield Finding("error" if constant == looked_at else "warning", message, name)
-    if not_finite:
+    if constant == looked_at:
+        yield Finding("error", "all of one single value, nothing can be learned from it", about)
+    elif constant:
         yield Finding(
-            "warning",
-            f"{name}: NaN or infinite values in {_planes(not_finite, source)}; "
-            "they are read as the mean",
-            name,
+            "warning", f"{_planes(constant, source)} of one single value; leave such out", about
+        )
+    if not_finite:
+        where = _planes(not_finite, source)
+        yield Finding(
+            "warning", f"NaN or infinite values in {where}; they are read as the mean", about
         )
     if grey:
         yield Finding(
-            "warning",
-            f"{name}: its colour channels are equal; choose channel 0 to read it as grey",
-            name,
+            "warning", "colour channels are equal; choose channel 0 to read it as grey", about
         )
     yield from _check_bar(source)
 
@@ -217,9 +234,9 @@ def _check_bar(source: ImageSource) -> Iterator[Finding]:
         place = _planes([plane], source)
         yield Finding(
             "warning",
-            f"{source.name}: the bottom {height} rows of {place} look like an information bar "
+            f"the bottom {height} rows of {place} look like an information bar "
             "or an empty band; crop them off, or the network learns them",
-            source.name,
+            (source,),
         )
 
 
@@ -238,11 +255,15 @@ def _check_contrast(sources: Sequence[ImageSource]) -> Iterator[Finding]:
 
 
 def _check_pixel_sizes(sources: Sequence[ImageSource]) -> Iterator[Finding]:
-    known = {source.name: source.pixel_size for source in sources if source.pixel_size}
-    for name, (row, column) in known.items():
-        if max(row, column) > _PIXEL_SIZE_RATIO * min(row, column):
-            yield Finding("warning", f"{name}: pixels of {row:g} x {column:g} nm", name)
-    sizes = sorted((sum(size) / 2, name) for name, size in known.items())
+    known = [(source, source.pixel_size) for source in sources if source.pixel_size]
+    yield from _merged(
+        [
+            Finding("warning", f"pixels of {row:g} x {column:g} nm", (source,))
+            for source, (row, column) in known
+            if max(row, column) > _PIXEL_SIZE_RATIO * min(row, column)
+        ]
+    )
+    sizes = sorted((sum(size) / 2, source.name) for source, size in known)
     if sizes and sizes[-1][0] > _PIXEL_SIZE_RATIO * sizes[0][0]:
         yield Finding(
             "warning",
@@ -271,17 +292,16 @@ def _check_amount(
         )
 
 
-def _check_unknown(unknown: Counter[int], name: str) -> Iterator[Finding]:
-    if unknown:
-        listing = ", ".join(
-            f"{value} ({count} px)" for value, count in sorted(unknown.items())[:_NAMED]
-        )
-        yield Finding(
-            "error",
-            f"{name} holds values that no class has: {listing}; add classes for them, "
-            "or make one the ignored value",
-            name,
-        )
+def _unknown(found: Sequence[tuple[ImageSource, Counter[int]]]) -> Finding:
+    """Tell of values without a class, the same in several labels, with all their pixels."""
+    total = sum((unknown for _, unknown in found), Counter[int]())
+    listing = _names([f"{value} ({count} px)" for value, count in sorted(total.items())])
+    return Finding(
+        "error",
+        f"values that no class has: {listing}; add classes for them (--class), "
+        "or make one the value of what is not labelled (--ignore-value)",
+        tuple(labels for labels, _ in found),
+    )
 
 
 def _check_classes(

@@ -64,8 +64,8 @@ class PretrainCrops:
 
     Attributes
     ----------
-    left_out : dict of str to UnreadableFileError
-        By the names of sources that broke, what happened.
+    left_out : dict of int to UnreadableFileError
+        By the numbers of sources that broke, what happened.
 
     Raises
     ------
@@ -90,7 +90,7 @@ class PretrainCrops:
         self._augmentation = None if augmentation is None else Augmentation(augmentation)
         self._seed = seed
         self.n_channels = common_channels(self._sources)
-        self.left_out: dict[str, UnreadableFileError] = {}
+        self.left_out: dict[int, UnreadableFileError] = {}
         self._lock = Lock()
         self._areas = [
             len(chosen) * source.height * source.width
@@ -123,7 +123,7 @@ class PretrainCrops:
     def _leave_out(self, number: int, error: UnreadableFileError) -> None:
         """Draw no longer from a source; threads may find out about one at the same time."""
         with self._lock:
-            self.left_out[self._sources[number].name] = error
+            self.left_out[number] = error
             self._areas[number] = 0
             if not sum(self._areas):
                 raise error

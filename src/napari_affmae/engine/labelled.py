@@ -6,6 +6,7 @@ from typing import Any
 
 from napari_affmae.config import FinetuneConfig, LabelClass
 from napari_affmae.data import (
+    Finding,
     ImageSource,
     LabelledPair,
     NormalizationRecord,
@@ -19,6 +20,8 @@ from napari_affmae.data import (
 )
 from napari_affmae.engine.events import Notice
 from napari_affmae.errors import DataError
+
+_NAMED = 3
 
 Pairs = Sequence[tuple[ImageSource, ImageSource]]
 
@@ -200,20 +203,26 @@ def check_labelled(
     Raises
     ------
     DataError
-        After them, if any is an error; names the pairs.
+        After them, if any is an error; names pairs.
     """
     findings = check_pairs(
         pairs, classes=classes, ignore_value=config.ignore_value, crop=config.crop, batch=batch
     )
-    pair_of = {
-        source.name: f"the pair {image.name} and {labels.name}: "
-        for image, labels in pairs
-        for source in (image, labels)
-    }
     errors = []
     for finding in findings:
         yield Notice(finding.message, finding.level, finding.source)
         if finding.level == "error":
-            errors.append(pair_of.get(finding.source or "", "") + finding.message)
+            errors.append(_naming_pair(finding, pairs))
     if errors:
-        raise DataError("; ".join(errors))
+        more = f"; and {len(errors) - _NAMED} more errors" if len(errors) > _NAMED else ""
+        raise DataError("; ".join(errors[:_NAMED]) + more)
+
+
+def _naming_pair(finding: Finding, pairs: Pairs) -> str:
+    about = set(finding.sources)
+    involved = [pair for pair in pairs if about.intersection(pair)]
+    if not involved:
+        return finding.message
+    image, labels = involved[0]
+    others = f" and {len(involved) - 1} more" if len(involved) > 1 else ""
+    return f"the pair {image.name} and {labels.name}{others}: {finding.message}"

@@ -120,14 +120,14 @@ def _usable(
                 f"{source.name} has {source.n_channels} channels and the network is to take "
                 f"{config.in_channels}; choose channels of the image, or set in_channels"
             )
-    broken = set()
+    broken: set[ImageSource] = set()
     for finding in check_sources(sources, crop=config.crop, batch=batch):
         if finding.level == "error":
-            broken.add(finding.source)
+            broken.update(finding.sources)
             yield Notice(f"left out: {finding.message}", "warning", finding.source)
         else:
             yield Notice(finding.message, finding.level, finding.source)
-    return [source for source in sources if source.name not in broken]
+    return [source for source in sources if source not in broken]
 
 
 def _normalize(
@@ -183,7 +183,7 @@ class Pretraining(Task):
         self.preview_steps = config.preview_steps
         self._sources = sources
         self._batch = batch
-        self._told: set[str] = set()
+        self._told: set[int] = set()
         planes = [range(source.n_planes) for source in sources]
         training, validation = split_planes(planes, config.validation, gap=0)
         self.crops: PretrainCrops = PretrainCrops(
@@ -204,9 +204,10 @@ class Pretraining(Task):
         broken = dict(self.crops.left_out)
         if self.validation is not None:
             broken |= self.validation.left_out
-        for name in broken.keys() - self._told:
-            self._told.add(name)
-            yield Notice(f"left out from now on: {broken[name]}", "warning", name)
+        for number in broken.keys() - self._told:
+            self._told.add(number)
+            name = self._sources[number].name
+            yield Notice(f"left out from now on: {broken[number]}", "warning", name)
 
     def prepare(self, batch: tuple[Tensor, ...], step: int) -> tuple[Tensor, ...]:
         """Add masks to images; see `Task.prepare`."""
