@@ -1,3 +1,4 @@
+import h5py
 import imageio.v3 as iio
 import numpy as np
 import pytest
@@ -93,6 +94,17 @@ def test_labels_have_no_channel_axis(tmp_path):
     ((image, labels),) = find_pairs(tmp_path, axes="CYX", channels=1)
     assert image.n_channels == labels.n_channels == 1
     assert labels.n_planes == 1
+
+
+def test_names_of_arrays_inside_files(tmp_path, stack):
+    for name in ("a", "b"):
+        with h5py.File(tmp_path / f"{name}.h5", "w") as file:
+            file["raw"] = stack
+            file["label"] = stack
+    images = [f"{tmp_path / name}.h5:/raw" for name in ("a", "b")]
+    labels = [f"{tmp_path / name}.h5:/label" for name in ("a", "b")]
+    assert [s.name for s in find_sources(images).sources] == ["a.h5:/raw", "b.h5:/raw"]
+    assert [image.name for image, _ in find_pairs(images, labels)] == ["a", "b"]
 
 
 def test_files_without_partner_are_named(tmp_path, stack):

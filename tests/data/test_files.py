@@ -320,12 +320,34 @@ def test_hdf5(tmp_path, stack):
     assert_reads(small, stack[:1])
 
 
-def test_hdf5_axes_by_dimension_labels(tmp_path, stack):
+@pytest.mark.parametrize(
+    ("names", "channels"),
+    [
+        (("c", "y", "x"), 5),
+        (("channel", "Y", "X"), 5),
+        (("yaw", "y", "x"), 1),
+        (("a", "b", "c"), 1),
+        (("z", "y", "y"), 1),
+    ],
+)
+def test_axes_by_the_names_of_dimensions(tmp_path, stack, names, channels):
     with h5py.File(tmp_path / "a.h5", "w") as file:
         data = file.create_dataset("raw", data=stack)
-        for axis, label in enumerate("cyx"):
+        for axis, label in enumerate(names):
             data.dims[axis].label = label
-    assert open_source(tmp_path / "a.h5").n_channels == 5
+    zarr.create_array(tmp_path / "a.zarr", data=stack, dimension_names=names)
+    for path in (tmp_path / "a.h5", tmp_path / "a.zarr"):
+        assert open_source(path).n_channels == channels
+
+
+def test_hdf5_with_links_and_one_pixel_size_for_all_axes(tmp_path, stack):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["deep/data"] = stack
+        file["deep/data"].attrs["element_size_um"] = 0.005
+        file["raw"] = h5py.SoftLink("/deep/data")
+    source = open_source(f"{tmp_path / 'a.h5'}:/raw")
+    assert_reads(source, stack)
+    assert source.pixel_size == (5.0, 5.0)
 
 
 def test_ambiguous_hdf5_lists_its_datasets(tmp_path, stack):
@@ -386,6 +408,24 @@ def test_ome_zarr(tmp_path, version):
     assert source.n_channels == 2
     assert source.pixel_size == pytest.approx((5.0, 4.0))
     assert_reads(source, np.moveaxis(array, 0, -1))
+
+
+@pytest.mark.parametrize(
+    ("axes", "dataset", "reason"),
+    [("yx", "0", "name the axes"), ("zyy", "0", "name the axes"), ("zyx", "9", "'9', where no")],
+)
+def test_ome_zarr_whose_metadata_do_not_fit_is_named_and_left_out(
+    tmp_path, stack, axes, dataset, reason
+):
+    group = zarr.open_group(tmp_path / "odd.zarr", mode="w")
+    group.create_array("0", data=stack)
+    named = [{"name": axis, "type": "space"} for axis in axes]
+    group.attrs["ome"] = {"multiscales": [{"axes": named, "datasets": [{"path": dataset}]}]}
+    tifffile.imwrite(tmp_path / "good.tif", stack)
+    found = find_sources(tmp_path)
+    assert [source.name for source in found.sources] == ["good.tif"]
+    assert "odd.zarr" in found.skipped[0].reason
+    assert reason in found.skipped[0].reason
 
 
 def test_given_pixel_size_goes_before_the_files(tmp_path, stack):

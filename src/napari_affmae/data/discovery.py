@@ -7,7 +7,7 @@ from pathlib import Path
 from napari_affmae.config import RUN_FILE
 from napari_affmae.data.labels import naming_pair
 from napari_affmae.data.layout import CHANNEL_AXES
-from napari_affmae.data.opening import SUFFIXES, is_zarr, open_source, split_inner
+from napari_affmae.data.opening import SUFFIXES, default_name, is_zarr, open_source, split_inner
 from napari_affmae.data.source import ImageSource
 from napari_affmae.errors import DataError, UnreadableFileError
 
@@ -178,7 +178,7 @@ def _by_name(paths: Paths, what: str) -> dict[str, Path]:
 
 
 def _stem(name: str) -> str:
-    path = Path(name)
+    path, _ = split_inner(name)
     stem = path.name
     for suffix in (path.suffix, ".ome"):
         stem = stem.removesuffix(suffix)
@@ -192,7 +192,7 @@ def _as_list(paths: Paths) -> list[str | Path]:
 def _images_below(root: Path, skipped: list[Skipped]) -> Iterator[tuple[Path, str]]:
     """Paths of images with their names relative to `root`, in the order of names."""
     if not root.is_dir() or is_zarr(root):
-        yield root, root.name
+        yield root, default_name(root)
         return
     for path in _walk(root, skipped, {root.resolve()}):
         yield path, path.relative_to(root).as_posix()

@@ -4,9 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy as np
 
 from napari_affmae.data.containers import choose_array, is_image
 from napari_affmae.data.handles import OpenFile
+from napari_affmae.data.layout import named_axes
+from napari_affmae.data.source import PixelSize
 from napari_affmae.data.units import pixel_size, to_nanometres
 
 
@@ -34,16 +37,22 @@ def open_file(path: Path, inner: str | None) -> OpenFile:
                 candidates[name] = item
 
         file.visititems(collect)
+        if inner is not None:  # a link, perhaps, which the visit passes by
+            collect(inner.strip("/"), file.get(inner))
         name = choose_array({key: item.shape for key, item in candidates.items()}, inner)
         dataset = candidates[name]
-        labels = "".join(dimension.label for dimension in dataset.dims)
-        axes = labels.upper() if len(labels) == dataset.ndim and labels.isalpha() else None
-        sizes = dataset.attrs.get("element_size_um")
-        size = None
-        if sizes is not None and len(sizes) >= 2:
-            size = pixel_size(*(to_nanometres(float(value), "um") for value in sizes[-2:]))
+        axes = named_axes([dimension.label for dimension in dataset.dims], dataset.shape)
         notes = () if inner or len(candidates) == 1 else (f"its largest dataset {name} is used",)
-        return OpenFile(dataset, axes, size, file.close, notes)
+        return OpenFile(dataset, axes, _pixel_size(dataset), file.close, notes)
     except BaseException:
         file.close()
         raise
+
+
+def _pixel_size(dataset: h5py.Dataset) -> PixelSize | None:
+    """Pixel size by the attribute that ilastik and others write; one number is for all axes."""
+    sizes = np.ravel(dataset.attrs.get("element_size_um", ()))
+    if sizes.dtype.kind not in "iuf" or not sizes.size:
+        return None
+    row, column = np.broadcast_to(sizes, 2) if sizes.size == 1 else sizes[-2:]
+    return pixel_size(to_nanometres(float(row), "um"), to_nanometres(float(column), "um"))

@@ -30,6 +30,17 @@ def default_axes(shape: Sequence[int], dtype: DTypeLike) -> str:
     return "I" * (len(shape) - len(tail)) + tail
 
 
+def named_axes(names: Sequence[str | None], shape: Sequence[int]) -> str | None:
+    """Axes of an array by the names in its file; None where they tell no rows and columns.
+
+    A name of one letter is an axis, ``channel`` is C, and every other name counts planes.
+    """
+    words = [(name or "").strip().upper() for name in names]
+    letters = ["C" if word == "CHANNEL" else word if len(word) == 1 else "I" for word in words]
+    fits = len(letters) == len(shape) and letters.count("Y") == letters.count("X") == 1
+    return "".join(letters) if fits else None
+
+
 def parse_axes(axes: str, shape: Sequence[int], name: str) -> str:
     """Check axes that the user named, one letter for each axis of the array called `name`.
 

@@ -1,6 +1,6 @@
 """OME-Zarr images, and plain zarr arrays and groups, of zarr 2 and 3."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +8,7 @@ import zarr
 
 from napari_affmae.data.containers import choose_array, is_image
 from napari_affmae.data.handles import OpenFile
+from napari_affmae.data.layout import named_axes
 from napari_affmae.data.source import PixelSize
 from napari_affmae.data.units import pixel_size, to_nanometres
 
@@ -29,7 +30,7 @@ def open_file(path: Path, inner: str | None) -> OpenFile:
     """
     node = zarr.open(path, mode="r")
     if isinstance(node, zarr.Array):
-        return OpenFile(node)
+        return _open_array(node)
     if inner is None and (multiscale := _multiscale(node.attrs)) is not None:
         return _open_multiscale(node, multiscale)
     arrays = {
@@ -39,7 +40,13 @@ def open_file(path: Path, inner: str | None) -> OpenFile:
     }
     name = choose_array({key: item.shape for key, item in arrays.items()}, inner)
     notes = () if inner or len(arrays) == 1 else (f"its largest array {name} is used",)
-    return OpenFile(arrays[name], notes=notes)
+    return _open_array(arrays[name], notes)
+
+
+def _open_array(array: zarr.Array[Any], notes: Sequence[str] = ()) -> OpenFile:
+    """Open an array without OME metadata; zarr 3 may name its axes."""
+    names = getattr(array.metadata, "dimension_names", None)
+    return OpenFile(array, names and named_axes(names, array.shape), notes=notes)
 
 
 def _multiscale(attributes: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -51,14 +58,23 @@ def _multiscale(attributes: Mapping[str, Any]) -> Mapping[str, Any] | None:
 
 def _open_multiscale(group: zarr.Group, multiscale: Mapping[str, Any]) -> OpenFile:
     dataset = multiscale["datasets"][0]
-    array = group[dataset["path"]]
+    array = group.get(dataset["path"])
     if not isinstance(array, zarr.Array):
-        raise ValueError(f"its full resolution {dataset['path']!r} is no array")
+        raise ValueError(
+            f"its metadata say that the full resolution is in {dataset['path']!r}, "
+            "where no array is; choose one by FOLDER:/NAME"
+        )
     axes = multiscale.get("axes")
     if axes is None:
         return OpenFile(array, "TCZYX"[-array.ndim :])
     named = [axis if isinstance(axis, dict) else {"name": axis} for axis in axes]
-    letters = "".join(str(axis["name"])[0].upper() for axis in named)
+    names = ["C" if axis.get("type") == "channel" else str(axis["name"]) for axis in named]
+    letters = named_axes(names, array.shape)
+    if letters is None:
+        raise ValueError(
+            f"its metadata name the axes {names}, which do not fit shape {array.shape} "
+            "or have not one Y and one X"
+        )
     return OpenFile(array, letters, _scale(multiscale, dataset, named))
 
 
@@ -68,9 +84,10 @@ def _scale(
     """Pixel size: the product of the scales of the level and of the whole image."""
     scale = [1.0] * len(axes)
     found = False
+    # Scales of a wrong count are not believed.
     for holder in (dataset, multiscale):
         for transform in holder.get("coordinateTransformations", ()):
-            if transform.get("type") == "scale":
+            if transform.get("type") == "scale" and len(transform["scale"]) == len(axes):
                 found = True
                 scale = [a * float(b) for a, b in zip(scale, transform["scale"], strict=True)]
     if not found:

@@ -51,13 +51,9 @@ class FileSource(ImageSource):
                 raise UnreadableFileError(
                     f"{path} holds no image: shape {file.shape}, dtype {file.dtype}"
                 )
-            if axes is not None:
-                letters = parse_axes(axes, file.shape, name)
-            else:
-                letters = file.axes or default_axes(file.shape, file.dtype)
             super().__init__(
                 name,
-                Layout(file.shape, letters),
+                _layout(path, file, axes, name),
                 file.dtype,
                 path=path,
                 files=file.files,
@@ -84,6 +80,16 @@ class FileSource(ImageSource):
     def close(self) -> None:
         """Close the file; reading again opens it again."""
         POOL.discard(self._key)
+
+
+def _layout(path: Path, file: OpenFile, axes: str | None, name: str) -> Layout:
+    """Lay a file out by the axes that the user named, or by its own."""
+    if axes is not None:
+        return Layout(file.shape, parse_axes(axes, file.shape, name))
+    try:
+        return Layout(file.shape, file.axes or default_axes(file.shape, file.dtype))
+    except ValueError as error:
+        raise UnreadableFileError(f"cannot read {path}: {error}; name its axes") from error
 
 
 def open_source(
@@ -143,14 +149,12 @@ def _open_path(
     pixel_size: PixelSize | None,
 ) -> ImageSource:
     path, inner = split_inner(text)
-    opener = _opener(path, inner)
-    default_name = path.name if inner is None else f"{path.name}:{inner}"
     return FileSource(
         path,
-        opener,
+        _opener(path, inner),
         axes=axes,
         channels=channels,
-        name=name or default_name,
+        name=name or default_name(text),
         pixel_size=pixel_size,
     )
 
@@ -162,6 +166,12 @@ def split_inner(text: str) -> tuple[Path, str | None]:
     if separator and (suffix == ".zarr" or _KINDS.get(suffix) == _HDF5):
         return Path(head), f"/{inner.strip('/')}"
     return Path(text), None
+
+
+def default_name(path: str | Path) -> str:
+    """Name a file by its last part, and by the array inside: ``file.h5:/dataset``."""
+    file, inner = split_inner(str(path))
+    return file.name if inner is None else f"{file.name}:{inner}"
 
 
 def is_zarr(folder: Path) -> bool:
