@@ -12,6 +12,7 @@ import tifffile
 import zarr
 from PIL import Image
 
+from napari_affmae.data import encoded, hdf5
 from napari_affmae.data.discovery import find_sources
 from napari_affmae.data.kept import KeptChunks
 from napari_affmae.data.opening import open_source
@@ -256,6 +257,13 @@ def test_palette_and_sixteen_bit_png(tmp_path, stack):
     assert_reads(open_source(tmp_path / "deep.png"), stack[:1].astype(np.uint16) * 200)
 
 
+def test_large_pictures_are_no_attack_and_count_as_memory(tmp_path, stack, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    iio.imwrite(tmp_path / "a.png", stack[0])
+    assert_reads(open_source(tmp_path / "a.png"), stack[:1])
+    assert encoded.open_file(tmp_path / "a.png").resident == stack[0].nbytes
+
+
 @pytest.mark.parametrize("dtype", [np.int8, np.int16, np.uint16, np.float32])
 def test_mrc(tmp_path, stack, dtype):
     expected = stack.astype(np.int16).astype(dtype)
@@ -318,6 +326,9 @@ def test_hdf5(tmp_path, stack):
     small = open_source(f"{tmp_path / 'a.h5'}:/small")
     assert small.name == "a.h5:/small"
     assert_reads(small, stack[:1])
+    file = hdf5.open_file(tmp_path / "a.h5", None)
+    file.close()
+    assert not file.array  # h5py's word for closed
 
 
 @pytest.mark.parametrize(

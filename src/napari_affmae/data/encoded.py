@@ -4,12 +4,23 @@ import math
 from pathlib import Path
 from typing import Any
 
-import imageio.v3 as iio
 import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from PIL.ImageFile import ImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
 
 from napari_affmae.data.handles import OpenFile
 
-_TAIL = {".png": b"IEND", ".jpg": b"\xff\xd9", ".jpeg": b"\xff\xd9"}
+_Kind = type[PngImageFile] | type[JpegImageFile]
+
+# By how files begin: their kind, and how they end. These classes are used because `Image.open`
+# takes what has more than 179 million pixels for an attack, and mosaics have that many.
+_KINDS: dict[bytes, tuple[_Kind, bytes]] = {
+    b"\x89PNG": (PngImageFile, b"IEND"),
+    b"\xff\xd8\xff": (JpegImageFile, b"\xff\xd9"),
+}
 _TAIL_SEARCHED = 65536
 
 
@@ -19,23 +30,36 @@ class EncodedImage:
     The decoded image is kept until the file is closed.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, kind: _Kind) -> None:
         self._path = path
-        properties = iio.improps(path)
-        self.shape: tuple[int, ...] = tuple(properties.shape)
-        self.dtype: np.dtype[Any] = np.dtype(properties.dtype)
-        self._decoded: Any = None
+        self._kind = kind
+        with kind(path) as image:
+            self._mode = _mode(image)
+            pixel = np.asarray(Image.new(self._mode, (1, 1)))
+            self.shape: tuple[int, ...] = (image.height, image.width, *pixel.shape[2:])
+        self.dtype: np.dtype[Any] = pixel.dtype
+        self._decoded: NDArray[Any] | None = None
 
     def __getitem__(self, index: Any) -> Any:
         """Read a part, decoding the image the first time."""
         decoded = self._decoded
         if decoded is None:
-            decoded = self._decoded = iio.imread(self._path)
+            with self._kind(self._path) as image:
+                decoded = self._decoded = np.asarray(
+                    image if image.mode == self._mode else image.convert(self._mode)
+                )
         return decoded[index]
 
     def drop(self) -> None:
         """Forget the decoded image."""
         self._decoded = None
+
+
+def _mode(image: ImageFile) -> str:
+    """PIL's name for the pixels that are wanted: colours, not their numbers in a palette."""
+    if image.mode == "P" and image.palette is not None:
+        return image.palette.mode
+    return "I;16" if image.mode == "I" else image.mode
 
 
 def open_file(path: Path) -> OpenFile:
@@ -44,13 +68,19 @@ def open_file(path: Path) -> OpenFile:
     Raises
     ------
     ValueError
-        If the mark at the file's end is missing: it is cut short.
+        If it is neither, or the mark at the file's end is missing: it is cut short.
     """
     with path.open("rb") as file:
+        head = file.read(4)
         file.seek(max(0, path.stat().st_size - _TAIL_SEARCHED))
-        if _TAIL[path.suffix.lower()] not in file.read():
-            raise ValueError("the file is cut short: it has no end mark")
-    image = EncodedImage(path)
+        tail = file.read()
+    found = [known for start, known in _KINDS.items() if head.startswith(start)]
+    if not found:
+        raise ValueError("it is neither PNG nor JPEG")
+    kind, end = found[0]
+    if end not in tail:
+        raise ValueError("the file is cut short: it has no end mark")
+    image = EncodedImage(path, kind)
     axes = "YX" if len(image.shape) == 2 else "YXS"
     size = math.prod(image.shape) * image.dtype.itemsize
     return OpenFile(image, axes, close=image.drop, resident=size)
