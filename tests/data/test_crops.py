@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
 
-from napari_affmae.config import AugmentationConfig, NormalizationConfig
+from napari_affmae.config import IGNORE_INDEX, AugmentationConfig, NormalizationConfig
 from napari_affmae.data.crops import PretrainCrops, random_start
+from napari_affmae.data.labelled_crops import LabelledCrops
+from napari_affmae.data.labels import LabelledPair, default_classes
 from napari_affmae.data.normalization import normalize_sources
 from napari_affmae.data.opening import open_source
 from napari_affmae.data.source import ArraySource
@@ -85,6 +87,19 @@ def test_planes_smaller_than_the_crop_are_mirrored(shape, augmentation):
         low, high = sources[0].read(0).min(), sources[0].read(0).max()
         assert low <= crop.min()
         assert crop.max() <= high
+
+
+def test_bent_crops_may_lie_beyond_a_tiny_plane():
+    noise = np.random.default_rng(0).integers(1, 255, (1, 400), dtype=np.uint8)
+    bent = AugmentationConfig(affine=1, elastic=0)
+    sources = normalized(noise)
+    pairs = [LabelledPair(sources[0], open_source(noise))]
+    classes = default_classes(range(1, 255))
+    images = PretrainCrops(sources, 256, augmentation=bent, seed=1)
+    labelled = LabelledCrops(pairs, 256, classes, 0, augmentation=bent, seed=1)
+    for index in range(30, 35):
+        assert np.isfinite(images.sample(index)).all()
+        assert (labelled.sample(index)[1] != IGNORE_INDEX).any()
 
 
 def test_mirrored_pixels_are_the_planes_own():

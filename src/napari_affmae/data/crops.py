@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from threading import Lock
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,32 +9,8 @@ from numpy.typing import NDArray
 from napari_affmae.config import AugmentationConfig
 from napari_affmae.data.augmentation import STRAIGHT, Augmentation
 from napari_affmae.data.normalization import NormalizedSource
-from napari_affmae.data.source import PixelSize, shifted
+from napari_affmae.data.source import shifted
 from napari_affmae.errors import DataError, UnreadableFileError
-
-
-class Planes(Protocol):
-    """The geometry that image sources, normalised sources and labels share."""
-
-    @property
-    def n_planes(self) -> int:
-        """Number of planes."""
-        ...
-
-    @property
-    def height(self) -> int:
-        """Rows of a plane."""
-        ...
-
-    @property
-    def width(self) -> int:
-        """Columns of a plane."""
-        ...
-
-    @property
-    def pixel_size(self) -> PixelSize | None:
-        """(row, column) in nanometres, where known."""
-        ...
 
 
 def sample_rng(seed: int, index: int) -> np.random.Generator:
@@ -143,7 +118,7 @@ class PretrainCrops:
 
 
 def chosen_planes(
-    sources: Sequence[Planes], planes: Sequence[Sequence[int]] | None
+    sources: Sequence[NormalizedSource], planes: Sequence[Sequence[int]] | None
 ) -> list[NDArray[np.int64]]:
     """Planes of each source as arrays; all where `planes` is None.
 
@@ -194,20 +169,22 @@ def random_start(
     return int(rng.integers(first, last + 1))
 
 
-def clipped(part: slice, size: int) -> tuple[slice, tuple[int, int]]:
-    """Part of a slice within an axis, and how many pixels it lacks before and after."""
-    inside = slice(max(0, part.start), min(size, part.stop))
-    return inside, (inside.start - part.start, part.stop - inside.stop)
-
-
 def read_mirrored(
     source: NormalizedSource, plane: int, rows: slice, columns: slice
 ) -> NDArray[np.float32]:
-    """Read a window that may reach beyond the plane, which is mirrored there."""
-    inner_rows, row_padding = clipped(rows, source.height)
-    inner_columns, column_padding = clipped(columns, source.width)
+    """Read a window that may reach beyond the plane, or lie beyond it, which is mirrored there."""
+    inner_rows, row_numbers = _mirrored(rows, source.height)
+    inner_columns, column_numbers = _mirrored(columns, source.width)
     window = source.read(plane, inner_rows, inner_columns)
-    padding = ((0, 0), row_padding, column_padding)
-    if not any(map(any, padding)):
+    if (inner_rows, inner_columns) == (rows, columns):
         return window
-    return np.pad(window, padding, mode="reflect")
+    return window[:, row_numbers[:, None], column_numbers]
+
+
+def _mirrored(part: slice, size: int) -> tuple[slice, NDArray[np.int64]]:
+    """Part of an axis that a slice sees between mirrors at both ends, and each pixel in it."""
+    period = max(1, 2 * (size - 1))
+    numbers = np.arange(part.start, part.stop) % period
+    numbers = np.minimum(numbers, period - numbers)
+    first = int(numbers.min())
+    return slice(first, int(numbers.max()) + 1), numbers - first

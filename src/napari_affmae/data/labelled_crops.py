@@ -10,7 +10,6 @@ from napari_affmae.config import AugmentationConfig, LabelClass
 from napari_affmae.data.augmentation import STRAIGHT, Augmentation, Geometry
 from napari_affmae.data.crops import (
     chosen_planes,
-    clipped,
     common_channels,
     random_start,
     read_mirrored,
@@ -250,8 +249,8 @@ class LabelledCrops:
     ) -> NDArray[np.int64]:
         labels = self._pairs[labelled.pair].labels
         rows, columns = geometry.window(self._crop)
-        inner_rows, row_padding = clipped(shifted(rows, top), labels.height)
-        inner_columns, column_padding = clipped(shifted(columns, left), labels.width)
+        inner_rows, row_padding = _clipped(shifted(rows, top), labels.height)
+        inner_columns, column_padding = _clipped(shifted(columns, left), labels.width)
         values = read_labels(labels, labelled.plane, inner_rows, inner_columns)
         indices = self._encode(labelled.pair, labelled.plane, values)
         window = np.pad(indices, (row_padding, column_padding), constant_values=IGNORE_INDEX)
@@ -261,6 +260,13 @@ class LabelledCrops:
 
 def _place(labels: ImageSource, plane: int) -> str:
     return f"plane {plane} of {labels.name}" if labels.n_planes > 1 else labels.name
+
+
+def _clipped(part: slice, size: int) -> tuple[slice, tuple[int, int]]:
+    """Part of a slice within an axis, perhaps none, and how many pixels lie before and after."""
+    start, stop = (min(max(0, end), size) for end in (part.start, part.stop))
+    before = min(max(0, -part.start), part.stop - part.start)
+    return slice(start, stop), (before, part.stop - part.start - before - (stop - start))
 
 
 def _block_slice(number: int, size: int) -> slice:

@@ -136,7 +136,7 @@ class Layout:
         n_channel_axes = len(order)
         order += [kept.index("Y"), kept.index("X")]
         planes = block.transpose(order)
-        planes = planes.reshape(-1, *planes.shape[-2:])
+        planes = planes.reshape(math.prod(planes.shape[:-2]), *planes.shape[-2:])
         first = min(channels) if n_channel_axes == 1 else 0
         wanted = [channel - first for channel in channels]
         if wanted == list(range(len(planes))):

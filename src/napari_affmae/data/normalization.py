@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from napari_affmae.config import NormalizationConfig, Settings
 from napari_affmae.data.clahe import equalize, with_context
-from napari_affmae.data.source import ImageSource, PixelSize, spread
+from napari_affmae.data.source import ImageSource, spread
 from napari_affmae.errors import DataError
 
 _WINDOW = 256
@@ -98,11 +98,6 @@ class NormalizedSource:
     def n_channels(self) -> int:
         """Channels of a plane."""
         return self.source.n_channels
-
-    @property
-    def pixel_size(self) -> PixelSize | None:
-        """(row, column) in nanometres, where known."""
-        return self.source.pixel_size
 
     def read(
         self, plane: int, rows: slice = slice(None), columns: slice = slice(None)
@@ -247,9 +242,7 @@ def _scaled(
 def _clipped(
     raw: NDArray[Any], config: NormalizationConfig, statistics: SourceStatistics
 ) -> NDArray[np.float32]:
-    # Integers of 16 bits fit float32 exactly; wider values are scaled in float64.
-    fits = np.can_cast(raw.dtype, np.float32)
-    values: NDArray[np.floating] = raw.astype(np.float32 if fits else np.float64)
+    values = raw.astype(np.float64)  # wide integers and small differences of large values
     low, high = _column(statistics.low), _column(statistics.high)
     if raw.dtype.kind == "f":
         values = np.where(np.isfinite(values), values, _column(statistics.fill))
