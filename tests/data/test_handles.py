@@ -1,8 +1,10 @@
 import gc
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from threading import Event
 
 import numpy as np
+import pytest
 import tifffile
 
 from napari_affmae.data import handles
@@ -52,6 +54,54 @@ def test_a_file_that_is_read_stays_open():
         pool.discard(0)
         assert counting.closed == []
     assert counting.closed == [0]
+
+
+def test_others_read_while_a_file_is_slow_to_open():
+    pool, counting = HandlePool(), Counting()
+    started, finish = Event(), Event()
+
+    def slow():
+        started.set()
+        assert finish.wait(10)
+        return counting.opener(1)()
+
+    def read(opener):
+        with pool.use(1, opener) as file:
+            return file
+
+    with ThreadPoolExecutor(2) as executor:
+        waiting = [executor.submit(read, slow)]
+        assert started.wait(10)
+        waiting.append(executor.submit(read, counting.opener(2)))
+        with pool.use(0, counting.opener(0)):
+            pass
+        finish.set()
+        assert waiting[0].result(10) is waiting[1].result(10)
+    assert counting.opened == [0, 1]
+
+
+def test_a_file_that_does_not_open_may_open_later():
+    pool, counting = HandlePool(), Counting()
+    with pytest.raises(ZeroDivisionError), pool.use(0, lambda: OpenFile(np.zeros(1 // 0))):
+        pass
+    with pool.use(0, counting.opener(0)):
+        pass
+    pool.clear()
+    assert counting.closed == [0]
+
+
+def test_files_may_be_discarded_while_room_is_made():
+    """Garbage collection, which runs anywhere, discards the files of sources that are gone."""
+    pool = HandlePool()
+
+    class Entangled:
+        resident = property(lambda self: pool.discard(1) or 0)
+        close = staticmethod(lambda: None)
+
+    for key in (0, 1, 2):
+        with pool.use(key, Entangled):
+            pass
+    assert len(pool) == 2
 
 
 def test_a_thousand_files_need_few_handles(tmp_path, stack):

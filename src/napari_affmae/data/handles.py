@@ -71,9 +71,20 @@ class OpenFile:
 
 @dataclass
 class _Entry:
-    file: OpenFile
+    """A file that is open, or that its first reader is opening while others wait."""
+
+    file: OpenFile | None = None
     readers: int = 0
     discarded: bool = False
+    opening: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def resident(self) -> int:
+        return 0 if self.file is None else self.file.resident
+
+    def close(self) -> None:
+        if self.file is not None:
+            self.file.close()
 
 
 @dataclass
@@ -97,19 +108,21 @@ class HandlePool:
     def use(self, key: int, opener: Callable[[], OpenFile]) -> Iterator[OpenFile]:
         """Lend the file of `key`, opening it if it is not open; it stays open meanwhile."""
         with self._lock:
-            entry = self._entries.get(key)
-            if entry is None:
-                entry = self._entries[key] = _Entry(opener())
+            entry = self._entries.setdefault(key, _Entry())
             self._entries.move_to_end(key)
             entry.readers += 1
-            self._trim()
         try:
+            # Not under the pool's lock: others read on while a file takes long to open.
+            with entry.opening:
+                if entry.file is None:
+                    entry.file = opener()
+            self._trim()
             yield entry.file
         finally:
             with self._lock:
                 entry.readers -= 1
                 if entry.discarded and not entry.readers:
-                    entry.file.close()
+                    entry.close()
 
     def discard(self, key: int) -> None:
         """Close the file of `key`, now or when its last reader is done."""
@@ -119,7 +132,7 @@ class HandlePool:
                 return
             entry.discarded = True
             if not entry.readers:
-                entry.file.close()
+                entry.close()
 
     def clear(self) -> None:
         """Close all files."""
@@ -127,13 +140,17 @@ class HandlePool:
             self.discard(key)
 
     def _trim(self) -> None:
-        resident = sum(entry.file.resident for entry in self._entries.values())
-        for key, entry in list(self._entries.items()):
-            if len(self._entries) <= self.files and resident <= self.size:
-                return
-            if not entry.readers:
-                resident -= entry.file.resident
-                self.discard(key)
+        with self._lock:
+            # Of a list of numbers, because garbage collection may discard files meanwhile.
+            known = [(key, self._entries.get(key)) for key in list(self._entries)]
+            entries = [(key, entry) for key, entry in known if entry is not None]
+            resident = sum(entry.resident for _, entry in entries)
+            for key, entry in entries:
+                if len(self._entries) <= self.files and resident <= self.size:
+                    return
+                if not entry.readers:
+                    resident -= entry.resident
+                    self.discard(key)
 
 
 POOL = HandlePool()
