@@ -67,6 +67,14 @@ def test_not_finite_values_are_named(volume):
     assert (finding.level, finding.source) == ("error", "a")
 
 
+@pytest.mark.parametrize(
+    ("dtype", "largest"), [(np.float16, 6e4), (np.float32, 3e38), (np.float64, 1e308)]
+)
+def test_extreme_values_are_no_trouble(volume, dtype, largest):
+    array = ((volume / 127.5 - 1) * largest).astype(dtype)
+    assert check_sources([open_source(array)]) == []
+
+
 @pytest.mark.parametrize("height", [12, 24, 40])
 @pytest.mark.parametrize(("background", "text"), [(0, 255), (255, 0), (120, 250)])
 def test_information_bar_is_found(volume, height, background, text):

@@ -29,7 +29,7 @@ def membranes(source: ImageSource) -> Membranes:
     """Tell whether thin lines of an image are darker or brighter than what they bound."""
     scores = []
     for window in list(sample_windows(source))[:_RIDGE_WINDOWS]:
-        pixels = source.read(*window)[0].astype(np.float32)
+        pixels = _within_one(source.read(*window)[0])
         if np.isfinite(pixels).all() and np.ptp(pixels) > 0:
             scores += [_ridge_balance(pixels, scale) for scale in _RIDGE_SCALES]
     if not scores:
@@ -40,7 +40,14 @@ def membranes(source: ImageSource) -> Membranes:
     return "bright" if score < _BRIGHT_BELOW else "unclear"
 
 
-def _ridge_balance(pixels: NDArray[np.float32], scale: float) -> float:
+def _within_one(pixels: NDArray[Any]) -> NDArray[np.float64]:
+    """Scale pixels to -1..1, where squares and differences of any dtype's values are finite."""
+    values = pixels.astype(np.float64)
+    largest = np.abs(values).max()
+    return values / largest if 0 < largest < np.inf else values
+
+
+def _ridge_balance(pixels: NDArray[np.float64], scale: float) -> float:
     """Log ratio of the strengths of dark and bright lines of width `scale`.
 
     A dark line is where the image curves up strongly across and weakly along.
@@ -70,7 +77,7 @@ def bar_height(pixels: NDArray[Any]) -> int:
     pixels : ndarray, (rows, columns)
         The lower half of a plane.
     """
-    values = pixels.astype(np.float32)
+    values = _within_one(pixels)
     low, high = np.percentile(values, [0.5, 99.5])
     typical = np.median(values, axis=1)
     near = np.abs(values - typical[:, None]) <= _BAR_TOLERANCE * (high - low)

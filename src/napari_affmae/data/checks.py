@@ -170,7 +170,7 @@ def _check_source(source: ImageSource) -> Iterator[Finding]:
             continue
         if not finite.all():
             not_finite.append(plane)
-        if np.ptp(pixels[finite]) == 0:
+        if _is_constant(pixels[finite]):
             constant.append(plane)
         grey = grey and bool((pixels[:3] == pixels[:1]).all())
     if len(no_value) == len(looked_at):
@@ -213,6 +213,10 @@ def _look(source: ImageSource, plane: int) -> NDArray[Any]:
     )
 
 
+def _is_constant(pixels: NDArray[Any]) -> bool:
+    return bool(pixels.min() == pixels.max())  # their difference may overflow
+
+
 def _planes(planes: Sequence[int], source: ImageSource) -> str:
     """Words for planes, or for the image if it has only one."""
     if source.n_planes == 1:
@@ -227,7 +231,7 @@ def _check_bar(source: ImageSource) -> Iterator[Finding]:
     for plane in spread(source.n_planes, _BAR_PLANES):
         lower_half = slice(source.height // 2, None)
         bottom = source.read(plane, lower_half, slice(0, _BAR_COLUMNS))[0]
-        if np.isfinite(bottom).all() and np.ptp(bottom) > 0:
+        if np.isfinite(bottom).all() and not _is_constant(bottom):
             bars.append((bar_height(bottom), plane))
     height, plane = max(bars, default=(0, 0))
     if height:
