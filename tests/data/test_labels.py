@@ -239,6 +239,16 @@ def test_painted_planes_are_looked_at_again():
     assert {int(crops.sample(index)[1].max()) for index in range(20)} == {1}
 
 
+def test_stored_labels_are_not_asked_for_changes():
+    labels = open_source(np.ones((3, 64, 64), np.uint8))
+    (image,) = normalize_sources(
+        [open_source(np.eye(64)[None].repeat(3, 0))], NormalizationConfig()
+    )
+    crops = LabelledCrops([LabelledPair(image, labels)], 64, classes(1, 2), 0)
+    labels.revision = None
+    assert not crops.refresh()
+
+
 def test_labels_that_are_all_gone_leave_the_crops():
     labels, crops = painted_crops()
     labels.paint(0, slice(None), 0)

@@ -117,6 +117,7 @@ class LabelledCrops:
             (number, plane): self._pairs[number].labels.revision(plane) for number, plane in chosen
         }
         self._known = {place: self._look(*place) for place in chosen}
+        self._editable = [place for place in chosen if self._pairs[place[0]].labels.editable]
         survey = self._draw_from()
         if survey is None:
             raise DataError("no pixel is labelled: paint some, or check the ignored value")
@@ -145,8 +146,8 @@ class LabelledCrops:
         """
         changed = [
             place
-            for place, known in self._known.items()
-            if self._pairs[place[0]].labels.revision(place[1]) != known.revision
+            for place in self._editable
+            if self._pairs[place[0]].labels.revision(place[1]) != self._known[place].revision
         ]
         for place in changed:
             self._known[place] = self._look(*place)

@@ -220,6 +220,11 @@ class ImageSource(ABC):
         """
         return 0
 
+    @property
+    def editable(self) -> bool:
+        """Whether planes may change: whether the source counts revisions of its own."""
+        return type(self).revision is not ImageSource.revision
+
     def close(self) -> None:  # noqa: B027 - nothing to close is common
         """Give open files back; reading again opens them again."""
 

@@ -90,7 +90,7 @@ class Labelled:
         ]
         # Of a resumed run, planes whose labels were erased since are held out, but no measure.
         measured = [
-            [plane for plane in held if plane in with_labels]
+            sorted(set(held).intersection(with_labels))
             for with_labels, held in zip(usable, kept_back, strict=True)
         ]
         return cls(labelled, training, measured, classes)
@@ -122,7 +122,7 @@ def _for_training(n_planes: int, usable: Sequence[int], held: Sequence[int], gap
     """
     near = {plane + step for plane in held for step in range(-gap, gap + 1)}
     far = [plane for plane in range(n_planes) if plane not in near]
-    others = [plane for plane in usable if plane not in held]
+    others = sorted(set(usable).difference(held))
     return far if set(far) & set(others) else sorted({*far, *others[:1]})
 
 
