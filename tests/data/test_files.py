@@ -12,7 +12,7 @@ import tifffile
 import zarr
 from PIL import Image
 
-from napari_affmae.data import encoded, hdf5
+from napari_affmae.data import encoded, hdf5, ome_zarr
 from napari_affmae.data.discovery import find_sources
 from napari_affmae.data.kept import KeptChunks
 from napari_affmae.data.opening import open_source
@@ -99,11 +99,19 @@ def test_planes_compressed_as_one_piece_are_kept(tmp_path):
     tifffile.imwrite(
         tmp_path / "a.tif", large, compression="zlib", rowsperstrip=600, photometric="minisblack"
     )
-    file = open_file(tmp_path / "a.tif")
-    assert isinstance(file.array, KeptChunks)
-    assert file.resident == large.nbytes
-    file.close()
-    assert_reads(open_source(tmp_path / "a.tif"), large)
+    with h5py.File(tmp_path / "a.h5", "w") as h5:
+        h5.create_dataset("raw", data=large, chunks=(1, 600, 600), compression="gzip")
+    zarr.create_array(tmp_path / "a.zarr", data=large, chunks=(1, 600, 600))
+    for file in (
+        open_file(tmp_path / "a.tif"),
+        hdf5.open_file(tmp_path / "a.h5", None),
+        ome_zarr.open_file(tmp_path / "a.zarr", None),
+    ):
+        assert isinstance(file.array, KeptChunks)
+        assert file.resident == large.nbytes
+        file.close()
+    for name in ("a.tif", "a.h5", "a.zarr"):
+        assert_reads(open_source(tmp_path / name), large)
 
 
 def test_kept_planes_stay_within_their_size():

@@ -23,7 +23,7 @@ _FILES = 64
 _BYTES = 2**29
 
 
-def _nothing() -> None:
+def nothing() -> None:
     """Close what needs no closing."""
 
 
@@ -52,7 +52,7 @@ class OpenFile:
     array: ArrayLike
     axes: str | None = None
     pixel_size: PixelSize | None = None
-    close: Callable[[], None] = _nothing
+    close: Callable[[], None] = nothing
     notes: Sequence[str] = ()
     resident: int = 0
     files: Sequence[Path] = ()

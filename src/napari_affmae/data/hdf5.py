@@ -8,6 +8,7 @@ import numpy as np
 
 from napari_affmae.data.containers import choose_array, is_image
 from napari_affmae.data.handles import OpenFile
+from napari_affmae.data.kept import opened_chunks
 from napari_affmae.data.layout import named_axes
 from napari_affmae.data.source import PixelSize
 from napari_affmae.data.units import pixel_size, to_nanometres
@@ -43,7 +44,10 @@ def open_file(path: Path, inner: str | None) -> OpenFile:
         dataset = candidates[name]
         axes = named_axes([dimension.label for dimension in dataset.dims], dataset.shape)
         notes = () if inner or len(candidates) == 1 else (f"its largest dataset {name} is used",)
-        return OpenFile(dataset, axes, _pixel_size(dataset), file.close, notes)
+        # Without a filter, HDF5 reads a part of a chunk.
+        filters = dataset.chunks and dataset.id.get_create_plist().get_nfilters()
+        opened = opened_chunks if filters else OpenFile
+        return opened(dataset, axes, _pixel_size(dataset), file.close, notes)
     except BaseException:
         file.close()
         raise

@@ -1,47 +1,80 @@
 """Decoded planes that are kept, where a plane can only be decoded whole."""
 
+import math
 import threading
 from collections import OrderedDict
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 import numpy as np
-import zarr
 from numpy.typing import NDArray
+
+from napari_affmae.data.handles import OpenFile, nothing
+from napari_affmae.data.source import ArrayLike, PixelSize
 
 _SMALL = 2**18
 _SIZE = 2**27
 
 
+class ChunkedArray(ArrayLike, Protocol):
+    """What zarr and chunked HDF5 arrays share."""
+
+    @property
+    def chunks(self) -> tuple[int, ...]:
+        """Size of a chunk along each axis."""
+        ...
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the decoded array."""
+        ...
+
+
+def opened_chunks(
+    array: ChunkedArray,
+    axes: str | None = None,
+    pixel_size: PixelSize | None = None,
+    close: Callable[[], None] = nothing,
+    notes: Sequence[str] = (),
+) -> OpenFile:
+    """Open a chunked array, keeping what is decoded where that is worthwhile."""
+    if not KeptChunks.worthwhile(array):
+        return OpenFile(array, axes, pixel_size, close, notes)
+    kept = KeptChunks(array)
+    return OpenFile(kept, axes, pixel_size, close, notes, resident=kept.resident)
+
+
 class KeptChunks:
-    """A zarr array with large chunks, of which those read last stay decoded.
+    """An array with large chunks, of which those read last stay decoded.
 
     A crop of an image that is compressed as one piece costs the decoding of the
     whole image, again for each crop.
 
     Parameters
     ----------
-    array : zarr.Array
+    array : ChunkedArray
         The array.
     size : int
         Bytes to keep, besides the piece read last.
     """
 
-    def __init__(self, array: zarr.Array[Any], size: int = _SIZE) -> None:
+    def __init__(self, array: ChunkedArray, size: int = _SIZE) -> None:
         self._array = array
         self._size = size
         self._kept: OrderedDict[tuple[Any, ...], NDArray[Any]] = OrderedDict()
         self._lock = threading.Lock()
         self._whole = [
-            chunk == size > 1 for size, chunk in zip(array.shape, array.chunks, strict=True)
+            chunk >= size > 1 for size, chunk in zip(array.shape, array.chunks, strict=True)
         ]
 
     @classmethod
-    def worthwhile(cls, array: zarr.Array[Any]) -> bool:
+    def worthwhile(cls, array: ChunkedArray) -> bool:
         """Whether every chunk is a whole plane, and large."""
         is_plane = all(
-            chunk in (1, size) for chunk, size in zip(array.chunks, array.shape, strict=True)
+            chunk == 1 or chunk >= size
+            for chunk, size in zip(array.chunks, array.shape, strict=True)
         )
-        return is_plane and int(np.prod(array.chunks)) * array.dtype.itemsize >= _SMALL
+        return is_plane and math.prod(array.chunks) * array.dtype.itemsize >= _SMALL
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -51,12 +84,13 @@ class KeptChunks:
     @property
     def dtype(self) -> np.dtype[Any]:
         """Type of the elements."""
-        return np.dtype(self._array.dtype)
+        dtype: np.dtype[Any] = np.dtype(self._array.dtype)
+        return dtype
 
     @property
     def resident(self) -> int:
         """Bytes that may be kept."""
-        piece = int(np.prod(self._array.chunks)) * self.dtype.itemsize
+        piece = math.prod(self._array.chunks) * self.dtype.itemsize
         return min(int(self._array.nbytes), max(self._size, piece))
 
     def __getitem__(self, index: tuple[Any, ...]) -> NDArray[Any]:

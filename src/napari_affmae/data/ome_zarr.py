@@ -8,6 +8,7 @@ import zarr
 
 from napari_affmae.data.containers import choose_array, is_image
 from napari_affmae.data.handles import OpenFile
+from napari_affmae.data.kept import opened_chunks
 from napari_affmae.data.layout import named_axes
 from napari_affmae.data.source import PixelSize
 from napari_affmae.data.units import pixel_size, to_nanometres
@@ -46,7 +47,7 @@ def open_file(path: Path, inner: str | None) -> OpenFile:
 def _open_array(array: zarr.Array[Any], notes: Sequence[str] = ()) -> OpenFile:
     """Open an array without OME metadata; zarr 3 may name its axes."""
     names = getattr(array.metadata, "dimension_names", None)
-    return OpenFile(array, names and named_axes(names, array.shape), notes=notes)
+    return opened_chunks(array, names and named_axes(names, array.shape), notes=notes)
 
 
 def _multiscale(attributes: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -66,7 +67,7 @@ def _open_multiscale(group: zarr.Group, multiscale: Mapping[str, Any]) -> OpenFi
         )
     axes = multiscale.get("axes")
     if axes is None:
-        return OpenFile(array, "TCZYX"[-array.ndim :])
+        return opened_chunks(array, "TCZYX"[-array.ndim :])
     named = [axis if isinstance(axis, dict) else {"name": axis} for axis in axes]
     names = ["C" if axis.get("type") == "channel" else str(axis["name"]) for axis in named]
     letters = named_axes(names, array.shape)
@@ -75,7 +76,7 @@ def _open_multiscale(group: zarr.Group, multiscale: Mapping[str, Any]) -> OpenFi
             f"its metadata name the axes {names}, which do not fit shape {array.shape} "
             "or have not one Y and one X"
         )
-    return OpenFile(array, letters, _scale(multiscale, dataset, named))
+    return opened_chunks(array, letters, _scale(multiscale, dataset, named))
 
 
 def _scale(

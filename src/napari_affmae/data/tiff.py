@@ -11,7 +11,7 @@ import tifffile
 import zarr
 
 from napari_affmae.data.handles import OpenFile
-from napari_affmae.data.kept import KeptChunks
+from napari_affmae.data.kept import opened_chunks
 from napari_affmae.data.source import PixelSize
 from napari_affmae.data.units import pixel_size, to_nanometres
 
@@ -75,10 +75,7 @@ def _open_series(tiff: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> Op
         store.close()
         tiff.close()
 
-    if not KeptChunks.worthwhile(array):
-        return OpenFile(array, series.axes, _pixel_size(tiff, series), close)
-    kept = KeptChunks(array)
-    return OpenFile(kept, series.axes, _pixel_size(tiff, series), close, resident=kept.resident)
+    return opened_chunks(array, series.axes, _pixel_size(tiff, series), close)
 
 
 def _check_complete(tiff: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> None:
