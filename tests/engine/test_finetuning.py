@@ -5,7 +5,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from napari_affmae.config import FinetuneConfig, LabelClass
-from napari_affmae.data import open_source
+from napari_affmae.data import default_classes, open_source
 from napari_affmae.engine import finetune, load_model, read_metrics, read_record
 from napari_affmae.engine.checkpoints import list_checkpoints
 from napari_affmae.engine.events import (
@@ -16,6 +16,7 @@ from napari_affmae.engine.events import (
     TileDone,
     Validated,
 )
+from napari_affmae.engine.labelled import Labelled
 from napari_affmae.errors import AffmaeError, CheckpointError, DataError
 from napari_affmae.model import AFFSegmenter
 
@@ -168,6 +169,15 @@ def test_a_value_without_class_is_an_error(tmp_path, image, labels, finetune_con
     words = "the pair volume and labels: values that no class has: 2"
     with pytest.raises(DataError, match=words):
         list(finetune([(image, labels)], config, tmp_path))
+
+
+def test_planes_near_those_held_out_are_not_trained_on(finetune_config):
+    array = np.random.default_rng(0).integers(0, 2, (20, 16, 16), dtype=np.uint8)
+    pair = (open_source(array, axes="ZYX"), open_source(array, axes="ZYX"))
+    config = finetune_config.model_copy(update={"validation": 0.2, "validation_gap": 3})
+    split = Labelled.of([pair], None, config, default_classes([0, 1]), None)
+    assert split.training == [list(range(13))]
+    assert split.validation == [list(range(16, 20))]
 
 
 def test_one_class_is_too_few(tmp_path, image, volume, finetune_config):

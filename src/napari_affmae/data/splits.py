@@ -8,14 +8,13 @@ from collections.abc import Sequence
 
 
 def split_planes(
-    planes: Sequence[Sequence[int]], fraction: float, gap: int = 1
+    planes: Sequence[Sequence[int]], fraction: float
 ) -> tuple[list[list[int]], list[list[int]]]:
     """Split the planes of several sources into training and validation.
 
-    Stacks long enough give their last planes as a block, with a gap before it.
-    Shorter ones and single images go to either side whole, evenly spread. With
-    at least two planes and a fraction above 0, neither side is empty; the gap
-    shrinks where a stack is too short for it.
+    Stacks long enough give their last planes as a block. Shorter ones and single
+    images go to either side whole, evenly spread. With at least two planes and a
+    fraction above 0, neither side is empty.
 
     Parameters
     ----------
@@ -24,8 +23,6 @@ def split_planes(
         those that hold labels. Sources without any take no part.
     fraction : float
         Share of these planes for validation, 0 to less than 1.
-    gap : int
-        Planes of a stack, usable or not, that lie between its two parts.
 
     Returns
     -------
@@ -36,12 +33,10 @@ def split_planes(
     Raises
     ------
     ValueError
-        If a number is out of range.
+        If the fraction is out of range.
     """
-    if not 0 <= fraction < 1 or gap < 0:
-        raise ValueError(
-            f"fraction must be from 0 to less than 1 and gap at least 0, got {fraction} and {gap}"
-        )
+    if not 0 <= fraction < 1:
+        raise ValueError(f"fraction must be from 0 to less than 1, got {fraction}")
     counts = [len(numbers) for numbers in planes]
     held = [max(0, min(count - 1, round(fraction * count))) for count in counts]
     whole = _whole_sources(counts, held, fraction)
@@ -50,10 +45,8 @@ def split_planes(
     training, validation = [], []
     for number, (numbers, out) in enumerate(zip(planes, held, strict=True)):
         end = 0 if number in whole else len(numbers) - out
-        before, after = list(numbers[:end]), list(numbers[end:])
-        far = [plane for plane in before if not after or after[0] - plane > gap]
-        training.append(far or before[:1])
-        validation.append(after)
+        training.append(list(numbers[:end]))
+        validation.append(list(numbers[end:]))
     return training, validation
 
 

@@ -83,7 +83,7 @@ class Labelled:
         gap = config.validation_gap
         kept_back = _stored_split(stored, labelled)
         if kept_back is None:
-            _, kept_back = split_planes(usable, config.validation, gap)
+            _, kept_back = split_planes(usable, config.validation)
         training = [
             _for_training(pair.image.n_planes, with_labels, held, gap)
             for pair, with_labels, held in zip(labelled, usable, kept_back, strict=True)

@@ -185,7 +185,7 @@ class Pretraining(Task):
         self._batch = batch
         self._told: set[int] = set()
         planes = [range(source.n_planes) for source in sources]
-        training, validation = split_planes(planes, config.validation, gap=0)
+        training, validation = split_planes(planes, config.validation)
         self.crops: PretrainCrops = PretrainCrops(
             sources,
             config.crop,
