@@ -4,10 +4,14 @@ import numpy as np
 import pytest
 import tifffile
 
-from napari_affmae.config import AugmentationConfig, LabelClass, NormalizationConfig
+from napari_affmae.config import (
+    IGNORE_INDEX,
+    AugmentationConfig,
+    LabelClass,
+    NormalizationConfig,
+)
 from napari_affmae.data.labelled_crops import LabelledCrops
 from napari_affmae.data.labels import (
-    IGNORE_INDEX,
     LabelEncoder,
     LabelledPair,
     count_values,

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from napari_affmae.data.discovery import Found, Skipped, find_pairs, find_sources
     from napari_affmae.data.labelled_crops import LabelledCrops
     from napari_affmae.data.labels import (
-        IGNORE_INDEX,
         LabelEncoder,
         LabelledPair,
         count_values,
@@ -42,7 +41,6 @@ _MODULES = {
     "discovery": ("Found", "Skipped", "find_pairs", "find_sources"),
     "labelled_crops": ("LabelledCrops",),
     "labels": (
-        "IGNORE_INDEX",
         "LabelEncoder",
         "LabelledPair",
         "count_values",
@@ -68,7 +66,6 @@ _MODULES = {
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
-    "IGNORE_INDEX",
     "SUFFIXES",
     "SYNTHETIC_CLASSES",
     "Finding",

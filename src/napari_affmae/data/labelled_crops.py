@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_affmae.config import AugmentationConfig, LabelClass
+from napari_affmae.config import IGNORE_INDEX, AugmentationConfig, LabelClass
 from napari_affmae.data.augmentation import STRAIGHT, Augmentation, Geometry
 from napari_affmae.data.crops import (
     chosen_planes,
@@ -16,7 +16,6 @@ from napari_affmae.data.crops import (
     sample_rng,
 )
 from napari_affmae.data.labels import (
-    IGNORE_INDEX,
     LabelEncoder,
     LabelledPair,
     naming_pair,

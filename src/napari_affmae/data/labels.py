@@ -10,12 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_affmae.config import LabelClass
+from napari_affmae.config import IGNORE_INDEX, LabelClass
 from napari_affmae.data.normalization import NormalizedSource
 from napari_affmae.data.source import ImageSource
 from napari_affmae.errors import DataError, UnreadableFileError, UnreadablePairError
-
-IGNORE_INDEX = -100
 
 _GOLDEN_RATIO = 0.618034
 
