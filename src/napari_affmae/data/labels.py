@@ -211,7 +211,8 @@ class LabelEncoder:
         listing = ", ".join(f"{value} ({count} px)" for value, count in sorted(unknown.items())[:8])
         raise DataError(
             f"{name} holds values that no class has: {listing}; the classes have "
-            f"{self._sorted.tolist()}. Add classes for them, or make one the ignored value"
+            f"{self._sorted.tolist()}. Add classes for them (--class), or make one the value of "
+            "what is not labelled (--ignore-value)"
         )
 
 

@@ -69,7 +69,10 @@ def _open_multiscale(group: zarr.Group, multiscale: Mapping[str, Any]) -> OpenFi
     if axes is None:
         return opened_chunks(array, "TCZYX"[-array.ndim :])
     named = [axis if isinstance(axis, dict) else {"name": axis} for axis in axes]
-    names = ["C" if axis.get("type") == "channel" else str(axis["name"]) for axis in named]
+    names = [
+        "channel" if len(axis["name"]) > 1 and axis.get("type") == "channel" else axis["name"]
+        for axis in named
+    ]
     letters = named_axes(names, array.shape)
     if letters is None:
         raise ValueError(
