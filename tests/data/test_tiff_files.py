@@ -1,0 +1,201 @@
+import struct
+
+import h5py
+import numpy as np
+import pytest
+import tifffile
+import zarr
+
+from napari_affmae.data import hdf5, ome_zarr
+from napari_affmae.data.discovery import find_sources
+from napari_affmae.data.kept import KeptChunks
+from napari_affmae.data.opening import open_source
+from napari_affmae.data.tiff import open_file
+from napari_affmae.errors import UnreadableFileError
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"bigtiff": True},
+        {"byteorder": ">"},
+        {"compression": "zlib"},
+        {"compression": "zlib", "rowsperstrip": 7},
+        {"compression": "zlib", "tile": (16, 16)},
+        {"tile": (16, 32)},
+        {"compression": "zlib", "metadata": None},
+        {"compression": "lzw", "predictor": True},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_tiff(tmp_path, stack, options, dtype, assert_reads):
+    expected = stack.astype(dtype)
+    tifffile.imwrite(tmp_path / "a.tif", expected, **options)
+    assert_reads(open_source(tmp_path / "a.tif"), expected)
+
+
+def test_contiguous_tiff_is_memory_mapped_and_others_are_not_decoded_whole(tmp_path, stack):
+    tifffile.imwrite(tmp_path / "a.tif", stack)
+    tifffile.imwrite(tmp_path / "b.tif", stack, compression="zlib", tile=(16, 16))
+    mapped, tiled = open_file(tmp_path / "a.tif"), open_file(tmp_path / "b.tif")
+    assert isinstance(mapped.array, np.memmap)
+    assert tiled.array.chunks == (1, 16, 16)
+    mapped.close()
+    tiled.close()
+
+
+def test_planes_compressed_as_one_piece_are_kept(tmp_path, assert_reads):
+    large = np.random.default_rng(0).integers(0, 255, (3, 600, 600), dtype=np.uint8)
+    tifffile.imwrite(
+        tmp_path / "a.tif", large, compression="zlib", rowsperstrip=600, photometric="minisblack"
+    )
+    with h5py.File(tmp_path / "a.h5", "w") as h5:
+        h5.create_dataset("raw", data=large, chunks=(1, 600, 600), compression="gzip")
+    zarr.create_array(tmp_path / "a.zarr", data=large, chunks=(1, 600, 600))
+    for file in (
+        open_file(tmp_path / "a.tif"),
+        hdf5.open_file(tmp_path / "a.h5", None),
+        ome_zarr.open_file(tmp_path / "a.zarr", None),
+    ):
+        assert isinstance(file.array, KeptChunks)
+        assert file.resident == large.nbytes
+        file.close()
+    for name in ("a.tif", "a.h5", "a.zarr"):
+        assert_reads(open_source(tmp_path / name), large)
+
+
+def test_kept_planes_stay_within_their_size():
+    large = np.random.default_rng(0).integers(0, 255, (6, 600, 600), dtype=np.uint8)
+    kept = KeptChunks(zarr.array(large, chunks=(1, 600, 600)), size=2 * 600 * 600)
+    for plane in (0, 1, 2, 0, 5):
+        part = kept[plane, slice(5, 9), slice(0, 7)]
+        np.testing.assert_array_equal(part, large[plane, 5:9, :7])
+    assert [key[0] for key in kept._kept] == [0, 5]
+
+
+def test_imagej_hyperstack(tmp_path, assert_reads):
+    array = np.random.default_rng(0).integers(0, 999, (2, 3, 2, 24, 30), dtype=np.uint16)
+    tifffile.imwrite(
+        tmp_path / "a.tif",
+        array,
+        imagej=True,
+        resolution=(0.25, 0.2),
+        metadata={"axes": "TZCYX", "unit": "nm"},
+    )
+    source = open_source(tmp_path / "a.tif")
+    assert source.n_channels == 2
+    assert source.pixel_size == (5.0, 4.0)
+    assert_reads(source, np.moveaxis(array, 2, -1).reshape(6, 24, 30, 2))
+
+
+def test_ome_tiff(tmp_path, stack, assert_reads):
+    tifffile.imwrite(
+        tmp_path / "a.ome.tif",
+        stack,
+        compression="zlib",
+        metadata={
+            "axes": "CYX",
+            "PhysicalSizeX": 0.004,
+            "PhysicalSizeY": 5.0,
+            "PhysicalSizeYUnit": "nm",
+        },
+    )
+    source = open_source(tmp_path / "a.ome.tif")
+    assert (source.n_planes, source.n_channels) == (1, 5)
+    assert source.pixel_size == (5.0, 4.0)
+    np.testing.assert_array_equal(source.read(0), stack)
+    assert_reads(open_source(tmp_path / "a.ome.tif", axes="ZYX"), stack)
+
+
+def write_ome_files(folder, planes, images=((0, 1),), sizes=()):
+    """Write single planes, each with OME metadata of one or several stacks of them."""
+    described = ""
+    for number, members in enumerate(images):
+        size = f'PhysicalSizeX="{sizes[number]}" PhysicalSizeY="{sizes[number]}"' if sizes else ""
+        height, width = planes[members[0]].shape
+        data = "".join(
+            f'<TiffData IFD="0" FirstZ="{z}" PlaneCount="1">'
+            f'<UUID FileName="{member}.ome.tif">urn:uuid:{member}</UUID></TiffData>'
+            for z, member in enumerate(members)
+        )
+        described += (
+            f'<Image ID="Image:{number}"><Pixels ID="Pixels:{number}" DimensionOrder="XYZCT" '
+            f'Type="uint8" SizeX="{width}" SizeY="{height}" SizeZ="{len(members)}" SizeC="1" '
+            f'SizeT="1" {size}>{data}</Pixels></Image>'
+        )
+    for number, plane in enumerate(planes):
+        xml = (
+            f'<?xml version="1.0"?><OME UUID="urn:uuid:{number}" '
+            f'xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06">{described}</OME>'
+        )
+        tifffile.imwrite(folder / f"{number}.ome.tif", plane, description=xml, metadata=None)
+
+
+def test_ome_tiff_without_its_other_files_is_refused(tmp_path, stack):
+    write_ome_files(tmp_path, stack[:1])
+    with pytest.raises(UnreadableFileError, match="files that are not there"):
+        open_source(tmp_path / "0.ome.tif")
+
+
+def test_files_of_one_ome_stack_are_one_image(tmp_path, stack, assert_reads):
+    write_ome_files(tmp_path, stack[:3], images=[(0, 1, 2)])
+    (source,) = find_sources(tmp_path).sources
+    assert_reads(source, stack[:3])
+    assert [file.name for file in source.files] == ["0.ome.tif", "1.ome.tif", "2.ome.tif"]
+
+
+def test_file_of_several_ome_images_gives_its_own_with_its_pixel_size(tmp_path, stack):
+    write_ome_files(tmp_path, [*stack[:2], stack[2, :30]], [(0,), (1,), (2,)], [0.01, 0.02, 0.03])
+    found = find_sources(tmp_path).sources
+    assert [source.pixel_size for source in found] == [(10.0, 10.0), (20.0, 20.0), (30.0, 30.0)]
+    for source, plane in zip(found, stack, strict=False):
+        np.testing.assert_array_equal(source.read(0)[0], plane[: source.height])
+
+
+def test_colour_tiff(tmp_path, assert_reads):
+    array = np.random.default_rng(0).integers(0, 255, (2, 24, 30, 3), dtype=np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", array, photometric="rgb", compression="zlib")
+    assert_reads(open_source(tmp_path / "a.tif"), array)
+
+
+@pytest.mark.parametrize(
+    ("resolution", "unit", "expected"),
+    [
+        ((1e6, 2e6), "CENTIMETER", (5.0, 10.0)),
+        ((72, 72), "INCH", None),
+        ((1e6, 1e6), "NONE", None),
+    ],
+)
+def test_tiff_resolution_counts_only_at_microscopic_sizes(
+    tmp_path, stack, resolution, unit, expected
+):
+    tifffile.imwrite(tmp_path / "a.tif", stack[0], resolution=resolution, resolutionunit=unit)
+    assert open_source(tmp_path / "a.tif").pixel_size == expected
+
+
+def test_pixel_size_of_scanning_microscopes(tmp_path, stack):
+    fei = b"[Scan]\r\nPixelWidth=4e-09\r\nPixelHeight=5e-09\r\n\x00"
+    tifffile.imwrite(tmp_path / "fei.tif", stack[0], extratags=[(34682, "s", len(fei), fei, True)])
+    zeiss = "\r\n".join(["0"] * 70) + "\r\nAP_IMAGE_PIXEL_SIZE\r\nImage Pixel Size = 3.5 nm\r\n"
+    tifffile.imwrite(
+        tmp_path / "zeiss.tif", stack[0], extratags=[(34118, "s", len(zeiss), zeiss, True)]
+    )
+    assert open_source(tmp_path / "fei.tif").pixel_size == (5.0, 4.0)
+    assert open_source(tmp_path / "zeiss.tif").pixel_size == (3.5, 3.5)
+
+
+def test_largest_series_is_used_and_told(tmp_path, stack, assert_reads):
+    with tifffile.TiffWriter(tmp_path / "a.tif") as writer:
+        writer.write(stack[0, :10, :10], metadata=None)
+        writer.write(stack, metadata=None)
+    source = open_source(tmp_path / "a.tif")
+    assert_reads(source, stack)
+    assert "2 image series" in source.notes[0]
+
+
+def test_tiff_header_alone_is_not_enough(tmp_path):
+    (tmp_path / "a.tif").write_bytes(struct.pack("<2sHI", b"II", 42, 8))
+    with pytest.raises(UnreadableFileError, match=r"a\.tif"):
+        open_source(tmp_path / "a.tif")
