@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -18,7 +19,9 @@ from napari_affmae.engine.checkpoints import (
     save_checkpoint,
 )
 from napari_affmae.engine.files import disk_full_errors, replace_bytes
+from napari_affmae.engine.metadata import model_path
 from napari_affmae.engine.run_folder import RunFolder, read_config, read_metrics, read_record
+from napari_affmae.engine.run_state import Best, RunState
 from napari_affmae.engine.tensors import read_tensors, tensor_bytes
 from napari_affmae.errors import AffmaeError, CheckpointError, DiskFullError
 
@@ -119,6 +122,29 @@ def test_damage_is_named(tmp_path, name, content):
         (path / name).write_bytes(content)
     with pytest.raises(CheckpointError, match=rf"{name}.*delete the folder .*step_00000007"):
         read_state(path) if name == "state.json" else read_tensors(path / name)
+
+
+def test_a_best_checkpoint_that_is_gone_is_none(tmp_path):
+    """Superseded, pruned, and then the later one was damaged and deleted, as the error says."""
+    start = RunState.start()
+    with RunFolder(tmp_path) as folder:
+        for step, best in ((100, 100), (150, 100), (200, 200)):
+            state = start.moved(step=step, best=Best(step=best, score=0.5))
+            folder.save(step, b"model", OPTIMIZER, state.model_dump(), best)
+        assert list_checkpoints(folder.checkpoints) == [150, 200]
+        assert RunState.read(folder.latest()).best.step == 200
+        shutil.rmtree(folder.latest())
+        assert RunState.read(folder.latest()) == start.moved(step=150)
+    assert model_path(tmp_path).is_relative_to(checkpoint_path(folder.checkpoints, 150))
+
+
+@pytest.mark.parametrize("lost", ["step", "best"])
+def test_a_state_that_lacks_something_is_damaged(tmp_path, lost):
+    state = RunState.start().model_dump()
+    del state[lost]
+    path = save(tmp_path, 7, state)
+    with pytest.raises(CheckpointError, match=rf"state.json: {lost}: .*delete the folder"):
+        RunState.read(path)
 
 
 def test_a_record_comes_back(tmp_path):

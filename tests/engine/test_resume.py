@@ -11,7 +11,7 @@ import torch
 from safetensors.numpy import load_file
 
 from napari_affmae.data import open_source
-from napari_affmae.engine import pretrain, read_metrics
+from napari_affmae.engine import pretrain, read_metadata, read_metrics
 from napari_affmae.engine.checkpoints import list_checkpoints
 from napari_affmae.engine.events import CheckpointSaved, RunFinished, RunStarted, StepDone
 from napari_affmae.engine.model_files import load_model
@@ -80,6 +80,15 @@ def test_ten_and_ten_steps_in_other_processes_equal_twenty(tmp_path, whole_run, 
         assert process.exitcode == 0
     assert_same_state(tmp_path, whole_run)
     assert_same_metrics(tmp_path, whole_run)
+
+
+def test_what_is_measured_after_the_last_step_comes_into_the_model(
+    tmp_path, image, pretrain_config, pretrained
+):
+    stop_after(pretrain([image], pretrain_config, tmp_path), 4)
+    list(pretrain([image], None, tmp_path, resume=True))
+    losses = [read_metadata(run).training["validation_loss"] for run in (tmp_path, pretrained[0])]
+    assert losses[0] == losses[1]
 
 
 def test_the_callers_random_numbers_neither_matter_nor_change(tmp_path, image, pretrain_config):

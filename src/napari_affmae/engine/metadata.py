@@ -13,8 +13,8 @@ from napari_affmae.engine.checkpoints import (
     MODEL_FILE,
     checkpoint_path,
     list_checkpoints,
-    read_state,
 )
+from napari_affmae.engine.run_state import RunState
 from napari_affmae.errors import CheckpointError
 
 #: Entry of the file's header.
@@ -74,8 +74,8 @@ def model_path(path: Path) -> Path:
             f"{path} holds no model: it has neither {MODEL_FILE} nor a checkpoint; "
             "give a model file or the folder of a run that was trained for a while"
         )
-    best = read_state(checkpoint_path(folder, steps[-1]))["best"]
-    step = steps[-1] if best is None else best["step"]
+    best = RunState.read(checkpoint_path(folder, steps[-1])).best
+    step = steps[-1] if best is None else best.step
     return checkpoint_path(folder, step) / MODEL_FILE
 
 

@@ -13,7 +13,6 @@ from napari_affmae.engine.checkpoints import (
     MODEL_FILE,
     checkpoint_path,
     list_checkpoints,
-    read_state,
 )
 from napari_affmae.engine.metadata import ModelMetadata, model_path, read_metadata
 from napari_affmae.engine.run_folder import (
@@ -22,6 +21,7 @@ from napari_affmae.engine.run_folder import (
     read_config,
     read_record,
 )
+from napari_affmae.engine.run_state import RunState
 from napari_affmae.engine.schedule import Length
 from napari_affmae.errors import CheckpointError
 
@@ -208,9 +208,9 @@ def _reached(path: Path) -> dict[str, Any]:
     saved = list_checkpoints(checkpoints)
     if not saved:
         return {"finished": False}
-    state = read_state(checkpoint_path(checkpoints, saved[-1]))
+    state = RunState.read(checkpoint_path(checkpoints, saved[-1]))
     length = Length.of(read_config(path))
-    finished = (path / MODEL_FILE).exists() and length.over(state["step"], state["elapsed"])
+    finished = (path / MODEL_FILE).exists() and length.over(state.step, state.elapsed)
     return {"finished": finished, **_scores(read_metadata(model_path(path)))}
 
 

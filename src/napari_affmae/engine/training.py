@@ -4,9 +4,8 @@ import logging
 import math
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing
-from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
-from typing import Any, Self
+from dataclasses import asdict, replace
+from typing import Any
 
 from torch import Tensor
 
@@ -16,7 +15,6 @@ from napari_affmae.engine.checkpoints import (
     MODEL_FILE,
     OPTIMIZER_FILE,
     checkpoint_path,
-    read_state,
 )
 from napari_affmae.engine.device import is_out_of_memory
 from napari_affmae.engine.events import (
@@ -35,59 +33,18 @@ from napari_affmae.engine.model_files import load_weights, model_bytes
 from napari_affmae.engine.optimiser import load_state_tensors, state_tensors
 from napari_affmae.engine.previews import save_preview
 from napari_affmae.engine.run_folder import RunFolder
+from napari_affmae.engine.run_state import Best, RunState
 from napari_affmae.engine.runtime import Runtime
 from napari_affmae.engine.schedule import Length, learning_rate
 from napari_affmae.engine.stepper import Stepper
 from napari_affmae.engine.task import Task, to_tensors
 from napari_affmae.engine.tensors import read_tensors, tensor_bytes
-from napari_affmae.errors import CheckpointError, OutOfMemoryError, UnreadableFileError
+from napari_affmae.errors import OutOfMemoryError, UnreadableFileError
 
 logger = logging.getLogger(__name__)
 
 # After these the weights are those of the last whole step, worth a checkpoint.
 _RESUMABLE = (GeneratorExit, KeyboardInterrupt, UnreadableFileError)
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a run is, beside weights and optimiser.
-
-    Attributes
-    ----------
-    step : int
-        Optimiser steps made.
-    elapsed : float
-        Seconds spent.
-    scaler : Mapping[str, float]
-        State of the loss scaler.
-    best : Mapping[str, float] or None
-        Step and score of the best checkpoint.
-    validated, previewed : int or None
-        Steps of the last validation and preview.
-    """
-
-    step: int = 0
-    elapsed: float = 0.0
-    scaler: Mapping[str, float] = field(default_factory=dict)
-    best: Mapping[str, Any] | None = None
-    validated: int | None = None
-    previewed: int | None = None
-
-    @classmethod
-    def read(cls, path: Path) -> Self:
-        """Read it from a checkpoint folder.
-
-        Raises
-        ------
-        CheckpointError
-            If it is damaged, or another version of the program wrote it.
-        """
-        try:
-            return cls(**read_state(path))
-        except TypeError as error:
-            raise CheckpointError(
-                f"the checkpoint {path} comes from another version of napari-affmae: {error}"
-            ) from error
 
 
 class Training:
@@ -113,10 +70,9 @@ class Training:
         self._length = Length.of(task.config)
         self._stepper = Stepper(task, runtime, batch)
         self._meter = Meter()
-        self._at = Progress()
+        self._at = RunState.start()
+        self._kept = self._at
         self._clock = Stopwatch()
-        self._saved = 0
-        self._saved_at = 0.0
         self._validated: Validated | None = None
 
     def load_latest(self) -> None:
@@ -129,13 +85,12 @@ class Training:
         """
         path = self._run.latest()
         if path is not None:
-            self._at = Progress.read(path)
+            self._at = self._kept = RunState.read(path)
             load_weights(self._task.module, path / MODEL_FILE)
             optimiser = read_tensors(path / OPTIMIZER_FILE)
             load_state_tensors(self._task.module, self._stepper.optimiser, optimiser)
             self._runtime.load_scaler(self._at.scaler)
             self._clock = Stopwatch(self._at.elapsed)
-            self._saved, self._saved_at = self._at.step, self._at.elapsed
         self._run.cut_metrics(self._at.step, self._at.validated or 0)
 
     def events(self) -> Generator[Event, None, None]:
@@ -176,7 +131,7 @@ class Training:
         except _RESUMABLE:
             if self._stepper.updating:
                 logger.warning("interrupted while the weights changed; no checkpoint was written")
-            elif self._saved != self._at.step:
+            elif self._unsaved:
                 self._save()
             raise
 
@@ -200,8 +155,9 @@ class Training:
                 yield from self._task.follow()
                 over = self._length.over(self._at.step, self._clock.elapsed)
                 yield from self._measure_with_room(last=over)
-                due = self._clock.elapsed - self._saved_at >= 60 * self._config.checkpoint_minutes
-                if (over or due) and self._saved != self._at.step:
+                waited = self._clock.elapsed - self._kept.elapsed
+                due = waited >= 60 * self._config.checkpoint_minutes
+                if (over or due) and self._unsaved:
                     yield self._save()
                 if over:
                     break
@@ -218,7 +174,7 @@ class Training:
         batch = self._task.prepare(to_tensors(next(batches)), step)
         while (measured := self._stepper.make(batch, step, rate)) is None:
             yield self._note_halved(step)
-        self._at = replace(self._at, step=step)
+        self._at = self._at.moved(step=step)
         self._meter.add(self._clock.elapsed - started)
         yield self._note_step(batch, rate, measured.loss, measured.losses, measured.gradient_norm)
 
@@ -269,12 +225,12 @@ class Training:
         step = self._at.step
         if self._at.validated != step and self._due(self._task.validation_steps, last):
             validated = yield from self._task.validate(self._runtime, step)
-            self._at = replace(self._at, validated=step)
+            self._at = self._at.moved(validated=step)
             if validated is not None:
                 yield from self._note_validation(validated)
         if self._at.previewed != step and self._due(self._task.preview_steps, last):
             images = self._task.preview(self._runtime)
-            self._at = replace(self._at, previewed=step)
+            self._at = self._at.moved(previewed=step)
             if images is not None:
                 path = save_preview(self._run.previews, step, images)
                 yield PreviewReady(step, images, path)
@@ -286,37 +242,43 @@ class Training:
     def _note_validation(self, validated: Validated) -> Generator[Event, None, None]:
         score = self._task.score(validated)
         best = self._at.best
-        is_best = score is not None and (best is None or score > best["score"])
+        is_best = score is not None and (best is None or score > best.score)
         validated = replace(validated, best=is_best)
         self._validated = validated
         line = {key: _plain(value) for key, value in asdict(validated).items()}
         self._run.append_metrics({"event": "validation", **line})
         if is_best:
-            self._at = replace(self._at, best={"step": validated.step, "score": score})
+            self._at = self._at.moved(best=Best(step=validated.step, score=score))
         yield validated
         if is_best:
             yield self._save()
 
+    @property
+    def _unsaved(self) -> bool:
+        """Whether the last checkpoint lacks a step or a validation; previews can be drawn again."""
+        at, kept = self._at, self._kept
+        return (at.step, at.validated) != (kept.step, kept.validated)
+
     def _save(self) -> CheckpointSaved:
         """Write a checkpoint of the current step."""
         self._stepper.check_weights(self._at.step)
-        self._at = replace(self._at, elapsed=self._clock.elapsed, scaler=self._runtime.scaler)
+        self._at = self._at.moved(elapsed=self._clock.elapsed, scaler=self._runtime.scaler)
         step, best = self._at.step, self._at.best
         validated = self._validated if self._at.validated == step else None
         path = self._run.save(
             step,
             model_bytes(self._task.module, self._task.metadata(step, validated)),
             tensor_bytes(state_tensors(self._task.module, self._stepper.optimiser)),
-            asdict(self._at),
-            best["step"] if best else None,
+            self._at.model_dump(),
+            best.step if best else None,
         )
-        self._saved, self._saved_at = step, self._at.elapsed
+        self._kept = self._at
         return CheckpointSaved(step, path)
 
     def _export(self) -> RunFinished:
         """Copy the model of the best, else the last checkpoint to the run's top."""
         best = self._at.best
-        step = self._at.step if best is None else best["step"]
+        step = self._at.step if best is None else best.step
         source = checkpoint_path(self._run.checkpoints, step) / MODEL_FILE
         replace_bytes(self._run.model, source.read_bytes())
         return RunFinished(self._at.step, self._run.model)
