@@ -4,9 +4,10 @@ Command-line help and dock forms are built from these fields, and their JSON is
 stored with every run and model, so a number is described once.
 """
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 PRESETS = ("nano", "small", "base")
 
@@ -193,6 +194,24 @@ class LabelClass(Settings):
     color: str = Field(pattern=r"^#[0-9a-fA-F]{6}$", title="Colour", description="As #rrggbb.")
 
 
+def distinct_classes(classes: Sequence[LabelClass]) -> tuple[LabelClass, ...]:
+    """Return the classes, if each has a name of its own: scores are told by name.
+
+    Raises
+    ------
+    ValueError
+        If two have the same name.
+    """
+    names = [item.name for item in classes]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"two classes are named {name!r}; give each a name of its own")
+    return tuple(classes)
+
+
+Classes = Annotated[tuple[LabelClass, ...], AfterValidator(distinct_classes)]
+
+
 class FinetuneConfig(TrainingConfig):
     """Training of a segmentation network on labelled images."""
 
@@ -200,7 +219,7 @@ class FinetuneConfig(TrainingConfig):
         "nano", title="Preset", description="Size of the network, where no pretrained one is given."
     )
     in_channels: int = Field(1, ge=1, title="Channels", description="Channels of the images.")
-    classes: tuple[LabelClass, ...] = Field(
+    classes: Classes = Field(
         (), title="Classes", description="Empty: the values found in the labels."
     )
     ignore_value: int | None = Field(

@@ -41,6 +41,13 @@ Cli = Callable[..., Any]
         (
             (
                 *("finetune", "{images}", "{labels}", "--out", "run", "--steps", "1"),
+                *("--class", "0=a", "--class", "1=a"),
+            ),
+            ("two classes are named 'a'",),
+        ),
+        (
+            (
+                *("finetune", "{images}", "{labels}", "--out", "run", "--steps", "1"),
                 *("--validation-images", "{images}"),
             ),
             ("--validation-labels",),

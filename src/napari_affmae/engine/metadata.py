@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, ValidationError, model_validator
 from safetensors import SafetensorError, safe_open
 
-from napari_affmae.config import LabelClass, ModelConfig, QuickConfig, Settings
+from napari_affmae.config import Classes, ModelConfig, QuickConfig, Settings
 from napari_affmae.data import NormalizationRecord
 from napari_affmae.engine.checkpoints import (
     MODEL_FILE,
@@ -29,7 +29,7 @@ class ModelMetadata(Settings):
     model: ModelConfig
     normalization: NormalizationRecord
     crop: int = Field(ge=64)
-    classes: tuple[LabelClass, ...] = ()
+    classes: Classes = ()
     ignore_value: int | None = None
     quick: QuickConfig | None = None
     training: dict[str, Any] = Field(default_factory=dict)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from napari_affmae.config import LabelClass, NormalizationConfig, QuickConfig
+from napari_affmae.config import LabelClass, NormalizationConfig, QuickConfig, distinct_classes
 from napari_affmae.data import (
     ImageSource,
     LabelEncoder,
@@ -81,7 +81,7 @@ class QuickTraining:
     UnreadableFileError
         If an image's file is damaged.
     ValueError
-        If there are fewer than two classes, or two share a value.
+        If there are fewer than two classes, or two share a value or a name.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class QuickTraining:
         if not sources:
             raise DataError("there is no image to train on: give at least one")
         plan = plan_device(config.device, config.precision)
-        self.classes = tuple(classes)
+        self.classes = distinct_classes(classes)
         self._encoder = LabelEncoder(self.classes, ignore_value)
         self._config, self._ignore_value = config, ignore_value
         self._pretrained = None if pretrained is None else Path(pretrained)
@@ -181,7 +181,7 @@ class QuickTraining:
         Raises
         ------
         ValueError
-            If the values are others.
+            If the values are others, or two have the same name.
         """
         values = [item.value for item in self.classes]
         if [item.value for item in classes] != values:
@@ -189,7 +189,7 @@ class QuickTraining:
                 f"the classes have the values {values}, got {[item.value for item in classes]}; "
                 "other values need another training"
             )
-        self.classes = tuple(classes)
+        self.classes = distinct_classes(classes)
 
     def update(self, strokes: Sequence[View], show: View) -> Generator[Event, None, None]:
         """Train the head on all strokes, and predict what is shown.

@@ -200,7 +200,8 @@ class ClassTable(QWidget):
     def _set_zero(self) -> None:
         kept = [item for item in self.classes() if item.value]
         if self.ignore_value is None:
-            kept.append(default_classes([0])[0])
+            taken = {item.name for item in kept}
+            kept.append(_new_class(0, "unpainted" if "background" in taken else "background"))
         chosen = self.chosen_value()
         self.set_classes(kept, ignore_value=self.ignore_value)
         self.choose(chosen)
