@@ -82,7 +82,7 @@ class TestClasses:
     def test_two_classes_of_one_name_are_refused(self, dock: FinetuneDock) -> None:
         """Scores are told by name."""
         dock.classes.table.item(1, 1).setText("background")
-        with pytest.raises(ValueError, match="^Classes: two classes are named 'background'; give"):
+        with pytest.raises(ValueError, match=r"^Classes: two classes are named 'background'; give"):
             dock.full.config()
 
     def test_row_and_brush_follow_each_other(self, dock: FinetuneDock, labels: Any) -> None:
@@ -95,7 +95,7 @@ class TestClasses:
         dock.classes.zero.setCurrentText("background")
         assert dock.classes.ignore_value is None
         assert [item.value for item in dock.classes.classes()] == [0, 1, 2]
-        assert [item.name for item in dock.full.config().classes][0] == "unpainted"
+        assert dock.full.config().classes[0].name == "unpainted"
         dock.classes.zero.setCurrentText("unknown")
         assert dock.classes.ignore_value == 0
         assert [item.value for item in dock.classes.classes()] == [1, 2]
