@@ -5,6 +5,7 @@ import pytest
 import tifffile
 
 from napari_affmae.cli.tiff import PlaneFile
+from napari_affmae.data import open_source
 
 
 @pytest.mark.parametrize("shape", [(3, 50, 70), (1, 50, 70), (2, 4, 33, 20)])
@@ -27,6 +28,32 @@ def test_planes_come_back_with_axes_and_pixel_size(
         found = series.asarray()
     assert found.dtype == dtype
     np.testing.assert_array_equal(found.reshape(shape), stack)
+
+
+@pytest.mark.parametrize(
+    ("axes", "shape", "written"),
+    [
+        ("TZYX", (2, 3, 20, 30), "TZYX"),
+        ("ZTYX", (2, 3, 20, 30), "ZTYX"),
+        ("ZCYX", (2, 3, 20, 30), "ZYX"),
+        ("TYX", (2, 20, 30), "TYX"),
+        ("IIYX", (2, 3, 20, 30), "TZYX"),
+        ("ABTYX", (2, 3, 2, 20, 30), "ZYX"),
+        ("YX", (20, 30), "YX"),
+    ],
+)
+def test_the_axes_of_planes_stay(
+    tmp_path: Path, axes: str, shape: tuple[int, ...], written: str
+) -> None:
+    source = open_source(np.zeros(shape, np.uint8), axes=None if "II" in axes else axes)
+    with PlaneFile.like(tmp_path / "labels.tif", source) as file:
+        for number in range(source.n_planes):
+            file.write(np.full((20, 30), number, np.uint8))
+    with tifffile.TiffFile(tmp_path / "labels.tif") as file:
+        (series,) = file.series
+        assert series.axes == written
+        numbers = np.arange(source.n_planes)
+        np.testing.assert_array_equal(series.asarray()[..., 0, 0].ravel(), numbers)
 
 
 def write_one_of_two(path: Path) -> None:

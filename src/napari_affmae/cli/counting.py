@@ -70,7 +70,7 @@ def run_objects(
             spacing = None if plane_distance is None else (plane_distance, *spacing)
         with (
             meter(console, source.name) as progress,
-            PlaneFile(target, source.n_planes, source.pixel_size) as file,
+            PlaneFile.like(target, source) as file,
             argument_errors(),
         ):
             rows = list(_number(source, values, config, spacing, file, progress))

@@ -1,6 +1,7 @@
 """OME-TIFF files that grow plane by plane."""
 
-import math
+from collections.abc import Sequence
+from math import prod
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -9,6 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tifffile import OmeXml, TiffWriter
 
+from napari_affmae.data import ImageSource
+
+# What OME calls axes that count planes, in the order of an array that does not say.
+_PLANE_AXES = "TZ"
 # A classic TIFF ends at 4 GiB; compressed data may turn out longer than it came.
 _BIG = 3 * 2**30
 
@@ -22,21 +27,44 @@ class PlaneFile:
     ----------
     path : Path
         Where the complete file will be; a file that is there is replaced.
-    planes : int
-        How many planes will come.
+    planes : int or Sequence[int]
+        How many planes will come, along each axis where there are several.
     pixel_size : tuple[float, float] or None
         Row and column size of a pixel, nanometres.
+    axes : str
+        Letters of the axes that count planes, of which the last goes fastest.
     """
 
     def __init__(
-        self, path: Path, planes: int, pixel_size: tuple[float, float] | None = None
+        self,
+        path: Path,
+        planes: int | Sequence[int],
+        pixel_size: tuple[float, float] | None = None,
+        *,
+        axes: str = "Z",
     ) -> None:
         self.path = path
         self._part = path.with_name(f".{path.name}.part")
-        self._planes = planes
+        shape = (planes,) if isinstance(planes, int) else tuple(planes)
+        self._planes = prod(shape)
+        self._shape, self._axes = _ome_axes(shape, axes)
         self._written = 0
         self._pixel_size = pixel_size
         self._writer: TiffWriter | None = None
+
+    @classmethod
+    def like(cls, path: Path, source: ImageSource) -> Self:
+        """Make a file of as many planes as a source has, along the same axes.
+
+        Parameters
+        ----------
+        path : Path
+            Where the complete file will be.
+        source : ImageSource
+            What the planes are made of.
+        """
+        layout = source.layout
+        return cls(path, layout.plane_shape, source.pixel_size, axes=layout.plane_axes)
 
     def __enter__(self) -> Self:
         return self
@@ -77,7 +105,7 @@ class PlaneFile:
         self._written += 1
 
     def _ome(self, plane: NDArray[np.generic]) -> bytes:
-        shape = (self._planes, *plane.shape)
+        shape = (*self._shape, *plane.shape)
         height, width = plane.shape[-2:]
         size = {}
         if self._pixel_size is not None:
@@ -92,9 +120,17 @@ class PlaneFile:
         ome.addimage(
             plane.dtype,
             shape,
-            (math.prod(shape[:-2]), 1, 1, height, width, 1),
-            axes="ZYX" if plane.ndim == 2 else "ZCYX",
+            (prod(shape[:-2]), 1, 1, height, width, 1),
+            axes=self._axes + "CYX"[-plane.ndim :],
             Name=self.path.name.split(".")[0],
             **size,
         )
         return ome.tostring().encode()
+
+
+def _ome_axes(shape: tuple[int, ...], axes: str) -> tuple[tuple[int, ...], str]:
+    """Name the axes of planes as OME does; more of them than it knows become one."""
+    if len(shape) > len(_PLANE_AXES):
+        return (prod(shape),), _PLANE_AXES[-1]
+    known = len(set(axes)) == len(axes) and set(axes) <= set(_PLANE_AXES)
+    return shape, axes if known else _PLANE_AXES[len(_PLANE_AXES) - len(shape) :]

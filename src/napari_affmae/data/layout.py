@@ -103,6 +103,11 @@ class Layout:
         return self._sizes(channels=False)
 
     @property
+    def plane_axes(self) -> str:
+        """Letters of the axes that count planes."""
+        return "".join(axis for axis in self.axes if axis not in "YX" + CHANNEL_AXES)
+
+    @property
     def n_planes(self) -> int:
         """Number of planes."""
         return math.prod(self.plane_shape)
