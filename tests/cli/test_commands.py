@@ -94,6 +94,30 @@ def test_segment_writes_stacks_of_the_same_names(
     assert len(list(tmp_path.rglob("*.*"))) == 2
 
 
+def test_a_damaged_image_is_told_and_the_others_are_segmented(
+    cli: Cli, data: Path, runs: Path, tmp_path: Path
+) -> None:
+    images, out = tmp_path / "images", tmp_path / "out"
+    images.mkdir()
+    content = (data / "images" / "a.tif").read_bytes()
+    middle = len(content) // 2
+    broken = content[:middle] + bytes(2000) + content[middle + 2000 :]
+    for name, whole in (("0.tif", content), ("1.tif", broken), ("2.tif", content)):
+        (images / name).write_bytes(whole)
+    words = ("segment", images, "--model", runs / "finetune", "--out", out)
+    first = cli(*words)
+    assert first.code == 1
+    assert "1 of 3 images could not be segmented: 1.tif" in first.err
+    assert sorted(path.name for path in out.iterdir()) == ["0.tif", "2.tif"]
+    before = (out / "0.tif").stat().st_mtime_ns
+    (images / "1.tif").write_bytes(content)
+    again = cli(*words, "--skip-existing")
+    assert again.code == 0, again.err
+    assert "2 of 3 images have their results" in again.err
+    assert sorted(path.name for path in out.iterdir()) == ["0.tif", "1.tif", "2.tif"]
+    assert (out / "0.tif").stat().st_mtime_ns == before
+
+
 def test_probabilities_agree_with_the_labels(
     cli: Cli, data: Path, runs: Path, tmp_path: Path
 ) -> None:

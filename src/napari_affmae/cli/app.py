@@ -136,13 +136,25 @@ def segment(
     ],
     axes: Axes = None,
     overwrite: Overwrite = False,
+    skip_existing: Annotated[
+        bool, typer.Option("--skip-existing", help="Leave out images whose results are there.")
+    ] = False,
     *,
     given: Given,
 ) -> None:
     """Segment images and stacks with a fine-tuned network."""
     from napari_affmae.cli.segmenting import run_segment
 
-    run_segment(sources, model, out, given, axes=axes, overwrite=overwrite, console=_console())
+    run_segment(
+        sources,
+        model,
+        out,
+        given,
+        axes=axes,
+        overwrite=overwrite,
+        skip_existing=skip_existing,
+        console=_console(),
+    )
 
 
 @app.command()

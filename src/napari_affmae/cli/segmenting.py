@@ -1,6 +1,6 @@
 """The command that segments: files in, label images of the same names out."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -9,15 +9,16 @@ from typing import Self
 import typer
 from rich.console import Console
 
-from napari_affmae.cli.inputs import check_exists, open_images
+from napari_affmae.cli.inputs import argument_errors, check_exists, open_images
 from napari_affmae.cli.options import Given, build
 from napari_affmae.cli.progress import Reporter, meter
 from napari_affmae.cli.stopping import follow
 from napari_affmae.cli.tiff import PlaneFile
 from napari_affmae.config import SegmentConfig
 from napari_affmae.data import ImageSource
-from napari_affmae.engine import segment
 from napari_affmae.engine.events import Event, PlaneDone
+from napari_affmae.engine.segmentation import Segmenter
+from napari_affmae.errors import AffmaeError, DataError, UnreadableFileError
 
 _TIFF = (".tif", ".tiff")
 
@@ -30,9 +31,12 @@ def run_segment(
     *,
     axes: str | None,
     overwrite: bool,
+    skip_existing: bool,
     console: Console,
 ) -> None:
     """Segment every image and write the label images, stack for stack.
+
+    An image that cannot be segmented is told, and the others are.
 
     Parameters
     ----------
@@ -48,6 +52,8 @@ def run_segment(
         Meaning of the images' axes.
     overwrite : bool
         Whether results that are there may be replaced.
+    skip_existing : bool
+        Whether to leave out images whose results are there.
     console : rich.console.Console
         Where progress is shown.
 
@@ -55,18 +61,53 @@ def run_segment(
     ------
     typer.BadParameter
         A result would replace an input, another result, or a file that is there.
+    AffmaeError
+        Some images could not be segmented.
     """
     config = build(SegmentConfig, given)
     check_exists(model)
     sources = open_images(paths, axes, console)
     targets = result_paths(sources, out)
+    if skip_existing:
+        targets = _missing(targets, config, console)
     others = [probabilities_path(target) for target in targets if config.probabilities]
     check_results(sources, [*targets, *others], overwrite=overwrite)
+    failed = []
+    if targets:
+        with argument_errors():
+            segmenter = Segmenter(model, config)
     for number, (target, source) in enumerate(targets.items()):
-        with meter(console, source.name) as progress, PlaneWriter(target, source) as writer:
-            reporter = Reporter(console, progress, planes=source.n_planes, start=number == 0)
-            follow(segment(source, model, config), [reporter.show, writer.take], console)
-        console.print(f"wrote {target}", markup=False, highlight=False, soft_wrap=True)
+        try:
+            with meter(console, source.name) as progress, PlaneWriter(target, source) as writer:
+                reporter = Reporter(console, progress, planes=source.n_planes, start=number == 0)
+                follow(segmenter.segment(source), [reporter.show, writer.take], console)
+        except (DataError, UnreadableFileError) as error:
+            failed.append(source.name)
+            _say(console, f"error: {error}", "red")
+            continue
+        _say(console, f"wrote {target}")
+    if failed:
+        raise AffmaeError(
+            f"{len(failed)} of {len(targets)} images could not be segmented: {', '.join(failed)}. "
+            "Mend them or take them out; the same command with --skip-existing does the rest"
+        )
+
+
+def _missing(
+    targets: Mapping[Path, ImageSource], config: SegmentConfig, console: Console
+) -> dict[Path, ImageSource]:
+    """Keep what lacks a result, and say how many do not."""
+    missing = {
+        target: source
+        for target, source in targets.items()
+        if not target.exists() or (config.probabilities and not probabilities_path(target).exists())
+    }
+    _say(console, f"{len(targets) - len(missing)} of {len(targets)} images have their results")
+    return missing
+
+
+def _say(console: Console, text: str, style: str | None = None) -> None:
+    console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
 
 class PlaneWriter:
@@ -88,7 +129,7 @@ class PlaneWriter:
         self._probabilities = self._open(probabilities_path(target), source)
 
     def _open(self, path: Path, source: ImageSource) -> PlaneFile:
-        return self._files.enter_context(PlaneFile(path, source.n_planes, source.pixel_size))
+        return self._files.enter_context(PlaneFile.like(path, source))
 
     def __enter__(self) -> Self:
         return self

@@ -51,6 +51,7 @@ class Segmenter:
     """
 
     def __init__(self, model: Path, config: SegmentConfig) -> None:
+        self._config = config
         plan = plan_device(config.device, config.precision)
         module, self.metadata = load_model(Path(model))
         if isinstance(module, AFFMAE):
@@ -79,6 +80,52 @@ class Segmenter:
             If its channels are not the model's.
         """
         return normalize_like(source, self.metadata)
+
+    def segment(self, source: ImageSource) -> Generator[Event, None, None]:
+        """Segment every plane of an image or stack; see `segment`.
+
+        Parameters
+        ----------
+        source : ImageSource
+            The image.
+
+        Yields
+        ------
+        Event
+            As `segment` does.
+        """
+        normalized = self.normalize(source)
+        yield self.started
+        yield from self.notices
+        values = np.array([item.value for item in self.metadata.classes])
+        values = values.astype(np.min_scalar_type(values.max()))
+        tiles = self.predictor.tiles_of(normalized)
+        total = tiles * source.n_planes
+        watch = Stopwatch()
+        for plane in range(source.n_planes):
+            labels = np.zeros((source.height, source.width), values.dtype)
+            probabilities = None
+            if self._config.probabilities:
+                probabilities = np.zeros((len(values), *labels.shape), np.float32)
+            watch.start()
+            for band in self.predictor.plane(normalized, plane):
+                finished = _finished(band, values)
+                watch.stop()
+                if finished is not None:
+                    rows, labels[rows] = finished
+                    if probabilities is not None:
+                        probabilities[:, rows] = band.probabilities
+                    yield BandDone(
+                        plane,
+                        source.n_planes,
+                        rows,
+                        labels[rows],
+                        None if probabilities is None else probabilities[:, rows],
+                    )
+                done = plane * tiles + band.done
+                yield TileDone(band.done, tiles, plane, watch.elapsed / done * (total - done))
+                watch.start()
+            yield PlaneDone(plane, source.n_planes, labels, probabilities)
 
 
 def normalize_like(source: ImageSource, metadata: ModelMetadata) -> NormalizedSource:
@@ -140,39 +187,7 @@ def segment(
     UnreadableFileError
         If the image's file is damaged.
     """
-    segmenter = Segmenter(model, config)
-    normalized = segmenter.normalize(source)
-    yield segmenter.started
-    yield from segmenter.notices
-    values = np.array([item.value for item in segmenter.metadata.classes])
-    values = values.astype(np.min_scalar_type(values.max()))
-    tiles = segmenter.predictor.tiles_of(normalized)
-    total = tiles * source.n_planes
-    watch = Stopwatch()
-    for plane in range(source.n_planes):
-        labels = np.zeros((source.height, source.width), values.dtype)
-        probabilities = None
-        if config.probabilities:
-            probabilities = np.zeros((len(values), *labels.shape), np.float32)
-        watch.start()
-        for band in segmenter.predictor.plane(normalized, plane):
-            finished = _finished(band, values)
-            watch.stop()
-            if finished is not None:
-                rows, labels[rows] = finished
-                if probabilities is not None:
-                    probabilities[:, rows] = band.probabilities
-                yield BandDone(
-                    plane,
-                    source.n_planes,
-                    rows,
-                    labels[rows],
-                    None if probabilities is None else probabilities[:, rows],
-                )
-            done = plane * tiles + band.done
-            yield TileDone(band.done, tiles, plane, watch.elapsed / done * (total - done))
-            watch.start()
-        yield PlaneDone(plane, source.n_planes, labels, probabilities)
+    yield from Segmenter(model, config).segment(source)
 
 
 def _finished(band: Band, values: NDArray[Any]) -> tuple[slice, NDArray[Any]] | None:
