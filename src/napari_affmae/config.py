@@ -17,6 +17,9 @@ IGNORE_INDEX = -100
 #: File that makes a folder a run.
 RUN_FILE = "run.json"
 
+#: Of random numbers; what every form and generator takes.
+MOST_SEED = 2**31 - 1
+
 Device = Annotated[
     str,
     Field(
@@ -31,9 +34,9 @@ FourInts = tuple[int, int, int, int]
 
 
 class Settings(BaseModel):
-    """Base of all settings: immutable, and unknown names are errors."""
+    """Base of all settings: immutable, unknown names are errors, and so is infinity."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class ModelConfig(Settings):
@@ -144,7 +147,9 @@ class TrainingConfig(Settings):
     clip: float = Field(5.0, gt=0, title="Gradient clip", description="Largest gradient norm.")
     device: Device = "auto"
     precision: Precision = Field("auto", title="Precision", description="auto: bf16, fp16 or fp32.")
-    seed: int = Field(0, ge=0, title="Seed", description="Of weights, crops and masks.")
+    seed: int = Field(
+        0, ge=0, le=MOST_SEED, title="Seed", description="Of weights, crops and masks."
+    )
     workers: int = Field(2, ge=1, title="Workers", description="Threads that prepare crops.")
     checkpoint_minutes: float = Field(
         2.0, gt=0, title="Checkpoint every", description="Minutes between checkpoints."
@@ -262,7 +267,9 @@ class QuickConfig(Settings):
     smoothness: float = Field(
         1.0, ge=0, le=16, title="Smoothness", description="Blur of the prediction, pixels; 0: none."
     )
-    seed: int = Field(0, ge=0, title="Seed", description="Of the head's weights and samples.")
+    seed: int = Field(
+        0, ge=0, le=MOST_SEED, title="Seed", description="Of the head's weights and samples."
+    )
     device: Device = "auto"
     precision: Precision = Field("auto", title="Precision", description="auto: bf16, fp16 or fp32.")
 

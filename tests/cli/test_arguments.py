@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from napari_affmae import __version__
+
 Cli = Callable[..., Any]
 
 
@@ -14,7 +16,12 @@ Cli = Callable[..., Any]
     [
         ((), ("Missing command",)),
         (("fly",), ("No such command 'fly'",)),
-        (("pretrain",), ("Missing argument",)),
+        (("pretrain",), ("Missing argument", "see napari-affmae pretrain --help")),
+        (("pretrain", "{images}", "--out", "run", "--minutes", "inf"), ("--minutes", "finite")),
+        (
+            ("pretrain", "{images}", "--out", "run", "--steps", "1", "--seed", str(2**128)),
+            ("--seed",),
+        ),
         (("pretrain", "{images}"), ("--out",)),
         (("pretrain", "{images}", "--out", "run", "--cropp", "64"), ("--cropp", "--crop")),
         (("pretrain", "nowhere", "--out", "run", "--steps", "1"), ("nowhere does not exist",)),
@@ -92,6 +99,7 @@ def test_wrong_arguments_are_one_line_and_code_2(
         (("pretrain", "{images}", "--out", "{empty}", "--resume"), ("no run",)),
         (("info", "{text}"), ("known",)),
         (("import-checkpoint", "{text}", "--out", "m"), ("notes.txt",)),
+        (("pretrain", "{images}", "--out", "{text}", "--steps", "1"), ("notes.txt: File exists",)),
     ],
 )
 def test_states_are_one_message_and_code_1(
@@ -119,6 +127,11 @@ def test_help_exists(cli: Cli, command: str) -> None:
     done = cli(*command.split(), "--help")
     assert done.code == 0
     assert "Usage: napari-affmae" in done.out
+
+
+def test_the_version_is_told(cli: Cli) -> None:
+    done = cli("--version")
+    assert (done.code, done.out) == (0, f"napari-affmae {__version__}\n")
 
 
 def test_the_installed_command_and_the_module_are_the_same() -> None:

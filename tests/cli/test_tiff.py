@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -74,4 +76,24 @@ def test_a_file_that_is_not_complete_does_not_appear(tmp_path: Path) -> None:
 def test_nothing_written_leaves_nothing(tmp_path: Path) -> None:
     with PlaneFile(tmp_path / "probabilities.tif", 2):
         pass
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs limits of Unix")
+def test_a_full_disk_is_told(tmp_path: Path) -> None:
+    program = f"""
+import resource, signal
+from pathlib import Path
+import numpy as np
+from napari_affmae.cli.tiff import PlaneFile
+from napari_affmae.errors import DiskFullError
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+try:
+    with PlaneFile(Path({str(tmp_path / "a.tif")!r}), 1) as file:
+        file.write(np.random.default_rng(0).integers(0, 255, (200, 200), np.uint8))
+except DiskFullError:
+    raise SystemExit(5)
+"""
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 5
     assert not list(tmp_path.iterdir())

@@ -189,6 +189,16 @@ def test_metrics_are_cut_to_a_step_and_a_torn_line_is_dropped(tmp_path):
     assert len(read_metrics(tmp_path)) == 4
 
 
+@pytest.mark.parametrize("line", ["{garbled", "7", '{"event": "step"}'])
+def test_a_damaged_line_of_metrics_is_named(tmp_path, line):
+    folder = RunFolder(tmp_path)
+    folder.append_metrics({"event": "step", "step": 1})
+    with folder.metrics.open("a") as file:
+        file.write(f"{line}\n")
+    with pytest.raises(CheckpointError, match=r"line 2 of .*metrics.jsonl.*delete that line"):
+        read_metrics(tmp_path)
+
+
 def test_one_process_at_a_time(tmp_path):
     with (
         RunFolder(tmp_path),

@@ -80,6 +80,13 @@ def test_foreign_safetensors_are_told_how_to_come_in(tmp_path):
         load_model(tmp_path / "x.safetensors")
 
 
+@pytest.mark.parametrize("header", ["{cut off", "{}", "7"])
+def test_a_strange_header_is_named(tmp_path, header):
+    save_file({"a": torch.zeros(1)}, tmp_path / "x.safetensors", {"napari-affmae": header})
+    with pytest.raises(CheckpointError, match="does not know"):
+        read_metadata(tmp_path / "x.safetensors")
+
+
 def test_a_file_that_is_not_there(tmp_path):
     with pytest.raises(CheckpointError, match="cannot read the model"):
         load_model(tmp_path / "nothing.safetensors")

@@ -8,6 +8,7 @@ stopped by the user.
 import sys
 
 from typer.exceptions import TyperException
+from typer.main import get_group
 
 from napari_affmae.cli.app import app
 from napari_affmae.errors import AffmaeError
@@ -18,10 +19,30 @@ def main() -> None:
     try:
         code = app(prog_name="napari-affmae", standalone_mode=False)
     except TyperException as error:
-        message = error.format_message().rstrip(".")
-        sys.stderr.write(f"napari-affmae: {message}; see napari-affmae --help\n")
+        _tell(f"{error.format_message().rstrip('.')}; see {_command()} --help")
         sys.exit(error.exit_code)
     except AffmaeError as error:
-        sys.stderr.write(f"napari-affmae: {error}\n")
+        _tell(str(error))
+        sys.exit(1)
+    except OSError as error:
+        _tell(_of_the_system(error))
         sys.exit(1)
     sys.exit(code)
+
+
+def _command() -> str:
+    """Name the command whose help answers."""
+    words = [word for word in sys.argv[1:2] if word in get_group(app).commands]
+    return " ".join(["napari-affmae", *words])
+
+
+def _of_the_system(error: OSError) -> str:
+    files = " -> ".join(str(name) for name in (error.filename, error.filename2) if name)
+    reason = error.strerror or str(error)
+    if not files:
+        return f"{reason}; check the files and folders that were named"
+    return f"{files}: {reason}; check that it is the right one and that you may use it"
+
+
+def _tell(text: str) -> None:
+    sys.stderr.write(f"napari-affmae: {text}\n")

@@ -4,6 +4,7 @@ What a command does stands in the module that it imports when it runs: torch
 alone takes seconds, and help and wrong arguments should not.
 """
 
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -11,7 +12,13 @@ import typer
 from rich.console import Console
 
 from napari_affmae.cli.options import Given, settings_options
-from napari_affmae.config import FinetuneConfig, ObjectsConfig, PretrainConfig, SegmentConfig
+from napari_affmae.config import (
+    MOST_SEED,
+    FinetuneConfig,
+    ObjectsConfig,
+    PretrainConfig,
+    SegmentConfig,
+)
 
 app = typer.Typer(
     help="Turn unlabelled electron microscopy into a segmentation network of your own.",
@@ -48,12 +55,31 @@ def _console() -> Console:
     return Console(stderr=True)
 
 
+def _tell_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"napari-affmae {version('napari-affmae')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    *,
+    _version: Annotated[
+        bool,
+        typer.Option("--version", callback=_tell_version, is_eager=True, help="Tell the version."),
+    ] = False,
+) -> None:
+    pass
+
+
 @app.command()
 def demo(
     out: Annotated[
         Path, typer.Option(metavar="FOLDER", help="Where data, runs and report go.")
     ] = Path("affmae-demo"),
-    seed: Annotated[int, typer.Option(help="Of images, weights, crops and masks.", min=0)] = 0,
+    seed: Annotated[
+        int, typer.Option(help="Of images, weights, crops and masks.", min=0, max=MOST_SEED)
+    ] = 0,
 ) -> None:
     """Pretrain, fine-tune and segment synthetic images, in minutes on a CPU."""
     from napari_affmae.cli.demo import run_demo
@@ -72,7 +98,7 @@ def pretrain(
     *,
     given: Given,
 ) -> None:
-    """Learn from unlabelled images."""
+    """Learn from unlabelled images, for a number of --steps or --minutes."""
     from napari_affmae.cli.training import run_pretrain
 
     run_pretrain(sources, out, given, axes=axes, resume=resume, plan=plan, console=_console())
@@ -111,7 +137,7 @@ def finetune(
     *,
     given: Given,
 ) -> None:
-    """Train a segmentation network on labelled images."""
+    """Train a segmentation network on labelled images, for a number of --steps or --minutes."""
     from napari_affmae.cli.training import FinetuneArguments, run_finetune
 
     arguments = FinetuneArguments(

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from tifffile import OmeXml, TiffWriter
 
 from napari_affmae.data import ImageSource
+from napari_affmae.engine.files import disk_full_errors
 
 # What OME calls axes that count planes, in the order of an array that does not say.
 _PLANE_AXES = "TZ"
@@ -89,7 +90,17 @@ class PlaneFile:
         ----------
         plane : ndarray, (height, width) or (channels, height, width)
             Each of the same shape and dtype.
+
+        Raises
+        ------
+        DiskFullError
+            If there is no room.
         """
+        with disk_full_errors(self.path):
+            self._write(plane)
+        self._written += 1
+
+    def _write(self, plane: NDArray[np.generic]) -> None:
         description = None
         if self._writer is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -102,7 +113,6 @@ class PlaneFile:
             description=description,
             metadata=None,
         )
-        self._written += 1
 
     def _ome(self, plane: NDArray[np.generic]) -> bytes:
         shape = (*self._shape, *plane.shape)

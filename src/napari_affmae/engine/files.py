@@ -40,7 +40,7 @@ def disk_full_errors(path: Path, needed: int | None = None) -> Iterator[None]:
         wanted = "" if needed is None else f"{_megabytes(needed)} are needed, "
         raise DiskFullError(
             f"cannot write {path}: {error.strerror} ({wanted}{_megabytes(free)} are free). "
-            "What was saved before is intact: free some space and resume the run"
+            "What was complete before is intact: free some space and try again, or resume the run"
         ) from error
 
 

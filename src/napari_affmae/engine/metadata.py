@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 from safetensors import SafetensorError, safe_open
 
 from napari_affmae.config import Classes, ModelConfig, QuickConfig, Settings
@@ -105,7 +105,7 @@ def read_metadata(path: Path) -> ModelMetadata:
         )
     try:
         return ModelMetadata.model_validate(json.loads(header[METADATA_KEY]))
-    except ValidationError as error:
+    except ValueError as error:  # of JSON or of what it holds
         raise CheckpointError(
             f"{file} describes its network in a way that this version does not know: {error}"
         ) from error

@@ -259,10 +259,25 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
     -------
     list[dict[str, Any]]
         Each with ``event`` (``"step"``, ``"validation"`` or ``"micro_batch"``) and ``step``.
+
+    Raises
+    ------
+    CheckpointError
+        If a line is damaged.
     """
     path = run / METRICS_FILE
     if not path.exists():
         return []
     lines = path.read_text(encoding="utf-8").split("\n")
     # A line without its end was being written when the process was killed.
-    return [json.loads(line) for line in lines[:-1]]
+    return [_parse(line, f"line {number} of {path}") for number, line in enumerate(lines[:-1], 1)]
+
+
+def _parse(line: str, where: str) -> dict[str, Any]:
+    try:
+        parsed = json.loads(line)
+    except ValueError as error:
+        raise CheckpointError(f"cannot read {where}: {error}; delete that line") from error
+    if not isinstance(parsed, dict) or not {"event", "step"} <= parsed.keys():
+        raise CheckpointError(f"{where} is no measurement: {line!r}; delete that line")
+    return parsed
