@@ -140,6 +140,11 @@ class Malicious:
         return (pytest.fail, ("code of a checkpoint was run",))
 
 
+def test_our_own_models_need_no_import(tmp_path, pretrained):
+    with pytest.raises(CheckpointError, match=r"already.*use it as it is"):
+        import_checkpoint(pretrained[0] / "model.safetensors", tmp_path / "m.safetensors")
+
+
 def test_code_in_a_checkpoint_is_not_run(tmp_path):
     torch.save({"model": Malicious()}, tmp_path / "evil.pth")
     with pytest.raises(CheckpointError, match=r"objects \(.*Fail\), .*any program") as raised:

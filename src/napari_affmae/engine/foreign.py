@@ -13,7 +13,7 @@ from torch import Tensor
 from napari_affmae.config import LabelClass, NormalizationConfig
 from napari_affmae.data import NormalizationRecord, default_classes
 from napari_affmae.engine.files import replace_bytes
-from napari_affmae.engine.metadata import ModelMetadata
+from napari_affmae.engine.metadata import METADATA_KEY, ModelMetadata, read_header
 from napari_affmae.engine.model_files import model_bytes
 from napari_affmae.engine.tensors import read_tensors
 from napari_affmae.errors import CheckpointError
@@ -52,9 +52,10 @@ def import_checkpoint(
     Raises
     ------
     CheckpointError
-        If it cannot be read safely or is not of this network.
+        If it cannot be read safely or is not of this network, or is a model file
+        already.
     """
-    state = _strip(read_tensors(path) if path.suffix == ".safetensors" else _read_pickle(path))
+    state = _strip(_read_foreign(path) if path.suffix == ".safetensors" else _read_pickle(path))
     try:
         module = from_reference_state(state, task=task)
     except (KeyError, ValueError) as error:
@@ -75,6 +76,15 @@ def import_checkpoint(
     out.parent.mkdir(parents=True, exist_ok=True)
     replace_bytes(out, model_bytes(module, metadata))
     return metadata
+
+
+def _read_foreign(path: Path) -> Mapping[str, Tensor]:
+    if METADATA_KEY in read_header(path):
+        raise CheckpointError(
+            f"{path} is a model of napari-affmae already, and importing it would lose what it "
+            "says of its training; use it as it is"
+        )
+    return read_tensors(path)
 
 
 def _read_pickle(path: Path) -> Mapping[str, Any]:

@@ -93,11 +93,7 @@ def read_metadata(path: Path) -> ModelMetadata:
         If there is no model, it is damaged, or it comes from another program.
     """
     file = model_path(path)
-    try:
-        with safe_open(file, "np") as opened:
-            header = opened.metadata() or {}
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"cannot read the model {file}: {error}") from error
+    header = read_header(file)
     if METADATA_KEY not in header:
         raise CheckpointError(
             f"{file} is not a model of napari-affmae; "
@@ -109,3 +105,18 @@ def read_metadata(path: Path) -> ModelMetadata:
         raise CheckpointError(
             f"{file} describes its network in a way that this version does not know: {error}"
         ) from error
+
+
+def read_header(file: Path) -> dict[str, str]:
+    """Read what any safetensors file says beside its weights.
+
+    Raises
+    ------
+    CheckpointError
+        If it is none, or damaged.
+    """
+    try:
+        with safe_open(file, "np") as opened:
+            return opened.metadata() or {}
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"cannot read the model {file}: {error}") from error
