@@ -16,12 +16,13 @@ from napari_affmae.engine import (
     finetune,
     list_runs,
     new_run_path,
+    pretrain,
     read_metadata,
     rename_run,
 )
 from napari_affmae.engine.events import StepDone, Validated
 from napari_affmae.engine.run_folder import RunFolder
-from napari_affmae.errors import AffmaeError, CheckpointError
+from napari_affmae.errors import AffmaeError, CheckpointError, DataError
 
 
 @pytest.fixture
@@ -86,6 +87,16 @@ def test_a_stopped_run_can_be_gone_on_with(tmp_path, image, labels, finetune_con
     (run,) = list_runs(tmp_path)
     assert (run.finished, run.resumable, run.steps, run.total_steps) == (False, True, 1, 4)
     assert run.mean_iou is None
+
+
+@pytest.mark.parametrize("existing", [True, False])
+def test_a_run_that_never_began_leaves_no_trace(tmp_path, pretrain_config, existing):
+    if existing:
+        (tmp_path / "run").mkdir()
+    with pytest.raises(DataError):
+        list(pretrain([], pretrain_config, tmp_path / "run"))
+    assert not list_runs(tmp_path)
+    assert (tmp_path / "run").exists() == existing
 
 
 def test_a_finished_run_that_was_made_longer_is_not_finished(folder):

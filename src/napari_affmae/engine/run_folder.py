@@ -13,6 +13,7 @@ import json
 import logging
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -57,7 +58,8 @@ class RunFolder:
     Parameters
     ----------
     path : Path
-        The run folder; made where it does not exist.
+        The run folder; made where it does not exist, and removed again where no
+        run was recorded in it.
 
     Raises
     ------
@@ -70,6 +72,7 @@ class RunFolder:
         self.checkpoints = path / "checkpoints"
         self.previews = path / "previews"
         self.metrics = path / METRICS_FILE
+        self._made = not path.exists()
         with disk_full_errors(path):
             path.mkdir(parents=True, exist_ok=True)
         # Not local to the thread: a generator may be closed by another than it ran in.
@@ -92,7 +95,19 @@ class RunFolder:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if self.holds_run():
+            self._lock.release()
+        else:
+            self._vanish()
+
+    def _vanish(self) -> None:
+        """Leave no trace of a run that never began: it would be listed as one."""
+        with suppress(OSError):  # Windows deletes no file that is open, but does so on release
+            (self.path / LOCK_FILE).unlink(missing_ok=True)
         self._lock.release()
+        if self._made:
+            with suppress(OSError):  # something else was put there meanwhile
+                self.path.rmdir()
 
     @property
     def model(self) -> Path:
