@@ -75,6 +75,16 @@ def test_images_without_whole_numbers_are_refused(cli, tmp_path):
     assert not list((tmp_path / "objects").glob("*"))
 
 
+def test_probabilities_beside_labels_are_left_out(cli, segmented, tmp_path):
+    with PlaneFile(segmented.with_name("a_probabilities.tif"), 1) as file:
+        file.write(np.ones((3, 40, 50), np.float32))
+    tifffile.imwrite(segmented.with_name("b.tif"), np.full((40, 50), 0.5, np.float32))
+    result = cli("objects", segmented.parent, "--value", 2, "--out", tmp_path / "objects")
+    assert result.code == 0, result.err
+    assert result.err.count("left out") == 2
+    assert sorted(file.name for file in (tmp_path / "objects").iterdir()) == ["a.csv", "a.tif"]
+
+
 def test_bounds_are_those_of_the_settings(cli, segmented, tmp_path):
     result = cli("objects", segmented, "--value", 1, "--separation", -1, "--out", tmp_path / "x")
     assert result.code == 2

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import typer
 from numpy.typing import NDArray
 from rich.console import Console
 
@@ -60,7 +61,7 @@ def run_objects(
         there; or an image holds no whole numbers.
     """
     config = build(ObjectsConfig, given)
-    sources = open_images(paths, None, console)
+    sources = _labels_among(open_images(paths, None, console), console)
     targets = result_paths(sources, out)
     tables = [target.with_suffix(".csv") for target in targets]
     check_results(sources, [*targets, *tables], overwrite=overwrite)
@@ -80,6 +81,39 @@ def run_objects(
         console.print(
             f"wrote {target}: {count} objects", markup=False, highlight=False, soft_wrap=True
         )
+
+
+def _labels_among(sources: Sequence[ImageSource], console: Console) -> list[ImageSource]:
+    """Keep the label images, told by their first planes; say what else is left out.
+
+    The probabilities that `segment` writes lie beside its labels.
+
+    Raises
+    ------
+    typer.BadParameter
+        There is none.
+    """
+    kept, reasons = [], []
+    for source in sources:
+        try:
+            _check_labels(source)
+        except TypeError as error:
+            reasons.append(str(error))
+        else:
+            kept.append(source)
+    if not kept:
+        raise typer.BadParameter(reasons[0])
+    for reason in reasons:
+        console.print(f"warning: left out: {reason}", style="yellow", markup=False, soft_wrap=True)
+    return kept
+
+
+def _check_labels(source: ImageSource) -> None:
+    if source.n_channels != 1:
+        raise TypeError(
+            f"{source.name} has {source.n_channels} channels; labels are one integer a pixel"
+        )
+    read_labels(source, 0)
 
 
 def _number(
