@@ -186,11 +186,10 @@ def test_saved_model_segments_as_it_showed(training, stripes, tmp_path):
     assert (metadata.kind, metadata.quick, metadata.classes) == ("quick", CONFIG, CLASSES)
     module, _ = load_model(path)
     assert isinstance(module, QuickSegmenter)
-    config = SegmentConfig(probabilities=True, device="cpu")
+    config = SegmentConfig(device="cpu")
     planes = [event for event in segment(stripes, path, config) if isinstance(event, PlaneDone)]
     assert len(planes) == 2
     assert (planes[0].labels == shown.labels).mean() > 0.97
-    assert planes[0].probabilities is not None
     labels = open_source(np.tile(truth(slice(0, 150)), (2, 100, 1)).astype(np.uint8))
     scores = evaluate([(stripes, labels)], path, config)
     assert scores.mean_iou > 0.75

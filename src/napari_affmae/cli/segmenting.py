@@ -3,10 +3,13 @@
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryFile
 from types import TracebackType
-from typing import Self
+from typing import BinaryIO, Self
 
+import numpy as np
 import typer
+from numpy.typing import NDArray
 from rich.console import Console
 
 from napari_affmae.cli.inputs import argument_errors, check_exists, open_images
@@ -16,7 +19,8 @@ from napari_affmae.cli.stopping import follow
 from napari_affmae.cli.tiff import PlaneFile
 from napari_affmae.config import SegmentConfig
 from napari_affmae.data import ImageSource
-from napari_affmae.engine.events import Event, PlaneDone
+from napari_affmae.engine.events import BandDone, Event, PlaneDone
+from napari_affmae.engine.files import disk_full_errors
 from napari_affmae.engine.segmentation import Segmenter
 from napari_affmae.errors import AffmaeError, DataError, UnreadableFileError
 
@@ -125,8 +129,10 @@ class PlaneWriter:
 
     def __init__(self, target: Path, source: ImageSource) -> None:
         self._files = ExitStack()
+        self._shape = (source.height, source.width)
         self._labels = self._open(target, source)
         self._probabilities = self._open(probabilities_path(target), source)
+        self._plane: BinaryIO | None = None
 
     def _open(self, path: Path, source: ImageSource) -> PlaneFile:
         return self._files.enter_context(PlaneFile.like(path, source))
@@ -143,11 +149,28 @@ class PlaneWriter:
         self._files.__exit__(kind, error, trace)
 
     def take(self, event: Event) -> None:
-        """Write the plane that an event brings, if it brings one."""
-        if isinstance(event, PlaneDone):
-            self._labels.write(event.labels)
-            if event.probabilities is not None:
-                self._probabilities.write(event.probabilities)
+        """Write what an event brings of a plane, if it brings anything."""
+        match event:
+            case BandDone(probabilities=band, rows=rows) if band is not None:
+                with disk_full_errors(self._probabilities.path):
+                    self._put_aside(band, rows.start)
+            case PlaneDone(labels=labels):
+                self._labels.write(labels)
+                if self._plane is not None:
+                    stack = np.memmap(self._plane, np.float32, "r")
+                    self._probabilities.write(stack.reshape(-1, *self._shape))
+
+    def _put_aside(self, band: NDArray[np.float32], start: int) -> None:
+        """Write rows of a plane to a scratch file: a TIFF takes class by class, and whole ones."""
+        if self._plane is None:
+            folder = self._probabilities.path.parent
+            folder.mkdir(parents=True, exist_ok=True)
+            self._plane = self._files.enter_context(TemporaryFile(dir=folder))  # noqa: SIM115
+        height, width = self._shape
+        for number, rows in enumerate(band):
+            self._plane.seek((number * height + start) * width * rows.itemsize)
+            self._plane.write(rows.tobytes())
+        self._plane.flush()
 
 
 def probabilities_path(target: Path) -> Path:

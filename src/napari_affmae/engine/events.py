@@ -143,14 +143,13 @@ class BandDone(Event):
 class PlaneDone(Event):
     """A plane is segmented.
 
-    `labels` (height, width) holds class values, `probabilities`
-    (classes, height, width) float32 or None.
+    `labels` (height, width) holds class values. Probabilities, which may take more
+    memory than there is, come by bands alone.
     """
 
     plane: int
     planes: int
     labels: NDArray[np.uint8] | NDArray[np.uint16]
-    probabilities: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)

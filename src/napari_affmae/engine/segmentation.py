@@ -104,28 +104,23 @@ class Segmenter:
         watch = Stopwatch()
         for plane in range(source.n_planes):
             labels = np.zeros((source.height, source.width), values.dtype)
-            probabilities = None
-            if self._config.probabilities:
-                probabilities = np.zeros((len(values), *labels.shape), np.float32)
             watch.start()
             for band in self.predictor.plane(normalized, plane):
                 finished = _finished(band, values)
                 watch.stop()
                 if finished is not None:
                     rows, labels[rows] = finished
-                    if probabilities is not None:
-                        probabilities[:, rows] = band.probabilities
                     yield BandDone(
                         plane,
                         source.n_planes,
                         rows,
                         labels[rows],
-                        None if probabilities is None else probabilities[:, rows],
+                        band.probabilities if self._config.probabilities else None,
                     )
                 done = plane * tiles + band.done
                 yield TileDone(band.done, tiles, plane, watch.elapsed / done * (total - done))
                 watch.start()
-            yield PlaneDone(plane, source.n_planes, labels, probabilities)
+            yield PlaneDone(plane, source.n_planes, labels)
 
 
 def normalize_like(source: ImageSource, metadata: ModelMetadata) -> NormalizedSource:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import napari
+import numpy as np
 from napari.layers import Image
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import (
@@ -333,9 +334,12 @@ def _predict_view(
     from napari_affmae.engine import segment, uncertainty
 
     part = window(source, planes=[view.plane], rows=view.rows, columns=view.columns)
+    bands = []
     for event in segment(part, run, SegmentConfig(probabilities=True, device=device)):
-        if isinstance(event, ev.PlaneDone) and event.probabilities is not None:
-            probabilities = event.probabilities
+        if isinstance(event, ev.BandDone):
+            bands.append(event.probabilities)
+        elif isinstance(event, ev.PlaneDone):
+            probabilities = np.concatenate(bands, axis=1)
             yield ev.ViewPredicted(event.labels, probabilities, uncertainty(probabilities))
         else:
             yield event
