@@ -7,6 +7,7 @@ from typing import Any
 import napari
 import numpy as np
 from napari.layers import Image
+from numpy.typing import NDArray
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import (
     QCheckBox,
@@ -334,9 +335,9 @@ def _predict_view(
     from napari_affmae.engine import segment, uncertainty
 
     part = window(source, planes=[view.plane], rows=view.rows, columns=view.columns)
-    bands = []
+    bands: list[NDArray[np.float32]] = []
     for event in segment(part, run, SegmentConfig(probabilities=True, device=device)):
-        if isinstance(event, ev.BandDone):
+        if isinstance(event, ev.BandDone) and event.probabilities is not None:
             bands.append(event.probabilities)
         elif isinstance(event, ev.PlaneDone):
             probabilities = np.concatenate(bands, axis=1)
