@@ -11,7 +11,7 @@ import torch
 from safetensors.numpy import load_file
 
 from napari_affmae.data import open_source
-from napari_affmae.engine import pretrain, read_metadata, read_metrics
+from napari_affmae.engine import pretrain, read_metadata, read_metrics, read_record
 from napari_affmae.engine.checkpoints import list_checkpoints
 from napari_affmae.engine.events import CheckpointSaved, RunFinished, RunStarted, StepDone
 from napari_affmae.engine.model_files import load_model
@@ -259,6 +259,13 @@ def test_changed_data_are_told(tmp_path, image, volume, pretrain_config):
     other = open_source(255 - volume[0], axes="ZYX", name="volume")
     events = list(pretrain([other], pretrain_config, tmp_path, resume=True))
     assert any("not those" in getattr(event, "message", "") for event in events)
+    list(pretrain([image], None, tmp_path, resume=True))
+    record = read_record(tmp_path)
+    first, second = record["resumed"]
+    assert record["data"][0]["fingerprint"] == image.fingerprint()
+    assert first["data"][0]["fingerprint"] == other.fingerprint()
+    assert "data" not in second
+    assert first["versions"] == record["versions"]
 
 
 def test_checkpoints_kept_are_the_last_two(tmp_path, image, pretrain_config):

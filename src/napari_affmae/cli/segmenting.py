@@ -19,9 +19,9 @@ from napari_affmae.cli.stopping import follow
 from napari_affmae.cli.tiff import PlaneFile
 from napari_affmae.config import SegmentConfig
 from napari_affmae.data import ImageSource
+from napari_affmae.engine import Segmenter
 from napari_affmae.engine.events import BandDone, Event, PlaneDone
 from napari_affmae.engine.files import disk_full_errors
-from napari_affmae.engine.segmentation import Segmenter
 from napari_affmae.errors import AffmaeError, DataError, UnreadableFileError
 
 _TIFF = (".tif", ".tiff")

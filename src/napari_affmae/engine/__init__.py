@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from napari_affmae.engine.run_folder import read_config, read_metrics, read_record
     from napari_affmae.engine.run_names import new_run_path
     from napari_affmae.engine.scores import Scores
-    from napari_affmae.engine.segmentation import segment
+    from napari_affmae.engine.segmentation import Segmenter, segment
     from napari_affmae.engine.tokens import TokenStage, surviving_tokens
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "QuickTraining",
     "RunSummary",
     "Scores",
+    "Segmenter",
     "TokenStage",
     "View",
     "delete_run",
@@ -60,37 +61,28 @@ __all__ = [
 ]
 
 _MODULES = {
-    "ModelMetadata": "metadata",
-    "RunSummary": "registry",
-    "Scores": "scores",
-    "TokenStage": "tokens",
-    "delete_run": "housekeeping",
-    "describe_plan": "planning",
-    "QuickTraining": "quick",
-    "View": "quick",
-    "evaluate": "evaluation",
-    "export_model": "housekeeping",
-    "finetune": "finetuning",
-    "import_checkpoint": "foreign",
-    "label_objects": "objects",
-    "list_runs": "registry",
-    "load_model": "model_files",
-    "measure_objects": "objects",
-    "measure_plan": "planning",
-    "new_run_path": "run_names",
-    "pretrain": "pretraining",
-    "read_config": "run_folder",
-    "read_metadata": "metadata",
-    "read_metrics": "run_folder",
-    "read_record": "run_folder",
-    "rename_run": "housekeeping",
-    "segment": "segmentation",
-    "surviving_tokens": "tokens",
-    "uncertainty": "entropy",
+    "entropy": ("uncertainty",),
+    "evaluation": ("evaluate",),
+    "finetuning": ("finetune",),
+    "foreign": ("import_checkpoint",),
+    "housekeeping": ("delete_run", "export_model", "rename_run"),
+    "metadata": ("ModelMetadata", "read_metadata"),
+    "model_files": ("load_model",),
+    "objects": ("label_objects", "measure_objects"),
+    "planning": ("describe_plan", "measure_plan"),
+    "pretraining": ("pretrain",),
+    "quick": ("QuickTraining", "View"),
+    "registry": ("RunSummary", "list_runs"),
+    "run_folder": ("read_config", "read_metrics", "read_record"),
+    "run_names": ("new_run_path",),
+    "scores": ("Scores",),
+    "segmentation": ("Segmenter", "segment"),
+    "tokens": ("TokenStage", "surviving_tokens"),
 }
+_HOMES = {name: module for module, names in _MODULES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
+    if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -118,7 +118,7 @@ def finetune(
             )
         else:
             yield from note_changes(stored["data"], described)
-            folder.update_record(config=config.model_dump(mode="json"))
+            folder.note_resumed(config, described)
         if not any(data.validation):
             yield Notice(
                 "there is no validation set (one labelled plane alone cannot be split, or its "

@@ -99,7 +99,7 @@ def pretrain(
         else:
             yield from note_changes(stored["data"], data)
             model = ModelConfig.model_validate(stored["model"])
-            folder.update_record(config=config.model_dump(mode="json"))
+            folder.note_resumed(config, data)
         with seeded(config.seed, Stream.WEIGHTS, 0, torch.device("cpu")):
             module = AFFMAE(model)
         task = Pretraining(config, module, normalized, batch.batch)

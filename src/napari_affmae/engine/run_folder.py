@@ -12,7 +12,7 @@
 import json
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -133,7 +133,7 @@ class RunFolder:
         record = {
             "format": FORMAT,
             "kind": kind,
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "created": _now(),
             "versions": versions(),
             "config": config.model_dump(mode="json"),
             **facts,
@@ -141,8 +141,25 @@ class RunFolder:
         replace_bytes(self.path / RUN_FILE, to_json(record))
 
     def update_record(self, **changes: Any) -> None:
-        """Replace entries of the record, for instance the settings of an extended run."""
+        """Replace entries of the record."""
         replace_bytes(self.path / RUN_FILE, to_json({**read_record(self.path), **changes}))
+
+    def note_resumed(self, config: TrainingConfig, data: Sequence[Mapping[str, Any]]) -> None:
+        """Write with what a run goes on; what it was started with stays in the record.
+
+        Parameters
+        ----------
+        config : TrainingConfig
+            Its settings from now on.
+        data : Sequence[Mapping[str, Any]]
+            From `starting.describe`; written where it is not that of the start.
+        """
+        record = read_record(self.path)
+        session: dict[str, Any] = {"date": _now(), "versions": versions()}
+        if to_json(list(data)) != to_json(record["data"]):
+            session["data"] = list(data)
+        sessions = [*record.get("resumed", ()), session]
+        self.update_record(config=config.model_dump(mode="json"), resumed=sessions)
 
     def append_metrics(self, line: Mapping[str, Any]) -> None:
         """Append one line of measurements."""
@@ -206,6 +223,10 @@ class RunFolder:
         """Return the folder of the last checkpoint, or None before the first."""
         steps = list_checkpoints(self.checkpoints)
         return checkpoint_path(self.checkpoints, steps[-1]) if steps else None
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def versions() -> dict[str, str]:
