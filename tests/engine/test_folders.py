@@ -11,6 +11,7 @@ import torch
 
 from napari_affmae.config import PretrainConfig
 from napari_affmae.engine.checkpoints import (
+    CHECKPOINT_FILES,
     checkpoint_path,
     clean_leftovers,
     list_checkpoints,
@@ -111,6 +112,31 @@ def test_pruning(tmp_path):
     prune_checkpoints(tmp_path, [1, 4, None])
     assert list_checkpoints(tmp_path) == [1, 4]
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_checkpoint_is_hidden_before_it_is_deleted(tmp_path, monkeypatch):
+    """Killed in between, its folder would lack files and still be listed."""
+    deleted = []
+    for step in (1, 2):
+        save(tmp_path, step)
+    monkeypatch.setattr(shutil, "rmtree", lambda path, **_: deleted.append(path.name))
+    prune_checkpoints(tmp_path, [2])
+    assert deleted == [".step_00000001.old"]
+    assert list_checkpoints(tmp_path) == [2]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks the system which file it is")
+def test_a_checkpoint_is_on_the_disk_before_and_after_its_renaming(tmp_path, monkeypatch):
+    """Its files and their folder first, then the rename."""
+    synced, fsync = [], os.fsync
+
+    def note(descriptor):
+        synced.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", note)
+    save(tmp_path / "checkpoints", 7)
+    assert synced == [*CHECKPOINT_FILES, ".step_00000007.new", "checkpoints"]
 
 
 @pytest.mark.parametrize("name", ["state.json", "optimizer.safetensors"])

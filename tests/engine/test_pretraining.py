@@ -12,6 +12,7 @@ import torch
 from napari_affmae.config import PretrainConfig
 from napari_affmae.data import open_source
 from napari_affmae.engine import load_model, pretrain, read_config, read_metrics, read_record
+from napari_affmae.engine.checkpoints import list_checkpoints
 from napari_affmae.engine.events import (
     CheckpointSaved,
     MicroBatchHalved,
@@ -23,6 +24,7 @@ from napari_affmae.engine.events import (
     Validated,
 )
 from napari_affmae.engine.schedule import learning_rate
+from napari_affmae.engine.stepper import Stepper
 from napari_affmae.errors import DataError, DivergedError
 from napari_affmae.model import AFFMAE
 
@@ -160,6 +162,25 @@ def test_divergence_keeps_the_checkpoints(tmp_path, image, pretrain_config):
         events.extend(pretrain([image], config, tmp_path))
     module, _ = load_model(tmp_path)
     assert isinstance(module, AFFMAE)
+
+
+def test_weights_that_are_not_finite_are_not_saved(tmp_path, image, pretrain_config, monkeypatch):
+    """The loss of a step tells of the weights before it."""
+    make = Stepper.make
+
+    def spoil(self, batch, step, rate):
+        measured = make(self, batch, step, rate)
+        if step == 2:
+            next(self._module.parameters()).data.fill_(torch.nan)
+        return measured
+
+    monkeypatch.setattr(Stepper, "make", spoil)
+    config = pretrain_config.model_copy(
+        update={"checkpoint_minutes": 1e-9, "validation_steps": 9, "preview_steps": 9}
+    )
+    with pytest.raises(DivergedError, match="step 2: weights are not finite"):
+        list(pretrain([image], config, tmp_path))
+    assert list_checkpoints(tmp_path / "checkpoints") == [1]
 
 
 def test_micro_batches_shrink_and_the_run_goes_on(tmp_path, image, pretrain_config, monkeypatch):
