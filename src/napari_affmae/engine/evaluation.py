@@ -15,6 +15,7 @@ from napari_affmae.data import (
     read_labels,
 )
 from napari_affmae.engine.events import Event, TileDone
+from napari_affmae.engine.pixel_sizes import note_pixel_sizes
 from napari_affmae.engine.predictor import Predictor
 from napari_affmae.engine.scores import ConfusionMatrix, Scores
 from napari_affmae.engine.segmentation import Segmenter
@@ -69,6 +70,7 @@ def _evaluate(
     metadata = segmenter.metadata
     yield segmenter.started
     yield from segmenter.notices
+    yield from note_pixel_sizes((image for image, _ in pairs), metadata.pixel_size)
     labelled = [LabelledPair(segmenter.normalize(image), labels) for image, labels in pairs]
     confusion = yield from count_confusion(
         segmenter.predictor,

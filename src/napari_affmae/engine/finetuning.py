@@ -23,8 +23,9 @@ from napari_affmae.engine.evaluation import count_confusion
 from napari_affmae.engine.events import Event, Notice, Validated
 from napari_affmae.engine.labelled import Labelled, Pairs, check_labelled, settle_classes
 from napari_affmae.engine.layer_decay import layer_scales
-from napari_affmae.engine.metadata import ModelMetadata
+from napari_affmae.engine.metadata import ModelMetadata, read_metadata
 from napari_affmae.engine.model_files import load_model
+from napari_affmae.engine.pixel_sizes import common_pixel_size, note_pixel_sizes
 from napari_affmae.engine.predictor import Predictor
 from napari_affmae.engine.run_folder import RunFolder, read_record
 from napari_affmae.engine.runtime import Runtime
@@ -96,6 +97,9 @@ def finetune(
         if stored is None:
             module, start = starting_network(config, len(classes), pretrained)
             size = config.batch
+            if pretrained is not None:
+                trained = read_metadata(pretrained).pixel_size
+                yield from note_pixel_sizes((image for image, _ in both), trained)
         else:
             module, start = _resumed_module(folder, stored, config, len(classes))
             size = stored["batch"]
@@ -344,5 +348,6 @@ class Finetuning(Task):
             crop=self.config.crop,
             classes=self._data.classes,
             ignore_value=self.config.ignore_value,
+            pixel_size=common_pixel_size(pair.image.source for pair in self._data.pairs),
             training=training,
         )

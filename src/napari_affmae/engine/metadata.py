@@ -31,6 +31,8 @@ class ModelMetadata(Settings):
     crop: int = Field(ge=64)
     classes: Classes = ()
     ignore_value: int | None = None
+    #: (row, column) of the training images, nanometres, where it is known and one.
+    pixel_size: tuple[float, float] | None = None
     quick: QuickConfig | None = None
     training: dict[str, Any] = Field(default_factory=dict)
 

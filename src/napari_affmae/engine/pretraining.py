@@ -25,6 +25,7 @@ from napari_affmae.engine.batch import plan_batch
 from napari_affmae.engine.device import plan_device
 from napari_affmae.engine.events import Event, Notice, Validated
 from napari_affmae.engine.metadata import ModelMetadata
+from napari_affmae.engine.pixel_sizes import common_pixel_size
 from napari_affmae.engine.run_folder import RunFolder, read_record
 from napari_affmae.engine.runtime import Runtime
 from napari_affmae.engine.seeds import Stream, derived_seed, generator, seeded
@@ -297,5 +298,6 @@ class Pretraining(Task):
             model=self.module.config,
             normalization=NormalizationRecord.of(self._sources),
             crop=self.config.crop,
+            pixel_size=common_pixel_size(item.source for item in self._sources),
             training=training,
         )

@@ -24,6 +24,7 @@ from napari_affmae.engine.files import replace_bytes
 from napari_affmae.engine.metadata import ModelMetadata
 from napari_affmae.engine.meter import Meter, Stopwatch
 from napari_affmae.engine.model_files import load_model, model_bytes
+from napari_affmae.engine.pixel_sizes import common_pixel_size
 from napari_affmae.engine.quick_features import FeatureStore, Progress
 from napari_affmae.engine.quick_view import predict_view
 from napari_affmae.engine.runtime import Runtime
@@ -264,6 +265,7 @@ class QuickTraining:
             classes=self.classes,
             ignore_value=self._ignore_value,
             quick=self._config,
+            pixel_size=common_pixel_size(self._normalized),
             training={
                 "preset": self._size,
                 "pretrained": None if self._pretrained is None else str(self._pretrained),

@@ -14,6 +14,7 @@ from napari_affmae.engine.events import BandDone, Event, PlaneDone, TileDone
 from napari_affmae.engine.metadata import ModelMetadata
 from napari_affmae.engine.meter import Stopwatch
 from napari_affmae.engine.model_files import load_model
+from napari_affmae.engine.pixel_sizes import note_pixel_sizes
 from napari_affmae.engine.predictor import Predictor
 from napari_affmae.engine.runtime import Runtime
 from napari_affmae.engine.tiles import Band
@@ -97,6 +98,7 @@ class Segmenter:
         normalized = self.normalize(source)
         yield self.started
         yield from self.notices
+        yield from note_pixel_sizes([source], self.metadata.pixel_size)
         values = np.array([item.value for item in self.metadata.classes])
         values = values.astype(np.min_scalar_type(values.max()))
         tiles = self.predictor.tiles_of(normalized)
