@@ -6,21 +6,51 @@ import numpy as np
 import pytest
 from napari.layers import Labels
 
+from napari_affmae.data import default_classes
 from napari_affmae.widgets.finetune import FinetuneDock
-from napari_affmae.widgets.label_layers import empty_labels
-
-MILLISECONDS = 300_000
+from napari_affmae.widgets.label_layers import empty_labels, show_classes
 
 
 class TestPairs:
-    def test_first_image_and_fitting_labels_are_offered(self, viewer: Any, image: Any) -> None:
-        viewer.add_labels(np.zeros((4, 128, 128), np.uint8), name="other shape")
-        fitting = viewer.add_labels(np.zeros((4, 128, 160), np.uint8), name="fitting")
+    def test_first_image_and_fitting_labels_with_classes_are_offered(
+        self, viewer: Any, image: Any, qtbot: Any
+    ) -> None:
+        viewer.add_labels(np.zeros((4, 128, 160), np.uint8), name="anything")
+        for shape in ((4, 128, 128), (4, 128, 160)):
+            fitting = viewer.add_labels(np.zeros(shape, np.uint8))
+            show_classes(fitting, default_classes([1, 2]))
 
         dock = FinetuneDock(viewer)
+        qtbot.addWidget(dock)
 
         assert dock.pairs.pairs() == [(image, fitting)]
-        dock.deleteLater()
+
+    def test_an_image_that_is_opened_later_is_offered(
+        self, viewer: Any, volume: tuple[np.ndarray, np.ndarray], qtbot: Any
+    ) -> None:
+        dock = FinetuneDock(viewer)
+        qtbot.addWidget(dock)
+        image = viewer.add_image(volume[0])
+        dock.pairs.new_button.click()
+        assert [pair[0] for pair in dock.pairs.pairs()] == [image]
+
+    def test_only_what_is_chosen_is_dressed_and_measures_stay(
+        self, dock: FinetuneDock, viewer: Any, image: Any
+    ) -> None:
+        measured = viewer.add_labels(
+            np.zeros(image.data.shape, np.uint8), features={"index": [2, 7], "area": [5.0, 6.0]}
+        )
+        viewer.add_points(np.zeros((1, 3)))
+        assert not dock.pairs.pairs()
+        assert list(measured.features) == ["index", "area"]
+
+        dock.pairs.set_pair(image, measured)
+        dock.classes.choose(1)
+        dock.classes.remove_button.click()
+
+        table = measured.features.set_index("index")
+        assert table["area"].to_dict() == {2: 5, 7: 6}
+        assert table["class"].dropna().to_dict() == {2: "structure"}
 
     def test_follow_names_and_removal(self, dock: FinetuneDock, viewer: Any, labels: Any) -> None:
         labels.name = "membranes"
@@ -110,12 +140,30 @@ class TestClasses:
         qtbot.waitUntil(lambda: self.shown(dock) == ["0", f"{(labels.data == 2).sum()}"])
         assert labels.data.any()
 
+    def test_labels_bring_their_classes_and_whether_0_is_one(
+        self, viewer: Any, image: Any, qtbot: Any
+    ) -> None:
+        labels = viewer.add_labels(np.zeros(image.data.shape, np.uint8))
+        classes = default_classes([0, 1, 4])
+        show_classes(labels, classes)
+        labels.show_selected_label = True
+        dock = FinetuneDock(viewer)
+        qtbot.addWidget(dock)
+        assert dock.classes.classes() == classes
+        assert dock.classes.ignore_value is None
+
+        dock.pairs.new_button.click()
+
+        assert dock.classes.classes() == classes[1:]
+        assert dock.classes.ignore_value == 0
+
     def test_existing_labels_bring_their_values(
         self, viewer: Any, image: Any, volume: tuple[np.ndarray, np.ndarray], qtbot: Any
     ) -> None:
         labels = viewer.add_labels(volume[1], name="truth")
         dock = FinetuneDock(viewer)
         qtbot.addWidget(dock)
+        dock.pairs.set_pair(image, labels)
 
         painted = dock.annotation.painted(labels)
         qtbot.waitUntil(lambda: not painted.is_looking)

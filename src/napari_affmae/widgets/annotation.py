@@ -139,12 +139,14 @@ class Annotation(QObject):
         self._show_counts()
 
     def _recall_classes(self, labels: Labels) -> None:
-        """Take over the classes of the first layer, if it was painted with some before."""
+        """Take over the classes of the first layer, and what 0 means there."""
         known = classes_of(labels)
-        if known and not self._painted:
-            ignore = self.ignore_value
-            background = [item for item in self.classes() if not item.value]
-            self._classes.set_classes([*background, *known], ignore_value=ignore)
+        if known is None or self._painted:
+            return
+        # Nothing is painted on a new layer, which says as little of a background.
+        classes = known or [item for item in self.classes() if item.value]
+        zero_is_class = any(not item.value for item in known)
+        self._classes.set_classes(classes, ignore_value=None if zero_is_class else 0)
 
     def _take_classes(self, *, anyhow: bool = False) -> None:
         """Dress the layers; tell of a change of what is painted, or of names and colours alone."""

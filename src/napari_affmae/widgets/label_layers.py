@@ -5,34 +5,37 @@ from typing import Any
 
 import napari
 import numpy as np
+import pandas as pd
 from napari.layers import Image, Labels
 from napari.utils.colormaps import DirectLabelColormap
 
 from napari_affmae.config import LabelClass
-from napari_affmae.widgets.layer_sources import full_resolution, layer_geometry
+from napari_affmae.widgets.layer_sources import layer_geometry
+from napari_affmae.widgets.view import pixel_shape
 
 # Above this, an array of which only the painted chunks take memory.
 _LARGEST_IN_MEMORY = 2**30
 _CHUNK = 512
 _NOTHING = (0.0, 0.0, 0.0, 0.0)
-
-
-def label_shape(image: Image) -> tuple[int, ...]:
-    """Return the shape that labels of an image have."""
-    shape = tuple(int(size) for size in full_resolution(image).shape)
-    return shape[:-1] if image.rgb else shape
+# Key of a layer's metadata. Its features show the classes too, but anyone's table may have
+# columns of these names.
+_CLASSES = "napari-affmae classes"
 
 
 def fits(image: Image, labels: Labels) -> bool:
     """Tell whether labels have the shape of an image."""
-    return tuple(full_resolution(labels).shape) == label_shape(image)
+    return pixel_shape(labels) == pixel_shape(image)
 
 
 def add_labels_layer(viewer: "napari.viewer.Viewer", image: Image) -> Labels:
     """Add an empty labels layer at the place of an image, ready to be painted on."""
-    shape = label_shape(image)
+    shape = pixel_shape(image)
     layer = Labels(
-        empty_labels(shape), name=f"{image.name} labels", opacity=0.7, **layer_geometry(image)
+        empty_labels(shape),
+        name=f"{image.name} labels",
+        opacity=0.7,
+        metadata={_CLASSES: []},
+        **layer_geometry(image),
     )
     viewer.add_layer(layer)
     layer.n_edit_dimensions = 2
@@ -54,27 +57,35 @@ def empty_labels(shape: tuple[int, ...]) -> Any:
 
 
 def show_classes(layer: Labels, classes: Sequence[LabelClass]) -> None:
-    """Give a layer the colours of classes, and their names for the status bar."""
+    """Give a layer the colours of classes, their names for the status bar, and note the classes.
+
+    Other columns of the layer's table of features stay.
+    """
     colors: dict[int | None, Any] = {item.value: item.color for item in classes}
     # What has no class is shown too, or it could not be found and corrected.
     layer.colormap = DirectLabelColormap(color_dict={None: "white", **colors, 0: _NOTHING})
-    layer.features = {
-        "index": [item.value for item in classes],
-        "class": [item.name for item in classes],
-    }
+    layer.features = _named(layer.features, classes)
+    layer.metadata = {**layer.metadata, _CLASSES: [item.model_dump() for item in classes]}
 
 
-def classes_of(layer: Labels) -> tuple[LabelClass, ...]:
-    """Read back what `show_classes` wrote; () where it did not."""
-    features = layer.features
-    if not {"index", "class"} <= set(features.columns):
-        return ()
-    return tuple(
-        LabelClass(value=int(value), name=str(name), color=_hex(layer.get_color(int(value))))
-        for value, name in zip(features["index"], features["class"], strict=True)
-        if value > 0
-    )
+def classes_of(layer: Labels) -> tuple[LabelClass, ...] | None:
+    """Read back the classes that `show_classes` noted.
+
+    Returns
+    -------
+    tuple of LabelClass or None
+        Empty for a new layer from `add_labels_layer`; None for any other layer, whose
+        values may mean anything.
+    """
+    noted = layer.metadata.get(_CLASSES)
+    return None if noted is None else tuple(LabelClass(**item) for item in noted)
 
 
-def _hex(color: Any) -> str:
-    return "#" + "".join(f"{round(float(part) * 255):02x}" for part in color[:3])
+def _named(features: pd.DataFrame, classes: Sequence[LabelClass]) -> pd.DataFrame:
+    """Name the classes in a table with a row for each value, as the status bar reads it."""
+    others = features.drop(columns="class", errors="ignore")
+    if "index" not in others:  # then napari takes the number of the row for the value
+        others.insert(0, "index", range(len(others)))
+    others = others.dropna(how="all", subset=others.columns.difference(["index"]))
+    names = {"index": [item.value for item in classes], "class": [item.name for item in classes]}
+    return others.merge(pd.DataFrame(names), how="outer", on="index")

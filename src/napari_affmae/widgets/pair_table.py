@@ -18,7 +18,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_affmae.widgets.following import follow
-from napari_affmae.widgets.label_layers import add_labels_layer, fits
+from napari_affmae.widgets.label_layers import add_labels_layer, classes_of, fits
 from napari_affmae.widgets.layer_sources import is_own
 
 Pair = tuple[Image, Labels]
@@ -30,7 +30,9 @@ _HEIGHT = 80
 class PairTable(QWidget):
     """A row for each pair, with a choice of layers in either column.
 
-    The first image, and labels of its shape, are offered by themselves.
+    A new row, and the first image that is opened, are offered an image and labels of
+    its shape that were made for classes. Any other labels must be chosen, for those
+    of a pair are given the colours of the classes.
 
     Parameters
     ----------
@@ -71,9 +73,7 @@ class PairTable(QWidget):
         events = viewer.layers.events
         for event in (events.inserted, events.removed, events.reordered):
             follow(self, event, self._follow)
-        for layer in viewer.layers:
-            follow(self, layer.events.name, self._refill)
-        self._follow()
+        follow(self, events.renamed, self._refill)
 
     def pairs(self) -> list[Pair]:
         """Return the pairs whose row is complete."""
@@ -190,7 +190,7 @@ class PairTable(QWidget):
         ]
 
     def _offer(self, row: int) -> None:
-        """Choose an image that no other row has, and labels that fit it."""
+        """Choose an image that no other row has, and labels that were made for it."""
         used = {id(image) for image, _ in self._rows()}
         if self._chosen(row, _IMAGE) is None:
             free = (layer for layer in self._layers(_IMAGE) if id(layer) not in used)
@@ -205,7 +205,10 @@ class PairTable(QWidget):
             (
                 layer
                 for layer in self._layers(_LABELS)
-                if image is not None and id(layer) not in used and fits(image, layer)
+                if image is not None
+                and id(layer) not in used
+                and classes_of(layer) is not None
+                and fits(image, layer)
             ),
             None,
         )
@@ -216,12 +219,11 @@ class PairTable(QWidget):
             layer for layer in self._viewer.layers if isinstance(layer, kind) and not is_own(layer)
         ]
 
-    def _follow(self, event: Any = None) -> None:
-        if event is not None and event.type == "inserted":
-            follow(self, event.value.events.name, self._refill)
+    def _follow(self, event: Any) -> None:
         self._refill()
-        for row in range(self.table.rowCount()):
-            self._offer(row)
+        is_empty = not any(image for image, _ in self._rows())
+        if is_empty and event.type == "inserted" and isinstance(event.value, Image):
+            self._offer(0)
         self._tell()
 
     def _refill(self) -> None:

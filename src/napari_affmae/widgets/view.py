@@ -58,7 +58,7 @@ def view_of(viewer: "napari.viewer.Viewer", layer: Layer) -> View:
         columns, in 3-D, or nothing of it.
     """
     indices, plane = plane_of(viewer, layer)
-    rows, columns = _rectangle(viewer, layer, _shape(layer))
+    rows, columns = _rectangle(viewer, layer, pixel_shape(layer))
     return View(indices, plane, rows, columns)
 
 
@@ -71,7 +71,7 @@ def plane_of(viewer: "napari.viewer.Viewer", layer: Layer) -> tuple[tuple[int, .
         If the viewer shows the layer along other axes than its rows and
         columns, or in 3-D.
     """
-    shape = _shape(layer)
+    shape = pixel_shape(layer)
     shown = viewer.dims.displayed
     if viewer.dims.ndisplay != 2 or tuple(shown) != (viewer.dims.ndim - 2, viewer.dims.ndim - 1):
         raise ValueError(
@@ -86,9 +86,9 @@ def plane_of(viewer: "napari.viewer.Viewer", layer: Layer) -> tuple[tuple[int, .
     return indices, int(np.ravel_multi_index(indices, shape[:-2])) if indices else 0
 
 
-def _shape(layer: Layer) -> tuple[int, ...]:
-    """Return the full resolution's shape, without colours."""
-    shape = tuple(full_resolution(layer).shape)
+def pixel_shape(layer: Layer) -> tuple[int, ...]:
+    """Return the shape of a layer's full resolution, without colours: that of its labels."""
+    shape = tuple(int(size) for size in full_resolution(layer).shape)
     return shape[:-1] if getattr(layer, "rgb", False) else shape
 
 
