@@ -332,11 +332,15 @@ def test_menu_makes_labels_and_opens_the_dock(
 
 
 def test_closed_dock_hears_no_more(viewer: Any, image: Any, qtbot: Any) -> None:
+    layers, dims = viewer.layers.events, viewer.dims.events
+    emitters = (layers.inserted, layers.removed, layers.renamed, dims.current_step)
+    before = [len(emitter.callbacks) for emitter in emitters]
     dock = FinetuneDock(viewer)
     dock.pairs.new_button.click()
     labels = dock.pairs.pairs()[0][1]
     with qtbot.waitSignal(dock.destroyed):
         dock.deleteLater()
+    assert [len(emitter.callbacks) for emitter in emitters] == before
     labels.paint((0, 20, 20), 1)
     labels.selected_label = 2
     labels.name = "renamed"

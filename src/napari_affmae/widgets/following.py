@@ -9,8 +9,9 @@ from qtpy.QtCore import QObject
 def follow(owner: QObject, emitter: Any, slot: Callable[..., None]) -> None:
     """Call `slot` at each event until `owner` is destroyed.
 
-    The viewer outlives the docks: an event that reached a closed one would find
-    its widgets deleted.
+    For what outlives the docks, as the viewer and its list of layers do. napari
+    lets go of a slot by itself once that has failed at a deleted widget; until it
+    fails, it would work on for a dock that was closed.
     """
     emitter.connect(slot)
     owner.destroyed.connect(lambda: emitter.disconnect(slot))
