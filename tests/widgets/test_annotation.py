@@ -9,6 +9,7 @@ from napari.layers import Labels
 from napari_affmae.data import default_classes
 from napari_affmae.widgets.finetune import FinetuneDock
 from napari_affmae.widgets.label_layers import empty_labels, show_classes
+from napari_affmae.widgets.painted import Square
 
 
 class TestPairs:
@@ -140,6 +141,35 @@ class TestClasses:
         qtbot.waitUntil(lambda: self.shown(dock) == ["0", f"{(labels.data == 2).sum()}"])
         assert labels.data.any()
 
+    def test_strokes_from_before_can_be_undone_and_redone(
+        self, dock: FinetuneDock, viewer: Any, image: Any, qtbot: Any
+    ) -> None:
+        labels = viewer.add_labels(np.zeros(image.data.shape, np.uint8))
+        labels.paint((1, 20, 20), 1)
+        dock.pairs.set_pair(image, labels)
+        qtbot.waitUntil(lambda: self.shown(dock) == [f"{labels.data.sum()}", "0"])
+        revision = dock.annotation.painted(labels).source.revision(1)
+        labels.undo()
+        qtbot.waitUntil(lambda: self.shown(dock) == ["0", "0"])
+        assert dock.annotation.painted(labels).source.revision(1) > revision
+        labels.redo()
+        qtbot.waitUntil(lambda: self.shown(dock) == [f"{labels.data.sum()}", "0"])
+
+    def test_only_what_changed_is_counted_again(self, viewer: Any, qtbot: Any) -> None:
+        viewer.add_image(np.zeros((600, 600), np.uint8))
+        dock = FinetuneDock(viewer)
+        qtbot.addWidget(dock)
+        dock.pairs.new_button.click()
+        ((_, labels),) = dock.pairs.pairs()
+        painted = dock.annotation.painted(labels)
+        labels.paint((20, 20), 1)
+        labels.paint((500, 500), 1)
+        qtbot.waitUntil(lambda: len(painted.squares()) == 2 and not painted.pending())
+        labels.refresh()
+        assert not painted.pending()
+        labels.undo()
+        assert painted.pending() == {Square(0, 1, 1)}
+
     def test_labels_bring_their_classes_and_whether_0_is_one(
         self, viewer: Any, image: Any, qtbot: Any
     ) -> None:
@@ -171,6 +201,19 @@ class TestClasses:
 
         expected = np.bincount(volume[1].ravel())[1:]
         assert self.shown(dock) == [f"{count:,}" for count in expected]
+
+    def test_numbered_objects_are_no_classes_and_said_once(
+        self, dock: FinetuneDock, viewer: Any, image: Any, qtbot: Any
+    ) -> None:
+        data = np.zeros(image.data.shape, np.uint32)
+        data[0, :10] = 3
+        data[1:] = np.arange(128)[:, None]
+        dock.pairs.set_pair(image, viewer.add_labels(data))
+        qtbot.waitUntil(lambda: bool(dock.quick.messages.texts))
+        qtbot.wait(300)
+        ((_, text),) = dock.quick.messages.texts
+        assert "numbered objects" in text
+        assert [item.value for item in dock.classes.classes()] == [1, 2]
 
     def shown(self, dock: FinetuneDock) -> list[str]:
         table = dock.classes.table

@@ -1,7 +1,7 @@
 """What is painted, for whom: pairs, classes, and where their strokes are."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import napari
@@ -89,6 +89,16 @@ class Annotation(QObject):
         """Return where a labels layer of a pair is painted."""
         return self._painted[labels]
 
+    def recount(self) -> Callable[[], Counter[int]] | None:
+        """Return a count of what is painted now, to be called in a worker.
+
+        None while labels that were there before are still being looked through.
+        """
+        if any(painted.is_looking for painted in self._painted.values()):
+            return None
+        counts = [painted.recount() for painted in self._painted.values()]
+        return lambda: sum((count() for count in counts), Counter())
+
     def strokes(self) -> tuple[tuple[int, Square], ...]:
         """Return the painted squares, each with the number of its pair."""
         return tuple(
@@ -171,18 +181,24 @@ class Annotation(QObject):
 
     def _show_counts(self) -> None:
         total: Counter[int] = Counter()
-        for painted in self._painted.values():
+        known = {item.value for item in self.classes()}
+        found: set[int] = set()
+        for labels, painted in self._painted.items():
             total.update(painted.counts)
-        strange = sorted(set(total) - {item.value for item in self.classes()})
-        if len(strange) > MOST_CLASSES:
-            self.failed.emit(
-                DataError(
-                    f"the labels hold {len(total)} values: they look like numbered objects, not "
-                    "classes. Give each class one value, or choose other labels"
+            strange = painted.counts.keys() - known
+            if painted.is_looking:
+                continue  # to be judged as a whole
+            if len(strange) > MOST_CLASSES:
+                self.failed.emit(
+                    DataError(
+                        f"the labels {labels.name!r} hold more than {MOST_CLASSES} values that no "
+                        "class has: they look like numbered objects, not classes. Give each class "
+                        "one value, or choose other labels"
+                    )
                 )
-            )
-        else:
-            self._classes.add_values(strange)
+            else:
+                found |= strange
+        self._classes.add_values(sorted(found))
         self._classes.set_counts(total)
 
 

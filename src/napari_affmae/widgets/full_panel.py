@@ -1,6 +1,7 @@
 """Fine-tuning of the whole network: its settings, its run, and its prediction of the view."""
 
-from collections.abc import Generator, Sequence
+from collections import Counter
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,6 @@ from napari_affmae.widgets.errand import Errand
 from napari_affmae.widgets.following import follow
 from napari_affmae.widgets.forms import SettingsForm
 from napari_affmae.widgets.length import LengthEdit
-from napari_affmae.widgets.painted import Painted
 from napari_affmae.widgets.plan_line import PlanLine
 from napari_affmae.widgets.prediction import PredictionLayers
 from napari_affmae.widgets.preferences import load_preferences
@@ -223,11 +223,11 @@ class FullPanel(QWidget):
             self.panel.fail(error)
             return
         layers = self._annotation.pairs()
-        painted = [self._annotation.painted(labels) for _, labels in layers]
         pairs = [
-            (self._annotation.image(image), known.source)
-            for (image, _), known in zip(layers, painted, strict=True)
+            (self._annotation.image(image), self._annotation.painted(labels).source)
+            for image, labels in layers
         ]
+        recount = self._annotation.recount()
         resumed, pretrained = self.run_choice.path(), self._start_from.path()
         folder = load_preferences().runs
         self._run = run = resumed or new_run_path(folder, "finetune", layers[0][0].name)
@@ -238,7 +238,7 @@ class FullPanel(QWidget):
             self.losses.clear()
             self.scores.clear()
         self.panel.run(
-            lambda: _train(pairs, painted, config, run, pretrained, resume=resumed is not None)
+            lambda: _train(pairs, recount, config, run, pretrained, resume=resumed is not None)
         )
 
     def _take(self, event: ev.Event) -> None:
@@ -309,7 +309,7 @@ def _stored(run: Path) -> FinetuneConfig:
 
 def _train(
     pairs: Sequence[tuple[ImageSource, ImageSource]],
-    painted: Sequence[Painted],
+    recount: Callable[[], Counter[int]] | None,
     config: FinetuneConfig,
     run: Path,
     pretrained: Path | None,
@@ -319,11 +319,8 @@ def _train(
     """Check the strokes and train; in the worker's thread."""
     from napari_affmae.engine import finetune
 
-    if not any(known.is_looking for known in painted):
-        counts = painted[0].recount()
-        for known in painted[1:]:
-            counts.update(known.recount())
-        check_painted(counts, config.classes)
+    if recount is not None:
+        check_painted(recount(), config.classes)
     yield from finetune(pairs, config, run, pretrained=pretrained, resume=resume)
 
 

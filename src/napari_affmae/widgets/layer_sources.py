@@ -13,6 +13,7 @@ from napari_affmae.data.layout import Layout
 from napari_affmae.data.source import ImageSource, PixelSize
 from napari_affmae.data.units import to_nanometres
 from napari_affmae.errors import DataError
+from napari_affmae.widgets.edits import Edit, Edits
 
 _COLOURS = (0, 1, 2)
 _OWN = "napari-affmae"
@@ -76,21 +77,15 @@ class LayerLabels(ImageSource):
         )
         self._replaced = 0
         self._revisions: Counter[int] = Counter()
-        layer.events.paint.connect(self._note_strokes)
-        # Undoing tells of no planes, but can only change those that were painted.
-        layer.events.set_data.connect(self._note_undo)
+        self._edits = Edits(layer, self._note_edits)
         layer.events.data.connect(self._note_replaced)
 
     def revision(self, plane: int) -> int:
         """Count the changes that may have touched a plane."""
         return self._replaced + self._revisions[plane]
 
-    def _note_strokes(self, event: Any) -> None:
-        touched = (planes_touched(atom, self.layout.shape) for atom in event.value)
-        self._revisions.update({plane for planes, _, _ in touched for plane in planes})
-
-    def _note_undo(self) -> None:
-        self._revisions.update(list(self._revisions))
+    def _note_edits(self, edits: Sequence[Edit]) -> None:
+        self._revisions.update({plane for edit in edits for plane in edit.planes})
 
     def _note_replaced(self) -> None:
         self._replaced += 1
@@ -103,37 +98,6 @@ class LayerLabels(ImageSource):
                 f"{tuple(array.shape)} since the run was started; start it again"
             )
         return np.asarray(array[index])
-
-
-def planes_touched(atom: Any, shape: tuple[int, ...]) -> tuple[list[int], slice, slice]:
-    """Say what one part of a stroke may have changed.
-
-    Parameters
-    ----------
-    atom : tuple
-        An element of the value of a labels layer's ``paint`` event.
-    shape : tuple of int
-        Of the layer's array.
-
-    Returns
-    -------
-    planes : list of int
-        Numbers of planes, the last axis fastest.
-    rows, columns : slice
-        The rectangle that holds the part on each of them.
-    """
-    # napari's brushes give slices of a box, `data_setitem` indices of pixels.
-    key = atom.slice_key if hasattr(atom, "slice_key") else atom[0]
-    axes = [
-        np.arange(*part.indices(size)) if isinstance(part, slice) else np.unique(part)
-        for part, size in zip(key, shape, strict=True)
-    ]
-    rows, columns = (slice(int(axis[0]), int(axis[-1]) + 1) for axis in axes[-2:])
-    if len(shape) == 2:
-        return [0], rows, columns
-    grid = np.meshgrid(*axes[:-2], indexing="ij")
-    planes: list[int] = np.ravel_multi_index(grid, shape[:-2]).ravel().tolist()
-    return planes, rows, columns
 
 
 def is_own(layer: Layer) -> bool:

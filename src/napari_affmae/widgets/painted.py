@@ -1,7 +1,7 @@
 """Where a labels layer is painted, and with what: kept up to date stroke by stroke."""
 
 from collections import Counter
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -13,8 +13,9 @@ from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_affmae.data.source import ImageSource
 from napari_affmae.engine.events import Event
+from napari_affmae.widgets.edits import Edit, Edits
 from napari_affmae.widgets.errand import Errand
-from napari_affmae.widgets.layer_sources import LayerLabels, planes_touched
+from napari_affmae.widgets.layer_sources import LayerLabels
 
 _SIDE = 256
 _SETTLE_MILLISECONDS = 150
@@ -48,7 +49,7 @@ class Painted(QObject):
     """The squares of a labels layer that hold labels, and how many pixels of each value.
 
     What the layer holds already is looked through once, in the background; after
-    that only the squares that a stroke touched are counted again.
+    that only the squares of what is painted, undone or redone are counted again.
 
     Parameters
     ----------
@@ -73,9 +74,9 @@ class Painted(QObject):
         self._touched: set[Square] = set()
         self._pending: set[Square] = set()
         self._counting: set[Square] = set()
-        self._announced: set[Square] = set()
         self._scan, self._count = Errand(self), Errand(self)
         self._scan.happened.connect(self._take_scanned)
+        self._scan.ended.connect(self.counted)
         self._count.happened.connect(self._take_counted)
         self._count.ended.connect(self._count_pending)
         for errand in (self._scan, self._count):
@@ -84,19 +85,15 @@ class Painted(QObject):
         self._timer.setSingleShot(True)
         self._timer.setInterval(_SETTLE_MILLISECONDS)
         self._timer.timeout.connect(self._count_pending)
-        layer.events.paint.connect(self._note_strokes)
-        # Undoing has no event of its own; it can only change what was painted.
-        layer.events.set_data.connect(self._note_refresh)
+        self._edits = Edits(layer, self._take_edits)
         layer.events.data.connect(self._look_through)
         parent.destroyed.connect(self.forget)
         self._look_through()
 
     def forget(self) -> None:
         """Follow the layer no longer."""
-        events = self.layer.events
-        events.paint.disconnect(self._note_strokes)
-        events.set_data.disconnect(self._note_refresh)
-        events.data.disconnect(self._look_through)
+        self._edits.stop()
+        self.layer.events.data.disconnect(self._look_through)
         self._timer.stop()
         self._scan.stop()
         self._count.stop()
@@ -114,19 +111,27 @@ class Painted(QObject):
         """Return the squares that are not counted yet."""
         return frozenset(self._pending | self._counting)
 
-    def recount(self) -> Counter[int]:
-        """Count all that is known to be painted; in a worker, for it reads the labels."""
-        total: Counter[int] = Counter(self.counts)
-        for square in self.pending():
+    def recount(self) -> Callable[[], Counter[int]]:
+        """Return a count of all that is known to be painted now.
+
+        It is to be called in a worker, for it reads labels.
+        """
+        total, squares, source = Counter(self.counts), self.pending(), self.source
+        for square in squares:
             total.subtract(self._squares.get(square, {}))
-            total.update(count_values(_read(self.source, square)))
-        return total
+
+        def count() -> Counter[int]:
+            for square in squares:
+                total.update(count_values(_read(source, square)))
+            return total
+
+        return count
 
     def _look_through(self) -> None:
         """Start anew with another array."""
         self.source = LayerLabels(self.layer)
         self._squares.clear()
-        for squares in (self._touched, self._pending, self._counting, self._announced):
+        for squares in (self._touched, self._pending, self._counting):
             squares.clear()
         self.counts.clear()
         self._count.stop()
@@ -135,22 +140,16 @@ class Painted(QObject):
         self.counted.emit()
         self.stroked.emit()
 
-    def _note_strokes(self, event: Any) -> None:
-        for atom in event.value:
-            planes, rows, columns = planes_touched(atom, self.source.layout.shape)
-            ranges = (
-                range(part.start // _SIDE, -(-part.stop // _SIDE)) for part in (rows, columns)
-            )
-            squares = {Square(*place) for place in product(planes, *ranges)}
-            self._touched |= squares
-            self._announced |= squares
-        self._note_refresh()
+    def _take_edits(self, edits: Sequence[Edit]) -> None:
+        squares = {
+            Square(*place)
+            for edit in edits
+            for place in product(edit.planes, _numbers(edit.rows), _numbers(edit.columns))
+        }
+        self._touched |= squares
+        self._pending |= squares
+        self._timer.start()
         self.stroked.emit()
-
-    def _note_refresh(self) -> None:
-        self._pending |= self._touched
-        if self._pending:
-            self._timer.start()
 
     def _count_pending(self) -> None:
         if not self._pending or self._count.is_running or self._timer.isActive():
@@ -167,16 +166,12 @@ class Painted(QObject):
         self._take(fresh)
 
     def _take_counted(self, event: _Counted) -> None:
-        changed = {
-            square
-            for square, counts in event.counts.items()
-            if counts != self._squares.get(square, Counter())
-        }
         self._counting -= event.counts.keys()
-        self._take(event.counts)
-        if changed - self._announced:
-            self.stroked.emit()  # undone or redone
-        self._announced -= event.counts.keys()
+        # What was painted meanwhile is counted once more.
+        fresh = {
+            square: counts for square, counts in event.counts.items() if square not in self._pending
+        }
+        self._take(fresh)
 
     def _take(self, counts: Mapping[Square, Counter[int]]) -> None:
         for square, values in counts.items():
@@ -187,6 +182,11 @@ class Painted(QObject):
         if counts:
             self.counts += Counter()  # drops what is no longer there
             self.counted.emit()
+
+
+def _numbers(part: slice) -> range:
+    """Count the squares, along one axis, that hold a part of it."""
+    return range(part.start // _SIDE, -(-part.stop // _SIDE))
 
 
 def _scan(source: ImageSource) -> Generator[Event, None, None]:
