@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 from napari.layers import Labels
+from qtpy.QtWidgets import QMessageBox
 
-from napari_affmae.data import default_classes
+from napari_affmae.data import default_class, default_classes
 from napari_affmae.widgets.finetune import FinetuneDock
 from napari_affmae.widgets.label_layers import empty_labels, show_classes
 from napari_affmae.widgets.painted import Square
@@ -214,6 +215,33 @@ class TestClasses:
         ((_, text),) = dock.quick.messages.texts
         assert "numbered objects" in text
         assert [item.value for item in dock.classes.classes()] == [1, 2]
+
+    def test_a_large_value_costs_no_more_than_a_small_one(self) -> None:
+        assert default_class(2**31).name == "class 2147483648"
+
+    def test_removing_a_class_erases_it_and_undo_brings_both_back(
+        self, dock: FinetuneDock, labels: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        labels.paint((1, 50, 50), 2)
+        labels.paint((0, 20, 20), 1)
+        qtbot.waitUntil(lambda: "0" not in self.shown(dock))
+        dock.classes.choose(2)
+        for answer, left in (("Cancel", [1, 2]), ("Ok", [1])):
+            button = QMessageBox.StandardButton[answer]
+            monkeypatch.setattr(QMessageBox, "question", lambda *_, button=button: button)
+            dock.classes.remove_button.click()
+            qtbot.wait(300)  # until what changed is counted
+            assert [item.value for item in dock.classes.classes()] == left
+            assert set(np.unique(labels.data)) == {0, *left}
+
+        labels.undo()
+
+        qtbot.waitUntil(lambda: [item.value for item in dock.classes.classes()] == [1, 2])
+
+    def test_other_classes_leave_the_brush(self, dock: FinetuneDock, labels: Any) -> None:
+        dock.classes.choose(2)
+        dock.classes.set_classes(default_classes([1, 2, 3]), ignore_value=0)
+        assert labels.selected_label == 2
 
     def shown(self, dock: FinetuneDock) -> list[str]:
         table = dock.classes.table

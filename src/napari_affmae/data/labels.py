@@ -232,14 +232,13 @@ def default_classes(values: Iterable[int]) -> tuple[LabelClass, ...]:
     ordered = sorted(set(values))
     if not ordered or ordered[0] < 0:
         raise ValueError(f"class values must be at least 0, got {ordered}")
-    return tuple(
-        LabelClass(
-            value=value,
-            name="background" if value == 0 else f"class {value}",
-            color=_color(index),
-        )
-        for index, value in enumerate(ordered)
-    )
+    return tuple(default_class(value, index) for index, value in enumerate(ordered))
+
+
+def default_class(value: int, index: int | None = None) -> LabelClass:
+    """Class for a label value, with the colour of an index, by default that of the value."""
+    name = "background" if value == 0 else f"class {value}"
+    return LabelClass(value=value, name=name, color=_color(value if index is None else index))
 
 
 def _color(index: int) -> str:

@@ -52,6 +52,7 @@ class Annotation(QObject):
         self._meaning: tuple[Any, ...] = ()
         classes.changed.connect(self._take_classes)
         classes.chosen.connect(self._take_brush)
+        classes.removing.connect(self._erase)
         self._follow_pairs()
 
     def pairs(self) -> list[Pair]:
@@ -178,6 +179,18 @@ class Annotation(QObject):
 
     def _take_label(self, event: object) -> None:
         self._classes.choose(event.source.selected_label)  # type: ignore[attr-defined]
+
+    def _erase(self, value: int) -> None:
+        for labels, painted in self._painted.items():
+            try:
+                painted.erase(value)
+            except (TypeError, ValueError, OSError) as error:  # from arrays that only read
+                self.failed.emit(
+                    DataError(
+                        f"the class stays, for the labels {labels.name!r} cannot be changed: "
+                        f"{error}. Choose labels that can be painted on"
+                    )
+                )
 
     def _show_counts(self) -> None:
         total: Counter[int] = Counter()

@@ -13,6 +13,7 @@ from qtpy.QtWidgets import (
     QHBoxLayout,
     QHeaderView,
     QLabel,
+    QMessageBox,
     QPushButton,
     QTableWidget,
     QTableWidgetItem,
@@ -21,7 +22,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_affmae.config import LabelClass
-from napari_affmae.data import default_classes
+from napari_affmae.data import default_class
 
 _VALUE, _NAME, _COLOR, _PAINTED = range(4)
 _HEADINGS = ("Value", "Name", "Colour", "Painted")
@@ -43,6 +44,8 @@ class ClassTable(QWidget):
     """Other classes, names or colours, or another meaning of 0."""
     chosen = Signal(int)
     """The value to paint with."""
+    removing = Signal(int)
+    """A class is about to go: its value, which must go from the labels first."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -66,7 +69,7 @@ class ClassTable(QWidget):
         self.table.cellDoubleClicked.connect(self._ask_for_color)
         self.add_button = QPushButton("Add class")
         self.remove_button = QPushButton("Remove")
-        self.remove_button.setToolTip("Takes the selected class away; its strokes stay.")
+        self.remove_button.setToolTip("Takes the selected class away, and what is painted with it.")
         self.add_button.clicked.connect(self.add)
         self.remove_button.clicked.connect(self.remove_selected)
         self.zero = QComboBox()
@@ -89,7 +92,11 @@ class ClassTable(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.table)
         layout.addLayout(row)
-        self.set_classes([_new_class(1, "background"), _new_class(2, "structure")], ignore_value=0)
+        named = {1: "background", 2: "structure"}
+        self.set_classes(
+            (default_class(value).model_copy(update={"name": named[value]}) for value in named),
+            ignore_value=0,
+        )
 
     @property
     def ignore_value(self) -> int | None:
@@ -101,7 +108,8 @@ class ClassTable(QWidget):
         return tuple(self._class(row) for row in range(self.table.rowCount()))
 
     def set_classes(self, classes: Iterable[LabelClass], *, ignore_value: int | None) -> None:
-        """Show these classes instead of those that are there."""
+        """Show these classes instead of those that are there, and keep the choice if it can be."""
+        chosen = self.chosen_value()
         blocker = QSignalBlocker(self.table), QSignalBlocker(self.zero)
         self.zero.setCurrentIndex(_UNKNOWN if ignore_value == 0 else 1 - _UNKNOWN)
         self.table.setRowCount(0)
@@ -109,12 +117,13 @@ class ClassTable(QWidget):
             self._append(item)
         del blocker
         self.changed.emit()
-        self.choose(next((item.value for item in self.classes() if item.value), 0))
+        values = [item.value for item in self.classes() if item.value]
+        self.choose(chosen if chosen in values else min(values, default=0))
 
     def add(self) -> None:
         """Add a class with the next value."""
         value = max((item.value for item in self.classes()), default=0) + 1
-        self._append(_new_class(value))
+        self._append(default_class(value))
         self.changed.emit()
         self.choose(value)
 
@@ -123,18 +132,36 @@ class ClassTable(QWidget):
         if self._fixed:
             return
         known = {item.value for item in self.classes()}
-        missing = [_new_class(value) for value in values if value > 0 and value not in known]
+        missing = [default_class(value) for value in values if value > 0 and value not in known]
         if missing:
-            chosen = self.chosen_value()
             self.set_classes([*self.classes(), *missing], ignore_value=self.ignore_value)
-            self.choose(chosen)
 
     def remove_selected(self) -> None:
-        """Take the selected class away."""
-        rows = {index.row() for index in self.table.selectedIndexes()}
-        classes = enumerate(self.classes())
-        kept = [item for row, item in classes if row not in rows or not item.value]
-        self.set_classes(kept, ignore_value=self.ignore_value)
+        """Take the selected class away, and what is painted with it if the user agrees.
+
+        Strokes that stayed would bring their class back.
+        """
+        value = self.chosen_value()
+        if not value or not self._may_erase(value):
+            return
+        self.removing.emit(value)
+        if not self._counts[value]:
+            kept = [item for item in self.classes() if item.value != value]
+            self.set_classes(kept, ignore_value=self.ignore_value)
+
+    def _may_erase(self, value: int) -> bool:
+        if not self._counts[value]:
+            return True
+        name = next(item.name for item in self.classes() if item.value == value)
+        buttons = QMessageBox.StandardButton
+        answer = QMessageBox.question(
+            self,
+            "Remove a class",
+            f"{self._counts[value]:,} pixels are painted as {name!r}. Removing the class makes "
+            f"them {self.zero.currentText()}; Undo in the labels layer brings them back.",
+            buttons.Ok | buttons.Cancel,
+        )
+        return bool(answer == buttons.Ok)
 
     def set_fixed(self, fixed: bool) -> None:
         """Let classes be chosen, but not changed."""
@@ -200,11 +227,11 @@ class ClassTable(QWidget):
     def _set_zero(self) -> None:
         kept = [item for item in self.classes() if item.value]
         if self.ignore_value is None:
-            taken = {item.name for item in kept}
-            kept.append(_new_class(0, "unpainted" if "background" in taken else "background"))
-        chosen = self.chosen_value()
+            zero = default_class(0)
+            if zero.name in {item.name for item in kept}:
+                zero = zero.model_copy(update={"name": "unpainted"})
+            kept.append(zero)
         self.set_classes(kept, ignore_value=self.ignore_value)
-        self.choose(chosen)
 
     def _tell_edit(self, cell: Any) -> None:
         if cell.column() in {_NAME, _COLOR}:
@@ -222,9 +249,3 @@ class ClassTable(QWidget):
         color = QColorDialog.getColor(QColor(item.color), self, f"Colour of {item.name}")
         if color.isValid():
             self.set_color(item.value, color.name())
-
-
-def _new_class(value: int, name: str | None = None) -> LabelClass:
-    """Make a class whose colour depends on its value alone."""
-    made = default_classes(range(value + 1))[value]
-    return made if name is None else made.model_copy(update={"name": name})

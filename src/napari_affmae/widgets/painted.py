@@ -127,6 +127,32 @@ class Painted(QObject):
 
         return count
 
+    def erase(self, value: int) -> None:
+        """Set what is known to be painted with a value to 0, as one edit that can be undone."""
+        pending, counts = self.pending(), {}
+        with self.layer.block_history():
+            for square in self.squares():
+                if square in pending or value in self._squares[square]:
+                    block = _read(self.source, square)
+                    self._clear(square, block == value)
+                    counts[square] = count_values(np.where(block == value, 0, block))
+        self.layer.refresh()
+        self._take(counts)
+
+    def _clear(self, square: Square, where: NDArray[np.bool_]) -> None:
+        rows, columns = np.nonzero(where)
+        plane = (
+            np.unravel_index(square.plane, self.layer.data.shape[:-2])
+            if self.layer.ndim > 2
+            else ()
+        )
+        indices = (
+            *(np.full(rows.size, index) for index in plane),
+            rows + square.rows.start,
+            columns + square.columns.start,
+        )
+        self.layer.data_setitem(indices, 0, refresh=False)
+
     def _look_through(self) -> None:
         """Start anew with another array."""
         self.source = LayerLabels(self.layer)
