@@ -16,7 +16,9 @@ from napari_affmae.engine.registry import list_runs
 from napari_affmae.engine.run_folder import RunFolder
 from napari_affmae.errors import DiskFullError
 from napari_affmae.widgets.finetune import FinetuneDock
+from napari_affmae.widgets.quick_session import QuickSession
 from napari_affmae.widgets.run_panel import Outcome
+from napari_affmae.widgets.worker import RunWorker
 
 Finish = Callable[[Any], Outcome]
 MILLISECONDS = 300_000
@@ -81,6 +83,62 @@ class TestQuick:
         assert read_metadata(run.path).classes == dock.annotation.classes()
         dock.start_from.choose(run.path)
         assert dock.start_from.path() == run.path
+
+    def test_prediction_follows_to_the_pair_that_is_looked_at(
+        self, dock: FinetuneDock, viewer: Any, image: Any, labels: Any, qtbot: Any
+    ) -> None:
+        aside = np.eye(4)
+        aside[2, 3] = 500
+        other = viewer.add_image(
+            image.data, name="other", scale=image.scale, units=image.units, affine=aside
+        )
+        dock.pairs.add_button.click()
+        dock.pairs.new_button.click()
+        viewer.reset_view()
+        viewer.window._qt_viewer.canvas.on_draw(None)
+        paint_both(labels, 0)
+        dock.quick.form.control("steps").setValue(5)
+        viewer.layers.selection.active = labels
+        with qtbot.waitSignal(dock.quick.predicted, timeout=MILLISECONDS):
+            dock.quick.predict_button.setChecked(True)
+        prediction = viewer.layers["AFFMAE prediction"]
+        assert viewer.layers.index(prediction) < viewer.layers.index(labels)
+        qtbot.waitUntil(lambda: not dock.quick.is_busy, timeout=MILLISECONDS)
+
+        with qtbot.waitSignal(dock.quick.predicted, timeout=MILLISECONDS):
+            viewer.layers.selection.active = other
+
+        np.testing.assert_array_equal(prediction.affine.affine_matrix, aside)
+        assert viewer.layers.index(prediction) > viewer.layers.index(other)
+        qtbot.waitUntil(lambda: not dock.quick.is_busy, timeout=MILLISECONDS)
+        viewer.layers.selection.active = prediction
+        assert not dock.quick.is_busy
+        with qtbot.waitSignal(dock.quick.predicted, timeout=MILLISECONDS):
+            other.visible = False
+        np.testing.assert_array_equal(prediction.affine.affine_matrix, np.eye(4))
+
+    @pytest.mark.parametrize("move", ["step", "order"])
+    def test_moving_the_view_stops_what_is_predicted_of_another(
+        self, dock: FinetuneDock, viewer: Any, labels: Any, qtbot: Any, move: str
+    ) -> None:
+        paint_both(labels, 0)
+        dock.quick.predict_button.setChecked(True)
+        assert dock.quick._errand.is_running
+        if move == "step":
+            viewer.dims.set_current_step(0, 2)
+        else:
+            viewer.dims.order = (1, 0, 2)
+        assert not dock.quick._errand.is_running
+        assert dock.quick.is_busy
+        dock.quick.switch_off()
+
+    def test_a_stopped_job_does_not_wait_for_its_turn(self, qtbot: Any) -> None:
+        session = QuickSession()
+        with session._lock:
+            worker = RunWorker(lambda: session.save(Path("model"), ()))
+            worker.start()
+            worker.quit()
+            assert worker.wait(10)
 
     def test_renaming_a_class_learns_nothing_anew(
         self, dock: FinetuneDock, viewer: Any, labels: Any, qtbot: Any, runs: Path
@@ -186,6 +244,10 @@ class TestFull:
         assert dock.full.run_choice.path() == run.path
         assert dock.panel.start_button.text() == "Resume"
 
+        dock.classes.add_button.click()
+        dock.panel.start_button.click()
+        assert "knows the classes background, structure" in errors(dock.panel.messages)
+        dock.classes.remove_button.click()
         paint(labels, 2, (1, 64, 64))
         # Longer is allowed; this run is made to end soon after it goes on.
         dock.full.length.set_values(1000, None)

@@ -38,6 +38,8 @@ class Annotation(QObject):
     """Something was painted, or another class, or another pair is to be learned."""
     renamed = Signal()
     """Classes have other names or colours, and nothing else."""
+    looked = Signal()
+    """Another pair may be looked at."""
     failed = Signal(object)
     """Labels cannot be used: the exception."""
 
@@ -48,11 +50,14 @@ class Annotation(QObject):
         self._viewer, self._pairs, self._classes = viewer, pairs, classes
         self._painted: dict[Labels, Painted] = {}
         self._images: dict[Image, LayerImage] = {}
+        self._looked_at: set[Image] = set()
+        self._selected: Image | None = None
         pairs.changed.connect(self._follow_pairs)
         self._meaning: tuple[Any, ...] = ()
         classes.changed.connect(self._take_classes)
         classes.chosen.connect(self._take_brush)
         classes.removing.connect(self._erase)
+        follow(self, viewer.layers.selection.events.active, self._look)
         self._follow_pairs()
 
     def pairs(self) -> list[Pair]:
@@ -109,26 +114,31 @@ class Annotation(QObject):
         )
 
     def shown_pair(self) -> int:
-        """Return the number of the pair that is looked at: the selected, else the top visible one.
+        """Return the number of the pair that is looked at.
+
+        That is the one of the selected layer; else the last that was, if it is
+        visible; else the top visible one.
 
         Raises
         ------
         ValueError
             If none is visible.
         """
-        pairs = list(enumerate(self.pairs()))
-        active = self._viewer.layers.selection.active
-        for number, pair in pairs:
-            if active in pair:
+        layers = self._viewer.layers
+        visible: dict[Image, int] = {}
+        for number, pair in enumerate(self.pairs()):
+            if layers.selection.active in pair:
                 return number
-        visible = [
-            (self._viewer.layers.index(image), number)
-            for number, (image, _) in pairs
-            if image.visible and image in self._viewer.layers
-        ]
+            if pair[0].visible and pair[0] in layers:
+                visible[pair[0]] = number
         if not visible:
             raise ValueError("No image of the pairs is visible: show one.")
-        return max(visible)[1]
+        return visible.get(self._selected, visible[max(visible, key=layers.index)])
+
+    def _look(self) -> None:
+        active = self._viewer.layers.selection.active
+        self._selected = next((pair[0] for pair in self.pairs() if active in pair), self._selected)
+        self.looked.emit()
 
     def _follow_pairs(self) -> None:
         used = {labels for _, labels in self.pairs()}
@@ -137,8 +147,16 @@ class Annotation(QObject):
             painted.forget()
             labels.events.selected_label.disconnect(self._take_label)
             painted.deleteLater()
-        for image in self._images.keys() - {image for image, _ in self.pairs()}:
+        images = {image for image, _ in self.pairs()}
+        for image in self._images.keys() - images:
             del self._images[image]
+        for image in self._looked_at - images:
+            image.events.visible.disconnect(self._look)
+        for image in images - self._looked_at:
+            image.events.visible.connect(self._look)
+        self._looked_at = images
+        if self._selected not in images:
+            self._selected = None
         for labels in used - self._painted.keys():
             self._recall_classes(labels)
             self._painted[labels] = painted = Painted(labels, self)

@@ -29,6 +29,7 @@ class PredictionLayers:
         self._viewer = viewer
         self.prediction: Labels | None = None
         self.uncertainty: Image | None = None
+        self._image: Image | None = None
         self._shows_uncertainty = False
 
     def show(
@@ -70,6 +71,8 @@ class PredictionLayers:
         else:
             _move(self.uncertainty, uncertainty, place)
         show_classes(self.prediction, classes)
+        if image is not self._image:
+            self._raise_above(image)
         if selected != set(self._viewer.layers.selection):
             self._viewer.layers.selection = selected  # adding a layer must not end the painting
 
@@ -93,6 +96,12 @@ class PredictionLayers:
         layers.insert(layers.index(image) + 1, layer)
         return layer
 
+    def _raise_above(self, image: Image) -> None:
+        """Lay both right above another image, which may hide them; the user may move them then."""
+        self._image, layers = image, self._viewer.layers
+        for layer in (self.prediction, self.uncertainty):
+            layers.move(layers.index(layer), layers.index(image) + 1)
+
     def _drop(self, layer: Layer | None) -> None:
         if layer is not None and layer in self._viewer.layers:
             self._viewer.layers.remove(layer)
@@ -105,5 +114,5 @@ def _placed(image: Image, view: View) -> dict[str, object]:
 
 def _move(layer: Layer, data: np.ndarray, place: dict[str, object]) -> None:
     layer.data = data
-    for name in ("scale", "translate", "rotate", "shear"):
-        setattr(layer, name, place[name])
+    for name, value in place.items():
+        setattr(layer, name, value)

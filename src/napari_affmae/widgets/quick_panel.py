@@ -101,6 +101,7 @@ class QuickPanel(QWidget):
         self._timer.timeout.connect(self._update)
         annotation.stroked.connect(self.schedule)
         annotation.renamed.connect(self._rename)
+        annotation.looked.connect(self._note_looked)
         start_from.changed.connect(self.schedule)
         self._arrange()
         self._follow_view()
@@ -130,7 +131,8 @@ class QuickPanel(QWidget):
 
     def _follow_view(self) -> None:
         camera, dims = camera_of(self._viewer).events, self._viewer.dims.events
-        for event in (camera.zoom, camera.center, dims.current_step):
+        moves = (camera.zoom, camera.center, dims.current_step, dims.order, dims.ndisplay)
+        for event in moves:
             follow(self, event, self._note_moved)
 
     @property
@@ -162,6 +164,14 @@ class QuickPanel(QWidget):
         if self.predict_button.isChecked():
             self._errand.stop()
             self._timer.start()
+
+    def _note_looked(self) -> None:
+        try:
+            image = self._annotation.pairs()[self._annotation.shown_pair()][0]
+        except ValueError:
+            image = None
+        if self._asked is None or image is not self._asked[0]:
+            self._note_moved()
 
     def _update(self) -> None:
         if self._errand.is_running:
