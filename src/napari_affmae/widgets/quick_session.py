@@ -13,6 +13,8 @@ from napari_affmae.errors import AffmaeError
 from napari_affmae.widgets.painted import Square
 from napari_affmae.widgets.view import View
 
+_WAIT_SECONDS = 0.1
+
 
 @dataclass(frozen=True)
 class QuickSetup:
@@ -73,8 +75,8 @@ class Saved(ev.Event):
 
 
 @dataclass(frozen=True)
-class _Began(ev.Event):
-    """The turn has come; a job that was stopped while it waited ends here."""
+class _InTurn(ev.Event):
+    """Another job goes on, or went on until now; one that was stopped meanwhile ends here."""
 
 
 class QuickSession:
@@ -87,34 +89,47 @@ class QuickSession:
 
     def update(self, setup: QuickSetup, request: QuickRequest) -> Generator[ev.Event, None, None]:
         """Learn the strokes and predict the view; ends with `ViewPredicted`."""
-        with self._lock:
-            yield _Began()
-            strokes = _read(setup, request)
-            if not setup.is_learned_like(self._setup):
-                yield from self._renew(setup)
-            self._training.rename(setup.classes)
-            from napari_affmae.engine import View as EngineView
+        yield from self._in_turn(self._update(setup, request))
 
-            training = self._training
-            sources = [training.normalize(image) for image in setup.images]
-            view = request.view
-            yield from training.update(
-                [
-                    EngineView(sources[pair], square.plane, square.rows, square.columns, labels)
-                    for pair, square, labels in strokes
-                ],
-                EngineView(sources[request.pair], view.plane, view.rows, view.columns),
-            )
+    def _update(self, setup: QuickSetup, request: QuickRequest) -> Generator[ev.Event, None, None]:
+        strokes = _read(setup, request)
+        if not setup.is_learned_like(self._setup):
+            yield from self._renew(setup)
+        self._training.rename(setup.classes)
+        from napari_affmae.engine import View as EngineView
+
+        training = self._training
+        sources = [training.normalize(image) for image in setup.images]
+        view = request.view
+        yield from training.update(
+            [
+                EngineView(sources[pair], square.plane, square.rows, square.columns, labels)
+                for pair, square, labels in strokes
+            ],
+            EngineView(sources[request.pair], view.plane, view.rows, view.columns),
+        )
 
     def save(self, path: Path, classes: tuple[LabelClass, ...]) -> Generator[ev.Event, None, None]:
         """Write the model, with the names and colours that its classes have now."""
-        with self._lock:
-            if self._training is None:
-                raise AffmaeError("there is no model to save yet: paint, and let it predict first")
-            known = {item.value: item for item in classes}
-            self._training.rename([known.get(item.value, item) for item in self._training.classes])
-            path.parent.mkdir(parents=True, exist_ok=True)
-            yield Saved(self._training.save(path))
+        yield from self._in_turn(self._save(path, classes))
+
+    def _save(self, path: Path, classes: tuple[LabelClass, ...]) -> Generator[ev.Event, None, None]:
+        if self._training is None:
+            raise AffmaeError("there is no model to save yet: paint, and let it predict first")
+        known = {item.value: item for item in classes}
+        self._training.rename([known.get(item.value, item) for item in self._training.classes])
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield Saved(self._training.save(path))
+
+    def _in_turn(self, job: Generator[ev.Event, None, None]) -> Generator[ev.Event, None, None]:
+        """Run a job when no other is going on; each that waits keeps a thread of the pool."""
+        while not self._lock.acquire(timeout=_WAIT_SECONDS):
+            yield _InTurn()
+        try:
+            yield _InTurn()
+            yield from job
+        finally:
+            self._lock.release()
 
     def _renew(self, setup: QuickSetup) -> Generator[ev.Event, None, None]:
         from napari_affmae.engine import QuickTraining
