@@ -1,6 +1,7 @@
 from typing import Any
 
 import pytest
+from qtpy.QtCore import QLocale
 from qtpy.QtWidgets import QCheckBox, QComboBox, QLineEdit, QSpinBox
 
 from napari_affmae.config import FinetuneConfig, PretrainConfig
@@ -66,6 +67,40 @@ def test_errors_name_the_field(form: SettingsForm[PretrainConfig]) -> None:
         SettingsForm(PretrainConfig, basic=BASIC).build()
 
 
+def test_errors_name_the_field_of_a_group(form: SettingsForm[PretrainConfig]) -> None:
+    form.control("normalization.low").setText("60")
+    with pytest.raises(ValueError, match="Low percentile: "):
+        form.build(steps=1)
+
+
+def test_what_was_left_half_typed_is_skipped(
+    form: SettingsForm[PretrainConfig], qtbot: Any
+) -> None:
+    form.control("learning_rate").setText("1e")
+    form.control("betas").setText("0.9, 0.95")
+    form.control("crop").setValue(128)
+    other = SettingsForm(PretrainConfig, basic=BASIC, advanced=ADVANCED)
+    qtbot.addWidget(other)
+    other.set_values(form.values() | {"mask_ratio": "abc", "batch": "many"})
+    assert other.build(steps=1) == PretrainConfig(steps=1, crop=128, betas=(0.9, 0.95))
+
+
+def test_numbers_have_a_point_whatever_the_locale(qtbot: Any) -> None:
+    before = QLocale()
+    QLocale.setDefault(QLocale("de_DE"))
+    try:
+        form = SettingsForm(PretrainConfig, basic=("mask_ratio",))
+        qtbot.addWidget(form)
+        control = form.control("mask_ratio")
+        for typed in ("0.6", "0,6"):
+            control.clear()
+            qtbot.keyClicks(control, typed)
+            assert control.hasAcceptableInput()
+            assert form.values() == {"mask_ratio": 0.6}
+    finally:
+        QLocale.setDefault(before)
+
+
 def test_a_number_that_may_be_missing(qtbot: Any) -> None:
     form = SettingsForm(FinetuneConfig, basic=("ignore_value", "class_weights"))
     qtbot.addWidget(form)
@@ -74,9 +109,18 @@ def test_a_number_that_may_be_missing(qtbot: Any) -> None:
     assert form.build(steps=1).ignore_value == 0
 
 
-@pytest.mark.parametrize(("steps", "minutes"), [(250, None), (None, 5.5), (None, 180), (None, 90)])
+@pytest.mark.parametrize(
+    ("steps", "minutes"), [(250, None), (None, 5.5), (None, 180), (None, 90.25), (None, 5 / 3)]
+)
 def test_lengths_come_back(qtbot: Any, steps: int | None, minutes: float | None) -> None:
     edit = LengthEdit(60, "minutes")
     qtbot.addWidget(edit)
     edit.set_values(steps, minutes)
     assert edit.values() == {"steps": steps, "minutes": minutes}
+
+
+def test_there_is_no_run_of_no_steps(qtbot: Any) -> None:
+    edit = LengthEdit(0.1, "minutes")
+    qtbot.addWidget(edit)
+    edit.unit.setCurrentText("steps")
+    assert edit.values() == {"steps": 1, "minutes": None}

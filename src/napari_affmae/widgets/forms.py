@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from types import NoneType
 from typing import Any, Generic, Literal, TypeVar, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
-from qtpy.QtCore import Signal
+from qtpy.QtCore import QLocale, Signal
 from qtpy.QtGui import QDoubleValidator
 from qtpy.QtWidgets import (
     QCheckBox,
@@ -117,7 +118,9 @@ class SettingsForm(QWidget, Generic[S]):
             for part in path:
                 value = value.get(part, ...) if isinstance(value, Mapping) else ...
             if value is not ...:
-                control.set(value)
+                # Remembered as it was left: half-typed perhaps, or by another version.
+                with suppress(TypeError, ValueError):
+                    control.set(value)
 
     def build(self, **others: Any) -> S:
         """Make the settings of what is entered and of `others`.
@@ -149,10 +152,21 @@ def _in_words(error: ValidationError, settings: type[BaseModel]) -> str:
     lines = []
     for problem in error.errors(include_url=False):
         reason = problem["msg"].removeprefix("Value error, ")
-        name = str(problem["loc"][0]) if problem["loc"] else ""
-        title = settings.model_fields[name].title if name in settings.model_fields else name
+        title = _title(problem["loc"], settings)
         lines.append(f"{title}: {reason}" if title else reason)
     return "\n".join(dict.fromkeys(lines))
+
+
+def _title(location: Sequence[int | str], settings: type[BaseModel]) -> str:
+    """Name the innermost setting that a place in nested settings belongs to."""
+    title, fields = "", settings.model_fields
+    for name in location:
+        if name not in fields:
+            return title or str(name)
+        info = fields[str(name)]
+        title = info.title or ""
+        fields = type(info.default).model_fields if isinstance(info.default, Settings) else {}
+    return title
 
 
 class _Control(Generic[S]):
@@ -226,7 +240,7 @@ class _Number(_Control[Any]):
     def set(self, value: Any) -> None:
         if isinstance(value, int):
             self.widget.setValue(value)
-        elif self._special is not None:
+        elif value == self._instead and self._special is not None:
             self.widget.setValue(self._special)
 
     def connect(self, slot: Any) -> None:
@@ -247,12 +261,24 @@ class _Text(_Control[Any]):
         self.widget.textChanged.connect(slot)
 
 
+class _PointOrComma(QDoubleValidator):
+    """Lets numbers be typed as in settings and papers, with a point; a comma becomes one."""
+
+    def __init__(self, low: float, high: float) -> None:
+        super().__init__(low, high, 12)
+        self.setLocale(QLocale.c())
+
+    def validate(self, text: str, position: int) -> Any:
+        """Validate with a point for each comma."""
+        return super().validate(text.replace(",", "."), position)
+
+
 class _Real(_Text):
     """A real number, from 1e-6 to large ones; empty where there may be none."""
 
     def __init__(self, low: float, high: float) -> None:
         super().__init__()
-        self.widget.setValidator(QDoubleValidator(low, high, 12))
+        self.widget.setValidator(_PointOrComma(low, high))
 
     def get(self) -> Any:
         text = super().get()
@@ -262,7 +288,7 @@ class _Real(_Text):
             return text  # half-typed: the settings say what is wrong with it
 
     def set(self, value: Any) -> None:
-        super().set(None if value is None else f"{value:g}")
+        super().set(None if value is None else f"{float(value):.15g}")
 
 
 class _Reals(_Text):
@@ -272,7 +298,7 @@ class _Reals(_Text):
         return [part.strip() for part in self.widget.text().split(",") if part.strip()]
 
     def set(self, value: Any) -> None:
-        super().set(", ".join(f"{part:g}" for part in value))
+        super().set(", ".join(f"{float(part):.15g}" for part in value))
 
 
 def _make_control(info: FieldInfo) -> _Control[Any]:

@@ -23,14 +23,14 @@ class LengthEdit(QWidget):
 
     def __init__(self, number: float, unit: str) -> None:
         super().__init__()
+        self._exact: tuple[str, float, float] | None = None
         self.number = QDoubleSpinBox()
-        self.number.setRange(0.1, 1e7)
         self.number.setStepType(QDoubleSpinBox.StepType.AdaptiveDecimalStepType)
         self.unit = QComboBox()
         self.unit.addItems(list(_UNITS))
-        self.unit.currentTextChanged.connect(self._show_decimals)
+        self.unit.currentTextChanged.connect(self._take_unit)
         self.unit.setCurrentText(unit)
-        self._show_decimals(unit)
+        self._take_unit(unit)
         self.number.setValue(number)
         self.number.valueChanged.connect(self.changed)
         self.unit.currentTextChanged.connect(self.changed)
@@ -39,22 +39,27 @@ class LengthEdit(QWidget):
         layout.addWidget(self.number)
         layout.addWidget(self.unit)
 
-    def _show_decimals(self, unit: str) -> None:
-        self.number.setDecimals(0 if unit == "steps" else 1)
+    def _take_unit(self, unit: str) -> None:
+        whole = unit == "steps"
+        self.number.setDecimals(0 if whole else 2)
+        self.number.setRange(1 if whole else 0.01, 1e9)
 
     def values(self) -> dict[str, Any]:
         """Return the settings ``steps`` and ``minutes``, one of them None."""
         unit, number = self.unit.currentText(), self.number.value()
         if unit == "steps":
             return {"steps": round(number), "minutes": None}
+        if self._exact is not None and self._exact[:2] == (unit, number):
+            return {"steps": None, "minutes": self._exact[2]}
         return {"steps": None, "minutes": number * _UNITS[unit]}
 
     def set_values(self, steps: int | None, minutes: float | None) -> None:
-        """Show a length."""
-        if steps is not None:
+        """Show a length; it stays exact, as far as it is not changed."""
+        if isinstance(steps, int):
             self.unit.setCurrentText("steps")
             self.number.setValue(steps)
-        elif minutes is not None:
+        elif isinstance(minutes, int | float):
             hours = minutes >= 120 and minutes % 60 == 0
             self.unit.setCurrentText("hours" if hours else "minutes")
             self.number.setValue(minutes / 60 if hours else minutes)
+            self._exact = (self.unit.currentText(), self.number.value(), minutes)
