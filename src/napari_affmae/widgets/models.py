@@ -29,11 +29,11 @@ from napari_affmae.errors import AffmaeError
 from napari_affmae.widgets.curves import Curves
 from napari_affmae.widgets.dock import Column, real_viewer
 from napari_affmae.widgets.errand import Errand
+from napari_affmae.widgets.errors_in_words import in_words
 from napari_affmae.widgets.import_dialog import ImportDialog
 from napari_affmae.widgets.messages import Messages
 from napari_affmae.widgets.model_card import ModelCard
 from napari_affmae.widgets.preferences import load_preferences, remember
-from napari_affmae.widgets.run_panel import in_words
 
 _HEIGHT = 190
 _MODELS = "Models (*.safetensors)"

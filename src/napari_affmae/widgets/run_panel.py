@@ -18,9 +18,9 @@ from qtpy.QtWidgets import (
 
 from napari_affmae.engine import events as ev
 from napari_affmae.engine import words
-from napari_affmae.errors import AffmaeError
 from napari_affmae.widgets.activity import Activity
 from napari_affmae.widgets.curves import load_plots
+from napari_affmae.widgets.errors_in_words import in_words, log_unforeseen
 from napari_affmae.widgets.messages import Messages
 from napari_affmae.widgets.worker import RunWorker
 
@@ -72,6 +72,7 @@ class RunPanel(QWidget):
         super().__init__()
         self._title = title
         self._kept = kept
+        self._doing = ""
         self._worker: RunWorker | None = None
         self._outcome = Outcome.FINISHED
         self.start_button = QPushButton(start_text)
@@ -119,7 +120,7 @@ class RunPanel(QWidget):
             raise ValueError(f"{self._title} is running already")
         self.messages.clear()
         self._outcome = Outcome.FINISHED
-        self._show_progress(0, None, "starting ...")
+        self.show_progress(0, None, "starting ...")
 
         def begin() -> Iterable[ev.Event]:
             load_plots()
@@ -138,6 +139,7 @@ class RunPanel(QWidget):
         if self._worker is not None:
             self._outcome = Outcome.STOPPED
             self.stop_button.setEnabled(False)
+            self.pause_button.setEnabled(False)  # a rest would keep it from stopping
             self.status.setText("stopping after this step ...")
             self._worker.quit()
 
@@ -165,11 +167,13 @@ class RunPanel(QWidget):
     def _pause(self, paused: bool) -> None:
         if self._worker is not None:
             self.pause_button.setText("Go on" if paused else "Pause")
-            if paused:
-                self._worker.pause()
-                self.status.setText(f"{self.status.text()}  (paused)")
-            else:
-                self._worker.resume()
+            self._worker.pause() if paused else self._worker.resume()
+            self._say(self._doing)
+
+    def _say(self, doing: str) -> None:
+        """Show what is being done, and that it rests: the step in flight tells its end yet."""
+        self._doing = doing
+        self.status.setText(f"{doing}  (paused)" if self.pause_button.isChecked() else doing)
 
     def _take(self, event: ev.Event) -> None:
         match event:
@@ -183,14 +187,11 @@ class RunPanel(QWidget):
             case ev.MicroBatchHalved():
                 self.messages.add(words.halved(event), "warning")
             case ev.StepDone():
-                self._show_progress(event.step, event.total_steps, words.step(event))
+                self.show_progress(event.step, event.total_steps, words.step(event))
         self.happened.emit(event)
 
     def show_progress(self, done: float, total: float | None, text: str) -> None:
-        """Show progress that is not counted in steps."""
-        self._show_progress(done, total, text)
-
-    def _show_progress(self, done: float, total: float | None, text: str) -> None:
+        """Show how far the run is: what is done of a total, if that is known."""
         if self._worker is not None and self._worker.abort_requested:
             return
         if total:
@@ -200,7 +201,7 @@ class RunPanel(QWidget):
             self._activity.show(min(1.0, done / total), text)
         else:
             self.bar.setRange(0, 0)
-        self.status.setText(text)
+        self._say(text)
 
     def _fail(self, error: Exception) -> None:
         self._outcome = Outcome.FAILED
@@ -229,22 +230,6 @@ class RunPanel(QWidget):
         self.bar.setVisible(running)
         self.status.setVisible(True)
         self.running_changed.emit(running)
-
-
-def in_words(error: Exception) -> str:
-    """Word an error for the user: ours say everything, others also what kind they are."""
-    if isinstance(error, AffmaeError | ValueError):
-        return str(error)
-    return (
-        f"An error that was not foreseen: {type(error).__name__}: {error}. "
-        "The program's log has the details; what was saved is intact."
-    )
-
-
-def log_unforeseen(title: str, error: Exception) -> None:
-    """Log an error that is not ours, with its traceback."""
-    if not isinstance(error, AffmaeError | ValueError | TypeError):
-        logger.error("%s failed", title, exc_info=error)
 
 
 def _log_warning(arguments: tuple[Any, ...]) -> None:

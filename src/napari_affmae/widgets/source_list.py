@@ -20,9 +20,9 @@ from qtpy.QtWidgets import (
 
 from napari_affmae.engine.events import Event, Notice
 from napari_affmae.widgets.errand import Errand
+from napari_affmae.widgets.errors_in_words import in_words
 from napari_affmae.widgets.layer_sources import LayerImage, is_own
 from napari_affmae.widgets.messages import Messages
-from napari_affmae.widgets.run_panel import in_words
 from napari_affmae.widgets.selection import Selection, Summed
 
 _LAYER, _PATH = "layer", "path"
