@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from platformdirs import user_config_path, user_data_path
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from napari_affmae.config import Settings
 from napari_affmae.engine.files import replace_bytes
@@ -41,7 +41,7 @@ def load_preferences() -> Preferences:
         return Preferences.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         return Preferences()
-    except (ValueError, ValidationError) as error:
+    except (OSError, ValueError) as error:
         logger.warning("preferences in %s cannot be read and are made anew: %s", path, error)
         return Preferences()
 
@@ -53,6 +53,8 @@ def save_preferences(preferences: Preferences) -> None:
     ------
     DiskFullError
         If the disk has no room.
+    OSError
+        If the file cannot be written.
     """
     path = preferences_file()
     path.parent.mkdir(parents=True, exist_ok=True)
