@@ -8,7 +8,8 @@ from qtpy.QtWidgets import QLabel
 from napari_affmae.engine.checkpoints import MODEL_FILE
 from napari_affmae.engine.registry import RunSummary
 
-_KINDS = {
+#: What the kinds of runs are called.
+KINDS = {
     "pretrain": "pretraining run",
     "finetune": "fine-tuning run",
     "quick": "quick training",
@@ -31,7 +32,7 @@ class ModelCard(QLabel):
 
 def card(run: RunSummary) -> str:
     """Describe a run or model in a few lines of HTML."""
-    lines = [f"{_KINDS[run.kind]}, {run.created.astimezone():%Y-%m-%d %H:%M}, {_state(run)}"]
+    lines = [f"{KINDS[run.kind]}, {run.created.astimezone():%Y-%m-%d %H:%M}, {_state(run)}"]
     if run.problem is not None:
         return "<br>".join(escape(line) for line in (*lines, run.problem))
     network = [

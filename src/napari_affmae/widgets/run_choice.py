@@ -4,9 +4,10 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QPushButton, QWidget
+from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QMessageBox, QPushButton, QWidget
 
 from napari_affmae.engine.registry import RunSummary, list_runs
+from napari_affmae.widgets.model_card import KINDS
 from napari_affmae.widgets.preferences import load_preferences
 
 
@@ -73,9 +74,9 @@ class RunChoice(QWidget):
         """Read again which runs there are, and keep the choice."""
         chosen = self.path()
         found = list_runs(load_preferences().runs)
-        for path in self._elsewhere:
-            found += [run for run in list_runs(path.parent) if run.path == path]
-        self._runs = [None, *(run for run in found if self._offers(run))]
+        listed = {run.path for run in found}
+        found += filter(None, (_look_at(path) for path in self._elsewhere if path not in listed))
+        self._runs = [None, *(run for run in found if self._refusal(run) is None)]
         self.combo.blockSignals(True)
         self.combo.clear()
         for index, run in enumerate(self._runs):
@@ -86,10 +87,19 @@ class RunChoice(QWidget):
         if self.path() != chosen:
             self.changed.emit()
 
-    def _offers(self, run: RunSummary) -> bool:
-        fits = run.kind in self._kinds and run.problem is None
-        knows = bool(run.classes) or not self._segmenting
-        return fits and knows and (run.resumable or not self._resumable)
+    def _refusal(self, run: RunSummary | None) -> str | None:
+        """Say why a run cannot be chosen; None if it can."""
+        if run is None:
+            return "no run or model is there"
+        if run.problem is not None:
+            return run.problem
+        if run.kind not in self._kinds:
+            return f"it is a {KINDS[run.kind]}"
+        if self._segmenting and not run.classes:
+            return "it knows no classes"
+        if self._resumable and not run.resumable:
+            return "it is finished"
+        return None
 
     def run(self) -> RunSummary | None:
         """Return the chosen run, or None."""
@@ -101,15 +111,27 @@ class RunChoice(QWidget):
         run = self.run()
         return None if run is None else run.path
 
-    def choose(self, path: Path | None) -> None:
-        """Choose a run by its path; one that lies elsewhere joins the list."""
-        known = [None if run is None else run.path for run in self._runs]
-        if path is not None and path not in known:
+    def choose(self, path: Path | None) -> str | None:
+        """Choose a run by its path; one that lies elsewhere joins the list.
+
+        Returns
+        -------
+        str or None
+            Why it cannot be chosen, if so.
+        """
+        if path not in self._paths():
+            self.refresh()
+        if path is not None and path not in self._paths():
+            refusal = self._refusal(_look_at(path))
+            if refusal is not None:
+                return refusal
             self._elsewhere.append(path)
             self.refresh()
-            known = [None if run is None else run.path for run in self._runs]
-        if path in known:
-            self.combo.setCurrentIndex(known.index(path))
+        self.combo.setCurrentIndex(self._paths().index(path))
+        return None
+
+    def _paths(self) -> list[Path | None]:
+        return [None if run is None else run.path for run in self._runs]
 
     def _ask(self) -> None:
         if self._resumable:
@@ -118,8 +140,13 @@ class RunChoice(QWidget):
             name, _ = QFileDialog.getOpenFileName(
                 self, "A model file", "", "Models (*.safetensors)"
             )
-        if name:
-            self.choose(Path(name))
+        refusal = self.choose(Path(name)) if name else None
+        if refusal is not None:
+            QMessageBox.information(self, "Another run", f"{name} cannot be chosen: {refusal}.")
 
     def _tell(self) -> None:
         self.changed.emit()
+
+
+def _look_at(path: Path) -> RunSummary | None:
+    return next((run for run in list_runs(path.parent) if run.path == path), None)
