@@ -23,6 +23,7 @@ class PreviewGrid(QWidget):
         self._layout.setSpacing(_GAP)
         self._headings: list[QLabel] = []
         self._pictures: list[tuple[QLabel, QPixmap]] = []
+        self.contrast = (0.0, 1.0)
         self.images: Mapping[str, NDArray[np.float32]] = {}
         self.setVisible(False)
 
@@ -31,9 +32,9 @@ class PreviewGrid(QWidget):
         self.images = images
         self._clear()
         # The input's contrast serves the pictures that belong beside it.
-        limits = np.percentile(images["input"], (0.5, 99.5))
+        self.contrast = _contrast(images["input"])
         for column, (name, stack) in enumerate(images.items()):
-            own = np.percentile(stack, (0.5, 99.5)) if name == "error" else limits
+            own = _contrast(stack) if name == "error" else self.contrast
             heading = QLabel(name)
             heading.setStyleSheet("font-size: 10px")
             self._add(heading, 0, column)
@@ -77,6 +78,12 @@ class PreviewGrid(QWidget):
             label.deleteLater()
         self._headings.clear()
         self._pictures.clear()
+
+
+def _contrast(stack: NDArray[np.float32]) -> tuple[float, float]:
+    """Return limits of grey values, which are apart even where all values are the same."""
+    low, high = np.percentile(stack, (0.5, 99.5)).tolist()
+    return low, high if high > low else low + 1
 
 
 def to_pixmap(picture: NDArray[np.float32], low: float, high: float) -> QPixmap:
