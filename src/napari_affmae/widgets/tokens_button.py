@@ -11,10 +11,11 @@ from qtpy.QtWidgets import QMessageBox, QPushButton
 
 from napari_affmae.data.source import ImageSource
 from napari_affmae.engine.events import Event
+from napari_affmae.errors import AffmaeError
 from napari_affmae.widgets.errand import Errand
+from napari_affmae.widgets.errors_in_words import in_words
 from napari_affmae.widgets.layer_sources import LayerImage, is_own, layer_geometry
-from napari_affmae.widgets.run_panel import in_words
-from napari_affmae.widgets.view import View, view_of
+from napari_affmae.widgets.view import View, shown_part
 
 _COLORS = ("#3b6fb6", "#3aa17e", "#e0a030", "#e0503c")
 _SIZES = (3.0, 5.0, 8.0, 12.0)
@@ -39,7 +40,8 @@ class TokensButton(QPushButton):
     def __init__(self, viewer: "napari.viewer.Viewer", model: Callable[[], Path | None]) -> None:
         super().__init__("Tokens")
         self.setToolTip(
-            "Shows which patches of the image in view the network keeps at each of its stages."
+            "Shows which patches of the image in view, of a large view its middle, "
+            "the network keeps at each of its stages."
         )
         self._viewer, self._model = viewer, model
         self._layer: Image | None = None
@@ -62,9 +64,12 @@ class TokensButton(QPushButton):
             what = "an image layer" if model else "a run that has a checkpoint"
             QMessageBox.information(self, "Tokens", f"Choose {what} first.")
             return
-        self._layer = chosen[0]
-        self._view = view = view_of(self._viewer, self._layer)
-        source = LayerImage(self._layer)
+        try:
+            view, source = shown_part(self._viewer, chosen[0]), LayerImage(chosen[0])
+        except (ValueError, AffmaeError) as error:
+            self._fail(error)
+            return
+        self._layer, self._view = chosen[0], view
         self.setEnabled(False)
         self._errand.run(lambda: _find(model, source, view))
 
