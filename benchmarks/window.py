@@ -131,8 +131,8 @@ def in_window(config: PretrainConfig) -> dict[str, float]:
     layer = viewer.add_image(synthetic_sample()[0], name="sample")
     _, dock = viewer.window.add_plugin_dock_widget("napari-affmae", "1. Pretrain")
     dock.sources.check_layer(layer)
-    dock.form.set_values(config.model_dump())
-    dock.length.set_values(config.steps, None)
+    dock.training.form.set_values(config.model_dump())
+    dock.training.length.set_values(config.steps, None)
     lags: list[float] = []
     rates: tuple[list[float], list[float]] = ([], [])
     last = time.perf_counter()

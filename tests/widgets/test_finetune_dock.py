@@ -1,6 +1,8 @@
 """Painting and training in the dock, through its own controls."""
 
+import shlex
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from napari_affmae.engine.quick import QuickTraining
 from napari_affmae.engine.registry import list_runs
 from napari_affmae.engine.run_folder import RunFolder
 from napari_affmae.errors import DiskFullError
+from napari_affmae.widgets.dock import CommandDialog
 from napari_affmae.widgets.finetune import FinetuneDock
 from napari_affmae.widgets.quick_session import QuickSession
 from napari_affmae.widgets.run_panel import Outcome
@@ -40,10 +43,10 @@ def errors(messages: Any) -> str:
 
 def make_short(dock: FinetuneDock, steps: int) -> None:
     dock.full_button.setChecked(True)
-    form = dock.full.form
+    form = dock.full.training.form
     for name, value in {"crop": 64, "batch": 1, "workers": 1, "validation_steps": 2}.items():
         form.control(name).setValue(value)
-    dock.full.length.set_values(steps, None)
+    dock.full.training.length.set_values(steps, None)
 
 
 class TestQuick:
@@ -68,7 +71,7 @@ class TestQuick:
         assert (world[:, 1:] <= labels.extent.world[1, 1:]).all()
         assert viewer.layers.selection.active is labels
         assert not viewer.layers["AFFMAE uncertainty"].visible
-        dock.quick.uncertainty.setChecked(True)
+        dock.uncertainty.setChecked(True)
         assert viewer.layers["AFFMAE uncertainty"].visible
 
         with qtbot.waitSignal(dock.quick.predicted, timeout=MILLISECONDS):
@@ -241,8 +244,9 @@ class TestFull:
         assert finish(dock.panel) is Outcome.STOPPED
         (run,) = list_runs(runs)
         assert run.resumable
-        assert dock.full.run_choice.path() == run.path
+        assert dock.full.training.run_choice.path() == run.path
         assert dock.panel.start_button.text() == "Resume"
+        assert not dock.start_from.isEnabled()
 
         dock.classes.add_button.click()
         dock.panel.start_button.click()
@@ -250,7 +254,7 @@ class TestFull:
         dock.classes.remove_button.click()
         paint(labels, 2, (1, 64, 64))
         # Longer is allowed; this run is made to end soon after it goes on.
-        dock.full.length.set_values(1000, None)
+        dock.full.training.length.set_values(1000, None)
         before = len(dock.full.losses.points("training")[0])
         with qtbot.waitSignal(
             dock.panel.happened,
@@ -265,6 +269,19 @@ class TestFull:
         assert steps == sorted(set(steps))
         assert len(steps) > before
         assert set(dock.full.scores.points("background")[0]) <= set(steps)
+        # What it started from cannot be chosen again; that of a quick training can.
+        assert not dock.start_from.isEnabled()
+        dock.quick_button.setChecked(True)
+        assert dock.start_from.isEnabled()
+
+        dock.full_button.setChecked(True)
+        dock.full.training.run_choice.choose(None)
+        assert dock.start_from.isEnabled()
+        dock.panel.start_button.click()
+        assert not dock.full.losses.points("training")[0]
+        assert not dock.full.scores.points("background")[0]
+        dock.panel.stop()
+        assert finish(dock.panel) is Outcome.STOPPED
 
     def test_run_to_the_end_starts_the_next_anew(
         self, dock: FinetuneDock, labels: Any, finish: Finish, runs: Path
@@ -277,7 +294,7 @@ class TestFull:
         (run,) = list_runs(runs)
         assert run.finished
         assert run.classes == dock.annotation.classes()
-        assert dock.full.run_choice.path() is None
+        assert dock.full.training.run_choice.path() is None
 
     @pytest.mark.parametrize(
         ("painted", "message"), [((), "nothing is painted"), ((1,), "only 'background'")]
@@ -363,9 +380,27 @@ class TestFull:
             dock.panel.start_button.click()
             assert finish(dock.panel) is Outcome.FAILED
         assert str(error) in errors(dock.panel.messages)
-        dock.full.run_choice.choose(None)
+        dock.full.training.run_choice.choose(None)
         dock.panel.start_button.click()
         assert finish(dock.panel) is Outcome.FINISHED
+
+
+def test_command_line(
+    dock: FinetuneDock, labels: Any, model: Path, runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[str] = []
+    monkeypatch.setattr(CommandDialog, "exec", lambda self: shown.append(self.text.toPlainText()))
+    make_short(dock, 2)
+    dock.start_from.choose(model)
+    dock.command_button.click()
+    words = shlex.split(shown[0])
+    assert words[:4] == ["napari-affmae", "finetune", "em.tif", "em labels.tif"]
+    classes = [f"{item.value}={item.name}={item.color}" for item in dock.annotation.classes()]
+    assert [words[at + 1] for at, word in enumerate(words) if word == "--class"] == classes
+    options = dict(pairwise(words))
+    assert (options["--crop"], options["--steps"]) == ("64", "2")
+    assert options["--pretrained"] == str(model)
+    assert Path(options["--out"]).parent == runs
 
 
 def test_settings_are_remembered(
@@ -378,8 +413,8 @@ def test_settings_are_remembered(
     again = FinetuneDock(viewer)
     qtbot.addWidget(again)
     assert again.full_button.isChecked()
-    assert again.full.form.control("crop").value() == 64
-    assert again.full.length.values() == {"steps": 2, "minutes": None}
+    assert again.full.training.form.control("crop").value() == 64
+    assert again.full.training.length.values() == {"steps": 2, "minutes": None}
 
 
 def test_menu_makes_labels_and_opens_the_dock(

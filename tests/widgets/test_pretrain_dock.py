@@ -1,3 +1,5 @@
+import shlex
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,8 +9,15 @@ import pytest
 from qtpy.QtGui import QCloseEvent
 from qtpy.QtWidgets import QMessageBox
 
-from napari_affmae.engine import list_runs, pretraining
+from napari_affmae import engine
+from napari_affmae.config import PretrainConfig
+from napari_affmae.data import open_source
+from napari_affmae.engine import list_runs, pretrain, pretraining, read_config
 from napari_affmae.engine.checkpoints import list_checkpoints
+from napari_affmae.engine.events import StepDone
+from napari_affmae.errors import DiskFullError
+from napari_affmae.widgets import preferences
+from napari_affmae.widgets.dock import CommandDialog
 from napari_affmae.widgets.pretrain import PretrainDock
 from napari_affmae.widgets.run_panel import Outcome, RunPanel
 
@@ -19,14 +28,13 @@ Finish = Callable[[RunPanel], Outcome]
 def dock(viewer: Any) -> PretrainDock:
     _, dock = viewer.window.add_plugin_dock_widget("napari-affmae", "1. Pretrain")
     enter(dock, steps=4)
-    dock.plan.stop()
     return dock  # type: ignore[no-any-return]
 
 
 def enter(dock: PretrainDock, steps: int) -> None:
     """Settings of a run that takes a second."""
-    dock.length.set_values(steps, None)
-    dock.form.set_values(
+    dock.training.length.set_values(steps, None)
+    dock.training.form.set_values(
         {
             "crop": 64,
             "batch": 2,
@@ -53,9 +61,9 @@ def test_pretrain_from_a_layer(
     viewer: Any, dock: PretrainDock, layer: Any, runs: Path, finish: Finish
 ) -> None:
     dock.panel.start_button.click()
-    assert not dock.form.isVisibleTo(dock)
+    assert not dock.training.form.isVisibleTo(dock)
     assert finish(dock.panel) is Outcome.FINISHED
-    assert dock.form.isVisibleTo(dock)
+    assert dock.training.form.isVisibleTo(dock)
     (run,) = list_runs(runs)
     assert (run.kind, run.steps, run.finished) == ("pretrain", 4, True)
     assert run.sources == ("volume",)
@@ -82,15 +90,65 @@ def test_stop_and_resume(
     (step,) = list_checkpoints(run.path / "checkpoints")[-1:]
     assert step >= 2
     # The stopped run is offered to go on, with its settings, of which few can be changed.
-    assert dock.run_choice.path() == run.path
+    assert dock.training.run_choice.path() == run.path
     assert dock.panel.start_button.text() == "Resume"
-    assert dock.length.values()["steps"] == 200
-    assert not dock.form.control("crop").isEnabled()
+    assert dock.training.length.values()["steps"] == 200
+    assert not dock.training.form.control("crop").isEnabled()
     dock.panel.start_button.click()
     qtbot.waitUntil(lambda: dock.curves.points("training")[0][-1:] > [step], timeout=60_000)
-    assert dock.curves.points("training")[0][0] == step + 1
     dock.panel.stop_button.click()
     assert finish(dock.panel) is Outcome.STOPPED
+    # Its curve goes on; that of another run does not.
+    steps, _ = dock.curves.points("training")
+    assert steps == list(range(1, steps[-1] + 1))
+    enter(dock, steps=200)
+    dock.training.run_choice.choose(None)
+    dock.panel.start_button.click()
+    assert not dock.curves.points("training")[0]
+    dock.panel.stop_button.click()
+    assert finish(dock.panel) is Outcome.STOPPED
+
+
+@pytest.fixture
+def foreign(runs: Path, volume: Any) -> Path:
+    """A run that was started outside the dock, with settings that it shows rounded or not."""
+    config = PretrainConfig(
+        crop=64,
+        batch=1,
+        device="cpu",
+        workers=1,
+        minutes=5 / 3,
+        betas=(0.9, 0.95),
+        learning_rate=0.1234567890123 / 1000,
+    )
+    run = runs / "foreign"
+    events = pretrain([open_source(volume[0], axes="ZYX", name="em")], config, run)
+    while not isinstance(next(events), StepDone):
+        pass
+    events.close()
+    return run
+
+
+def test_a_run_of_elsewhere_goes_on_with_its_settings(
+    dock: PretrainDock, layer: Any, foreign: Path, finish: Finish, qtbot: Any
+) -> None:
+    dock.training.run_choice.choose(foreign)
+    assert dock.config() == read_config(foreign)
+    dock.training.form.control("workers").setValue(2)
+    dock.panel.start_button.click()
+    qtbot.waitUntil(lambda: bool(dock.curves.points("training")[0]), timeout=60_000)
+    dock.panel.stop_button.click()
+    assert finish(dock.panel) is Outcome.STOPPED
+    assert read_config(foreign).workers == 2
+
+
+def test_a_run_that_was_deleted_meanwhile(dock: PretrainDock, foreign: Path) -> None:
+    dock.training.run_choice.refresh()
+    shutil.rmtree(foreign)
+    dock.training.run_choice.combo.setCurrentIndex(1)  # as the mouse wheel does
+    assert "holds no run" in texts(dock)
+    assert dock.training.run_choice.path() is None
+    assert dock.training.form.control("crop").isEnabled()
 
 
 def test_pause_rests_and_goes_on(
@@ -103,10 +161,12 @@ def test_pause_rests_and_goes_on(
     qtbot.wait(500)
     made = len(dock.curves.points("training")[0])
     qtbot.wait(1500)
+    assert dock.panel.status.text().endswith("(paused)")
     # The step that was being made may still end, on a busy machine late.
     assert len(dock.curves.points("training")[0]) <= made + 1
     dock.panel.pause_button.click()
     qtbot.waitUntil(lambda: len(dock.curves.points("training")[0]) > made, timeout=60_000)
+    assert "paused" not in dock.panel.status.text()
     dock.panel.stop_button.click()
     finish(dock.panel)
 
@@ -130,7 +190,7 @@ def test_without_an_image_the_dock_says_what_to_do(dock: PretrainDock) -> None:
 
 
 def test_settings_that_do_not_fit_are_named(dock: PretrainDock, layer: Any) -> None:
-    dock.form.control("mask_ratio").setText("2")
+    dock.training.form.control("mask_ratio").setText("2")
     dock.panel.start_button.click()
     assert not dock.panel.is_running
     assert "Mask ratio" in texts(dock)
@@ -173,7 +233,6 @@ def test_closing_asks_and_stops_cleanly(
     viewer = make_napari_viewer(show=True)
     holder, dock = viewer.window.add_plugin_dock_widget("napari-affmae", "1. Pretrain")
     enter(dock, steps=500)
-    dock.plan.stop()
     dock.sources.check_layer(viewer.add_image(volume[0]))
     dock.panel.start_button.click()
     qtbot.waitUntil(lambda: bool(dock.curves.points("training")[0]), timeout=60_000)
@@ -202,21 +261,81 @@ def ask_to_close(window: Any) -> None:
             return
 
 
-def test_the_plan_is_measured(dock: PretrainDock, layer: Any, qtbot: Any) -> None:
-    dock.length.set_values(100, None)
-    dock.form.control("batch").setValue(3)
-    qtbot.waitUntil(lambda: "100 steps" in dock.plan.text(), timeout=60_000)
-    assert dock.plan.text().startswith("CPU")
-    assert "a step" in dock.plan.text()
+def test_blank_crops_become_layers(viewer: Any, dock: PretrainDock) -> None:
+    blank = np.zeros((2, 64, 64), np.float32)
+    dock.preview.show_images({"input": blank, "error": blank})
+    dock.layers_button.click()
+    assert [layer.name for layer in viewer.layers] == ["crops: input", "crops: error"]
+
+
+def test_the_plan_is_measured(viewer: Any, volume: Any, qtbot: Any) -> None:
+    dock = PretrainDock(viewer)
+    qtbot.addWidget(dock)
+    dock.show()
+    enter(dock, steps=100)
+    qtbot.wait(1500)
+    assert not dock.training.plan.text()  # there is no image yet
+    dock.sources.check_layer(viewer.add_image(volume[0]))
+    qtbot.waitUntil(lambda: "100 steps" in dock.training.plan.text(), timeout=60_000)
+    assert dock.training.plan.text().startswith("CPU")
+    assert "a step" in dock.training.plan.text()
+
+
+def test_no_plan_is_measured_beside_a_run(
+    viewer: Any, volume: Any, qtbot: Any, finish: Finish, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured: list[Any] = []
+    monkeypatch.setattr(engine, "measure_plan", lambda *_, **__: measured.append(1) or iter(()))
+    dock = PretrainDock(viewer)
+    qtbot.addWidget(dock)
+    dock.show()
+    enter(dock, steps=5000)
+    dock.sources.check_layer(viewer.add_image(volume[0]))
+    dock.panel.start_button.click()
+    with qtbot.waitSignal(dock.sources.summed):
+        pass
+    qtbot.wait(1500)
+    assert not measured
+    dock.panel.stop_button.click()
+    finish(dock.panel)
+    qtbot.waitUntil(lambda: bool(measured), timeout=10_000)
 
 
 def test_settings_are_remembered(
     viewer: Any, dock: PretrainDock, layer: Any, finish: Finish
 ) -> None:
-    dock.form.control("mask_ratio").setText("0.6")
+    dock.training.form.control("mask_ratio").setText("0.6")
     dock.panel.start_button.click()
     finish(dock.panel)
     other = PretrainDock(viewer)
-    assert other.form.values()["mask_ratio"] == 0.6
-    assert other.length.values() == {"steps": 4, "minutes": None}
+    assert other.training.form.values()["mask_ratio"] == 0.6
+    assert other.training.length.values() == {"steps": 4, "minutes": None}
     other.deleteLater()
+
+
+def test_a_run_starts_though_nothing_can_be_remembered(
+    dock: PretrainDock, layer: Any, finish: Finish, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise DiskFullError("the disk is full")
+
+    monkeypatch.setattr(preferences, "replace_bytes", full)
+    dock.panel.start_button.click()
+    assert "not remembered" in texts(dock)
+    assert finish(dock.panel) is Outcome.FINISHED
+
+
+def test_command_line(
+    dock: PretrainDock, layer: Any, foreign: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[str] = []
+    monkeypatch.setattr(CommandDialog, "exec", lambda self: shown.append(self.text.toPlainText()))
+    dock.command_button.click()
+    assert shown[-1].startswith("napari-affmae pretrain volume.tif --crop 64 --batch 2 --steps 4")
+    # What goes on keeps its settings: only what is changed is named.
+    dock.training.run_choice.choose(foreign)
+    dock.training.length.set_values(None, 30)
+    dock.command_button.click()
+    assert shown[-1] == (
+        f"napari-affmae pretrain volume.tif --minutes 30 --resume --out {shlex.quote(str(foreign))}"
+    )

@@ -29,8 +29,8 @@ def test_pretrain_paint_finetune_segment(
 
     pretraining = open_dock(viewer, "1. Pretrain")
     pretraining.sources.check_layer(image)
-    pretraining.form.set_values(TINY)
-    pretraining.length.set_values(3, None)
+    pretraining.training.form.set_values(TINY)
+    pretraining.training.length.set_values(3, None)
     pretraining.panel.start_button.click()
     assert finish(pretraining.panel) is Outcome.FINISHED
 
@@ -43,8 +43,8 @@ def test_pretrain_paint_finetune_segment(
         for value in (1, 2):
             labels.paint((plane, 30 * value, 40 * value), value)
     finetuning.full_button.setChecked(True)
-    finetuning.full.form.set_values(TINY)
-    finetuning.full.length.set_values(3, None)
+    finetuning.full.training.form.set_values(TINY)
+    finetuning.full.training.length.set_values(3, None)
     finetuning.panel.start_button.click()
     assert finish(finetuning.panel) is Outcome.FINISHED
 

@@ -11,8 +11,8 @@ from napari_affmae.errors import AffmaeError, CheckpointError
 
 C = TypeVar("C", bound=TrainingConfig)
 
-# What a resumed run may do otherwise than it was started: where it computes.
-_FREE = {"device", "precision", "workers", "checkpoint_minutes"}
+#: What a resumed run may do otherwise than it was started: where it computes.
+FREE = frozenset({"device", "precision", "workers", "checkpoint_minutes"})
 _LENGTH = ("steps", "minutes")
 
 
@@ -71,7 +71,7 @@ def settle_config(folder: RunFolder, kind: Kind, given: C | None, *, resume: boo
 
 def _compare(stored: TrainingConfig, given: TrainingConfig) -> None:
     before, now = stored.model_dump(), given.model_dump()
-    for name in before.keys() - _FREE - set(_LENGTH):
+    for name in before.keys() - FREE - set(_LENGTH):
         if before[name] != now[name]:
             raise ValueError(
                 f"the run was started with {name} = {before[name]!r}, resuming it with "

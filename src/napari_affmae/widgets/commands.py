@@ -10,13 +10,17 @@ from napari.layers import Layer
 from napari_affmae.config import LabelClass, Settings
 
 
-def option_words(settings: Settings, without: Iterable[str] = ()) -> list[str]:
+def option_words(
+    settings: Settings, stored: Settings | None = None, *, without: Iterable[str] = ()
+) -> list[str]:
     """Word settings as options, as far as they are not the defaults.
 
     Parameters
     ----------
     settings : Settings
         The dock's settings.
+    stored : Settings, optional
+        Those of the run that goes on, which stand in for the defaults.
     without : iterable of str
         Fields that the command does not take.
     """
@@ -24,14 +28,14 @@ def option_words(settings: Settings, without: Iterable[str] = ()) -> list[str]:
     left_out = set(without)
     for name, info in type(settings).model_fields.items():
         value = getattr(settings, name)
+        default: Any = info.default if stored is None else getattr(stored, name)
         if name in left_out:
             continue
         if isinstance(value, Settings):
-            default: Any = info.default
             for inner in type(value).model_fields:
                 words += _option(inner, getattr(value, inner), getattr(default, inner))
         else:
-            words += _option(name, value, info.default)
+            words += _option(name, value, default)
     return words
 
 
@@ -42,8 +46,8 @@ def _option(name: str, value: Any, default: Any) -> list[str]:
     if isinstance(value, bool):
         return [flag if value else f"--no-{flag.removeprefix('--')}"]
     if isinstance(value, tuple):
-        return [flag, ",".join(f"{part:g}" for part in value)]
-    return [flag, f"{value:g}" if isinstance(value, float) else str(value)]
+        return [flag, ",".join(f"{part:.15g}" for part in value)]
+    return [flag, f"{value:.15g}" if isinstance(value, float) else str(value)]
 
 
 def class_words(classes: Sequence[LabelClass]) -> list[str]:

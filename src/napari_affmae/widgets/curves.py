@@ -58,9 +58,12 @@ class Curves(QWidget):
         return QSize(super().sizeHint().width(), _HEIGHT)
 
     def add(self, step: int, values: Mapping[str, float]) -> None:
-        """Add a point to each named curve."""
+        """Add a point to each named curve, in place of those of steps that are made again."""
         for name, value in values.items():
             steps, numbers = self._points.setdefault(name, ([], []))
+            while steps and steps[-1] >= step:
+                steps.pop()
+                numbers.pop()
             steps.append(step)
             numbers.append(value)
         if not self._timer.isActive():

@@ -18,6 +18,8 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_affmae.errors import AffmaeError
+from napari_affmae.widgets.preferences import load_preferences, remember_form
 from napari_affmae.widgets.run_panel import RunPanel
 
 _WIDTH = 340
@@ -104,13 +106,34 @@ class Dock(Column):
         The viewer that it belongs to.
     panel : RunPanel
         Its run.
+    name : str
+        Under which what is entered is remembered.
     """
 
-    def __init__(self, viewer: "napari.viewer.Viewer", panel: RunPanel) -> None:
+    def __init__(self, viewer: "napari.viewer.Viewer", panel: RunPanel, name: str) -> None:
         super().__init__(viewer)
-        self.panel = panel
+        self.panel, self._name = panel, name
+        panel.running_changed.connect(self._remember)
         # Whatever takes the dock away, the run ends with its checkpoint.
         self.destroyed.connect(panel.stop)
+
+    def entered(self) -> dict[str, Any]:
+        """Return what is entered; it is remembered whenever a run starts."""
+        raise NotImplementedError
+
+    def remembered(self) -> dict[str, Any]:
+        """Return what was entered when a run started last."""
+        return load_preferences().forms.get(self._name, {})
+
+    def _remember(self, running: bool) -> None:
+        if not running:
+            return
+        try:
+            remember_form(self._name, self.entered())
+        except (AffmaeError, OSError) as error:  # no reason to do without the run
+            self.panel.messages.add(
+                f"The settings are not remembered for the next time: {error}", "warning"
+            )
 
     def showEvent(self, event: object) -> None:  # noqa: N802 - Qt's name
         """Watch the window that the dock has come into, for its closing."""

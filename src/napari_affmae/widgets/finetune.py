@@ -6,6 +6,7 @@ import napari
 from napari.layers import Image
 from qtpy.QtWidgets import (
     QButtonGroup,
+    QCheckBox,
     QFormLayout,
     QHBoxLayout,
     QPushButton,
@@ -13,8 +14,8 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_affmae.config import FinetuneConfig
 from napari_affmae.engine.registry import list_runs
-from napari_affmae.engine.run_names import new_run_path
 from napari_affmae.errors import AffmaeError
 from napari_affmae.widgets.annotation import Annotation
 from napari_affmae.widgets.class_table import ClassTable
@@ -28,12 +29,10 @@ from napari_affmae.widgets.dock import CommandDialog, Dock, real_viewer
 from napari_affmae.widgets.full_panel import FullPanel
 from napari_affmae.widgets.pair_table import PairTable
 from napari_affmae.widgets.prediction import PredictionLayers
-from napari_affmae.widgets.preferences import load_preferences, remember_form
+from napari_affmae.widgets.preferences import load_preferences
 from napari_affmae.widgets.quick_panel import QuickPanel
 from napari_affmae.widgets.run_choice import RunChoice
 from napari_affmae.widgets.run_panel import RunPanel
-
-_FORM = "finetune"
 
 
 class FinetuneDock(Dock):
@@ -47,7 +46,7 @@ class FinetuneDock(Dock):
 
     def __init__(self, napari_viewer: "napari.viewer.Viewer") -> None:
         napari_viewer = real_viewer(napari_viewer)
-        super().__init__(napari_viewer, RunPanel("Fine-tuning", "Start"))
+        super().__init__(napari_viewer, RunPanel("Fine-tuning", "Start"), "finetune")
         self.quick_button = QRadioButton("Quick")
         self.quick_button.setToolTip(
             "Learns in seconds, while you paint: a light head on the pretrained network."
@@ -62,6 +61,9 @@ class FinetuneDock(Dock):
         layers = PredictionLayers(napari_viewer)
         self.quick = QuickPanel(napari_viewer, self.annotation, self.start_from, layers)
         self.full = FullPanel(napari_viewer, self.panel, self.annotation, self.start_from, layers)
+        self.uncertainty = QCheckBox("Show where it is uncertain")
+        self.uncertainty.setToolTip("Bright where the next strokes help most.")
+        self.uncertainty.toggled.connect(layers.show_uncertainty)
         self.command_button = QPushButton("Command line ...")
         self.command_button.clicked.connect(self._show_command)
         self._arrange()
@@ -85,7 +87,7 @@ class FinetuneDock(Dock):
         self.add(top)
         self.add_section("Images and labels", self.pairs)
         self.add_section("Classes", self.classes)
-        self.add(self.quick, self.full, self.command_button)
+        self.add(self.uncertainty, self.quick, self.full, self.command_button)
         self.add_stretch()
 
     def _connect(self) -> None:
@@ -93,23 +95,27 @@ class FinetuneDock(Dock):
         self.annotation.failed.connect(self._tell)
         self.annotation.stroked.connect(self.full.note_settings)
         self.start_from.changed.connect(self.full.note_settings)
-        self.full.resuming.connect(self._take_classes)
+        self.full.training.resuming.connect(self._take_classes)
+        self.full.training.changed.connect(self._enable_start_from)
         self.quick.saved.connect(self.start_from.refresh)
         self.panel.running_changed.connect(self._lock)
 
     def _recall(self) -> None:
-        values = load_preferences().forms.get(_FORM, {})
+        values = self.remembered()
         self.quick.form.set_values(values.get("quick", {}))
-        self.full.set_values(values.get("full", {}))
+        self.full.training.set_values(values.get("full", {}))
         full = values.get("mode") == "full"
         self.full_button.setChecked(full)
         self.quick_button.setChecked(not full)
         self._show_mode()
 
-    def _remember(self) -> None:
-        mode = "quick" if self.quick_button.isChecked() else "full"
-        values = {"quick": self.quick.form.values(), "full": self.full.values(), "mode": mode}
-        remember_form(_FORM, values)
+    def entered(self) -> dict[str, Any]:
+        """Return what is entered, to be remembered."""
+        return {
+            "quick": self.quick.form.values(),
+            "full": self.full.training.values(),
+            "mode": "quick" if self.quick_button.isChecked() else "full",
+        }
 
     def annotate(self, image: Image) -> None:
         """Make a labels layer for an image, and offer both as a pair."""
@@ -128,18 +134,22 @@ class FinetuneDock(Dock):
         self.command_button.setVisible(not quick)
         if not quick:
             self.quick.switch_off()
+        self._enable_start_from()
 
-    def _take_classes(self, known: Any) -> None:
-        classes, ignore_value = known
-        self.classes.set_classes(classes, ignore_value=ignore_value)
+    def _enable_start_from(self) -> None:
+        """Take no start for a run that goes on, which has had its own."""
+        resumes = self.full_button.isChecked() and self.full.training.stored is not None
+        self.start_from.setEnabled(not self.panel.is_running and not resumes)
+
+    def _take_classes(self, config: FinetuneConfig) -> None:
+        self.classes.set_classes(config.classes, ignore_value=config.ignore_value)
 
     def _lock(self, running: bool) -> None:
-        for widget in (self.quick_button, self.full_button, self.pairs, self.start_from):
+        for widget in (self.quick_button, self.full_button, self.pairs):
             widget.setEnabled(not running)
+        self._enable_start_from()
         # Painting goes on while it trains, with the classes that it was started with.
         self.classes.set_fixed(running)
-        if running:
-            self._remember()
 
     def _tell(self, error: Exception) -> None:
         quick = self.quick_button.isChecked()
@@ -160,12 +170,11 @@ class FinetuneDock(Dock):
                 "same names, into another, and give these folders."
             )
         words += class_words(config.classes)
-        words += option_words(config, without={"in_channels", "classes"})
-        options = {}
-        resumed, pretrained = self.full.run_choice.path(), self.start_from.path()
-        folder = load_preferences().runs
-        options["out"] = resumed or new_run_path(folder, "finetune", pairs[0][0].name)
-        if resumed:
+        training, pretrained = self.full.training, self.start_from.path()
+        words += option_words(config, training.stored, without={"in_channels", "classes"})
+        run, resume = training.target(pairs[0][0].name)
+        options = {"out": run}
+        if resume:
             words.append("--resume")
         elif pretrained:
             options["pretrained"] = pretrained

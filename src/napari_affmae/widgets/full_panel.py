@@ -9,10 +9,7 @@ import napari
 import numpy as np
 from napari.layers import Image
 from numpy.typing import NDArray
-from qtpy.QtCore import Signal
 from qtpy.QtWidgets import (
-    QCheckBox,
-    QFormLayout,
     QLabel,
     QSizePolicy,
     QTabWidget,
@@ -24,21 +21,16 @@ from napari_affmae.config import FinetuneConfig, SegmentConfig
 from napari_affmae.data.source import ImageSource
 from napari_affmae.engine import events as ev
 from napari_affmae.engine import words
-from napari_affmae.engine.run_folder import read_config
-from napari_affmae.engine.run_names import new_run_path
-from napari_affmae.errors import AffmaeError, CheckpointError
+from napari_affmae.errors import AffmaeError
 from napari_affmae.widgets.annotation import Annotation, check_painted
 from napari_affmae.widgets.curves import Curves
 from napari_affmae.widgets.errand import Errand
+from napari_affmae.widgets.errors_in_words import in_words, log_unforeseen
 from napari_affmae.widgets.following import follow
-from napari_affmae.widgets.forms import SettingsForm
-from napari_affmae.widgets.length import LengthEdit
-from napari_affmae.widgets.plan_line import PlanLine
 from napari_affmae.widgets.prediction import PredictionLayers
-from napari_affmae.widgets.preferences import load_preferences
 from napari_affmae.widgets.run_choice import RunChoice
-from napari_affmae.widgets.run_panel import Outcome, RunPanel, in_words, log_unforeseen
-from napari_affmae.widgets.training_fields import FREE, REST, STEPS
+from napari_affmae.widgets.run_panel import RunPanel
+from napari_affmae.widgets.training import REST, STEPS, Training
 from napari_affmae.widgets.view import PART_ONLY, View, shown_part
 
 _BASIC = ("preset", "crop", "batch", "device")
@@ -71,9 +63,6 @@ class FullPanel(QWidget):
         Where predictions go.
     """
 
-    resuming = Signal(object)
-    """A run is to go on: its classes, and the label value that means unknown."""
-
     def __init__(
         self,
         viewer: "napari.viewer.Viewer",
@@ -85,15 +74,12 @@ class FullPanel(QWidget):
         super().__init__()
         self._viewer, self.panel, self._annotation = viewer, panel, annotation
         self._start_from, self._layers = start_from, layers
-        self._run: Path | None = None
         self._running: FinetuneConfig | None = None
         self._asked: tuple[Image, View] | None = None
         self._trained_on: list[Any] = []
-        self.run_choice = RunChoice("a new run", {"finetune"}, resumable=True)
-        self.run_choice.changed.connect(self._show_run)
-        self.length = LengthEdit(30, "minutes")
-        self.form = SettingsForm(FinetuneConfig, basic=_BASIC, advanced=_ADVANCED)
-        self.plan = PlanLine()
+        self.training = Training(
+            panel, FinetuneConfig, kind="finetune", minutes=30, basic=_BASIC, advanced=_ADVANCED
+        )
         self.losses = Curves("loss", logarithmic=True)
         self.scores = Curves("IoU")
         self.curves = QTabWidget()
@@ -104,116 +90,65 @@ class FullPanel(QWidget):
         self.score = QLabel()
         self.score.setWordWrap(True)
         self.score.setVisible(False)
-        self.uncertainty = QCheckBox("Show where it is uncertain")
-        self.uncertainty.toggled.connect(layers.show_uncertainty)
         self._errand = Errand(self)
         self._errand.happened.connect(self._take_prediction)
         self._errand.failed.connect(self._fail_prediction)
         self._arrange()
-        self.form.changed.connect(self.note_settings)
-        self.length.changed.connect(self.note_settings)
+        self.training.changed.connect(self.note_settings)
+        self.training.replaced.connect(self._clear)
         panel.start_requested.connect(self._start)
         panel.happened.connect(self._take)
-        panel.ended.connect(self._end)
-        panel.running_changed.connect(self._lock)
+        panel.ended.connect(start_from.refresh)
         follow(self, viewer.layers.events.removed, self._note_removed)
 
     def _arrange(self) -> None:
-        self._settings = QWidget()
-        rows = QFormLayout(self._settings)
-        rows.setContentsMargins(0, 0, 0, 0)
-        rows.addRow("Run", self.run_choice)
-        rows.addRow("Length", self.length)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        for widget in (
-            self._settings,
-            self.form,
-            self.plan,
-            self.panel,
-            self.score,
-            self.uncertainty,
-            self.curves,
-        ):
+        for widget in (self.training, self.panel, self.score, self.curves):
             layout.addWidget(widget)
 
     def config(self) -> FinetuneConfig:
-        """Return the settings that are entered; of a resumed run those of its record.
+        """Return the settings that are entered; of a run that goes on those of its record.
 
         Raises
         ------
         ValueError
             If they do not fit.
         AffmaeError
-            If the record cannot be read.
+            If an image cannot be read.
         """
         annotation, pairs = self._annotation, self._annotation.pairs()
-        channels = annotation.image(pairs[0][0]).n_channels if pairs else 1
-        config = self.form.build(
-            in_channels=channels,
-            classes=annotation.classes(),
-            ignore_value=annotation.ignore_value,
-            **self.length.values(),
-        )
-        run = self.run_choice.run()
-        if run is None:
-            return config
-        stored = _stored(run.path)
-        known = run.classes
-        if [item.value for item in known] != [item.value for item in config.classes]:
+        classes, stored = annotation.classes(), self.training.stored
+        if stored is not None and [item.value for item in stored.classes] != [
+            item.value for item in classes
+        ]:
             raise ValueError(
                 "The run that is to go on knows the classes "
-                f"{', '.join(item.name for item in known)}: keep to them, or choose a new run."
+                f"{', '.join(item.name for item in stored.classes)}: keep to them, or choose a "
+                "new run."
             )
-        changes = {name: getattr(config, name) for name in (*FREE, "steps", "minutes")}
-        return stored.model_copy(update=changes)
-
-    def values(self) -> dict[str, Any]:
-        """Return what is entered, to be remembered."""
-        return {**self.form.values(), **self.length.values()}
-
-    def set_values(self, values: dict[str, Any]) -> None:
-        """Enter remembered settings."""
-        self.form.set_values(values)
-        self.length.set_values(values.get("steps"), values.get("minutes"))
+        return self.training.config(
+            in_channels=annotation.image(pairs[0][0]).n_channels if pairs else 1,
+            classes=classes,
+            ignore_value=annotation.ignore_value,
+        )
 
     def note_settings(self) -> None:
-        """Measure the settings that are entered, if they are looked at."""
-        if not self.isVisible() or self.panel.is_running:
-            return
-        pretrained = self._start_from.path()
-        self.form.control("preset").setEnabled(pretrained is None and not self.run_choice.path())
+        """Measure the settings that are entered, if there is something to train on."""
+        pretrained, plan = self._start_from.path(), self.training.plan
+        preset = self.training.form.control("preset")
+        preset.setEnabled(pretrained is None and self.training.stored is None)
         try:
             config = self.config()
         except (ValueError, AffmaeError) as error:
-            self.plan.refuse(in_words(error))
+            plan.refuse(in_words(error))
+            return
+        if not self._annotation.pairs():
+            plan.refuse()
             return
         # Neither names nor colours take time: changing them measures nothing again.
         bare = config.model_copy(update={"classes": (), "ignore_value": None})
-        self.plan.offer(bare, classes=len(config.classes), pretrained=pretrained)
-
-    def showEvent(self, event: object) -> None:  # noqa: N802 - Qt's name
-        """Measure the settings once they are looked at."""
-        super().showEvent(event)
-        self.note_settings()
-
-    def hideEvent(self, event: object) -> None:  # noqa: N802 - Qt's name
-        """Measure nothing that is not looked at."""
-        super().hideEvent(event)
-        self.plan.stop()
-
-    def _show_run(self) -> None:
-        """Show the settings of the run that is to go on, of which few can be changed."""
-        run = self.run_choice.run()
-        self.form.set_enabled(None if run is None else FREE)
-        self.panel.start_button.setText("Start" if run is None else "Resume")
-        self._start_from.setEnabled(run is None)
-        if run is not None:
-            config = _stored(run.path)
-            self.form.set_values(config.model_dump())
-            self.length.set_values(config.steps, config.minutes)
-            self.resuming.emit((run.classes, config.ignore_value))
-        self.note_settings()
+        plan.offer(bare, classes=len(config.classes), pretrained=pretrained)
 
     def _start(self) -> None:
         try:
@@ -228,18 +163,18 @@ class FullPanel(QWidget):
             for image, labels in layers
         ]
         recount = self._annotation.recount()
-        resumed, pretrained = self.run_choice.path(), self._start_from.path()
-        folder = load_preferences().runs
-        self._run = run = resumed or new_run_path(folder, "finetune", layers[0][0].name)
+        pretrained = self._start_from.path()
         self._running = config
         self._trained_on = [layer for pair in layers for layer in pair]
-        self.plan.stop()
-        if resumed is None:
-            self.losses.clear()
-            self.scores.clear()
-        self.panel.run(
-            lambda: _train(pairs, recount, config, run, pretrained, resume=resumed is not None)
+        self.training.start(
+            layers[0][0].name,
+            lambda run, resume: _train(pairs, recount, config, run, pretrained, resume=resume),
         )
+
+    def _clear(self) -> None:
+        self.losses.clear()
+        self.scores.clear()
+        self.score.setVisible(False)
 
     def _take(self, event: ev.Event) -> None:
         match event:
@@ -256,9 +191,9 @@ class FullPanel(QWidget):
 
     def _predict(self) -> None:
         """Predict the view with the newest model, unless that is going on."""
-        if self._errand.is_running or self._run is None or self._running is None:
+        annotation, run = self._annotation, self.training.run
+        if self._errand.is_running or run is None or self._running is None:
             return
-        annotation, run = self._annotation, self._run
         try:
             image = annotation.pairs()[annotation.shown_pair()][0]
             view = shown_part(self._viewer, image)
@@ -281,16 +216,6 @@ class FullPanel(QWidget):
         self.panel.messages.add(f"The view cannot be predicted: {in_words(error)}", "warning")
         log_unforeseen("Predicting the view", error)
 
-    def _end(self, outcome: Outcome) -> None:
-        self.run_choice.refresh()
-        self._start_from.refresh()
-        self.run_choice.choose(self._run if outcome is not Outcome.FINISHED else None)
-
-    def _lock(self, running: bool) -> None:
-        # A run keeps its settings: its curves have their place while it goes on.
-        for widget in (self._settings, self.form, self.plan):
-            widget.setVisible(not running)
-
     def _note_removed(self, event: Any) -> None:
         if self.panel.is_running and event.value in self._trained_on:
             self.panel.messages.add(
@@ -298,13 +223,6 @@ class FullPanel(QWidget):
                 "Stop it if that is not wanted.",
                 "warning",
             )
-
-
-def _stored(run: Path) -> FinetuneConfig:
-    config = read_config(run)
-    if not isinstance(config, FinetuneConfig):
-        raise CheckpointError(f"{run} is no fine-tuning run; choose one")
-    return config
 
 
 def _train(

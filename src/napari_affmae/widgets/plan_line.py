@@ -8,7 +8,7 @@ from qtpy.QtWidgets import QLabel
 from napari_affmae.config import FinetuneConfig, PretrainConfig
 from napari_affmae.engine import events as ev
 from napari_affmae.widgets.errand import Errand
-from napari_affmae.widgets.run_panel import in_words
+from napari_affmae.widgets.errors_in_words import in_words
 
 _SETTLE_MILLISECONDS = 1200
 
@@ -17,15 +17,14 @@ class PlanLine(QLabel):
     """Device, memory and time of the settings that are offered.
 
     A moment after the last change, a few steps are made in the background and
-    timed; another change stops that.
+    timed; another change stops that. Nothing is measured that is not looked at:
+    to hide the line leaves the machine to a run.
     """
 
     def __init__(self) -> None:
         super().__init__("")
         self.setWordWrap(True)
-        self._config: PretrainConfig | FinetuneConfig | None = None
-        self._pretrained: Path | None = None
-        self._classes = 2
+        self._offered: tuple[PretrainConfig | FinetuneConfig, int, Path | None] | None = None
         self._errand = Errand(self)
         self._errand.happened.connect(self._take)
         self._errand.failed.connect(self._fail)
@@ -42,30 +41,42 @@ class PlanLine(QLabel):
         pretrained: Path | None = None,
     ) -> None:
         """Measure these settings soon, unless they were measured last."""
-        if (config, classes, pretrained) == (self._config, self._classes, self._pretrained):
-            return
-        self.stop()
-        self._config, self._classes, self._pretrained = config, classes, pretrained
-        self._timer.start()
+        offered = (config, classes, pretrained)
+        if offered != self._offered:
+            self.refuse()
+            self._offered = offered
+            self._schedule()
 
-    def refuse(self, why: str) -> None:
-        """Show what is wrong with the settings."""
-        self.stop()
-        self._config = None
+    def refuse(self, why: str = "") -> None:
+        """Show what is wrong with the settings; nothing, where there is nothing to measure."""
+        self._stop()
+        self._offered = None
         self.setText(why)
 
-    def stop(self) -> None:
-        """Measure no longer: a run needs the machine."""
-        if self._timer.isActive() or self._errand.is_running:
-            self._config = None
+    def showEvent(self, event: object) -> None:  # noqa: N802 - Qt's name
+        """Measure what was offered meanwhile."""
+        super().showEvent(event)
+        self._schedule()
+
+    def hideEvent(self, event: object) -> None:  # noqa: N802 - Qt's name
+        """Measure no longer."""
+        super().hideEvent(event)
+        self._stop()
+
+    def _schedule(self) -> None:
+        if self._offered is not None and not self.text() and self.isVisible():
+            self._timer.start()
+
+    def _stop(self) -> None:
+        if self._errand.is_running:
             self.clear()
         self._timer.stop()
         self._errand.stop()
 
     def _measure(self) -> None:
-        config, classes, pretrained = self._config, self._classes, self._pretrained
-        if config is None:
+        if self._offered is None:
             return
+        config, classes, pretrained = self._offered
         self.setText("measuring time and memory ...")
 
         def measure() -> object:

@@ -6,7 +6,6 @@ import napari
 from napari.layers import Image
 from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import (
-    QCheckBox,
     QHBoxLayout,
     QLabel,
     QProgressBar,
@@ -21,6 +20,7 @@ from napari_affmae.engine import words
 from napari_affmae.engine.run_names import new_run_path
 from napari_affmae.widgets.annotation import Annotation
 from napari_affmae.widgets.errand import Errand
+from napari_affmae.widgets.errors_in_words import in_words, log_unforeseen
 from napari_affmae.widgets.following import follow
 from napari_affmae.widgets.forms import SettingsForm
 from napari_affmae.widgets.messages import Messages
@@ -28,7 +28,6 @@ from napari_affmae.widgets.prediction import PredictionLayers
 from napari_affmae.widgets.preferences import load_preferences
 from napari_affmae.widgets.quick_session import QuickRequest, QuickSession, QuickSetup, Saved
 from napari_affmae.widgets.run_choice import RunChoice
-from napari_affmae.widgets.run_panel import in_words, log_unforeseen
 from napari_affmae.widgets.view import PART_ONLY, View, camera_of, shown_part
 
 _SETTLE_MILLISECONDS = 400
@@ -79,9 +78,6 @@ class QuickPanel(QWidget):
         self.save_button.setToolTip("Keeps what was learned, for the dock that segments.")
         self.save_button.setEnabled(False)
         self.save_button.clicked.connect(self._save)
-        self.uncertainty = QCheckBox("Show where it is uncertain")
-        self.uncertainty.setToolTip("Bright where the next strokes help most.")
-        self.uncertainty.toggled.connect(layers.show_uncertainty)
         self.form = SettingsForm(QuickConfig, basic=(), advanced=_ADVANCED)
         self.form.changed.connect(self.schedule)
         self.bar = QProgressBar()
@@ -126,7 +122,7 @@ class QuickPanel(QWidget):
         policy.setRetainSizeWhenHidden(True)  # else the dock would jump with each stroke
         self.bar.setSizePolicy(policy)
         self.bar.setVisible(False)
-        for widget in (self.uncertainty, self.bar, self.status, self.messages, self.form):
+        for widget in (self.bar, self.status, self.messages, self.form):
             layout.addWidget(widget)
 
     def _follow_view(self) -> None:

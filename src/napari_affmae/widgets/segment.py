@@ -21,7 +21,7 @@ from napari_affmae.widgets.label_layers import show_classes
 from napari_affmae.widgets.layer_sources import OWN, LayerImage, layer_geometry
 from napari_affmae.widgets.model_card import ModelCard
 from napari_affmae.widgets.objects_panel import ObjectsPanel
-from napari_affmae.widgets.preferences import load_preferences, remember_form
+from napari_affmae.widgets.preferences import load_preferences
 from napari_affmae.widgets.refreshing import Refresher
 from napari_affmae.widgets.run_choice import RunChoice
 from napari_affmae.widgets.run_panel import Outcome, RunPanel
@@ -35,7 +35,6 @@ from napari_affmae.widgets.segmenting import (
 )
 from napari_affmae.widgets.view import camera_of, plane_of, view_of
 
-_FORM = "segment"
 _BASIC = ("device", "probabilities")
 _ADVANCED = ("tile", "overlap", "batch", "precision")
 EVERYTHING, PLANE, VIEW = "everything", "this plane", "what is in view"
@@ -61,7 +60,7 @@ class SegmentDock(Dock):
             "Segment",
             kept="What is segmented so far stays as a layer.",
         )
-        super().__init__(napari_viewer, panel)
+        super().__init__(napari_viewer, panel, "segment")
         self.run_choice = RunChoice(
             "choose a model", {"finetune", "quick", "model"}, segmenting=True
         )
@@ -119,7 +118,7 @@ class SegmentDock(Dock):
         self.run_choice.refresh()
 
     def _recall(self) -> None:
-        values = load_preferences().forms.get(_FORM, {})
+        values = self.remembered()
         self.form.set_values(values)
         self.objects.form.set_values(values.get("objects", {}))
         self.region.setCurrentText(values.get("region", VIEW))
@@ -129,14 +128,14 @@ class SegmentDock(Dock):
         self._show_model()
         self._offer_regions()
 
-    def _remember(self) -> None:
-        values = {
+    def entered(self) -> dict[str, Any]:
+        """Return what is entered, to be remembered."""
+        return {
             **self.form.values(),
             "objects": self.objects.form.values(),
             "region": self.region.currentText(),
             "model": str(self.run_choice.path()),
         }
-        remember_form(_FORM, values)
 
     def _show_model(self) -> None:
         run = self.run_choice.run()
@@ -158,7 +157,6 @@ class SegmentDock(Dock):
             return
         self._ready = self._result = None
         self.objects.table.show_table({})
-        self._remember()
         self.panel.run(job.run)
 
     def _job(self) -> Job:
@@ -255,7 +253,6 @@ class SegmentDock(Dock):
         except ValueError as error:
             self.panel.fail(error)
             return
-        self._remember()
         self.panel.run(lambda: wanted.find(ready.canvas, ready.geometry))
 
     def _add_objects(self, event: ObjectsFound) -> None:

@@ -1,0 +1,174 @@
+"""A training run, new or to go on: which, with what settings, and for how long."""
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QVBoxLayout, QWidget
+
+from napari_affmae.config import FinetuneConfig, PretrainConfig
+from napari_affmae.engine import events as ev
+from napari_affmae.engine.run_folder import Kind, read_config
+from napari_affmae.engine.run_names import new_run_path
+from napari_affmae.engine.starting import FREE
+from napari_affmae.errors import CheckpointError
+from napari_affmae.widgets.forms import SettingsForm
+from napari_affmae.widgets.length import LengthEdit
+from napari_affmae.widgets.plan_line import PlanLine
+from napari_affmae.widgets.preferences import load_preferences
+from napari_affmae.widgets.run_choice import RunChoice
+from napari_affmae.widgets.run_panel import Outcome, RunPanel
+
+C = TypeVar("C", PretrainConfig, FinetuneConfig)
+
+#: Advanced settings of every training, in the middle and at the end of the form.
+STEPS = ("warmup", "weight_decay", "clip", "precision", "seed", "workers", "validation")
+REST = ("checkpoint_minutes", "normalization", "augmentation")
+
+
+class Training(QWidget, Generic[C]):
+    """Settings of a training run, which keeps them: they are hidden while it goes on.
+
+    Parameters
+    ----------
+    panel : RunPanel
+        Runs it.
+    settings : type[PretrainConfig] or type[FinetuneConfig]
+        What is entered.
+    kind : {"pretrain", "finetune"}
+        What the run does.
+    minutes : float
+        Its length at the start.
+    basic, advanced : sequence of str
+        See `SettingsForm`.
+    """
+
+    changed = Signal()
+    """Other settings are entered, or another run is to go on."""
+    resuming = Signal(object)
+    """A run is to go on: its settings."""
+    replaced = Signal()
+    """Another run starts than the one before, of which nothing is to be shown any more."""
+
+    def __init__(
+        self,
+        panel: RunPanel,
+        settings: type[C],
+        *,
+        kind: Kind,
+        minutes: float,
+        basic: tuple[str, ...],
+        advanced: tuple[str, ...],
+    ) -> None:
+        super().__init__()
+        self._panel, self._kind = panel, kind
+        self._settings: type[C] = settings
+        self.stored: C | None = None
+        """Settings of the run that is to go on; None for a new one."""
+        self.run: Path | None = None
+        """The run that was started last."""
+        self.run_choice = RunChoice("a new run", {kind}, resumable=True)
+        self.length = LengthEdit(minutes, "minutes")
+        self.form: SettingsForm[C] = SettingsForm(
+            settings,
+            basic=basic,
+            advanced=advanced,
+            above=[("Run", self.run_choice), ("Length", self.length)],
+        )
+        self.plan = PlanLine()
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.form)
+        layout.addWidget(self.plan)
+        self.run_choice.changed.connect(self._show_run)
+        self.form.changed.connect(self.changed)
+        self.length.changed.connect(self.changed)
+        panel.running_changed.connect(self._make_room)
+        panel.ended.connect(self._choose_next)
+
+    def config(self, **others: Any) -> C:
+        """Return the settings; of a run that goes on its own, as far as they are not free.
+
+        Parameters
+        ----------
+        **others
+            Settings of a new run that no control shows.
+
+        Raises
+        ------
+        ValueError
+            If they do not fit.
+        """
+        kept = {} if self.stored is None else self.stored.model_dump(exclude=set(FREE))
+        return self.form.build(**{**others, **kept, **self.length.values()})
+
+    def values(self) -> dict[str, Any]:
+        """Return what is entered, to be remembered."""
+        return {**self.form.values(), **self.length.values()}
+
+    def set_values(self, values: Mapping[str, Any]) -> None:
+        """Enter settings."""
+        self.form.set_values(values)
+        self.length.set_values(values.get("steps"), values.get("minutes"))
+
+    def target(self, label: str) -> tuple[Path, bool]:
+        """Return the folder of the run, and whether one goes on in it.
+
+        Parameters
+        ----------
+        label : str
+            What a new run is about, for its name.
+        """
+        chosen = self.run_choice.path()
+        if chosen is not None:
+            return chosen, True
+        return new_run_path(load_preferences().runs, self._kind, label), False
+
+    def start(self, label: str, make_events: Callable[[Path, bool], Iterable[ev.Event]]) -> None:
+        """Start the run, or let it go on.
+
+        Parameters
+        ----------
+        label : str
+            What a new run is about, for its name.
+        make_events : Callable[[Path, bool], Iterable[Event]]
+            Makes its generator of what `target` returns; called in the worker's thread.
+        """
+        run, resume = self.target(label)
+        if run != self.run:
+            self.run = run
+            self.replaced.emit()
+        self._panel.run(lambda: make_events(run, resume))
+
+    def _show_run(self) -> None:
+        """Show the settings of the run that is to go on, of which few can be changed."""
+        run = self.run_choice.path()
+        try:
+            self.stored = None if run is None else self._read(run)
+        except CheckpointError as error:  # deleted or damaged since the list was made
+            self._panel.fail(error)
+            self.run_choice.refresh()
+            self.run_choice.choose(None)
+            return
+        self.form.set_enabled(None if run is None else FREE)
+        self._panel.start_button.setText("Start" if run is None else "Resume")
+        if self.stored is not None:
+            self.set_values(self.stored.model_dump())
+            self.resuming.emit(self.stored)
+        self.changed.emit()
+
+    def _read(self, run: Path) -> C:
+        config = read_config(run)
+        if not isinstance(config, self._settings):
+            raise CheckpointError(f"{run} holds a run of another kind; choose another run")
+        return config
+
+    def _choose_next(self, outcome: Outcome) -> None:
+        """Offer to go on with a run that was stopped."""
+        self.run_choice.refresh()
+        self.run_choice.choose(self.run if outcome is not Outcome.FINISHED else None)
+
+    def _make_room(self, running: bool) -> None:
+        # A run keeps its settings: its curves and pictures have their place while it goes on.
+        self.setVisible(not running)
