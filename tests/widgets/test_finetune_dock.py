@@ -11,6 +11,7 @@ import pytest
 from napari._app_model import get_app_model
 from napari.layers import Labels
 
+from napari_affmae import engine
 from napari_affmae.engine import events as ev
 from napari_affmae.engine import read_metadata
 from napari_affmae.engine.quick import QuickTraining
@@ -383,6 +384,25 @@ class TestFull:
         dock.full.training.run_choice.choose(None)
         dock.panel.start_button.click()
         assert finish(dock.panel) is Outcome.FINISHED
+
+
+def test_a_plan_is_measured_once_full_training_is_looked_at(
+    viewer: Any, labels: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured: list[int] = []
+
+    def measure(*_: Any, classes: int, **__: Any) -> Iterator[ev.Event]:
+        measured.append(classes)
+        yield from ()
+
+    monkeypatch.setattr(engine, "measure_plan", measure)
+    dock = FinetuneDock(viewer)
+    qtbot.addWidget(dock)
+    dock.show()
+    qtbot.wait(1500)
+    assert not measured
+    dock.full_button.setChecked(True)
+    qtbot.waitUntil(lambda: measured == [len(dock.annotation.classes())], timeout=10_000)
 
 
 def test_command_line(

@@ -279,6 +279,11 @@ def test_the_plan_is_measured(viewer: Any, volume: Any, qtbot: Any) -> None:
     qtbot.waitUntil(lambda: "100 steps" in dock.training.plan.text(), timeout=60_000)
     assert dock.training.plan.text().startswith("CPU")
     assert "a step" in dock.training.plan.text()
+    with qtbot.waitSignal(dock.sources.summed):
+        viewer.layers.remove(viewer.add_image(volume[0]))
+    assert "100 steps" in dock.training.plan.text()
+    viewer.layers.clear()
+    qtbot.waitUntil(lambda: not dock.training.plan.text())
 
 
 def test_no_plan_is_measured_beside_a_run(

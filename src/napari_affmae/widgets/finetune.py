@@ -69,6 +69,7 @@ class FinetuneDock(Dock):
         self._arrange()
         self._recall()
         self._connect()
+        self.full.note_settings()
 
     def _arrange(self) -> None:
         modes = QWidget()

@@ -118,7 +118,8 @@ class PretrainDock(Dock):
 
     def _forget_channels(self) -> None:
         self._channels = None
-        self._note_settings()
+        if not self.sources.layers() and not self.sources.paths():
+            self._note_settings()
 
     def _start(self) -> None:
         try:
