@@ -1,9 +1,11 @@
+import weakref
+
 import pytest
 import torch
 
 from napari_affmae.engine.batch import BatchPlan, plan_batch
-from napari_affmae.engine.device import DevicePlan, is_out_of_memory, plan_device
-from napari_affmae.errors import BackendUnavailableError
+from napari_affmae.engine.device import DevicePlan, is_out_of_memory, memory_errors, plan_device
+from napari_affmae.errors import BackendUnavailableError, OutOfMemoryError
 
 without_cuda = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 
@@ -89,3 +91,22 @@ def test_halving_reaches_one():
         plan = plan.halved()
         sizes.append((plan.micro_batch, plan.accumulate))
     assert sizes == [(4, 2), (2, 4), (1, 7)]
+
+
+def test_a_shortage_keeps_no_tensor_alive():
+    """Neither does the error that is told."""
+    seen = []
+
+    def work():
+        tensor = torch.zeros(3)
+        seen.append(weakref.ref(tensor))
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    plan = plan_device("cpu")
+    with (
+        pytest.raises(OutOfMemoryError, match=r"It does not fit .*Take less") as told,
+        memory_errors(plan, "It", "Take less"),
+    ):
+        work()
+    assert seen[0]() is None
+    assert told.value.__cause__ is None

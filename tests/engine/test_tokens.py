@@ -85,5 +85,5 @@ def test_an_image_that_is_too_large(finetuned, pixels, monkeypatch):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(Encoder, "forward", full)
-    with pytest.raises(OutOfMemoryError, match="smaller window"):
+    with pytest.raises(OutOfMemoryError, match="Take a smaller window, or close"):
         surviving_tokens(finetuned[0], pixels, device="cpu")

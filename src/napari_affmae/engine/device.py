@@ -4,6 +4,9 @@ import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from traceback import clear_frames
+from types import TracebackType
+from typing import Self
 
 import torch
 
@@ -113,6 +116,41 @@ def is_out_of_memory(error: BaseException) -> bool:
     )
 
 
+class Shortage:
+    """Notes memory that runs out in a `with` block; what follows the block can make up for it.
+
+    Attributes
+    ----------
+    reason : str or None
+        How it ran out; None where it did not.
+    """
+
+    reason: str | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool:
+        if error is None or not is_out_of_memory(error):
+            return False
+        self.reason = str(error)
+        # They hold the tensors, and whoever handles the error would hold them.
+        clear_frames(trace)
+        return True
+
+    def error(self, plan: DevicePlan, what: str, advice: str) -> OutOfMemoryError:
+        """Make the error of a shortage that nothing makes up for."""
+        return OutOfMemoryError(
+            f"{what} the memory of {plan.words} ({self.reason}). {advice}, "
+            "or close other programs that use this memory"
+        )
+
+
 @contextmanager
 def memory_errors(plan: DevicePlan, what: str, advice: str) -> Iterator[None]:
     """Turn memory that ran out in a block, which must not yield, into `OutOfMemoryError`.
@@ -129,19 +167,11 @@ def memory_errors(plan: DevicePlan, what: str, advice: str) -> Iterator[None]:
     OutOfMemoryError
         After memory that is cached was handed back.
     """
-    try:
+    with Shortage() as shortage:
         yield
-        return
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        reason = str(error)
-    # Here, and not in the except clause, the traceback no longer holds the tensors.
-    plan.release_memory()
-    raise OutOfMemoryError(
-        f"{what} does not fit the memory of {plan.words} ({reason}). {advice}, "
-        "or close other programs that use this memory"
-    )
+    if shortage.reason is not None:
+        plan.release_memory()
+        raise shortage.error(plan, f"{what} does not fit", advice)
 
 
 def _choose_device(device: str) -> torch.device:

@@ -5,12 +5,11 @@ from collections.abc import Generator
 import torch
 
 from napari_affmae.data import NormalizedSource
-from napari_affmae.engine.device import is_out_of_memory
+from napari_affmae.engine.device import Shortage
 from napari_affmae.engine.forward_passes import ForwardPasses
 from napari_affmae.engine.runtime import Runtime
 from napari_affmae.engine.task import evaluating
 from napari_affmae.engine.tiles import Band, Floats, Grid, predict_plane
-from napari_affmae.errors import OutOfMemoryError
 from napari_affmae.model import AFFSegmenter, QuickSegmenter
 from napari_affmae.model.patches import SMALLEST_IMAGE
 
@@ -117,22 +116,15 @@ class Predictor:
             If not even one tile fits.
         """
         parts = torch.from_numpy(tiles).split(self.batch)
-        try:
-            with evaluating(self._module):
-                probabilities: Floats = torch.cat([self._passes(part) for part in parts]).numpy()
-                return probabilities
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            reason = str(error)
-        # Here, and not in the except clause, the traceback no longer holds the tensors.
+        plan = self._runtime.plan
+        with Shortage() as shortage, evaluating(self._module):
+            probabilities: Floats = torch.cat([self._passes(part) for part in parts]).numpy()
+            return probabilities
         self._passes.release()
-        self._runtime.plan.release_memory()
+        plan.release_memory()
         if self.batch == 1:
-            raise OutOfMemoryError(
-                f"a tile of {self._tile} pixels does not fit the memory of "
-                f"{self._runtime.plan.words} ({reason}). Use smaller tiles, "
-                "or close other programs that use this memory"
+            raise shortage.error(
+                plan, f"a tile of {self._tile} pixels does not fit", "Use smaller tiles"
             )
         self.batch = -(-self.batch // 2)
         return self.tiles(tiles)

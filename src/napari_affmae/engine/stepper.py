@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from napari_affmae.engine.batch import BatchPlan
-from napari_affmae.engine.device import is_out_of_memory
+from napari_affmae.engine.device import Shortage
 from napari_affmae.engine.optimiser import make_optimiser, set_learning_rate
 from napari_affmae.engine.passes import make_passes
 from napari_affmae.engine.runtime import Runtime
 from napari_affmae.engine.seeds import Stream, seeded
 from napari_affmae.engine.task import Task
-from napari_affmae.errors import DivergedError, OutOfMemoryError
+from napari_affmae.errors import DivergedError
 
 # The loss scaler starts at 65,536 and halves itself at each skipped step, so after 17
 # of them in a row it no longer scales anything up.
@@ -114,24 +114,17 @@ class Stepper:
             Not even one crop fits.
         """
         self._passes.clear()
-        device = self.runtime.plan.device
-        try:
-            with self.runtime.plan.active():
-                with seeded(self._task.config.seed, Stream.DROPOUT, step, device):
-                    loss, losses = self._accumulate(batch)
-                return self._update(loss, losses, step, rate)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            reason = str(error)
-        # Here, and not in the except clause, the traceback no longer holds the tensors.
+        plan = self.runtime.plan
+        with Shortage() as shortage, plan.active():
+            with seeded(self._task.config.seed, Stream.DROPOUT, step, plan.device):
+                loss, losses = self._accumulate(batch)
+            return self._update(loss, losses, step, rate)
         self._passes.release()
-        self.runtime.plan.release_memory()
+        plan.release_memory()
         if self.batch.micro_batch == 1 or self.updating:
-            raise OutOfMemoryError(
-                f"step {step} does not fit the memory of {self.runtime.plan.words}: it failed "
-                f"{'in the optimiser' if self.updating else 'with a single crop'} ({reason}). "
-                "Use a smaller crop or preset, or close other programs that use this memory"
+            where = "in the optimiser" if self.updating else "with a single crop"
+            raise shortage.error(
+                plan, f"step {step} failed {where}: it does not fit", "Use a smaller crop or preset"
             )
         self.batch = self.batch.halved()
         return None

@@ -11,11 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from napari_affmae.engine.device import is_out_of_memory, plan_device
+from napari_affmae.engine.device import memory_errors, plan_device
 from napari_affmae.engine.model_files import load_model
 from napari_affmae.engine.runtime import Runtime
 from napari_affmae.engine.task import evaluating
-from napari_affmae.errors import OutOfMemoryError
 from napari_affmae.model.encoder import Encoder, Merging
 from napari_affmae.model.mae import canvas_of
 from napari_affmae.model.masking import draw_masks
@@ -98,20 +97,14 @@ def surviving_tokens(
         ids_keep, _ = draw_masks(1, canvas, mask_ratio, mask, random)
     plan = plan_device(device)
     runtime = Runtime(plan)
-    try:
+    what = f"an image of {image.shape[1]} x {image.shape[2]} pixels"
+    with memory_errors(plan, what, "Take a smaller window"):
         with plan.active():
             runtime.fabric.to_device(module)
         encoder = module.encoder
         with _importance(encoder) as importance, evaluating(encoder), runtime.computing():
             visible = None if ids_keep is None else ids_keep.to(plan.device)
             levels = encoder(*runtime.to_device((padded,)), canvas, visible)
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        raise OutOfMemoryError(
-            f"an image of {image.shape[1]} x {image.shape[2]} pixels does not fit the memory of "
-            f"{plan.words}; take a smaller window"
-        ) from error
     values = [*importance, *[None] * (len(levels) - len(importance))]
     return [_stage(level, value, patch) for level, value in zip(levels, values, strict=True)]
 
