@@ -1,8 +1,8 @@
 import pytest
 
 from napari_affmae.config import PretrainConfig
-from napari_affmae.engine.meter import Meter, Stopwatch
 from napari_affmae.engine.schedule import Length, learning_rate
+from napari_affmae.engine.timing import Pace, Stopwatch
 
 
 def test_warm_up_is_linear_and_the_rest_a_cosine():
@@ -45,7 +45,7 @@ def test_a_run_by_time():
 
 
 def test_the_first_step_is_left_out_when_there_are_others():
-    meter = Meter()
+    meter = Pace()
     assert meter.seconds_per_step is None
     meter.add(100)
     assert meter.seconds_per_step == 100
@@ -57,7 +57,7 @@ def test_the_first_step_is_left_out_when_there_are_others():
 
 
 def test_one_slow_step_does_not_rule_the_estimate():
-    meter = Meter()
+    meter = Pace()
     for seconds in [1.0] * 50 + [10.0]:
         meter.add(seconds)
     assert meter.seconds_per_step < 2
@@ -65,7 +65,7 @@ def test_one_slow_step_does_not_rule_the_estimate():
 
 def test_a_stopped_watch_stands(monkeypatch):
     now = [0.0]
-    monkeypatch.setattr("napari_affmae.engine.meter.perf_counter", lambda: now[0])
+    monkeypatch.setattr("napari_affmae.engine.timing.perf_counter", lambda: now[0])
     watch = Stopwatch(10)
     watch.start()
     now[0] = 3

@@ -22,14 +22,14 @@ from napari_affmae.engine.entropy import uncertainty
 from napari_affmae.engine.events import Event, StepDone, TileDone, ViewPredicted
 from napari_affmae.engine.files import replace_bytes
 from napari_affmae.engine.metadata import ModelMetadata
-from napari_affmae.engine.meter import Meter, Stopwatch
 from napari_affmae.engine.model_files import load_model, model_bytes
 from napari_affmae.engine.pixel_sizes import common_pixel_size
-from napari_affmae.engine.quick_features import FeatureStore, Progress
+from napari_affmae.engine.quick_features import FeatureStore, TileCount
 from napari_affmae.engine.quick_view import predict_view
 from napari_affmae.engine.runtime import Runtime
 from napari_affmae.engine.seeds import Stream, generator, seeded
 from napari_affmae.engine.strokes import Block, Samples, StrokeSamples, View, painted_blocks
+from napari_affmae.engine.timing import Pace, Stopwatch
 from napari_affmae.errors import AffmaeError, DataError
 from napari_affmae.model import AFFMAE, AFFSegmenter, QuickSegmenter, preset
 
@@ -229,7 +229,7 @@ class QuickTraining:
         blocks = painted_blocks(strokes, self._encoder, self._config.seed)
         # Classes are painted one after the other: the image is looked at while there is only one.
         yield from self._prepare(blocks)
-        progress = Progress(len(self._store.missing(show.source, show.plane, *bounds)))
+        progress = TileCount(len(self._store.missing(show.source, show.plane, *bounds)))
         yield from self._store.fill(show.source, show.plane, *bounds, progress)
         painted = self._painted(blocks)
         yield from self._train(blocks, painted)
@@ -301,7 +301,7 @@ class QuickTraining:
         missing = {
             key for block in new for key in self._store.missing(*self._samples.region(block))
         }
-        progress = Progress(len(missing))
+        progress = TileCount(len(missing))
         for block in new:
             yield from self._store.fill(*self._samples.region(block), progress)
             with self._store.working():
@@ -329,16 +329,16 @@ class QuickTraining:
         optimiser = torch.optim.AdamW(
             head.parameters(), lr=config.learning_rate, weight_decay=_WEIGHT_DECAY
         )
-        meter, clock = Meter(), Stopwatch()
+        pace, clock = Pace(), Stopwatch()
         for step in range(1, steps + 1):
             clock.start()
             rate = config.learning_rate * (1 - (step - 1) / steps)
             chosen = torch.multinomial(weights, _BATCH, replacement=True, generator=random)
             loss = self._step(inputs, samples.classes, chosen, optimiser, rate, step)
             clock.stop()
-            meter.add(clock.elapsed)
+            pace.add(clock.elapsed)
             clock = Stopwatch()
-            seconds = meter.seconds_per_step or 0.0
+            seconds = pace.seconds_per_step or 0.0
             speed = _BATCH / seconds if seconds else 0.0
             yield StepDone(step, steps, loss, rate, speed, seconds * (steps - step))
 

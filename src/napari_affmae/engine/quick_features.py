@@ -12,9 +12,9 @@ from torch import Tensor
 from napari_affmae.data import NormalizedSource
 from napari_affmae.engine.device import memory_errors
 from napari_affmae.engine.events import TileDone
-from napari_affmae.engine.meter import Meter
 from napari_affmae.engine.runtime import Runtime
 from napari_affmae.engine.tiles import Grid, read_tile, tile_window
+from napari_affmae.engine.timing import Pace
 from napari_affmae.model import QuickFeatures, QuickSegmenter
 
 OVERLAP = 0.25
@@ -32,7 +32,7 @@ class TileKey(NamedTuple):
     column: int
 
 
-class Progress:
+class TileCount:
     """Tiles of a task that are computed; more may turn out to be needed.
 
     Parameters
@@ -42,17 +42,17 @@ class Progress:
     """
 
     def __init__(self, total: int) -> None:
-        self._total, self._done, self._meter = total, 0, Meter()
+        self._total, self._done, self._pace = total, 0, Pace()
 
     def computed(self, seconds: float) -> None:
         """Count a tile."""
         self._done += 1
-        self._meter.add(seconds)
+        self._pace.add(seconds)
 
     def event(self, plane: int) -> TileDone:
         """Tell how far it is."""
         total = max(self._total, self._done)
-        seconds = self._meter.seconds_per_step
+        seconds = self._pace.seconds_per_step
         left = None if seconds is None else seconds * (total - self._done)
         return TileDone(self._done, total, plane, left)
 
@@ -130,7 +130,7 @@ class FeatureStore:
         return [key for key in tiles if key not in self._kept]
 
     def fill(
-        self, source: NormalizedSource, plane: int, rows: slice, columns: slice, progress: Progress
+        self, source: NormalizedSource, plane: int, rows: slice, columns: slice, progress: TileCount
     ) -> Generator[TileDone, None, None]:
         """Compute the tiles that a rectangle needs and that are not there.
 
@@ -138,7 +138,7 @@ class FeatureStore:
         ----------
         source, plane, rows, columns
             See `missing`.
-        progress : Progress
+        progress : TileCount
             Counts them.
 
         Yields

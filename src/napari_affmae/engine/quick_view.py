@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from napari_affmae.engine.events import TileDone
-from napari_affmae.engine.quick_features import FeatureStore, Progress
+from napari_affmae.engine.quick_features import FeatureStore, TileCount
 from napari_affmae.engine.strokes import View
 from napari_affmae.model import QuickSegmenter
 from napari_affmae.model.local_features import REACH, gaussian_blur
@@ -52,7 +52,7 @@ def predict_view(
     rows, columns = (
         _around(part, margin, patch, size) for part, size in zip(bounds, extent, strict=True)
     )
-    progress = Progress(len(store.missing(view.source, view.plane, rows, columns)))
+    progress = TileCount(len(store.missing(view.source, view.plane, rows, columns)))
     bands = []
     for start in range(rows.start, rows.stop, tile // 2):
         stop = min(start + tile // 2, rows.stop)

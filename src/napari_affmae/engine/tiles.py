@@ -25,7 +25,7 @@ class Plane(Protocol):
         ...
 
 
-class Predictor(Protocol):
+class Predict(Protocol):
     """A network that gives class probabilities."""
 
     def __call__(self, tiles: Floats) -> Floats:
@@ -95,7 +95,7 @@ class Grid:
 
 
 def predict_plane(
-    read: Plane, predict: Predictor, grid: Grid, classes: int, batch: int
+    read: Plane, predict: Predict, grid: Grid, classes: int, batch: int
 ) -> Generator[Band, None, None]:
     """Predict a plane tile by tile.
 
@@ -107,7 +107,7 @@ def predict_plane(
     ----------
     read : Plane
         The plane.
-    predict : Predictor
+    predict : Predict
         The network.
     grid : Grid
         Where the tiles lie.

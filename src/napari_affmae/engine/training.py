@@ -28,7 +28,6 @@ from napari_affmae.engine.events import (
     Validated,
 )
 from napari_affmae.engine.files import replace_bytes
-from napari_affmae.engine.meter import Meter, Stopwatch
 from napari_affmae.engine.model_files import load_weights, model_bytes
 from napari_affmae.engine.optimiser import load_state_tensors, state_tensors
 from napari_affmae.engine.previews import save_preview
@@ -39,6 +38,7 @@ from napari_affmae.engine.schedule import Length, learning_rate
 from napari_affmae.engine.stepper import Stepper
 from napari_affmae.engine.task import Task, to_tensors
 from napari_affmae.engine.tensors import read_tensors, tensor_bytes
+from napari_affmae.engine.timing import Pace, Stopwatch
 from napari_affmae.errors import OutOfMemoryError, UnreadableFileError
 
 logger = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ class Training:
         self._config = task.config
         self._length = Length.of(task.config)
         self._stepper = Stepper(task, runtime, batch)
-        self._meter = Meter()
+        self._pace = Pace()
         self._at = RunState.start()
         self._kept = self._at
         self._clock = Stopwatch()
@@ -175,7 +175,7 @@ class Training:
         while (measured := self._stepper.make(batch, step, rate)) is None:
             yield self._note_halved(step)
         self._at = self._at.moved(step=step)
-        self._meter.add(self._clock.elapsed - started)
+        self._pace.add(self._clock.elapsed - started)
         yield self._note_step(batch, rate, measured.loss, measured.losses, measured.gradient_norm)
 
     def _note_halved(self, step: int) -> MicroBatchHalved:
@@ -193,7 +193,7 @@ class Training:
         losses: Mapping[str, float],
         gradient_norm: float | None,
     ) -> StepDone:
-        step, elapsed, seconds = self._at.step, self._clock.elapsed, self._meter.seconds_per_step
+        step, elapsed, seconds = self._at.step, self._clock.elapsed, self._pace.seconds_per_step
         line = {"loss": loss, "losses": dict(losses), "learning_rate": rate}
         self._run.append_metrics(
             {"event": "step", "step": step, **line, "gradient_norm": gradient_norm}

@@ -3,7 +3,7 @@
 from time import perf_counter
 
 
-class Meter:
+class Pace:
     """Smoothed duration of a step.
 
     The first step is kept out as soon as there is a second one: it carries
