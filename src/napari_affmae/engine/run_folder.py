@@ -95,7 +95,7 @@ class RunFolder:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self.holds_run():
+        if self.holds_run() or self.checkpoints.exists():
             self._lock.release()
         else:
             self._vanish()
