@@ -155,7 +155,8 @@ class SegmentDock(Dock):
         except (ValueError, AffmaeError) as error:
             self.panel.fail(error)
             return
-        self._ready = self._result = None
+        # Layers of earlier runs are the user's: this run shall replace only its own.
+        self._ready = self._result = self._objects_layer = None
         self.objects.table.show_table({})
         self.panel.run(job.run)
 

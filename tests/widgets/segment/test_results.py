@@ -231,6 +231,17 @@ def test_objects_and_their_table(
     assert "area_nm2" in again[0].features
 
 
+def test_objects_of_another_image_stay(
+    viewer: Any, dock: SegmentDock, volume: tuple[np.ndarray, np.ndarray], drive: Any
+) -> None:
+    dock.region.setCurrentText(PLANE)
+    dock.objects.wanted_box.setChecked(True)
+    for name in ("a", "b"):
+        dock.choose_layer(viewer.add_image(volume[0], name=name))
+        assert drive.run() is Outcome.FINISHED, drive.errors()
+    assert {"a: objects", "b: objects"} <= {layer.name for layer in viewer.layers}
+
+
 def test_the_command_line(
     viewer: Any,
     dock: SegmentDock,
