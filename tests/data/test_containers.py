@@ -21,6 +21,7 @@ def test_hdf5(tmp_path, stack, assert_reads):
     source = open_source(tmp_path / "a.h5")
     assert_reads(source, stack)
     assert source.pixel_size == (5.0, 4.0)
+    assert source.plane_distance == 40
     assert "volumes/raw" in source.notes[0]
     small = open_source(f"{tmp_path / 'a.h5'}:/small")
     assert small.name == "a.h5:/small"
@@ -58,6 +59,7 @@ def test_hdf5_with_links_and_one_pixel_size_for_all_axes(tmp_path, stack, assert
     source = open_source(f"{tmp_path / 'a.h5'}:/raw")
     assert_reads(source, stack)
     assert source.pixel_size == (5.0, 5.0)
+    assert source.plane_distance == 5
 
 
 def test_ambiguous_hdf5_lists_its_datasets(tmp_path, stack):
@@ -117,6 +119,7 @@ def test_ome_zarr(tmp_path, version, assert_reads):
     source = open_source(tmp_path / "a.zarr")
     assert source.n_channels == 2
     assert source.pixel_size == pytest.approx((5.0, 4.0))
+    assert source.plane_distance == pytest.approx(40)
     assert_reads(source, np.moveaxis(array, 0, -1))
 
 

@@ -84,6 +84,7 @@ def test_mrc(tmp_path, stack, dtype, assert_reads):
     source = open_source(tmp_path / "a.mrc")
     assert_reads(source, expected)
     assert source.pixel_size == pytest.approx((5.0, 4.9))
+    assert source.plane_distance == pytest.approx(8)
 
 
 def write_mrc(path, stack, changes, tail=b""):

@@ -82,11 +82,13 @@ def test_imagej_hyperstack(tmp_path, assert_reads):
         array,
         imagej=True,
         resolution=(0.25, 0.2),
-        metadata={"axes": "TZCYX", "unit": "nm"},
+        metadata={"axes": "TZCYX", "unit": "nm", "spacing": 40},
     )
     source = open_source(tmp_path / "a.tif")
     assert source.n_channels == 2
     assert source.pixel_size == (5.0, 4.0)
+    assert source.plane_distance == 40
+    assert open_source(tmp_path / "a.tif", axes="ZTCYX").plane_distance is None
     assert_reads(source, np.moveaxis(array, 2, -1).reshape(6, 24, 30, 2))
 
 
@@ -100,13 +102,16 @@ def test_ome_tiff(tmp_path, stack, assert_reads):
             "PhysicalSizeX": 0.004,
             "PhysicalSizeY": 5.0,
             "PhysicalSizeYUnit": "nm",
+            "PhysicalSizeZ": 0.04,
         },
     )
     source = open_source(tmp_path / "a.ome.tif")
     assert (source.n_planes, source.n_channels) == (1, 5)
     assert source.pixel_size == (5.0, 4.0)
     np.testing.assert_array_equal(source.read(0), stack)
-    assert_reads(open_source(tmp_path / "a.ome.tif", axes="ZYX"), stack)
+    planes = open_source(tmp_path / "a.ome.tif", axes="ZYX")
+    assert_reads(planes, stack)
+    assert planes.plane_distance == 40
 
 
 def write_ome_files(folder, planes, images=((0, 1),), sizes=()):

@@ -7,7 +7,7 @@ import zarr
 from napari.layers import Image, Labels
 
 from napari_affmae.errors import DataError
-from napari_affmae.widgets.layer_sources import LayerImage, LayerLabels, layer_geometry
+from napari_affmae.widgets.layer_sources import LayerImage, LayerLabels, layer_geometry, step_sizes
 
 
 def stack(*shape: int, dtype: Any = np.uint8) -> np.ndarray:
@@ -71,6 +71,22 @@ def test_a_zarr_layer_is_read(tmp_path: Any) -> None:
 )
 def test_pixel_sizes_are_in_nanometres(units: Any, scale: Any, size: Any) -> None:
     assert LayerImage(Image(stack(70, 70), units=units, scale=scale)).pixel_size == size
+
+
+@pytest.mark.parametrize(
+    ("geometry", "sizes"),
+    [
+        ({"units": "nm", "affine": np.diag([1, 2, 2, 1])}, [30, 16, 16]),
+        ({"units": "nm", "rotate": 20}, [30, 8, 8]),
+        ({"units": "nm", "shear": (0, 0, 0.5)}, [30, 8 / 1.25**0.5, 8 * 1.25**0.5]),
+        ({"units": ("um", "nm", "nm"), "affine": np.diag([0.001, 1, 1, 1])}, [30, 8, 8]),
+        ({"units": ("pixel", "nm", "nm")}, [None, 8, 8]),
+    ],
+)
+def test_sizes_are_those_after_all_that_places_a_layer(geometry: Any, sizes: Any) -> None:
+    layer = Image(stack(3, 64, 64), scale=(30, 8, 8), **geometry)
+    assert step_sizes(layer_geometry(layer)) == pytest.approx(sizes, abs=1e-6)
+    assert LayerImage(layer).pixel_size == pytest.approx(sizes[1:], abs=1e-6)
 
 
 def test_a_stroke_raises_the_revision_of_its_plane_alone() -> None:

@@ -39,6 +39,8 @@ class OpenFile:
         One letter an axis, or None where the file does not say.
     pixel_size : (float, float) or None
         (row, column) in nanometres.
+    plane_distance : float or None
+        Nanometres from plane to plane along the axis Z.
     close : callable
         Closes the file.
     notes : sequence of str
@@ -56,6 +58,7 @@ class OpenFile:
     notes: Sequence[str] = ()
     resident: int = 0
     files: Sequence[Path] = ()
+    plane_distance: float | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -1,5 +1,6 @@
 """HDF5 files."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,7 @@ from napari_affmae.data.containers import choose_array, is_image
 from napari_affmae.data.handles import OpenFile
 from napari_affmae.data.kept import opened_chunks
 from napari_affmae.data.layout import named_axes
-from napari_affmae.data.source import PixelSize
-from napari_affmae.data.units import pixel_size, to_nanometres
+from napari_affmae.data.units import VoxelSize, pixel_size, to_nanometres
 
 
 def open_file(path: Path, inner: str | None) -> OpenFile:
@@ -47,16 +47,19 @@ def open_file(path: Path, inner: str | None) -> OpenFile:
         # Without a filter, HDF5 reads a part of a chunk.
         filters = dataset.chunks and dataset.id.get_create_plist().get_nfilters()
         opened = opened_chunks if filters else OpenFile
-        return opened(dataset, axes, _pixel_size(dataset), file.close, notes)
+        distance, row, column = _voxel_size(dataset)
+        opened_file = opened(dataset, axes, pixel_size(row, column), file.close, notes)
+        return replace(opened_file, plane_distance=distance)
     except BaseException:
         file.close()
         raise
 
 
-def _pixel_size(dataset: h5py.Dataset) -> PixelSize | None:
-    """Pixel size by the attribute that ilastik and others write; one number is for all axes."""
+def _voxel_size(dataset: h5py.Dataset) -> VoxelSize:
+    """Voxel size by the attribute that ilastik and others write; one number is for all axes."""
     sizes = np.ravel(dataset.attrs.get("element_size_um", ()))
     if sizes.dtype.kind not in "iuf" or not sizes.size:
-        return None
-    row, column = np.broadcast_to(sizes, 2) if sizes.size == 1 else sizes[-2:]
-    return pixel_size(to_nanometres(float(row), "um"), to_nanometres(float(column), "um"))
+        return None, None, None
+    lengths = [to_nanometres(float(size), "um") for size in sizes]
+    plane, row, column = 3 * lengths if len(lengths) == 1 else [None, *lengths][-3:]
+    return plane, row, column

@@ -9,7 +9,7 @@ from mrcfile import utils
 from mrcfile.dtypes import HEADER_DTYPE
 
 from napari_affmae.data.handles import OpenFile
-from napari_affmae.data.units import pixel_size, to_nanometres
+from napari_affmae.data.units import VoxelSize, pixel_size, to_nanometres
 
 _IMOD_STAMP = 1146047817
 _IMOD_PLACE = slice(40, 48)  # of the stamp and the flags, in the header's second extra space
@@ -50,7 +50,14 @@ def open_file(path: Path) -> OpenFile:
     if size > end:
         notes.append(f"has {size - end} bytes after its image, which are not read")
     array = np.memmap(path, dtype, mode="r", offset=offset, shape=shape)
-    return OpenFile(array, "TZYX"[-len(shape) :], _voxel_size(header), notes=notes)
+    plane, row, column = _voxel_size(header)
+    return OpenFile(
+        array,
+        "TZYX"[-len(shape) :],
+        pixel_size(row, column),
+        notes=notes,
+        plane_distance=plane,
+    )
 
 
 def _byte_order(raw: bytes) -> tuple[str, str]:
@@ -76,10 +83,10 @@ def _dtype(header: Any, order: str) -> np.dtype[Any]:
     return dtype
 
 
-def _voxel_size(header: Any) -> tuple[float, float] | None:
-    return pixel_size(
-        *(
-            to_nanometres(float(length) / int(count), "angstrom") if count else None
-            for length, count in ((header.cella.y, header.my), (header.cella.x, header.mx))
-        )
+def _voxel_size(header: Any) -> VoxelSize:
+    cell, counts = header.cella, (header.mz, header.my, header.mx)
+    plane, row, column = (
+        to_nanometres(float(length) / int(count), "angstrom") if count else None
+        for length, count in zip((cell.z, cell.y, cell.x), counts, strict=True)
     )
+    return plane, row, column

@@ -1,6 +1,7 @@
 """OME-Zarr images, and plain zarr arrays and groups, of zarr 2 and 3."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,6 @@ from napari_affmae.data.containers import choose_array, is_image
 from napari_affmae.data.handles import OpenFile
 from napari_affmae.data.kept import opened_chunks
 from napari_affmae.data.layout import named_axes
-from napari_affmae.data.source import PixelSize
 from napari_affmae.data.units import pixel_size, to_nanometres
 
 
@@ -79,13 +79,15 @@ def _open_multiscale(group: zarr.Group, multiscale: Mapping[str, Any]) -> OpenFi
             f"its metadata name the axes {names}, which do not fit shape {array.shape} "
             "or have not one Y and one X"
         )
-    return opened_chunks(array, letters, _scale(multiscale, dataset, named))
+    sizes = _scale(multiscale, dataset, named)
+    file = opened_chunks(array, letters, pixel_size(sizes.get("Y"), sizes.get("X")))
+    return replace(file, plane_distance=sizes.get("Z"))
 
 
 def _scale(
     multiscale: Mapping[str, Any], dataset: Mapping[str, Any], axes: list[dict[str, Any]]
-) -> PixelSize | None:
-    """Pixel size: the product of the scales of the level and of the whole image."""
+) -> dict[str, float | None]:
+    """Nanometres a step along each axis: the product of the level's scale and the image's."""
     scale = [1.0] * len(axes)
     found = False
     # Scales of a wrong count are not believed.
@@ -95,9 +97,8 @@ def _scale(
                 found = True
                 scale = [a * float(b) for a, b in zip(scale, transform["scale"], strict=True)]
     if not found:
-        return None
-    by_axis = {
+        return {}
+    return {
         str(axis["name"]).upper(): to_nanometres(value, axis.get("unit"))
         for axis, value in zip(axes, scale, strict=True)
     }
-    return pixel_size(by_axis.get("Y"), by_axis.get("X"))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from napari_affmae.data.containers import is_image
 from napari_affmae.data.handles import POOL, OpenFile
-from napari_affmae.data.layout import Layout, default_axes, parse_axes
+from napari_affmae.data.layout import CHANNEL_AXES, Layout, default_axes, parse_axes
 from napari_affmae.data.source import ArrayLike, ArraySource, ImageSource, PixelSize
 from napari_affmae.errors import UnreadableFileError
 
@@ -51,13 +51,15 @@ class FileSource(ImageSource):
                 raise UnreadableFileError(
                     f"{path} holds no image: shape {file.shape}, dtype {file.dtype}"
                 )
+            layout = _layout(path, file, axes, name)
             super().__init__(
                 name,
-                _layout(path, file, axes, name),
+                layout,
                 file.dtype,
                 path=path,
                 files=file.files,
                 pixel_size=pixel_size or file.pixel_size,
+                plane_distance=_plane_distance(file, layout.axes),
                 channels=channels,
                 notes=file.notes,
             )
@@ -90,6 +92,12 @@ def _layout(path: Path, file: OpenFile, axes: str | None, name: str) -> Layout:
         return Layout(file.shape, file.axes or default_axes(file.shape, file.dtype))
     except ValueError as error:
         raise UnreadableFileError(f"cannot read {path}: {error}; name its axes") from error
+
+
+def _plane_distance(file: OpenFile, axes: str) -> float | None:
+    """Distance of planes, unless they are said to follow each other along another axis than Z."""
+    counting = axes.translate(dict.fromkeys(map(ord, f"YX{CHANNEL_AXES}")))
+    return file.plane_distance if counting.endswith(("Z", "I")) else None
 
 
 def open_source(

@@ -55,6 +55,9 @@ class ImageSource(ABC):
         All files, where there are several.
     pixel_size : (float, float), optional
         (row, column) in nanometres, where known.
+    plane_distance : float, optional
+        Nanometres from a plane to the next along the last of the axes that count
+        planes, where known.
     channels : int or sequence of int, optional
         The channels to read, in this order; all by default.
     notes : sequence of str
@@ -77,6 +80,7 @@ class ImageSource(ABC):
         path: Path | None = None,
         files: Sequence[Path] = (),
         pixel_size: PixelSize | None = None,
+        plane_distance: float | None = None,
         channels: int | Sequence[int] | None = None,
         notes: Sequence[str] = (),
     ) -> None:
@@ -88,6 +92,7 @@ class ImageSource(ABC):
         self.layout = layout
         self.stored_dtype = dtype
         self.pixel_size = pixel_size
+        self.plane_distance = plane_distance
         self.notes = tuple(notes)
         self.channels = _choose_channels(channels, layout.n_channels, name)
 

@@ -12,8 +12,7 @@ import zarr
 
 from napari_affmae.data.handles import OpenFile
 from napari_affmae.data.kept import opened_chunks
-from napari_affmae.data.source import PixelSize
-from napari_affmae.data.units import pixel_size, to_nanometres
+from napari_affmae.data.units import VoxelSize, pixel_size, to_nanometres
 
 _LARGEST_PLAUSIBLE_NM = 1000.0
 
@@ -59,6 +58,8 @@ def _files(series: tifffile.TiffPageSeries) -> tuple[Path, ...]:
 
 
 def _open_series(tiff: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> OpenFile:
+    distance, row, column = _voxel_size(tiff, series)
+    size = pixel_size(row, column)
     if series.dataoffset is not None and series.keyframe.is_memmappable:
         mapped = np.memmap(
             tiff.filehandle.path,
@@ -67,7 +68,7 @@ def _open_series(tiff: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> Op
             offset=series.dataoffset,
             shape=series.shape,
         )
-        return OpenFile(mapped, series.axes, _pixel_size(tiff, series), tiff.close)
+        return OpenFile(mapped, series.axes, size, tiff.close, plane_distance=distance)
     store = series.aszarr(level=0, maxworkers=2)
     array = zarr.open_array(store, mode="r")
 
@@ -75,7 +76,8 @@ def _open_series(tiff: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> Op
         store.close()
         tiff.close()
 
-    return opened_chunks(array, series.axes, _pixel_size(tiff, series), close)
+    file = opened_chunks(array, series.axes, size, close)
+    return replace(file, plane_distance=distance)
 
 
 def _check_complete(tiff: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> None:
@@ -109,31 +111,30 @@ def _next_page_offset(tiff: tifffile.TiffFile) -> int:
     return int(offset)
 
 
-def _pixel_size(tiff: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> PixelSize | None:
-    """Pixel size by OME, ImageJ, Zeiss SEM and FEI metadata, else by the resolution tags."""
+def _voxel_size(tiff: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> VoxelSize:
+    """Voxel size by OME, ImageJ, Zeiss SEM and FEI metadata, else by the resolution tags."""
     if tiff.is_ome and tiff.ome_metadata:
         metadata = tifffile.xml2dict(tiff.ome_metadata)
-        return _ome_pixel_size(metadata, tiff.series.index(series), series.keyframe.shape)
+        return _ome_voxel_size(metadata, tiff.series.index(series), series.keyframe.shape)
     if tiff.is_sem and tiff.sem_metadata and "ap_image_pixel_size" in tiff.sem_metadata:
         _, value, unit = tiff.sem_metadata["ap_image_pixel_size"]
         size = to_nanometres(float(value), unit)
-        return pixel_size(size, size)
+        return None, size, size
     if tiff.is_fei and tiff.fei_metadata and "Scan" in tiff.fei_metadata:
         scan = tiff.fei_metadata["Scan"]
-        return pixel_size(
+        return (
+            None,
             to_nanometres(float(scan.get("PixelHeight", 0)), "m"),
             to_nanometres(float(scan.get("PixelWidth", 0)), "m"),
         )
-    unit = None
-    if tiff.is_imagej and tiff.imagej_metadata:
-        unit = tiff.imagej_metadata.get("unit")
-    return _resolution_pixel_size(series.keyframe.tags, unit)
+    told = tiff.imagej_metadata if tiff.is_imagej and tiff.imagej_metadata else {}
+    unit = told.get("unit")
+    distance = to_nanometres(abs(float(told.get("spacing", 0))), unit)
+    return distance, *_resolution_pixel_size(series.keyframe.tags, unit)
 
 
-def _ome_pixel_size(
-    metadata: Mapping[str, Any], number: int, sizes: Collection[int]
-) -> PixelSize | None:
-    """Pixel size of an OME image, the one of this number if its rows and columns are in `sizes`.
+def _ome_voxel_size(metadata: Mapping[str, Any], number: int, sizes: Collection[int]) -> VoxelSize:
+    """Voxel size of an OME image, the one of this number if its rows and columns are in `sizes`.
 
     tifffile leaves images out that it cannot read, so numbers may be off.
     """
@@ -146,18 +147,18 @@ def _ome_pixel_size(
         if {pixels.get("SizeY"), pixels.get("SizeX")} <= set(sizes)
     )
     pixels: Mapping[str, Any] = next(fitting, {})
-    return pixel_size(
-        *(
-            to_nanometres(
-                float(pixels.get(f"PhysicalSize{axis}", 0)),
-                pixels.get(f"PhysicalSize{axis}Unit", "µm"),
-            )
-            for axis in "YX"
+    plane, row, column = (
+        to_nanometres(
+            float(pixels.get(f"PhysicalSize{axis}", 0)), pixels.get(f"PhysicalSize{axis}Unit", "µm")
         )
+        for axis in "ZYX"
     )
+    return plane, row, column
 
 
-def _resolution_pixel_size(tags: tifffile.TiffTags, unit: str | None) -> PixelSize | None:
+def _resolution_pixel_size(
+    tags: tifffile.TiffTags, unit: str | None
+) -> tuple[float | None, float | None]:
     """Pixel size by the resolution tags, in ImageJ's `unit` or the tags' own.
 
     Resolutions without ImageJ's unit are mostly meant for printers (72 dpi);
@@ -171,5 +172,6 @@ def _resolution_pixel_size(tags: tifffile.TiffTags, unit: str | None) -> PixelSi
         pixels, length = tags.valueof(tag, (0, 1))
         sizes.append(to_nanometres(length / pixels, unit) if pixels else None)
     if not trusted and any(size is None or size > _LARGEST_PLAUSIBLE_NM for size in sizes):
-        return None
-    return pixel_size(*sizes)
+        return None, None
+    row, column = sizes
+    return row, column

@@ -1,5 +1,8 @@
 """Lengths in nanometres, from the names that image files give to units."""
 
+# Plane, row and column in nanometres.
+VoxelSize = tuple[float | None, float | None, float | None]
+
 _NANOMETRES = {
     "pm": 1e-3,
     "picometer": 1e-3,

@@ -36,6 +36,7 @@ class WindowSource(ImageSource):
             path=source.path,
             files=source.files,
             pixel_size=source.pixel_size,
+            plane_distance=source.plane_distance if planes is None else None,
             notes=source.notes,
         )
         self._source = source

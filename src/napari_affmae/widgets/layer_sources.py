@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from napari_affmae.data.layout import Layout
 from napari_affmae.data.source import ImageSource, PixelSize
-from napari_affmae.data.units import to_nanometres
+from napari_affmae.data.units import pixel_size, to_nanometres
 from napari_affmae.errors import DataError
 from napari_affmae.widgets.edits import Edit, Edits
 
 _COLOURS = (0, 1, 2)
+_NOTHING = 1e-9
 _OWN = "napari-affmae"
 #: Metadata of layers that the plugin makes to show something.
 OWN = {_OWN: "shown"}
@@ -44,7 +45,7 @@ class LayerImage(ImageSource):
             layer.name,
             Layout(shape, "I" * (len(shape) - len(tail)) + tail),
             np.dtype(self._array.dtype),
-            pixel_size=pixel_size_of(layer),
+            pixel_size=_pixel_size(layer),
             channels=channels or (_COLOURS if layer.rgb else None),
         )
 
@@ -73,7 +74,7 @@ class LayerLabels(ImageSource):
             layer.name,
             Layout(shape, "I" * (len(shape) - 2) + "YX"),
             np.dtype(array.dtype),
-            pixel_size=pixel_size_of(layer),
+            pixel_size=_pixel_size(layer),
         )
         self._replaced = 0
         self._revisions: Counter[int] = Counter()
@@ -110,12 +111,10 @@ def full_resolution(layer: Layer) -> Any:
     return layer.data[0] if layer.multiscale else layer.data
 
 
-def pixel_size_of(layer: Layer) -> PixelSize | None:
-    """Return (row, column) in nanometres; None where the layer's units are pixels."""
-    spatial = list(zip(layer.scale, layer.units, strict=True))[-2:]
-    sizes = [to_nanometres(float(scale), str(unit)) for scale, unit in spatial]
-    row, column = sizes
-    return None if row is None or column is None else (row, column)
+def _pixel_size(layer: Layer) -> PixelSize | None:
+    """(row, column) in nanometres; None where the layer's units are no lengths."""
+    row, column = step_sizes(layer_geometry(layer))[-2:]
+    return pixel_size(row, column)
 
 
 def layer_geometry(layer: Layer) -> dict[str, Any]:
@@ -129,6 +128,37 @@ def layer_geometry(layer: Layer) -> dict[str, Any]:
     """
     names = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
     return {name: getattr(layer, name) for name in names}
+
+
+def step_sizes(geometry: Mapping[str, Any]) -> list[float | None]:
+    """Say how far apart pixels are along each axis of the array, after all that places it.
+
+    Rows are measured across the columns, planes across both, so that the sizes
+    multiply to the area and volume of a pixel even where the array is sheared.
+
+    Parameters
+    ----------
+    geometry : Mapping[str, Any]
+        From `layer_geometry` or `source_geometry`.
+
+    Returns
+    -------
+    list of float or None
+        Nanometres; None along axes whose units are no lengths.
+    """
+    factors = np.array([to_nanometres(1.0, str(unit)) or np.nan for unit in geometry["units"]])
+    within = Affine(**{name: geometry[name] for name in ("scale", "rotate", "shear")})
+    matrix = geometry["affine"].linear_matrix @ within.linear_matrix
+    # Rotations leave traces of rounding where there is nothing.
+    matrix[np.abs(matrix) < _NOTHING * np.abs(matrix).max(axis=0)] = 0
+    unknown = ((matrix != 0) & np.isnan(factors)[:, None]).any(axis=0)
+    # From the last axis to the first, each axis across those before.
+    placed = (matrix * np.nan_to_num(factors, nan=1.0)[:, None])[:, ::-1]
+    sizes = np.abs(np.diag(np.linalg.qr(placed, mode="r")))[::-1]
+    return [
+        None if hidden else round(float(size), 6)
+        for size, hidden in zip(sizes, unknown, strict=True)
+    ]
 
 
 def shifted(geometry: Mapping[str, Any], corner: Sequence[int]) -> dict[str, Any]:
@@ -147,17 +177,17 @@ def shifted(geometry: Mapping[str, Any], corner: Sequence[int]) -> dict[str, Any
 
 
 def source_geometry(source: ImageSource) -> dict[str, Any]:
-    """Return what places a layer of an image that is none: the pixel size, where known.
+    """Return what places a layer of an image that is none: the sizes of its pixels, where known.
 
-    Files say nothing of the distance of planes that sources read, so it is
-    taken to be that of rows.
+    Planes whose distance is not known are shown as far apart as rows, but that
+    is no length.
     """
-    ndim = len(source.plane_shape) + 2
     row, column = source.pixel_size or (1.0, 1.0)
-    return {
-        "scale": (row,) * (ndim - 1) + (column,),
-        "translate": (0.0,) * ndim,
-        "rotate": np.eye(ndim),
-        "shear": np.zeros(ndim * (ndim - 1) // 2),
-        "units": ("pixel" if source.pixel_size is None else "nm",) * ndim,
-    }
+    ndim = len(source.plane_shape) + 2
+    scale, units = [row] * (ndim - 1) + [column], ["pixel"] * ndim
+    if source.pixel_size is not None:
+        units[-2:] = ["nm", "nm"]
+        if source.plane_distance is not None:
+            scale[-3], units[-3] = source.plane_distance, "nm"
+    # As a layer has it.
+    return layer_geometry(Image(np.zeros((1,) * ndim), scale=scale, units=units))

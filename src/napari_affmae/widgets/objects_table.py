@@ -37,7 +37,10 @@ class ObjectsTable(QWidget):
     def __init__(self) -> None:
         super().__init__()
         self.table: Table = {}
+        self._columns = _Columns(self)
         self.view = QTableView()
+        self.view.setModel(self._columns)
+        self.view.selectionModel().currentRowChanged.connect(self._tell)
         self.view.setFixedHeight(_HEIGHT)
         self.view.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
         self.view.verticalHeader().setVisible(False)
@@ -58,9 +61,8 @@ class ObjectsTable(QWidget):
     def show_table(self, table: Table) -> None:
         """Show named columns of one length; none hides."""
         self.table = table
-        self.view.setModel(_Columns(table, self))
+        self._columns.show_table(table)
         self.view.resizeColumnsToContents()
-        self.view.selectionModel().currentRowChanged.connect(self._tell)
         self.setVisible(bool(table))
 
     def text(self, separator: str) -> str:
@@ -94,10 +96,15 @@ class ObjectsTable(QWidget):
 class _Columns(QAbstractTableModel):
     """Columns as Qt shows them: a cell is worded only when it is in view."""
 
-    def __init__(self, table: Table, parent: QWidget) -> None:
+    def __init__(self, parent: QWidget) -> None:
         super().__init__(parent)
-        self._names = list(table)
-        self._columns = list(table.values())
+        self._names: list[str] = []
+        self._columns: list[NDArray[Any]] = []
+
+    def show_table(self, table: Table) -> None:
+        self.beginResetModel()
+        self._names, self._columns = list(table), list(table.values())
+        self.endResetModel()
 
     def rowCount(self, _: QModelIndex | None = None) -> int:  # noqa: N802 - Qt's name
         return len(self._columns[0]) if self._columns else 0

@@ -14,9 +14,7 @@ from napari_affmae.data.source import ImageSource
 from napari_affmae.engine import events as ev
 from napari_affmae.errors import DataError
 from napari_affmae.widgets.canvas import LARGEST, Canvas
-from napari_affmae.widgets.layer_sources import shifted, source_geometry
-
-_SHORT = {"nanometer": "nm", "micrometer": "um", "millimeter": "mm"}
+from napari_affmae.widgets.layer_sources import shifted, source_geometry, step_sizes
 
 
 @dataclass(frozen=True)
@@ -136,9 +134,12 @@ class ObjectsWanted:
         classes = canvas.labels
         plane = classes.shape[-2:]
         objects = self._label(classes)
-        spacing, unit = _spacing(geometry, 3 if self.config.three_d else 2)
+        sizes = step_sizes(geometry)[-3 if self.config.three_d else -2 :]
+        known = [size for size in sizes if size is not None]
         table = measure_objects(
-            objects.reshape(-1, *plane), spacing, unit, classes.reshape(-1, *plane)
+            objects.reshape(-1, *plane),
+            known if len(known) == len(sizes) else None,
+            classes=classes.reshape(-1, *plane),
         )
         yield ObjectsFound(objects, table)
 
@@ -155,15 +156,6 @@ class ObjectsWanted:
             out[:] = np.where(found > 0, found + count, 0)
             count += int(found.max(initial=0))
         return objects
-
-
-def _spacing(geometry: Mapping[str, Any], ndim: int) -> tuple[tuple[float, ...] | None, str]:
-    """Size of a pixel or voxel and its unit; none where units are pixels, or several."""
-    units = [str(unit) for unit in geometry["units"][-ndim:]]
-    sizes = tuple(abs(float(size)) for size in geometry["scale"][-ndim:])
-    if len(set(units)) > 1 or "pixel" in units or len(sizes) < ndim:
-        return None, "pixel"
-    return sizes, _SHORT.get(units[0], units[0])
 
 
 @dataclass(frozen=True)

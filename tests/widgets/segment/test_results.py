@@ -165,8 +165,13 @@ def test_large_results_lie_on_disk(
     assert [dock.image.combo.itemText(i) for i in range(dock.image.combo.count())] == ["em"]
 
 
+@pytest.mark.parametrize("distance", [40, None])
 def test_a_file_that_is_not_open(
-    dock: SegmentDock, volume: tuple[np.ndarray, np.ndarray], tmp_path: Path, drive: Any
+    dock: SegmentDock,
+    volume: tuple[np.ndarray, np.ndarray],
+    tmp_path: Path,
+    distance: int | None,
+    drive: Any,
 ) -> None:
     path = tmp_path / "stack.ome.tif"
     tifffile.imwrite(
@@ -178,16 +183,24 @@ def test_a_file_that_is_not_open(
             "PhysicalSizeXUnit": "nm",
             "PhysicalSizeY": 8,
             "PhysicalSizeYUnit": "nm",
+            **({} if distance is None else {"PhysicalSizeZ": distance, "PhysicalSizeZUnit": "nm"}),
         },
     )
     dock.image.choose_path(path)
+    dock.objects.wanted_box.setChecked(True)
+    dock.objects.form.set_values({"three_d": True})
     assert dock.region.currentText() == EVERYTHING
     assert drive.run() is Outcome.FINISHED, drive.errors()
     labels = drive.result()
     assert labels.name == "stack.ome.tif: classes"
     assert labels.data.shape == (2, 128, 160)
-    assert tuple(labels.scale) == (8, 8, 8)
-    assert str(labels.units[0]) == "nanometer"
+    assert tuple(labels.scale) == (distance or 8, 8, 8)
+    assert [str(unit) for unit in labels.units[1:]] == ["nanometer"] * 2
+    table = dock.objects.table.table
+    if distance is None:
+        assert "volume_nm3" not in table
+    else:
+        np.testing.assert_array_equal(table["volume_nm3"], table["size_px"] * 8 * 8 * distance)
 
 
 def test_objects_and_their_table(
