@@ -1,11 +1,14 @@
 import threading
+import warnings
 from collections.abc import Generator
+from functools import partial
 from typing import Any
 
 import pytest
 from qtpy.QtCore import QObject
 
 from napari_affmae.engine.events import Event, Notice
+from napari_affmae.widgets import worker as worker_module
 from napari_affmae.widgets.errand import Errand
 from napari_affmae.widgets.worker import RunWorker
 
@@ -95,6 +98,42 @@ def test_a_paused_run_makes_no_step_and_can_be_stopped(qtbot: Any) -> None:
     with qtbot.waitSignal(worker.finished):
         worker.quit()
     assert run.closed_in is not None
+
+
+def test_warnings_are_handled_afterwards_as_before(qtbot: Any) -> None:
+    before = (warnings.showwarning, list(warnings.filters))
+    one, _heard = started(Generated(), qtbot)
+    other, _heard_too = started(Generated(), qtbot)
+    for worker in (one, other):
+        with qtbot.waitSignal(worker.finished):
+            worker.quit()
+    assert (warnings.showwarning, warnings.filters) == before
+
+
+def test_steps_of_a_run_leave_the_window_its_share(
+    qtbot: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[str] = []
+    for name in ("_step_back", "load_triton_apart"):
+        monkeypatch.setattr(worker_module, name, partial(steps.append, name))
+
+    def events() -> list[Event]:
+        steps.append("made")
+        return []
+
+    worker = RunWorker(events)
+    with qtbot.waitSignal(worker.finished):
+        worker.start()
+    assert steps == ["_step_back", "load_triton_apart", "made"]
+
+
+def test_a_run_that_outlives_qt_ends(qtbot: Any) -> None:
+    run = Generated(3)
+    worker = RunWorker(run.events)
+    worker.signals.deleteLater()
+    qtbot.wait(10)
+    worker.run()
+    assert run.made == 0
 
 
 def test_only_the_newest_errand_is_heard(qtbot: Any) -> None:

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Callable, Iterable
 from enum import Enum, auto
-from typing import Any
 
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import (
@@ -129,7 +128,6 @@ class RunPanel(QWidget):
         self._worker = worker = RunWorker(begin)
         worker.happened.connect(self._take)
         worker.errored.connect(self._fail)
-        worker.warned.connect(_log_warning)
         worker.finished.connect(self._end)
         self._show_running(running=True)
         worker.start()
@@ -230,8 +228,3 @@ class RunPanel(QWidget):
         self.bar.setVisible(running)
         self.status.setVisible(True)
         self.running_changed.emit(running)
-
-
-def _log_warning(arguments: tuple[Any, ...]) -> None:
-    """Log a library's warning: as a pop-up it would tell the user nothing."""
-    logger.warning("%s", arguments[0])

@@ -5,6 +5,7 @@ import sys
 import threading
 from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
+from typing import ClassVar
 
 from napari.qt.threading import WorkerBase, WorkerBaseSignals
 from qtpy.QtCore import QCoreApplication, QThread, QThreadPool, Signal
@@ -41,6 +42,8 @@ class RunWorker(WorkerBase):
     #: Threads of a low priority: the window comes first. napari's own pool is
     #: left alone, for a thread's priority cannot be raised again on Linux.
     _pool: QThreadPool | None = None
+    #: Apart from those of other plugins, which are not to be stopped with these.
+    _worker_set: ClassVar[set[WorkerBase]] = set()
 
     def __init__(self, make_events: Callable[[], Iterable[Event]]) -> None:
         super().__init__(SignalsClass=RunWorkerSignals)
@@ -76,12 +79,25 @@ class RunWorker(WorkerBase):
             cls._pool.waitForDone(_MILLISECONDS_AT_END)
 
     def run(self) -> None:
-        """Work, and tell how it went; a job that outlives Qt has no one left to tell."""
+        """Work, and tell how it went.
+
+        The base class catches Python's warnings meanwhile. They are the whole
+        process's: of two workers that overlap, the one that ends last would
+        restore what the other had put there.
+        """
+        self._tell("started")
         try:
-            super().run()
-        except RuntimeError as error:
-            if "deleted" not in str(error):
-                raise
+            self.work()
+        except Exception as error:  # noqa: BLE001 - the listeners decide what it means
+            self._tell("errored", error)
+        self._tell("finished")
+        self._tell("_finished", self)
+
+    def _tell(self, signal: str, *what: object) -> None:
+        try:
+            getattr(self.signals, signal).emit(*what)
+        except RuntimeError:  # "has been deleted": a job that outlives Qt has no one left to tell
+            self.quit()
 
     def work(self) -> None:
         """Run to the end, or until it is to stop; called in the thread."""
@@ -94,7 +110,7 @@ class RunWorker(WorkerBase):
                         event = next(events)
                     except StopIteration:
                         return
-                    self.signals.happened.emit(event)
+                    self._tell("happened", event)
                     self._going.wait()
         finally:
             self._over.set()
