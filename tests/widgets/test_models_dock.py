@@ -11,6 +11,7 @@ from qtpy.QtGui import QDesktopServices
 from qtpy.QtWidgets import QFileDialog, QInputDialog, QMessageBox
 
 from napari_affmae.engine import read_metadata
+from napari_affmae.engine.housekeeping import export_model
 from napari_affmae.widgets.import_dialog import ImportDialog
 from napari_affmae.widgets.models import ModelsDock
 from napari_affmae.widgets.preferences import load_preferences
@@ -37,6 +38,18 @@ def test_the_chosen_run(dock: ModelsDock, model: Path, qtbot: Any) -> None:
     qtbot.waitUntil(lambda: len(dock.curves.points("training")[0]) == 3, timeout=30_000)
     assert dock.curves.points("validation")[0] == [3]
     assert dock.curves.isVisibleTo(dock)
+
+
+def test_a_model_file_has_no_curves_of_the_run_chosen_before(
+    dock: ModelsDock, model: Path, runs: Path, qtbot: Any
+) -> None:
+    qtbot.waitUntil(lambda: not dock._log.is_running, timeout=30_000)
+    export_model(model, runs / "file.safetensors")
+    dock.choose(model)
+    dock.choose(runs / "file.safetensors")
+    assert not dock._log.is_running
+    qtbot.wait(200)
+    assert dock.curves.points("training")[0] == []
 
 
 def test_nothing_chosen(viewer: Any, runs: Path, qtbot: Any) -> None:

@@ -31,8 +31,17 @@ def check(layers: list[LayerData], nanometres: float) -> None:
     assert "class: membrane" in labels._get_properties(np.argwhere(labels.data == 1)[0])
 
 
-def test_synthetic() -> None:
+@pytest.mark.usefixtures("qapp")
+def test_synthetic(monkeypatch: pytest.MonkeyPatch) -> None:
+    make, threads = data.synthetic_sample, []
+
+    def note() -> Any:
+        threads.append(threading.current_thread())
+        return make()
+
+    monkeypatch.setattr(data, "synthetic_sample", note, raising=False)
     check(synthetic_em_layers(), 8)
+    assert threads[0] is not threading.main_thread()
 
 
 @pytest.mark.usefixtures("qapp")

@@ -26,7 +26,7 @@ from napari_affmae.engine.events import Event
 from napari_affmae.engine.housekeeping import delete_run, export_model, rename_run
 from napari_affmae.engine.registry import RunSummary, list_runs
 from napari_affmae.errors import AffmaeError
-from napari_affmae.widgets.curves import Curves
+from napari_affmae.widgets.curves import Curves, load_plots
 from napari_affmae.widgets.dock import Column, real_viewer
 from napari_affmae.widgets.errand import Errand
 from napari_affmae.widgets.errors_in_words import in_words
@@ -161,6 +161,7 @@ class ModelsDock(Column):
         for button in self._of_chosen:
             button.setEnabled(run is not None)
         self.export_button.setEnabled(run is not None and run.problem is None)
+        self._log.stop()
         self.curves.clear()
         self.curves.setVisible(False)
         if run is not None and run.path.is_dir():
@@ -283,6 +284,7 @@ def _state(run: RunSummary) -> str:
 def _read_log(path: Path) -> Generator[Event, None, None]:
     from napari_affmae.engine import read_metrics
 
+    load_plots()
     yield _Log(read_metrics(path))
 
 

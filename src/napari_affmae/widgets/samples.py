@@ -15,10 +15,15 @@ _REAL_NM = 10.0
 
 
 def synthetic_em_layers() -> list[LayerData]:
-    """Return a made-up volume and its labels as layers."""
-    from napari_affmae.data import synthetic_sample
+    """Return a made-up volume and its labels as layers.
 
-    return _layers("synthetic EM", *synthetic_sample(), _SYNTHETIC_NM)
+    Raises
+    ------
+    AffmaeError
+        If it was cancelled.
+    """
+    sample = wait_with_dialog("Making the synthetic sample ...", _get_synthetic)
+    return _layers("synthetic EM", *sample, _SYNTHETIC_NM)
 
 
 def real_em_layers() -> list[LayerData]:
@@ -33,6 +38,14 @@ def real_em_layers() -> list[LayerData]:
     """
     sample = wait_with_dialog("Getting the real sample, 29 MB the first time ...", _get_real)
     return _layers("FIB-25", *sample, _REAL_NM)
+
+
+def _get_synthetic(tell: Callable[[int, int], None]) -> tuple[Any, Any, Any]:
+    from napari_affmae.data import synthetic_sample
+
+    sample = synthetic_sample()
+    tell(1, 1)
+    return sample
 
 
 def _get_real(tell: Callable[[int, int], None]) -> tuple[Any, Any, Any]:
