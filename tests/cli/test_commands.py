@@ -43,6 +43,19 @@ def test_training_leaves_models_that_know_their_classes(runs: Path) -> None:
     assert classes[1].color == "#ff0000"
 
 
+def test_channels_are_chosen(cli: Cli, runs: Path, data: Path, tmp_path: Path) -> None:
+    colours = tmp_path / "colours.tif"
+    grey = tifffile.imread(data / "images" / "a.tif")
+    tifffile.imwrite(colours, np.stack([grey, 255 - grey, grey], -1), photometric="rgb")
+    words = ("segment", colours, "--model", runs / "finetune", "--device", "cpu", "--out")
+    assert "3 channels" in cli(*words, tmp_path / "all").err
+    assert cli(*words, tmp_path / "one", "--channels", 2).code == 0
+    assert cli("segment", data / "images" / "a.tif", *words[2:], tmp_path / "grey").code == 0
+    results = [tifffile.imread(path) for path in sorted(tmp_path.glob("*/*.tif"))]
+    np.testing.assert_array_equal(*results)
+    assert "channels must be numbers" in cli(*words, tmp_path / "x", "--channels", "x").err
+
+
 def test_resuming_goes_on_to_a_longer_end(cli: Cli, data: Path, tmp_path: Path) -> None:
     words = ("pretrain", data / "images", "--out", tmp_path / "run", *SMALL)
     first = cli(*words, "--steps", 2)

@@ -6,6 +6,7 @@ import pytest
 import tifffile
 
 from napari_affmae.cli.tiff import PlaneFile
+from napari_affmae.data import open_source
 
 
 @pytest.fixture
@@ -54,6 +55,48 @@ def test_objects_in_three_dimensions(cli, segmented, tmp_path):
     (row,) = read_table(out.with_suffix(".csv"))
     assert (row["plane"], row["size_px"], row["volume_nm3"]) == (0.5, 200, 160_000)
     np.testing.assert_array_equal(*tifffile.imread(out))
+    flat = cli("objects", segmented, "--value", 2, "--plane-distance", 40, "--out", out)
+    assert flat.code == 2
+    assert "add --three-d" in flat.err
+
+
+def test_the_distance_of_planes_goes_from_file_to_file(cli, segmented, tmp_path):
+    stack = tifffile.imread(segmented)
+    with PlaneFile(segmented, 2, (4.0, 5.0), 30.0) as file:
+        for plane in stack:
+            file.write(plane)
+    for source, out in ((segmented, tmp_path / "a.tif"), (tmp_path / "a.tif", tmp_path / "b.tif")):
+        words = ("--value", 1, "--three-d", "--min-size", 5, "--out", out)
+        assert cli("objects", source, *words).code == 0
+    (row,) = read_table(tmp_path / "a.csv")
+    assert row["volume_nm3"] == row["size_px"] * 4 * 5 * 30
+    assert open_source(tmp_path / "b.tif").plane_distance == 30
+
+
+@pytest.mark.parametrize("name", ["[old] stack.tif", "a [/x].tif"])
+def test_brackets_in_names_are_no_markup(cli, segmented, tmp_path, name):
+    path = segmented.parent / name
+    path.parent.mkdir(exist_ok=True)
+    segmented.rename(path)
+    result = cli("objects", segmented.parent, "--value", 2, "--out", tmp_path / "objects")
+    assert result.code == 0
+    assert f"{name}: 2/2" in result.err
+
+
+@pytest.mark.parametrize("out", ["notes", "notes/deep"])
+@pytest.mark.parametrize("command", ["objects", "pretrain", "demo", "import-checkpoint"])
+def test_results_below_a_file_are_refused(cli, segmented, tmp_path, command, out):
+    (tmp_path / "notes").write_text("mine")
+    words = {
+        "objects": ("objects", segmented, "--value", 2),
+        "pretrain": ("pretrain", segmented),
+        "demo": ("demo",),
+        "import-checkpoint": ("import-checkpoint", segmented),
+    }[command]
+    target = tmp_path / out / ("model.safetensors" if command == "import-checkpoint" else "")
+    result = cli(*words, "--out", target)
+    assert result.code == 2
+    assert f"{tmp_path / 'notes'} is a file" in result.err
 
 
 def test_results_are_replaced_only_on_demand(cli, segmented, tmp_path):

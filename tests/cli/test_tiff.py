@@ -17,7 +17,7 @@ def test_planes_come_back_with_axes_and_pixel_size(
 ) -> None:
     stack = np.random.default_rng(0).integers(0, 200, shape).astype(dtype)
     path = tmp_path / "deep" / "labels.tif"
-    with PlaneFile(path, len(stack), (5.0, 4.5)) as file:
+    with PlaneFile(path, len(stack), (5.0, 4.5), 30.0) as file:
         for plane in stack:
             file.write(plane)
     with tifffile.TiffFile(path) as written:
@@ -27,6 +27,7 @@ def test_planes_come_back_with_axes_and_pixel_size(
         assert written.pages[0].compression != 1
         assert 'PhysicalSizeX="4.5"' in (written.ome_metadata or "")
         assert 'PhysicalSizeY="5.0"' in (written.ome_metadata or "")
+        assert 'PhysicalSizeZ="30.0"' in (written.ome_metadata or "")
         found = series.asarray()
     assert found.dtype == dtype
     np.testing.assert_array_equal(found.reshape(shape), stack)

@@ -37,6 +37,10 @@ Axes = Annotated[
     str | None,
     typer.Option(help="Meaning of the images' axes where files do not say, for instance ZCYX."),
 ]
+Channels = Annotated[
+    str | None,
+    typer.Option(metavar="N,N,...", help="Channels to take of the images, counted from 0."),
+]
 Run = Annotated[Path, typer.Option("--out", metavar="RUN", help="Folder of the run.")]
 Resume = Annotated[
     bool, typer.Option("--resume", help="Go on with the run that lies in the folder.")
@@ -93,15 +97,25 @@ def pretrain(
     sources: Sources,
     out: Run,
     axes: Axes = None,
+    channels: Channels = None,
     resume: Resume = False,
     plan: Plan = False,
     *,
     given: Given,
 ) -> None:
     """Learn from unlabelled images, for a number of --steps or --minutes."""
+    from napari_affmae.cli.inputs import Reading
     from napari_affmae.cli.training import run_pretrain
 
-    run_pretrain(sources, out, given, axes=axes, resume=resume, plan=plan, console=_console())
+    run_pretrain(
+        sources,
+        out,
+        given,
+        reading=Reading(axes, channels),
+        resume=resume,
+        plan=plan,
+        console=_console(),
+    )
 
 
 @app.command()
@@ -132,12 +146,14 @@ def finetune(
         ),
     ] = None,
     axes: Axes = None,
+    channels: Channels = None,
     resume: Resume = False,
     plan: Plan = False,
     *,
     given: Given,
 ) -> None:
     """Train a segmentation network on labelled images, for a number of --steps or --minutes."""
+    from napari_affmae.cli.inputs import Reading
     from napari_affmae.cli.training import FinetuneArguments, run_finetune
 
     arguments = FinetuneArguments(
@@ -147,7 +163,7 @@ def finetune(
         validation_labels=validation_labels,
         pretrained=pretrained,
         classes=classes or [],
-        axes=axes,
+        reading=Reading(axes, channels),
     )
     run_finetune(arguments, out, given, resume=resume, plan=plan, console=_console())
 
@@ -161,6 +177,7 @@ def segment(
         Path, typer.Option(metavar="FOLDER", help="Where the label images go, as OME-TIFF.")
     ],
     axes: Axes = None,
+    channels: Channels = None,
     overwrite: Overwrite = False,
     skip_existing: Annotated[
         bool, typer.Option("--skip-existing", help="Leave out images whose results are there.")
@@ -169,14 +186,15 @@ def segment(
     given: Given,
 ) -> None:
     """Segment images and stacks with a fine-tuned network."""
-    from napari_affmae.cli.segmenting import run_segment
+    from napari_affmae.cli.inputs import Reading
+    from napari_affmae.cli.segment import run_segment
 
     run_segment(
         sources,
         model,
         out,
         given,
-        axes=axes,
+        reading=Reading(axes, channels),
         overwrite=overwrite,
         skip_existing=skip_existing,
         console=_console(),
@@ -198,14 +216,18 @@ def objects(
     ],
     plane_distance: Annotated[
         float | None,
-        typer.Option(help="Nanometres from plane to plane, for volumes in 3-D.", metavar="NM"),
+        typer.Option(
+            help="Nanometres from plane to plane, for volumes (with --three-d) of images that do "
+            "not say.",
+            metavar="NM",
+        ),
     ] = None,
     overwrite: Overwrite = False,
     *,
     given: Given,
 ) -> None:
     """Find and measure single objects, such as mitochondria, in segmented images."""
-    from napari_affmae.cli.counting import run_objects
+    from napari_affmae.cli.objects import run_objects
 
     run_objects(
         sources,
@@ -225,14 +247,24 @@ def evaluate(
     labels: Labels,
     model: Model,
     axes: Axes = None,
+    channels: Channels = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     *,
     given: Given,
 ) -> None:
     """Compare a network's segmentation with labels: IoU and Dice of every class."""
-    from napari_affmae.cli.scoring import run_evaluate
+    from napari_affmae.cli.evaluate import run_evaluate
+    from napari_affmae.cli.inputs import Reading
 
-    run_evaluate(images, labels, model, given, axes=axes, as_json=as_json, console=_console())
+    run_evaluate(
+        images,
+        labels,
+        model,
+        given,
+        reading=Reading(axes, channels),
+        as_json=as_json,
+        console=_console(),
+    )
 
 
 @app.command()
@@ -247,7 +279,7 @@ def import_checkpoint(
     overwrite: Overwrite = False,
 ) -> None:
     """Make a model file from a checkpoint of the paper's own program."""
-    from napari_affmae.cli.importing import run_import
+    from napari_affmae.cli.import_checkpoint import run_import
 
     run_import(checkpoint, out, task, overwrite=overwrite, console=_console())
 
@@ -261,6 +293,6 @@ def info(
     axes: Axes = None,
 ) -> None:
     """Tell about this machine, or what a run folder, a model file or an image holds."""
-    from napari_affmae.cli.describing import run_info
+    from napari_affmae.cli.info import run_info
 
     run_info(path, axes=axes)

@@ -7,11 +7,11 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 
-from napari_affmae.cli.inputs import Pair
+from napari_affmae.cli.evaluate import measure, score_table
+from napari_affmae.cli.inputs import Pair, check_folder
 from napari_affmae.cli.progress import Reporter, meter
 from napari_affmae.cli.report import Example, draw_report
-from napari_affmae.cli.scoring import measure, score_table
-from napari_affmae.cli.segmenting import PlaneWriter
+from napari_affmae.cli.segment import PlaneWriter
 from napari_affmae.cli.stopping import command_line, follow
 from napari_affmae.cli.tiff import PlaneFile
 from napari_affmae.config import FinetuneConfig, LabelClass, PretrainConfig, SegmentConfig
@@ -48,6 +48,7 @@ def run_demo(out: Path, seed: int, console: Console) -> None:
     console : rich.console.Console
         Where progress is shown.
     """
+    check_folder(out)
     # A second thread speeds networks of this size up by a fifth on an idle computer,
     # and slows them down tenfold where another program wants the core too.
     torch.set_num_threads(1)

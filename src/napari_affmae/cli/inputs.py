@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import typer
@@ -10,10 +11,23 @@ from rich.console import Console
 
 from napari_affmae.config import LabelClass
 from napari_affmae.data import ImageSource, default_classes, find_pairs, find_sources
+from napari_affmae.data.layout import parse_channels
 from napari_affmae.data.opening import split_inner
 from napari_affmae.errors import DataError
 
 Pair = tuple[ImageSource, ImageSource]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How images are read: the options ``--axes`` and ``--channels``."""
+
+    axes: str | None = None
+    channels: str | None = None
+
+    def chosen_channels(self) -> tuple[int, ...] | None:
+        """Return the channels to take; None for all."""
+        return None if self.channels is None else parse_channels(self.channels)
 
 
 @contextmanager
@@ -44,19 +58,35 @@ def check_exists(*paths: Path) -> None:
             raise typer.BadParameter(f"{path} does not exist")
 
 
-def open_images(paths: Sequence[Path], axes: str | None, console: Console) -> list[ImageSource]:
+def check_folder(folder: Path) -> None:
+    """Refuse a folder of results that cannot be made, for a file is in its way.
+
+    Raises
+    ------
+    typer.BadParameter
+        Naming the file.
+    """
+    for part in (folder, *folder.parents):
+        if part.is_file():
+            raise typer.BadParameter(
+                f"--out: {folder} cannot be a folder of results, for {part} is a file; "
+                "choose another folder"
+            )
+
+
+def open_images(paths: Sequence[Path], reading: Reading, console: Console) -> list[ImageSource]:
     """Open all images among files and folders, and tell which files were left out.
 
     Raises
     ------
     typer.BadParameter
-        A path does not exist, or the axes do not fit.
+        A path does not exist, or axes or channels do not fit.
     DataError
         There is no image.
     """
     check_exists(*paths)
     with argument_errors():
-        found = find_sources(paths, axes=axes)
+        found = find_sources(paths, axes=reading.axes, channels=reading.chosen_channels())
     for skipped in found.skipped:
         console.print(
             f"warning: left out {skipped.path}: {skipped.reason}",
@@ -70,17 +100,17 @@ def open_images(paths: Sequence[Path], axes: str | None, console: Console) -> li
     return found.sources
 
 
-def open_pairs(images: Path, labels: Path, axes: str | None) -> list[Pair]:
+def open_pairs(images: Path, labels: Path, reading: Reading) -> list[Pair]:
     """Open images and the label images of the same names.
 
     Raises
     ------
     typer.BadParameter
-        A path does not exist, or the axes do not fit.
+        A path does not exist, or axes or channels do not fit.
     """
     check_exists(images, labels)
     with argument_errors():
-        return find_pairs(images, labels, axes=axes)
+        return find_pairs(images, labels, axes=reading.axes, channels=reading.chosen_channels())
 
 
 def parse_classes(words: Sequence[str]) -> list[LabelClass]:

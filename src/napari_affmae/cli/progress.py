@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from napari_affmae.engine import events as ev
@@ -46,7 +45,7 @@ class _Lines:
         self._last = now
         of = "" if total is None else f"/{total}"
         self._console.print(
-            f"{self._task}: {int(done)}{of}  {text}", highlight=False, soft_wrap=True
+            f"{self._task}: {int(done)}{of}  {text}", markup=False, highlight=False, soft_wrap=True
         )
 
 
@@ -57,10 +56,10 @@ def meter(console: Console, task: str) -> Iterator[Meter]:
         yield _Lines(console, task)
         return
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[text]}"),
+        TextColumn("{task.fields[text]}", markup=False),
     )
     with Progress(*columns, console=console) as progress:
         yield _Bar(progress, task)
@@ -147,7 +146,7 @@ class Reporter:
             )
 
     def _say(self, text: str, style: str | None = None) -> None:
-        self._console.print(escape(text), style=style, highlight=False, soft_wrap=True)
+        self._console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
 
 _STYLES = {"warning": "yellow", "error": "red"}

@@ -32,6 +32,8 @@ class PlaneFile:
         How many planes will come, along each axis where there are several.
     pixel_size : tuple[float, float] or None
         Row and column size of a pixel, nanometres.
+    plane_distance : float or None
+        Nanometres from plane to plane.
     axes : str
         Letters of the axes that count planes, of which the last goes fastest.
     """
@@ -41,6 +43,7 @@ class PlaneFile:
         path: Path,
         planes: int | Sequence[int],
         pixel_size: tuple[float, float] | None = None,
+        plane_distance: float | None = None,
         *,
         axes: str = "Z",
     ) -> None:
@@ -50,7 +53,8 @@ class PlaneFile:
         self._planes = prod(shape)
         self._shape, self._axes = _ome_axes(shape, axes)
         self._written = 0
-        self._pixel_size = pixel_size
+        rows, columns = pixel_size or (None, None)
+        self._sizes = {"X": columns, "Y": rows, "Z": plane_distance}
         self._writer: TiffWriter | None = None
 
     @classmethod
@@ -65,7 +69,13 @@ class PlaneFile:
             What the planes are made of.
         """
         layout = source.layout
-        return cls(path, layout.plane_shape, source.pixel_size, axes=layout.plane_axes)
+        return cls(
+            path,
+            layout.plane_shape,
+            source.pixel_size,
+            source.plane_distance,
+            axes=layout.plane_axes,
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -76,8 +86,9 @@ class PlaneFile:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._writer is not None:
-            self._writer.close()
+        if self._writer is None:
+            return
+        self._writer.close()
         if self._written == self._planes and kind is None:
             self._part.replace(self.path)
         else:
@@ -117,15 +128,7 @@ class PlaneFile:
     def _ome(self, plane: NDArray[np.generic]) -> bytes:
         shape = (*self._shape, *plane.shape)
         height, width = plane.shape[-2:]
-        size = {}
-        if self._pixel_size is not None:
-            rows, columns = self._pixel_size
-            size = {
-                "PhysicalSizeX": columns,
-                "PhysicalSizeXUnit": "nm",
-                "PhysicalSizeY": rows,
-                "PhysicalSizeYUnit": "nm",
-            }
+        known = {axis: size for axis, size in self._sizes.items() if size is not None}
         ome = OmeXml()
         ome.addimage(
             plane.dtype,
@@ -133,7 +136,8 @@ class PlaneFile:
             (prod(shape[:-2]), 1, 1, height, width, 1),
             axes=self._axes + "CYX"[-plane.ndim :],
             Name=self.path.name.split(".")[0],
-            **size,
+            **{f"PhysicalSize{axis}": size for axis, size in known.items()},
+            **{f"PhysicalSize{axis}Unit": "nm" for axis in known},
         )
         return ome.tostring().encode()
 

@@ -9,6 +9,8 @@ from rich.console import Console
 
 from napari_affmae.cli.inputs import (
     Pair,
+    Reading,
+    check_folder,
     open_images,
     open_pairs,
     parse_classes,
@@ -30,7 +32,7 @@ def run_pretrain(
     run: Path,
     given: Given,
     *,
-    axes: str | None,
+    reading: Reading,
     resume: bool,
     plan: bool,
     console: Console,
@@ -45,8 +47,8 @@ def run_pretrain(
         The run folder.
     given : dict[str, Any]
         Settings that were given, unchecked.
-    axes : str or None
-        Meaning of the images' axes.
+    reading : Reading
+        Axes and channels of the images.
     resume : bool
         Go on with the run in the folder, by its settings where none are given.
     plan : bool
@@ -54,8 +56,9 @@ def run_pretrain(
     console : rich.console.Console
         Where progress is shown.
     """
+    check_folder(run)
     before = _settings_before(run, given) if resume else {}
-    sources = open_images(paths, axes, console)
+    sources = open_images(paths, reading, console)
     config = build(PretrainConfig, {"in_channels": sources[0].n_channels}, before, given)
     if plan:
         _tell_plan(measure_plan(config), console)
@@ -75,7 +78,7 @@ class FinetuneArguments:
     validation_labels: Path | None
     pretrained: Path | None
     classes: Sequence[str]
-    axes: str | None
+    reading: Reading
 
 
 def run_finetune(
@@ -104,8 +107,9 @@ def run_finetune(
     console : rich.console.Console
         Where progress is shown.
     """
+    check_folder(run)
     before = _settings_before(run, given) if resume else {}
-    pairs = open_pairs(arguments.images, arguments.labels, arguments.axes)
+    pairs = open_pairs(arguments.images, arguments.labels, arguments.reading)
     validation = _open_validation(arguments)
     if arguments.classes:
         given = {**given, "classes": parse_classes(arguments.classes)}
@@ -152,4 +156,4 @@ def _open_validation(arguments: FinetuneArguments) -> list[Pair] | None:
         return None
     if images is None or labels is None:
         raise typer.BadParameter("give both --validation-images and --validation-labels")
-    return open_pairs(images, labels, arguments.axes)
+    return open_pairs(images, labels, arguments.reading)

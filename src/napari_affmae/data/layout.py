@@ -62,6 +62,25 @@ def parse_axes(axes: str, shape: Sequence[int], name: str) -> str:
     return letters
 
 
+def parse_channels(text: str) -> tuple[int, ...] | None:
+    """Read which channels a user wants: numbers with commas between them; None for all.
+
+    Raises
+    ------
+    ValueError
+        If they are no list of numbers.
+    """
+    text = text.strip()
+    if text in {"", "all"}:
+        return None
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise ValueError(
+            f"channels must be numbers from 0 on with commas between them, got {text!r}"
+        ) from None
+
+
 @dataclass(frozen=True)
 class Layout:
     """An nD array seen as planes of (channel, row, column).

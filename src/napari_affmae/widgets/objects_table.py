@@ -1,8 +1,5 @@
 """A table of measures, to be copied or saved."""
 
-import csv
-import io
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +19,10 @@ from qtpy.QtWidgets import (
 )
 
 from napari_affmae.engine.files import replace_bytes
+from napari_affmae.engine.tables import Table, table_text
 from napari_affmae.errors import AffmaeError
 
 _HEIGHT = 130
-Table = Mapping[str, NDArray[Any]]
 
 
 class ObjectsTable(QWidget):
@@ -65,23 +62,15 @@ class ObjectsTable(QWidget):
         self.view.resizeColumnsToContents()
         self.setVisible(bool(table))
 
-    def text(self, separator: str) -> str:
-        """Return the table with a row of names."""
-        out = io.StringIO()
-        writer = csv.writer(out, delimiter=separator, lineterminator="\n")
-        writer.writerow(self.table)
-        writer.writerows(zip(*(column.tolist() for column in self.table.values()), strict=True))
-        return out.getvalue()
-
     def save(self, path: Path) -> None:
         """Write the table as CSV."""
-        replace_bytes(path, self.text(",").encode())
+        replace_bytes(path, table_text(self.table).encode())
 
     def _tell(self, current: QModelIndex) -> None:
         self.chosen.emit(current.row())
 
     def _copy(self) -> None:
-        QGuiApplication.clipboard().setText(self.text("\t"))
+        QGuiApplication.clipboard().setText(table_text(self.table, "\t"))
 
     def _ask_where(self) -> None:
         name, _ = QFileDialog.getSaveFileName(self, "Save the table", "objects.csv", "CSV (*.csv)")

@@ -6,7 +6,7 @@ from typing import Literal
 import typer
 from rich.console import Console
 
-from napari_affmae.cli.inputs import check_exists
+from napari_affmae.cli.inputs import check_exists, check_folder
 from napari_affmae.engine.foreign import import_checkpoint
 
 
@@ -39,6 +39,7 @@ def run_import(
         The checkpoint does not exist, `out` does, or they are the same.
     """
     check_exists(checkpoint)
+    check_folder(out.parent)
     if out.exists() and (not overwrite or out.samefile(checkpoint)):
         raise typer.BadParameter(f"{out} exists; choose another --out, or --overwrite it")
     import_checkpoint(checkpoint, out, task)

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-from napari_affmae.cli.inputs import Pair, check_exists, open_pairs
+from napari_affmae.cli.inputs import Pair, Reading, check_exists, open_pairs
 from napari_affmae.cli.options import Given, build
 from napari_affmae.cli.progress import Reporter, meter
 from napari_affmae.config import SegmentConfig
@@ -22,7 +23,7 @@ def run_evaluate(
     model: Path,
     given: Given,
     *,
-    axes: str | None,
+    reading: Reading,
     as_json: bool,
     console: Console,
 ) -> None:
@@ -36,8 +37,8 @@ def run_evaluate(
         A fine-tuned run or model file.
     given : dict[str, Any]
         Settings that were given, unchecked.
-    axes : str or None
-        Meaning of the images' axes.
+    reading : Reading
+        Axes and channels of the images.
     as_json : bool
         JSON instead of a table.
     console : rich.console.Console
@@ -45,7 +46,7 @@ def run_evaluate(
     """
     config = build(SegmentConfig, given)
     check_exists(model)
-    pairs = open_pairs(images, labels, axes)
+    pairs = open_pairs(images, labels, reading)
     scores = measure(pairs, model, config, console)
     output = Console()
     if as_json:
@@ -85,7 +86,7 @@ def score_table(scores: Scores) -> Table:
     columns.add_column("IoU", justify="right")
     columns.add_column("Dice", justify="right")
     for name, iou in scores.iou.items():
-        columns.add_row(name, _number(iou), _number(scores.dice[name]))
+        columns.add_row(escape(name), _number(iou), _number(scores.dice[name]))
     columns.add_section()
     columns.add_row("mean", _number(scores.mean_iou), _number(scores.mean_dice), style="bold")
     return columns

@@ -12,7 +12,13 @@ import typer
 from numpy.typing import NDArray
 from rich.console import Console
 
-from napari_affmae.cli.inputs import argument_errors, check_exists, open_images
+from napari_affmae.cli.inputs import (
+    Reading,
+    argument_errors,
+    check_exists,
+    check_folder,
+    open_images,
+)
 from napari_affmae.cli.options import Given, build
 from napari_affmae.cli.progress import Reporter, meter
 from napari_affmae.cli.stopping import follow
@@ -33,7 +39,7 @@ def run_segment(
     out: Path,
     given: Given,
     *,
-    axes: str | None,
+    reading: Reading,
     overwrite: bool,
     skip_existing: bool,
     console: Console,
@@ -52,8 +58,8 @@ def run_segment(
         Folder of the results; for a single image also the TIFF file itself.
     given : dict[str, Any]
         Settings that were given, unchecked.
-    axes : str or None
-        Meaning of the images' axes.
+    reading : Reading
+        Axes and channels of the images.
     overwrite : bool
         Whether results that are there may be replaced.
     skip_existing : bool
@@ -70,7 +76,7 @@ def run_segment(
     """
     config = build(SegmentConfig, given)
     check_exists(model)
-    sources = open_images(paths, axes, console)
+    sources = open_images(paths, reading, console)
     targets = result_paths(sources, out)
     if skip_existing:
         targets = _missing(targets, config, console)
@@ -124,7 +130,7 @@ class PlaneWriter:
     target : Path
         The label image; probabilities go to a file of this name beside it.
     source : ImageSource
-        What is segmented, for its pixel size.
+        What is segmented, for its planes and the sizes of its pixels.
     """
 
     def __init__(self, target: Path, source: ImageSource) -> None:
@@ -217,8 +223,10 @@ def check_results(
     Raises
     ------
     typer.BadParameter
-        Naming the first one.
+        Naming the first one; or a file is where their folder is to be.
     """
+    for folder in {file.parent for file in files}:
+        check_folder(folder)
     inputs = {file.resolve() for source in sources for file in source.files}
     for file in files:
         if file.resolve() in inputs:

@@ -1,8 +1,6 @@
 """The command that counts objects: segmented images in, numbered ones and tables out."""
 
-import csv
-import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +9,16 @@ import typer
 from numpy.typing import NDArray
 from rich.console import Console
 
-from napari_affmae.cli.inputs import argument_errors, open_images
+from napari_affmae.cli.inputs import Reading, argument_errors, open_images
 from napari_affmae.cli.options import Given, build
 from napari_affmae.cli.progress import Meter, meter
-from napari_affmae.cli.segmenting import check_results, result_paths
+from napari_affmae.cli.segment import check_results, result_paths
 from napari_affmae.cli.tiff import PlaneFile
 from napari_affmae.config import ObjectsConfig
 from napari_affmae.data import ImageSource, read_labels
 from napari_affmae.engine import label_objects, measure_objects
 from napari_affmae.engine.files import replace_bytes
-
-Table = Mapping[str, NDArray[Any]]
+from napari_affmae.engine.tables import Table, table_text
 
 
 def run_objects(
@@ -48,7 +45,7 @@ def run_objects(
     given : dict[str, Any]
         Settings that were given, unchecked.
     plane_distance : float or None
-        Nanometres from plane to plane.
+        Nanometres from plane to plane, where the images do not say or are wrong.
     overwrite : bool
         Whether results that are there may be replaced.
     console : rich.console.Console
@@ -58,17 +55,24 @@ def run_objects(
     ------
     typer.BadParameter
         A result would replace an input, another result, or a file that is
-        there; or an image holds no whole numbers.
+        there; an image holds no whole numbers; or a distance of planes is given
+        for objects that end with their plane.
     """
     config = build(ObjectsConfig, given)
-    sources = _labels_among(open_images(paths, None, console), console)
+    if plane_distance is not None and not config.three_d:
+        raise typer.BadParameter(
+            "--plane-distance is for volumes, and objects end with their plane: add --three-d, "
+            "or leave it out"
+        )
+    sources = _labels_among(open_images(paths, Reading(), console), console)
     targets = result_paths(sources, out)
     tables = [target.with_suffix(".csv") for target in targets]
     check_results(sources, [*targets, *tables], overwrite=overwrite)
     for target, source in targets.items():
         spacing: tuple[float, ...] | None = source.pixel_size
         if spacing is not None and config.three_d:
-            spacing = None if plane_distance is None else (plane_distance, *spacing)
+            distance = plane_distance or source.plane_distance
+            spacing = None if distance is None else (distance, *spacing)
         with (
             meter(console, source.name) as progress,
             PlaneFile.like(target, source) as file,
@@ -76,7 +80,7 @@ def run_objects(
         ):
             rows = list(_number(source, values, config, spacing, file, progress))
         table = {name: np.concatenate([part[name] for part in rows]) for name in rows[0]}
-        replace_bytes(target.with_suffix(".csv"), _csv(table))
+        replace_bytes(target.with_suffix(".csv"), table_text(table).encode())
         count = len(table["label"])
         console.print(
             f"wrote {target}: {count} objects", markup=False, highlight=False, soft_wrap=True
@@ -153,11 +157,3 @@ def _blocks(source: ImageSource, three_d: bool) -> list[range]:
     if three_d:
         return [range(source.n_planes)]
     return [range(plane, plane + 1) for plane in range(source.n_planes)]
-
-
-def _csv(table: Table) -> bytes:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(table)
-    writer.writerows(zip(*(column.tolist() for column in table.values()), strict=True))
-    return text.getvalue().encode()

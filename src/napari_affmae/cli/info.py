@@ -5,17 +5,18 @@ from pathlib import Path
 
 import torch
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-from napari_affmae.cli.inputs import check_exists, open_images
+from napari_affmae.cli.inputs import Reading, check_exists, open_images
 from napari_affmae.config import RUN_FILE
 from napari_affmae.data import ImageSource, check_sources
-from napari_affmae.engine.checkpoints import list_checkpoints
+from napari_affmae.engine.checkpoints import MODEL_FILE, list_checkpoints
 from napari_affmae.engine.device import plan_device
 from napari_affmae.engine.metadata import ModelMetadata, read_metadata
+from napari_affmae.engine.registry import is_model_file
 from napari_affmae.engine.run_folder import read_metrics, read_record, versions
 
-_MODEL_SUFFIX = ".safetensors"
 _SETTINGS_SHOWN = ("preset", "crop", "steps", "minutes", "learning_rate", "seed")
 
 
@@ -38,10 +39,10 @@ def run_info(path: Path | None, axes: str | None) -> None:
         _print(console, f"run {path}", _run_card(path))
         if _has_model(path):
             _print(console, "its model", _model_card(read_metadata(path)))
-    elif path.suffix == _MODEL_SUFFIX:
+    elif is_model_file(path):
         _print(console, f"model {path}", _model_card(read_metadata(path)))
     else:
-        sources = open_images([path], axes, Console(stderr=True))
+        sources = open_images([path], Reading(axes), Console(stderr=True))
         for source in sources:
             _print(console, f"image {source.name}", _source_card(source))
         for finding in check_sources(sources):
@@ -50,9 +51,10 @@ def run_info(path: Path | None, axes: str | None) -> None:
 
 
 def _print(console: Console, title: str, card: Mapping[str, str]) -> None:
+    title = escape(title)
     table = Table(title=title, title_justify="left", show_header=False, box=None, pad_edge=False)
     for name, value in card.items():
-        table.add_row(name, value)
+        table.add_row(escape(name), escape(value))
     console.print(table)
 
 
@@ -89,7 +91,7 @@ def _run_card(run: Path) -> dict[str, str]:
 
 
 def _has_model(run: Path) -> bool:
-    return (run / "model.safetensors").exists() or bool(list_checkpoints(run / "checkpoints"))
+    return (run / MODEL_FILE).exists() or bool(list_checkpoints(run / "checkpoints"))
 
 
 def _model_card(metadata: ModelMetadata) -> dict[str, str]:
