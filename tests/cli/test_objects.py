@@ -30,6 +30,7 @@ def read_table(path: Path) -> list[dict[str, float]]:
 
 
 def test_objects_of_planes(cli, segmented, tmp_path):
+    tifffile.imwrite(segmented.with_name("a_probabilities.tif"), np.ones((4, 5), np.float32))
     out = tmp_path / "objects"
     words = ("--value", 1, "--value", 2, "--min-size", 5, "--out", out)
     assert cli("objects", segmented.parent, *words).code == 0

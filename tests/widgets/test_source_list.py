@@ -63,12 +63,12 @@ def test_channels_can_be_chosen(viewer: Any, sources: SourceList, qtbot: Any) ->
     with qtbot.waitSignal(sources.summed, timeout=30_000) as summed:
         sources.check_layer(viewer.add_image(rgb, rgb=True))
     assert summed.args[0].channels == 3
-    assert not sources._channel_row.isHidden()
-    sources.channels.setText("1")
+    assert not sources.channels.isHidden()
+    sources.channels.edit.setText("1")
     with qtbot.waitSignal(sources.summed, timeout=30_000) as summed:
-        sources.channels.editingFinished.emit()
+        sources.channels.edit.editingFinished.emit()
     assert summed.args[0].channels == 1
-    sources.channels.setText("red")
+    sources.channels.edit.setText("red")
     with pytest.raises(ValueError, match="numbers from 0 on"):
         sources.selection()
 

@@ -36,7 +36,8 @@ def run_objects(
     Parameters
     ----------
     paths : Sequence[Path]
-        Label images: files and folders.
+        Label images: files and folders; the probabilities that ``segment`` writes
+        beside them are left out.
     values : Sequence[int]
         Classes whose objects are wanted.
     out : Path

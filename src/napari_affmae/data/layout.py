@@ -62,6 +62,11 @@ def parse_axes(axes: str, shape: Sequence[int], name: str) -> str:
     return letters
 
 
+def plane_number(position: Sequence[int], plane_shape: Sequence[int]) -> int:
+    """Count the plane at a position on the axes that count planes, the last one fastest."""
+    return int(np.ravel_multi_index(tuple(position), tuple(plane_shape))) if position else 0
+
+
 def parse_channels(text: str) -> tuple[int, ...] | None:
     """Read which channels a user wants: numbers with commas between them; None for all.
 

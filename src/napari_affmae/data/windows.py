@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from napari_affmae.data.layout import Layout
+from napari_affmae.data.layout import Layout, plane_number
 from napari_affmae.data.source import ImageSource, bounded, shifted
 
 
@@ -57,7 +56,7 @@ class WindowSource(ImageSource):
 
     def _fetch(self, index: tuple[Any, ...]) -> NDArray[Any]:
         *position, channels, rows, columns = index
-        plane = int(np.ravel_multi_index(position, self.plane_shape)) if position else 0
+        plane = plane_number(position, self.plane_shape)
         block = self._source.read(*self._shifted(plane, rows, columns))
         part: NDArray[Any] = block[channels]
         return part

@@ -6,6 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from napari.layers import Layer
+from qtpy.QtCore import Qt
+from qtpy.QtGui import QGuiApplication
+from qtpy.QtWidgets import (
+    QDialog,
+    QDialogButtonBox,
+    QLabel,
+    QPlainTextEdit,
+    QVBoxLayout,
+    QWidget,
+)
 
 from napari_affmae.config import LabelClass, Settings
 
@@ -50,6 +60,11 @@ def _option(name: str, value: Any, default: Any) -> list[str]:
     return [flag, f"{value:.15g}" if isinstance(value, float) else str(value)]
 
 
+def channel_words(channels: Sequence[int] | None) -> list[str]:
+    """Word channels as options; none for all."""
+    return [] if channels is None else ["--channels", ",".join(map(str, channels))]
+
+
 def class_words(classes: Sequence[LabelClass]) -> list[str]:
     """Word classes as options."""
     return [
@@ -73,3 +88,36 @@ def command_line(command: str, words: Sequence[str], options: Mapping[str, Path 
     """Put a command together, quoted for a shell."""
     named = [word for name, value in options.items() for word in (f"--{name}", str(value))]
     return shlex.join(["napari-affmae", command, *words, *named])
+
+
+class CommandDialog(QDialog):
+    """Shows the command line that does the same without napari, to be copied.
+
+    Parameters
+    ----------
+    command : str
+        The command.
+    notes : sequence of str
+        What has to be done first, for instance saving a layer.
+    parent : QWidget
+        The dock.
+    """
+
+    def __init__(self, command: str, notes: list[str], parent: QWidget) -> None:
+        super().__init__(parent)
+        self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)  # else it stays with the dock
+        self.setWindowTitle("The same on the command line")
+        self.text = QPlainTextEdit(command)
+        self.text.setReadOnly(True)
+        self.text.setMinimumWidth(520)
+        buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Close)
+        copy = buttons.addButton("Copy", QDialogButtonBox.ButtonRole.ActionRole)
+        copy.clicked.connect(lambda: QGuiApplication.clipboard().setText(command))
+        buttons.rejected.connect(self.reject)
+        layout = QVBoxLayout(self)
+        layout.addWidget(self.text)
+        for note in notes:
+            label = QLabel(note)
+            label.setWordWrap(True)
+            layout.addWidget(label)
+        layout.addWidget(buttons)

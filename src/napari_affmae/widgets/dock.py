@@ -5,13 +5,9 @@ from typing import Any
 
 import napari
 from qtpy.QtCore import QEvent, QSize, Qt
-from qtpy.QtGui import QGuiApplication
 from qtpy.QtWidgets import (
-    QDialog,
-    QDialogButtonBox,
     QFrame,
     QLabel,
-    QPlainTextEdit,
     QScrollArea,
     QSizePolicy,
     QVBoxLayout,
@@ -175,35 +171,3 @@ def real_viewer(viewer: "napari.viewer.Viewer") -> "napari.viewer.Viewer":
     closes has no public name.
     """
     return getattr(viewer, "__wrapped__", viewer)
-
-
-class CommandDialog(QDialog):
-    """Shows the command line that does the same without napari, to be copied.
-
-    Parameters
-    ----------
-    command : str
-        The command.
-    notes : sequence of str
-        What has to be done first, for instance saving a layer.
-    parent : QWidget
-        The dock.
-    """
-
-    def __init__(self, command: str, notes: list[str], parent: QWidget) -> None:
-        super().__init__(parent)
-        self.setWindowTitle("The same on the command line")
-        self.text = QPlainTextEdit(command)
-        self.text.setReadOnly(True)
-        self.text.setMinimumWidth(520)
-        buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Close)
-        copy = buttons.addButton("Copy", QDialogButtonBox.ButtonRole.ActionRole)
-        copy.clicked.connect(lambda: QGuiApplication.clipboard().setText(command))
-        buttons.rejected.connect(self.reject)
-        layout = QVBoxLayout(self)
-        layout.addWidget(self.text)
-        for note in notes:
-            label = QLabel(note)
-            label.setWordWrap(True)
-            layout.addWidget(label)
-        layout.addWidget(buttons)

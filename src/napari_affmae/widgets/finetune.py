@@ -20,12 +20,13 @@ from napari_affmae.errors import AffmaeError
 from napari_affmae.widgets.annotation import Annotation
 from napari_affmae.widgets.class_table import ClassTable
 from napari_affmae.widgets.commands import (
+    CommandDialog,
     class_words,
     command_line,
     layer_words,
     option_words,
 )
-from napari_affmae.widgets.dock import CommandDialog, Dock, real_viewer
+from napari_affmae.widgets.dock import Dock, real_viewer
 from napari_affmae.widgets.full_panel import FullPanel
 from napari_affmae.widgets.pair_table import PairTable
 from napari_affmae.widgets.prediction import PredictionLayers

@@ -1,7 +1,5 @@
 """Choosing one image: an open layer, or a file."""
 
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +10,13 @@ from qtpy.QtWidgets import (
     QComboBox,
     QFileDialog,
     QHBoxLayout,
-    QLabel,
-    QLineEdit,
     QPushButton,
     QVBoxLayout,
     QWidget,
 )
 
+from napari_affmae.widgets.channels_edit import ChannelsEdit
+from napari_affmae.widgets.following import follow
 from napari_affmae.widgets.layer_sources import is_own
 
 NO_IMAGE = "no image layer is open"
@@ -39,7 +37,6 @@ class ImageChoice(QWidget):
         super().__init__()
         self._viewer = viewer
         self._items: list[Image | Path] = []
-        self._renaming: dict[Layer, Callable[..., None]] = {}
         self.combo = QComboBox()
         self.combo.setSizeAdjustPolicy(
             QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
@@ -52,16 +49,7 @@ class ImageChoice(QWidget):
         self.browse.setToolTip("A file that is not open in napari; it is read piece by piece.")
         self.browse.setMaximumWidth(32)
         self.browse.clicked.connect(self._ask)
-        self.channels = QLineEdit()
-        self.channels.setPlaceholderText("all")
-        self.channels.setToolTip(
-            "Which channels to take, counted from 0: 0 for the first alone, 0,2 for two."
-        )
-        self._channel_row = QWidget()
-        row = QHBoxLayout(self._channel_row)
-        row.setContentsMargins(0, 0, 0, 0)
-        row.addWidget(QLabel("Channels"))
-        row.addWidget(self.channels)
+        self.channels = ChannelsEdit()
         top = QHBoxLayout()
         top.addWidget(self.combo, 1)
         top.addWidget(self.browse)
@@ -69,16 +57,15 @@ class ImageChoice(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(4)
         layout.addLayout(top)
-        layout.addWidget(self._channel_row)
+        layout.addWidget(self.channels)
         self._follow_layers()
         self._show_channels()
 
     def _follow_layers(self) -> None:
         events = self._viewer.layers.events
-        events.inserted.connect(self._take_inserted)
-        events.removed.connect(self._drop_removed)
-        # Not a method of this widget: when the signal comes, it is one no longer.
-        self.destroyed.connect(partial(_unfollow, events, self._take_inserted, self._drop_removed))
+        follow(self, events.inserted, self._take_inserted)
+        follow(self, events.removed, self._drop_removed)
+        follow(self, events.renamed, self._rename)
         for layer in self._viewer.layers:
             self._add_layer(layer)
 
@@ -89,15 +76,12 @@ class ImageChoice(QWidget):
         layer = event.value
         if layer in self._items:
             index = self._items.index(layer)
-            layer.events.name.disconnect(self._renaming.pop(layer))
             del self._items[index]
             self.combo.removeItem(index)
 
     def _add_layer(self, layer: Layer) -> None:
         if not isinstance(layer, Image) or is_own(layer):
             return  # the plugin's own pictures are no input
-        self._renaming[layer] = rename = partial(self._rename, layer)
-        layer.events.name.connect(rename)
         self._add(layer, layer.name)
 
     def _add(self, item: Image | Path, text: str) -> None:
@@ -106,8 +90,10 @@ class ImageChoice(QWidget):
         if self.combo.currentIndex() < 0:  # Qt leaves it so where there is a placeholder
             self.combo.setCurrentIndex(0)
 
-    def _rename(self, layer: Layer, *_: Any) -> None:
-        self.combo.setItemText(self._items.index(layer), layer.name)
+    def _rename(self, event: Any) -> None:
+        layer = self._viewer.layers[event.index]
+        if layer in self._items:
+            self.combo.setItemText(self._items.index(layer), layer.name)
 
     def _chosen(self) -> Image | Path | None:
         index = self.combo.currentIndex()
@@ -149,18 +135,10 @@ class ImageChoice(QWidget):
         ValueError
             If they are no list of numbers.
         """
-        text = self.channels.text().strip()
-        if not self._several() or not text or text == "all":
-            return None
-        try:
-            return tuple(int(part) for part in text.split(","))
-        except ValueError:
-            raise ValueError(
-                f"channels must be numbers from 0 on with commas between them, got {text!r}"
-            ) from None
+        return self.channels.chosen() if self._several() else None
 
     def _show_channels(self) -> None:
-        self._channel_row.setVisible(self._several())
+        self.channels.setVisible(self._several())
 
     def _several(self) -> bool:
         """Whether the image has, or may have, several channels."""
@@ -171,8 +149,3 @@ class ImageChoice(QWidget):
         name, _ = QFileDialog.getOpenFileName(self, "An image or stack")
         if name:
             self.choose_path(Path(name))
-
-
-def _unfollow(events: Any, inserted: Callable[..., None], removed: Callable[..., None]) -> None:
-    events.inserted.disconnect(inserted)
-    events.removed.disconnect(removed)

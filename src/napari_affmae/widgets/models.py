@@ -242,6 +242,7 @@ class ModelsDock(Column):
         dialog = ImportDialog(load_preferences().runs, self)
         if dialog.exec():
             self.import_file(*dialog.chosen())
+        dialog.deleteLater()
 
     def import_file(self, checkpoint: Path, out: Path, task: str) -> None:
         """Make a model file of a checkpoint of the paper's own program, in the background."""

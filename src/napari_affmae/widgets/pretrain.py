@@ -10,9 +10,15 @@ from qtpy.QtWidgets import QHBoxLayout, QPushButton, QWidget
 from napari_affmae.config import PretrainConfig
 from napari_affmae.engine import events as ev
 from napari_affmae.errors import AffmaeError
-from napari_affmae.widgets.commands import command_line, layer_words, option_words
+from napari_affmae.widgets.commands import (
+    CommandDialog,
+    channel_words,
+    command_line,
+    layer_words,
+    option_words,
+)
 from napari_affmae.widgets.curves import Curves
-from napari_affmae.widgets.dock import CommandDialog, Dock, real_viewer
+from napari_affmae.widgets.dock import Dock, real_viewer
 from napari_affmae.widgets.layer_sources import OWN
 from napari_affmae.widgets.preview import PreviewGrid
 from napari_affmae.widgets.run_panel import RunPanel
@@ -168,11 +174,13 @@ class PretrainDock(Dock):
     def _show_command(self) -> None:
         try:
             config = self.config()
+            channels = channel_words(self.sources.channels.chosen())
         except ValueError as error:
             self.panel.fail(error)
             return
         words, notes = layer_words(self.sources.layers())
         words += [str(path) for path in self.sources.paths()]
+        words += channels
         words += option_words(config, self.training.stored, without={"in_channels"})
         run, resume = self.training.target(config.preset)
         if resume:

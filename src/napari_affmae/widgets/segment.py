@@ -13,8 +13,15 @@ from napari_affmae.engine import events as ev
 from napari_affmae.engine import words
 from napari_affmae.engine.run_names import new_run_path
 from napari_affmae.errors import AffmaeError
-from napari_affmae.widgets.commands import command_line, layer_words, option_words
-from napari_affmae.widgets.dock import CommandDialog, Dock, real_viewer
+from napari_affmae.widgets.commands import (
+    CommandDialog,
+    channel_words,
+    command_line,
+    layer_words,
+    option_words,
+)
+from napari_affmae.widgets.dock import Dock, real_viewer
+from napari_affmae.widgets.following import follow
 from napari_affmae.widgets.forms import SettingsForm
 from napari_affmae.widgets.image_choice import ImageChoice
 from napari_affmae.widgets.label_layers import show_classes
@@ -86,7 +93,7 @@ class SegmentDock(Dock):
         panel.happened.connect(self._take)
         panel.ended.connect(self._end)
         panel.running_changed.connect(self._lock)
-        self._follow_removals()
+        follow(self, self.viewer.layers.events.removed, self._note_removed)
         self._recall()
 
     def _arrange(self) -> None:
@@ -298,12 +305,6 @@ class SegmentDock(Dock):
             widget.setEnabled(not running)
         self.objects.lock(running=running, result=self._ready is not None)
 
-    def _follow_removals(self) -> None:
-        events = self.viewer.layers.events
-        removed = self._note_removed
-        events.removed.connect(removed)
-        self.destroyed.connect(lambda: events.removed.disconnect(removed))
-
     def _note_removed(self, event: Any) -> None:
         layer: Layer = event.value
         if layer is self._result and self.panel.is_running:
@@ -313,20 +314,32 @@ class SegmentDock(Dock):
             )
 
     def _show_command(self) -> None:
-        run, layer, path = self.run_choice.run(), self.image.layer(), self.image.path()
-        try:
-            config = self.form.build()
-        except ValueError as error:
-            self.panel.fail(error)
-            return
+        layer, path = self.image.layer(), self.image.path()
         names, notes = layer_words([] if layer is None else [layer])
         if path is not None:
             names = [str(path)]
+        try:
+            commands = self._commands(names)
+        except ValueError as error:
+            self.panel.fail(error)
+            return
         if self.region.currentText() != EVERYTHING:
             notes.append("The command line segments whole images.")
-        if self.objects.wanted_box.isChecked():
-            notes.append("The command line makes no objects.")
+        CommandDialog("\n".join(commands), notes, self).exec()
+
+    def _commands(self, images: list[str]) -> list[str]:
+        """Word what was chosen: one command that segments, and one for the objects."""
+        run = self.run_choice.run()
         out = new_run_path(load_preferences().runs / "segmentations", "segmentation")
+        words = [*images, *channel_words(self.image.chosen_channels())]
+        words += option_words(self.form.build())
         options = {"model": "MODEL" if run is None else run.path, "out": out}
-        line = command_line("segment", [*names, *option_words(config)], options)
-        CommandDialog(line, notes, self).exec()
+        commands = [command_line("segment", words, options)]
+        if self.objects.wanted_box.isChecked():
+            wanted = self.objects.wanted()
+            words = [str(out)]
+            words += [word for value in wanted.values for word in ("--value", str(value))]
+            words += option_words(wanted.config)
+            found = out.with_name(f"{out.name}-objects")
+            commands.append(command_line("objects", words, {"out": found}))
+        return commands

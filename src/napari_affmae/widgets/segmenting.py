@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_affmae.config import LabelClass, ObjectsConfig, SegmentConfig
+from napari_affmae.data.layout import plane_number
 from napari_affmae.data.source import ImageSource
 from napari_affmae.engine import events as ev
 from napari_affmae.errors import DataError
@@ -41,7 +42,7 @@ class Region:
             return source
         planes = None
         if self.indices is not None:
-            planes = [_count(self.indices, source.plane_shape)]
+            planes = [plane_number(self.indices, source.plane_shape)]
         return window(source, planes=planes, rows=self.rows, columns=self.columns)
 
     def corner(self, ndim: int) -> tuple[int, ...]:
@@ -54,10 +55,6 @@ class Region:
         part = self.cut(source)
         lead = source.plane_shape if self.indices is None else (1,) * len(self.indices)
         return (*lead, part.height, part.width)
-
-
-def _count(indices: tuple[int, ...], shape: tuple[int, ...]) -> int:
-    return int(np.ravel_multi_index(indices, shape)) if indices else 0
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ from qtpy.QtWidgets import (
     QFileDialog,
     QHBoxLayout,
     QLabel,
-    QLineEdit,
     QListWidget,
     QListWidgetItem,
     QPushButton,
@@ -19,8 +18,10 @@ from qtpy.QtWidgets import (
 )
 
 from napari_affmae.engine.events import Event, Notice
+from napari_affmae.widgets.channels_edit import ChannelsEdit
 from napari_affmae.widgets.errand import Errand
 from napari_affmae.widgets.errors_in_words import in_words
+from napari_affmae.widgets.following import follow
 from napari_affmae.widgets.layer_sources import LayerImage, is_own
 from napari_affmae.widgets.messages import Messages
 from napari_affmae.widgets.selection import Selection, Summed
@@ -65,29 +66,20 @@ class SourceList(QWidget):
         self.files_button.clicked.connect(self._ask_for_files)
         self.folder_button.clicked.connect(self._ask_for_folder)
         self.remove_button.clicked.connect(self._remove_selected)
-        self.channels = QLineEdit()
-        self.channels.setPlaceholderText("all")
-        self.channels.setToolTip(
-            "Which channels to take, counted from 0: 0 for the first alone, 0,2 for two."
-        )
-        self.channels.editingFinished.connect(self._settle)
+        self.channels = ChannelsEdit()
+        self.channels.changed.connect(self._settle)
+        self.channels.setVisible(False)
         self.summary = QLabel("No image chosen.")
         self.summary.setWordWrap(True)
         self.messages = Messages()
         buttons = QHBoxLayout()
         for button in (self.files_button, self.folder_button, self.remove_button):
             buttons.addWidget(button)
-        self._channel_row = QWidget()
-        row = QHBoxLayout(self._channel_row)
-        row.setContentsMargins(0, 0, 0, 0)
-        row.addWidget(QLabel("Channels"))
-        row.addWidget(self.channels)
-        self._channel_row.setVisible(False)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self._list)
         layout.addLayout(buttons)
-        for widget in (self._channel_row, self.summary, self.messages):
+        for widget in (self.channels, self.summary, self.messages):
             layout.addWidget(widget)
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
@@ -97,8 +89,9 @@ class SourceList(QWidget):
 
     def _follow_layers(self) -> None:
         events = self._viewer.layers.events
-        events.inserted.connect(self._add_inserted)
-        events.removed.connect(self._drop_removed)
+        follow(self, events.inserted, self._add_inserted)
+        follow(self, events.removed, self._drop_removed)
+        follow(self, events.renamed, self._rename)
         for layer in self._viewer.layers:
             self._add_layer(layer)
 
@@ -114,8 +107,13 @@ class SourceList(QWidget):
     def _add_layer(self, layer: Any) -> None:
         if not isinstance(layer, Image) or is_own(layer):
             return  # the plugin's own pictures are no input
-        item = self._add_item(layer.name, (_LAYER, layer), checked=False)
-        layer.events.name.connect(lambda: item.setText(layer.name))
+        self._add_item(layer.name, (_LAYER, layer), checked=False)
+
+    def _rename(self, event: Any) -> None:
+        layer = self._viewer.layers[event.index]
+        for item in self._items(_LAYER):
+            if item.data(_ROLE)[1] is layer:
+                item.setText(layer.name)
 
     def _add_item(self, text: str, data: tuple[str, object], *, checked: bool) -> QListWidgetItem:
         item = QListWidgetItem(text)
@@ -167,20 +165,9 @@ class SourceList(QWidget):
         ValueError
             If the channels are no list of numbers, or a layer does not have them.
         """
-        channels = self._chosen_channels()
+        channels = self.channels.chosen()
         layers = tuple(LayerImage(layer, channels) for layer in self.layers())
         return Selection(layers, tuple(self.paths()), channels)
-
-    def _chosen_channels(self) -> tuple[int, ...] | None:
-        text = self.channels.text().strip()
-        if not text or text == "all":
-            return None
-        try:
-            return tuple(int(part) for part in text.split(","))
-        except ValueError:
-            raise ValueError(
-                f"channels must be numbers from 0 on with commas between them, got {text!r}"
-            ) from None
 
     def set_crop(self, crop: int) -> None:
         """Check the images for crops of this side from now on."""
@@ -235,8 +222,8 @@ class SourceList(QWidget):
         match event:
             case Summed():
                 self.summary.setText(event.text)
-                several = event.channels != 1 or bool(self.channels.text().strip())
-                self._channel_row.setVisible(several)
+                several = event.channels != 1 or bool(self.channels.edit.text().strip())
+                self.channels.setVisible(several)
                 self.summed.emit(event)
             case Notice():
                 source = f"{event.source}: " if event.source else ""

@@ -8,6 +8,7 @@ import napari
 import numpy as np
 from napari.layers import Layer
 
+from napari_affmae.data.layout import plane_number
 from napari_affmae.widgets.layer_sources import full_resolution
 
 SMALLEST = 64
@@ -83,7 +84,7 @@ def plane_of(viewer: "napari.viewer.Viewer", layer: Layer) -> tuple[tuple[int, .
         int(np.clip(round(float(value)), 0, size - 1))
         for value, size in zip(point[:-2], shape[:-2], strict=True)
     )
-    return indices, int(np.ravel_multi_index(indices, shape[:-2])) if indices else 0
+    return indices, plane_number(indices, shape[:-2])
 
 
 def pixel_shape(layer: Layer) -> tuple[int, ...]:

@@ -1,5 +1,6 @@
 """What the dock that segments makes of images of all kinds."""
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +9,11 @@ import numpy as np
 import pytest
 import tifffile
 import zarr
-from qtpy.QtCore import Qt
+from qtpy.QtCore import Qt, QTimer
+from qtpy.QtWidgets import QApplication
 
 from napari_affmae.widgets import canvas
+from napari_affmae.widgets.commands import CommandDialog
 from napari_affmae.widgets.layer_sources import OWN
 from napari_affmae.widgets.run_panel import Outcome
 from napari_affmae.widgets.segment import EVERYTHING, PLANE, VIEW, SegmentDock
@@ -93,10 +96,10 @@ def test_rgb_and_its_channels(
     assert drive.run() is Outcome.FAILED
     assert "has 3 channels and the model takes 1" in drive.errors()[0]
     assert len(viewer.layers) == 1
-    dock.image.channels.setText("1")
+    dock.image.channels.edit.setText("1")
     assert drive.run() is Outcome.FINISHED
     assert drive.result().data.shape == (128, 160)
-    dock.image.channels.setText("x")
+    dock.image.channels.edit.setText("x")
     drive.start()
     assert "channels must be numbers" in drive.errors()[0]
 
@@ -255,24 +258,44 @@ def test_objects_of_another_image_stay(
     assert {"a: objects", "b: objects"} <= {layer.name for layer in viewer.layers}
 
 
-def test_the_command_line(
+def test_the_command_lines(
     viewer: Any,
     dock: SegmentDock,
     model: Path,
     volume: tuple[np.ndarray, np.ndarray],
-    monkeypatch: pytest.MonkeyPatch,
+    qtbot: Any,
 ) -> None:
-    shown: list[Any] = []
-    monkeypatch.setattr(
-        "napari_affmae.widgets.segment.CommandDialog.exec", lambda dialog: shown.append(dialog) or 0
-    )
-    viewer.add_image(volume[0], name="em")
+    shown: list[str] = []
+
+    def read_and_close() -> None:
+        dialog = QApplication.activeModalWidget()
+        assert isinstance(dialog, CommandDialog)
+        shown.append(dialog.text.toPlainText())
+        dialog.reject()
+
+    def read() -> list[str]:
+        QTimer.singleShot(0, read_and_close)
+        dock.command_button.click()
+        return shown[-1].splitlines()
+
+    viewer.add_image(np.stack([volume[0][0]] * 3, -1), name="photo", rgb=True)
     dock.form.set_values({"overlap": 0.5})
-    dock.region.setCurrentText(VIEW)
-    dock.command_button.click()
-    text = shown[0].text.toPlainText()
-    assert text.startswith("napari-affmae segment em.tif --overlap 0.5 --device cpu --model")
-    assert str(model) in text
+    dock.image.channels.edit.setText("0,2")
+    (line,) = read()
+    assert line.startswith(
+        "napari-affmae segment photo.tif --channels 0,2 --overlap 0.5 --device cpu --model"
+    )
+    assert str(model) in line
+    dock.objects.wanted_box.setChecked(True)
+    dock.objects.form.set_values({"three_d": True})
+    out = shlex.split(line)[-1]
+    values = ["--value", "1", "--value", "2", "--value", "3"]
+    again, found = read()
+    assert again == line
+    words = ["objects", out, *values, "--three-d", "--out", f"{out}-objects"]
+    assert shlex.split(found)[1:] == words
+    qtbot.wait(10)
+    assert dock.findChildren(CommandDialog) == []
 
 
 def test_the_card(dock: SegmentDock) -> None:

@@ -1,0 +1,36 @@
+"""Choosing channels of images."""
+
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QLineEdit, QWidget
+
+from napari_affmae.data.layout import parse_channels
+
+
+class ChannelsEdit(QWidget):
+    """A row in which channels are entered, to be hidden where there is but one."""
+
+    changed = Signal()
+    """Something else was entered."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.edit = QLineEdit()
+        self.edit.setPlaceholderText("all")
+        self.edit.setToolTip(
+            "Which channels to take, counted from 0: 0 for the first alone, 0,2 for two."
+        )
+        self.edit.editingFinished.connect(self.changed)
+        row = QHBoxLayout(self)
+        row.setContentsMargins(0, 0, 0, 0)
+        row.addWidget(QLabel("Channels"))
+        row.addWidget(self.edit)
+
+    def chosen(self) -> tuple[int, ...] | None:
+        """Return the channels to take; None for all.
+
+        Raises
+        ------
+        ValueError
+            If they are no list of numbers.
+        """
+        return parse_channels(self.edit.text())
