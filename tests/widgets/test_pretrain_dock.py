@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from napari.settings import get_settings
 from qtpy.QtGui import QCloseEvent
-from qtpy.QtWidgets import QMessageBox
+from qtpy.QtWidgets import QApplication, QMessageBox
 
 from napari_affmae import engine
 from napari_affmae.config import PretrainConfig
@@ -256,9 +257,8 @@ def ask_to_close(window: Any) -> None:
         def spontaneous(self) -> bool:
             return True
 
-    for filters in window.findChildren(PretrainDock):
-        if filters.eventFilter(window, Close()):
-            return
+    get_settings().application.confirm_close_window = False  # napari's own question
+    QApplication.sendEvent(window, Close())
 
 
 def test_blank_crops_become_layers(viewer: Any, dock: PretrainDock) -> None:

@@ -36,6 +36,16 @@ def test_layers_are_offered_and_followed(viewer: Any, sources: SourceList, image
     assert not sources.selection()
 
 
+def test_a_closed_list_hears_nothing_more(viewer: Any, qtbot: Any) -> None:
+    events = viewer.layers.events
+    emitters = (events.inserted, events.removed, events.renamed)
+    before = [len(emitter.callbacks) for emitter in emitters]
+    sources = SourceList(viewer)
+    with qtbot.waitSignal(sources.destroyed):
+        sources.deleteLater()
+    assert [len(emitter.callbacks) for emitter in emitters] == before
+
+
 def test_the_choice_is_summed_up(
     viewer: Any, sources: SourceList, image: Any, tmp_path: Path, qtbot: Any
 ) -> None:

@@ -236,8 +236,15 @@ def test_objects_and_their_table(
     lines = (tmp_path / "table.csv").read_text().splitlines()
     assert len(lines) == count + 1
     assert lines[0].startswith("label,plane,row,column,size_px,volume_nm3")
+    table.copy_button.click()
+    pasted = QApplication.clipboard().text().splitlines()
+    assert [line.replace("\t", ",") for line in pasted] == lines
     table.view.selectRow(count - 1)
     assert layer.selected_label == count
+    middle = layer.features.loc[count - 1, ["plane", "row", "column"]].to_numpy(float)
+    place = layer.data_to_world(np.array([*np.round(middle[:1]), *middle[1:]]))
+    np.testing.assert_allclose(camera_of(viewer).center, place)
+    assert viewer.dims.point[0] == place[0]
     # Again with other settings, without segmenting.
     dock.objects.form.set_values({"three_d": False, "min_size": 1000})
     dock.objects.now_button.click()

@@ -1,5 +1,6 @@
 """Runs of the dock that segments: errors, changes meanwhile, stopping, closing."""
 
+import errno
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -7,8 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import zarr
 
-from napari_affmae.widgets import segmenting
+from napari_affmae.widgets import canvas, segmenting
 from napari_affmae.widgets.run_panel import Outcome
 from napari_affmae.widgets.segment import EVERYTHING, PLANE, SegmentDock
 
@@ -31,7 +33,7 @@ def test_a_model_that_is_deleted_meanwhile(
     assert "tiny" in drive.errors()[0]
     assert dock.run_choice.path() is None
     drive.start()
-    assert "No model is chosen" in drive.errors()[-1] or "No model is chosen" in drive.errors()[0]
+    assert "No model is chosen" in drive.errors()[-1]
 
 
 def test_nothing_to_segment(dock: SegmentDock, drive: Any) -> None:
@@ -58,6 +60,25 @@ def test_errors_of_every_kind_end_the_run(
         assert drive.run() is Outcome.FAILED
     assert "bad luck" in drive.errors()[0]
     assert drive.run() is Outcome.FINISHED
+
+
+def test_a_full_disk_is_told(
+    viewer: Any,
+    dock: SegmentDock,
+    volume: tuple[np.ndarray, np.ndarray],
+    monkeypatch: pytest.MonkeyPatch,
+    drive: Any,
+) -> None:
+    viewer.add_image(volume[0], name="em")
+    dock.region.setCurrentText(EVERYTHING)
+    monkeypatch.setattr(canvas, "LARGEST", 1000)
+
+    def write(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    monkeypatch.setattr(zarr.Array, "__setitem__", write)
+    assert drive.run() is Outcome.FAILED
+    assert "the disk has no room left for the result" in drive.errors()[0]
 
 
 def test_layers_change_during_a_run(
@@ -132,15 +153,32 @@ def test_rows_are_drawn_as_they_come(
     volume: tuple[np.ndarray, np.ndarray],
     expected: np.ndarray,
     finish: Any,
+    qtbot: Any,
     drive: Any,
 ) -> None:
     viewer.add_image(volume[0], name="em")
-    dock.region.setCurrentText(EVERYTHING)
-    drive.start()
     viewer.dims.set_current_step(0, 0)
+    dock.region.setCurrentText(EVERYTHING)
+
+    drawn: list[np.ndarray] = []
+
+    def note(event: Any) -> None:
+        drawn.append(event.source._slice.image.raw.copy())
+
+    def hold(event: Any) -> None:
+        if isinstance(event, segmenting.RowsWritten) and not dock.panel.pause_button.isChecked():
+            dock.panel.pause_button.setChecked(True)
+            drive.result().events.set_data.connect(note)
+
+    dock.panel.happened.connect(hold)
+    drive.start()
+    qtbot.waitUntil(lambda: bool(drawn), timeout=20_000)
+    assert dock.panel.is_running
+    np.testing.assert_array_equal(drawn[0][:48], expected[0, :48])
+    dock.panel.happened.disconnect(hold)
+    dock.panel.pause_button.setChecked(False)
     finish(dock.panel)
-    shown = drive.result()._slice.image.raw
-    np.testing.assert_array_equal(shown, expected[0])
+    np.testing.assert_array_equal(drive.result()._slice.image.raw, expected[0])
 
 
 def test_two_viewers_do_not_mix(
@@ -183,13 +221,15 @@ def test_settings_are_remembered(
 
 
 def test_a_closed_dock_hears_nothing_more(
-    viewer: Any, dock: SegmentDock, volume: tuple[np.ndarray, np.ndarray], qtbot: Any
+    viewer: Any, volume: tuple[np.ndarray, np.ndarray], qtbot: Any
 ) -> None:
-    holder = dock.parent()
-    gone: list[bool] = []
-    dock.destroyed.connect(lambda: gone.append(True))
-    holder.destroyOnClose()
-    qtbot.waitUntil(lambda: bool(gone))
+    events = viewer.layers.events
+    emitters = (events.inserted, events.removed, events.renamed)
+    before = [len(emitter.callbacks) for emitter in emitters]
+    holder, dock = viewer.window.add_plugin_dock_widget("napari-affmae", "3. Segment")
+    with qtbot.waitSignal(dock.destroyed):
+        holder.destroyOnClose()
+    assert [len(emitter.callbacks) for emitter in emitters] == before
     layer = viewer.add_image(volume[0], name="em")
     layer.name = "renamed"
     viewer.layers.remove(layer)
