@@ -12,6 +12,7 @@ from qtpy.QtWidgets import QFileDialog, QInputDialog, QMessageBox
 
 from napari_affmae.engine import read_metadata
 from napari_affmae.engine.housekeeping import export_model
+from napari_affmae.widgets import preferences
 from napari_affmae.widgets.import_dialog import ImportDialog
 from napari_affmae.widgets.models import ModelsDock
 from napari_affmae.widgets.preferences import load_preferences
@@ -119,6 +120,19 @@ def test_another_folder(
     assert load_preferences().runs == tmp_path / "else"
     assert names(dock) == []
     assert str(tmp_path / "else") in dock.folder.text()
+
+
+def test_a_folder_that_cannot_be_remembered(
+    dock: ModelsDock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise PermissionError("preferences.json is read-only")
+
+    monkeypatch.setattr(preferences, "replace_bytes", refuse)
+    monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *_: str(tmp_path / "else"))
+    dock.change_button.click()
+    assert "read-only" in errors(dock)[0]
+    assert names(dock) == ["tiny"]
 
 
 def test_opening_the_folder(

@@ -183,9 +183,7 @@ class ModelsDock(Column):
             self, "Folder for runs and models", str(load_preferences().runs)
         )
         if name:
-            self.messages.clear()
-            remember(runs=Path(name))
-            self.refresh()
+            self._do(lambda: remember(runs=Path(name)))
 
     def _ask_for_name(self) -> None:
         run = self.run()

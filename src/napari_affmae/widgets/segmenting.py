@@ -13,6 +13,7 @@ from napari_affmae.config import LabelClass, ObjectsConfig, SegmentConfig
 from napari_affmae.data.layout import plane_number
 from napari_affmae.data.source import ImageSource
 from napari_affmae.engine import events as ev
+from napari_affmae.engine.tables import Table
 from napari_affmae.errors import DataError
 from napari_affmae.widgets.canvas import LARGEST, Canvas
 from napari_affmae.widgets.layer_sources import shifted, source_geometry, step_sizes
@@ -86,7 +87,7 @@ class ObjectsFound(ev.Event):
     """Objects (int32, 0 for none), and a table of their measures with a row for each."""
 
     objects: NDArray[np.int32]
-    table: Mapping[str, NDArray[Any]]
+    table: Table
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from qtpy.QtWidgets import QApplication
 
 from napari_affmae.widgets import canvas
 from napari_affmae.widgets.commands import CommandDialog
-from napari_affmae.widgets.layer_sources import OWN
+from napari_affmae.widgets.layer_sources import OWN, layer_geometry, step_sizes
 from napari_affmae.widgets.run_panel import Outcome
 from napari_affmae.widgets.segment import EVERYTHING, PLANE, VIEW, SegmentDock
 from napari_affmae.widgets.view import camera_of
@@ -43,6 +43,7 @@ def test_everything_of_a_stack(
     assert labels.data.dtype == np.uint8
     for name in ("scale", "translate", "rotate", "shear", "units", "axis_labels", "affine"):
         assert np.array_equal(getattr(labels, name), getattr(image, name)), name
+    assert step_sizes(layer_geometry(labels)) == pytest.approx([30, 16, 16])
     run = dock.run_choice.run()
     assert run is not None
     colors = {item.value: item.color for item in run.classes}
