@@ -18,7 +18,7 @@ from napari_affmae.engine.quick import QuickTraining
 from napari_affmae.engine.registry import list_runs
 from napari_affmae.engine.run_folder import RunFolder
 from napari_affmae.errors import DiskFullError
-from napari_affmae.widgets.dock import CommandDialog
+from napari_affmae.widgets.commands import CommandDialog
 from napari_affmae.widgets.finetune import FinetuneDock
 from napari_affmae.widgets.quick_session import QuickSession
 from napari_affmae.widgets.run_panel import Outcome

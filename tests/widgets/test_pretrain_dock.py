@@ -18,7 +18,7 @@ from napari_affmae.engine.checkpoints import list_checkpoints
 from napari_affmae.engine.events import StepDone
 from napari_affmae.errors import DiskFullError
 from napari_affmae.widgets import preferences
-from napari_affmae.widgets.dock import CommandDialog
+from napari_affmae.widgets.commands import CommandDialog
 from napari_affmae.widgets.pretrain import PretrainDock
 from napari_affmae.widgets.run_panel import Outcome, RunPanel
 

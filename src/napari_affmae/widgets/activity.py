@@ -1,7 +1,7 @@
 """A run's progress in napari's activity dock."""
 
 from napari.utils import progress
-from qtpy.QtCore import QTimer
+from qtpy.QtCore import QObject, QTimer
 
 _PARTS = 1000
 _MILLISECONDS = 1000
@@ -18,18 +18,21 @@ class Activity:
     ----------
     title : str
         What runs: "Pretraining".
+    parent : QObject
+        With this goes the bar.
     """
 
-    def __init__(self, title: str) -> None:
+    def __init__(self, title: str, parent: QObject) -> None:
         self._title = title
         self._bar: progress | None = None
         self._running = False
         self._latest = (0.0, "")
         # Whatever is done to a bar lets Qt process events, and the run's next ones among
         # them: from a timer, not while one of these is handled.
-        self._timer = QTimer()
+        self._timer = QTimer(parent)
         self._timer.setInterval(_MILLISECONDS)
         self._timer.timeout.connect(self._update)
+        parent.destroyed.connect(self._close)
 
     def begin(self) -> None:
         """Begin with a run that has started."""
@@ -50,8 +53,11 @@ class Activity:
 
     def end(self) -> None:
         """Take the bar away: the run is over."""
-        self._running = False
         self._timer.stop()
+        self._close()
+
+    def _close(self) -> None:
+        self._running = False
         if self._bar is not None:
             self._bar.close()
             self._bar = None

@@ -88,8 +88,7 @@ class RunPanel(QWidget):
         self.status = QLabel()
         self.status.setWordWrap(True)
         self.messages = Messages()
-        self._activity = Activity(title)
-        self.destroyed.connect(self._activity.end)
+        self._activity = Activity(title, self)
         buttons = QHBoxLayout()
         for button in (self.start_button, self.pause_button, self.stop_button):
             buttons.addWidget(button)
