@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import napari
-import numpy as np
 from napari.layers import Image, Labels, Layer
 from qtpy.QtWidgets import QComboBox, QFormLayout, QPushButton, QWidget
 
@@ -27,6 +26,7 @@ from napari_affmae.widgets.image_choice import ImageChoice
 from napari_affmae.widgets.label_layers import show_classes
 from napari_affmae.widgets.layer_sources import OWN, LayerImage, layer_geometry
 from napari_affmae.widgets.model_card import ModelCard
+from napari_affmae.widgets.objects_layer import ObjectsLayer
 from napari_affmae.widgets.objects_panel import ObjectsPanel
 from napari_affmae.widgets.preferences import load_preferences
 from napari_affmae.widgets.refreshing import Refresher
@@ -40,7 +40,7 @@ from napari_affmae.widgets.segmenting import (
     Region,
     RowsWritten,
 )
-from napari_affmae.widgets.view import camera_of, plane_of, view_of
+from napari_affmae.widgets.view import plane_of, view_of
 
 _BASIC = ("device", "probabilities")
 _ADVANCED = ("tile", "overlap", "batch", "precision")
@@ -77,16 +77,16 @@ class SegmentDock(Dock):
         self.image.changed.connect(self._offer_regions)
         self.region = QComboBox()
         self.region.addItems([VIEW, PLANE, EVERYTHING])
+        self._region_of_layers = VIEW
         self.region.setToolTip("Which part of the image to segment.")
         self.form = SettingsForm(SegmentConfig, basic=_BASIC, advanced=_ADVANCED)
         self.objects = ObjectsPanel()
         self.objects.asked.connect(self._find_objects)
-        self.objects.table.chosen.connect(self._show_object)
+        self._objects_layer = ObjectsLayer(napari_viewer, self.objects.table)
         self.command_button = QPushButton("Command line ...")
         self.command_button.clicked.connect(self._show_command)
         self._ready: CanvasReady | None = None
         self._result: Labels | None = None
-        self._objects_layer: Labels | None = None
         self._refresher = Refresher(napari_viewer, self)
         self._arrange()
         panel.start_requested.connect(self._start)
@@ -152,9 +152,11 @@ class SegmentDock(Dock):
     def _offer_regions(self) -> None:
         """Of a file, which no viewer shows, only everything can be meant."""
         is_file = self.image.path() is not None
-        if is_file:
-            self.region.setCurrentText(EVERYTHING)
-        self.region.setEnabled(not is_file)
+        if is_file == self.region.isEnabled():
+            other = EVERYTHING if is_file else self._region_of_layers
+            self._region_of_layers = self.region.currentText()
+            self.region.setCurrentText(other)
+            self.region.setEnabled(not is_file)
 
     def _start(self) -> None:
         try:
@@ -162,9 +164,8 @@ class SegmentDock(Dock):
         except (ValueError, AffmaeError) as error:
             self.panel.fail(error)
             return
-        # Layers of earlier runs are the user's: this run shall replace only its own.
-        self._ready = self._result = self._objects_layer = None
-        self.objects.table.show_table({})
+        self._ready = self._result = None
+        self._objects_layer.forget()
         self.panel.run(job.run)
 
     def _job(self) -> Job:
@@ -261,35 +262,12 @@ class SegmentDock(Dock):
         except ValueError as error:
             self.panel.fail(error)
             return
-        self.panel.run(lambda: wanted.find(ready.canvas, ready.geometry))
+        self.panel.run(lambda: wanted.find(ready))
 
     def _add_objects(self, event: ObjectsFound) -> None:
-        if self._ready is None:
-            return
-        if self._objects_layer is not None and self._objects_layer in self.viewer.layers:
-            self.viewer.layers.remove(self._objects_layer)
-        self._objects_layer = self.viewer.add_labels(
-            event.objects,
-            name=f"{self._ready.name}: objects",
-            features={"index": event.table["label"], **event.table},
-            **self._ready.geometry,
-        )
-        self.objects.table.show_table(event.table)
-        self.panel.messages.add(f"{len(event.table['label'])} objects were found.", "info")
-
-    def _show_object(self, row: int) -> None:
-        """Bring an object into view, and make its number the one that is painted with."""
-        layer, table = self._objects_layer, self.objects.table.table
-        if layer is None or layer not in self.viewer.layers:
-            return
-        layer.selected_label = int(table["label"][row])
-        lead = layer.data.shape[:-2]
-        plane = np.unravel_index(round(float(table["plane"][row])), lead) if lead else ()
-        place = layer.data_to_world((*plane, table["row"][row], table["column"][row]))
-        first = self.viewer.dims.ndim - len(place)
-        for axis, position in enumerate(place[: len(lead)], first):
-            self.viewer.dims.set_point(axis, position)
-        camera_of(self.viewer).center = tuple(place[-3:])
+        if self._ready is not None:
+            self._objects_layer.show(self._ready, event)
+            self.panel.messages.add(f"{len(event.table['label'])} objects were found.", "info")
 
     def _end(self, outcome: Outcome) -> None:
         self._refresher.finish()
@@ -307,11 +285,16 @@ class SegmentDock(Dock):
 
     def _note_removed(self, event: Any) -> None:
         layer: Layer = event.value
-        if layer is self._result and self.panel.is_running:
+        if layer is not self._result:
+            return
+        if self.panel.is_running:
             self.panel.stop()
             self.panel.messages.add(
                 "The layer of the result was removed, so the segmentation was stopped.", "warning"
             )
+        else:
+            self._ready = self._result = None
+            self._lock(running=False)
 
     def _show_command(self) -> None:
         layer, path = self.image.layer(), self.image.path()

@@ -51,6 +51,12 @@ class Region:
         lead = self.indices or (0,) * (ndim - 2)
         return (*lead, *(0 if part is None else part.start for part in (self.rows, self.columns)))
 
+    def origin(self, source: ImageSource) -> tuple[int, int, int]:
+        """Return the plane, row and column of its first pixel in an image."""
+        plane = 0 if self.indices is None else plane_number(self.indices, source.plane_shape)
+        *_, row, column = self.corner(2)
+        return plane, row, column
+
     def shape(self, source: ImageSource) -> tuple[int, ...]:
         """Return the shape of its result: as many axes as the image has, without channels."""
         part = self.cut(source)
@@ -62,12 +68,14 @@ class Region:
 class CanvasReady(ev.Event):
     """The model fits the image: rows will be written into this canvas.
 
-    `name` is the image's, `geometry` is what places a layer of the canvas.
+    `name` is the image's, `geometry` is what places a layer of the canvas, and
+    `origin` the plane, row and column of its first pixel in the image.
     """
 
     canvas: Canvas
     name: str
     geometry: Mapping[str, Any]
+    origin: tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -105,15 +113,13 @@ class ObjectsWanted:
     values: tuple[int, ...]
     config: ObjectsConfig
 
-    def find(self, canvas: Canvas, geometry: Mapping[str, Any]) -> Generator[ev.Event, None, None]:
-        """Look for them in a finished segmentation.
+    def find(self, ready: CanvasReady) -> Generator[ev.Event, None, None]:
+        """Look for them in a finished segmentation; their places are those in the image.
 
         Parameters
         ----------
-        canvas : Canvas
+        ready : CanvasReady
             The segmentation.
-        geometry : Mapping[str, Any]
-            What places it, for the size of its pixels.
 
         Raises
         ------
@@ -122,6 +128,7 @@ class ObjectsWanted:
         """
         from napari_affmae.engine import measure_objects
 
+        canvas = ready.canvas
         if canvas.folder is not None:
             raise DataError(
                 f"objects are looked for in memory, and this result of "
@@ -132,13 +139,15 @@ class ObjectsWanted:
         classes = canvas.labels
         plane = classes.shape[-2:]
         objects = self._label(classes)
-        sizes = step_sizes(geometry)[-3 if self.config.three_d else -2 :]
+        sizes = step_sizes(ready.geometry)[-3 if self.config.three_d else -2 :]
         known = [size for size in sizes if size is not None]
         table = measure_objects(
             objects.reshape(-1, *plane),
             known if len(known) == len(sizes) else None,
             classes=classes.reshape(-1, *plane),
         )
+        for axis, first in zip(("plane", "row", "column"), ready.origin, strict=True):
+            table[axis] = table[axis] + first
         yield ObjectsFound(objects, table)
 
     def _label(self, classes: NDArray[Any]) -> NDArray[np.int32]:
@@ -219,7 +228,7 @@ class Job:
                     case _:
                         yield event
         if self.objects is not None and ready is not None:
-            yield from self.objects.find(ready.canvas, ready.geometry)
+            yield from self.objects.find(ready)
 
     def _ready(self, source: ImageSource) -> CanvasReady:
         canvas = Canvas(
@@ -231,4 +240,5 @@ class Job:
         )
         whole = source_geometry(source) if self.geometry is None else self.geometry
         corner = self.region.corner(len(canvas.shape))
-        return CanvasReady(canvas, source.name, shifted(whole, corner))
+        origin = self.region.origin(source)
+        return CanvasReady(canvas, source.name, shifted(whole, corner), origin)

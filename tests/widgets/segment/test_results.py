@@ -313,3 +313,57 @@ def test_the_card(dock: SegmentDock) -> None:
     run = dock.run_choice.run()
     assert run is not None
     assert all(item.color in text for item in run.classes)
+
+
+def find_all(dock: SegmentDock) -> None:
+    """Want objects of all classes, however small."""
+    dock.objects.wanted_box.setChecked(True)
+    for row in range(dock.objects.classes.count()):
+        dock.objects.classes.item(row).setCheckState(Qt.CheckState.Checked)
+    dock.objects.form.set_values({"min_size": 0, "separation": 0})
+
+
+def test_objects_of_a_part_have_their_places_in_the_image(
+    viewer: Any, dock: SegmentDock, volume: tuple[np.ndarray, np.ndarray], drive: Any
+) -> None:
+    image = viewer.add_image(volume[0], name="em", scale=(30, 8, 8))
+    viewer.dims.set_point(0, 2 * 30)
+    dock.region.setCurrentText(PLANE)
+    find_all(dock)
+    assert drive.run() is Outcome.FINISHED, drive.errors()
+    whole = dock.objects.table.table
+    assert set(whole["plane"]) == {2}
+    camera = camera_of(viewer)
+    camera.zoom, camera.center = 2, (60, 8 * 90, 8 * 110)
+    dock.region.setCurrentText(VIEW)
+    assert drive.run() is Outcome.FINISHED, drive.errors()
+    part, layer = dock.objects.table.table, viewer.layers["em: objects [1]"]
+    assert set(part["plane"]) == {2}
+    corner = np.subtract(layer.translate, image.translate)[1:] / 8
+    assert (corner > 0).all()
+    number = int(np.argmax(part["size_px"]))
+    found = np.argwhere(layer.data[0] == part["label"][number]).mean(0) + corner
+    np.testing.assert_allclose((part["row"][number], part["column"][number]), found)
+    dock.objects.table.view.selectRow(number)
+    np.testing.assert_allclose(camera.center[-2:], 8 * found)
+
+
+def test_corrected_objects_and_removed_results(
+    viewer: Any,
+    dock: SegmentDock,
+    volume: tuple[np.ndarray, np.ndarray],
+    drive: Any,
+    finish: Any,
+) -> None:
+    viewer.add_image(volume[0][0], name="em")
+    dock.region.setCurrentText(PLANE)
+    find_all(dock)
+    assert drive.run() is Outcome.FINISHED, drive.errors()
+    corrected = viewer.layers["em: objects"]
+    corrected.paint((10, 10), 7)
+    dock.objects.now_button.click()
+    assert finish(dock.panel) is Outcome.FINISHED, drive.errors()
+    assert corrected in viewer.layers
+    assert "em: objects [1]" in viewer.layers
+    viewer.layers.remove(drive.result())
+    assert not dock.objects.now_button.isEnabled()
