@@ -190,6 +190,18 @@ def test_without_an_image_the_dock_says_what_to_do(dock: PretrainDock) -> None:
     assert "No image is chosen" in texts(dock)
 
 
+def test_only_the_last_refusal_is_shown(dock: PretrainDock, layer: Any, finish: Finish) -> None:
+    dock.panel.start_button.click()
+    finish(dock.panel)
+    for entered, what in (("2", "Mask ratio"), ("0.5", "No image")):
+        dock.training.form.control("mask_ratio").setText(entered)
+        dock.sources.check_layer(layer, checked=what != "No image")
+        dock.panel.start_button.click()
+        ((_, told),) = dock.panel.messages.texts
+        assert what in told
+        assert not dock.panel.status.text()
+
+
 def test_settings_that_do_not_fit_are_named(dock: PretrainDock, layer: Any) -> None:
     dock.training.form.control("mask_ratio").setText("2")
     dock.panel.start_button.click()

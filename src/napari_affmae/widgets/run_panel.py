@@ -159,6 +159,9 @@ class RunPanel(QWidget):
 
     def fail(self, error: Exception) -> None:
         """Tell about an error before a run could start."""
+        if not self.is_running:  # what the last run or try told is no longer so
+            self.messages.clear()
+            self.status.clear()
         self.messages.add(in_words(error), "error")
 
     def _pause(self, paused: bool) -> None:
