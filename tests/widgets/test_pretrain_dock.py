@@ -209,17 +209,24 @@ def test_settings_that_do_not_fit_are_named(dock: PretrainDock, layer: Any) -> N
     assert "Mask ratio" in texts(dock)
 
 
+@pytest.mark.parametrize("kind", [RuntimeError, TypeError])
 def test_any_error_of_the_engine_ends_in_the_dock(
-    dock: PretrainDock, layer: Any, finish: Finish, monkeypatch: pytest.MonkeyPatch
+    dock: PretrainDock,
+    layer: Any,
+    finish: Finish,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    kind: type[Exception],
 ) -> None:
     def broken(*args: Any, **kwargs: Any) -> None:
-        raise RuntimeError("a tensor has the wrong size")
+        raise kind("a tensor has the wrong size")
 
     with monkeypatch.context() as patched:
         patched.setattr(pretraining.Pretraining, "loss", broken)
         dock.panel.start_button.click()
         assert finish(dock.panel) is Outcome.FAILED
-    assert "RuntimeError: a tensor has the wrong size" in texts(dock)
+    assert f"{kind.__name__}: a tensor has the wrong size" in texts(dock)
+    assert "in broken" in caplog.text  # the traceback
     dock.panel.start_button.click()
     assert finish(dock.panel) is Outcome.FINISHED
 

@@ -25,7 +25,7 @@ from napari_affmae.errors import AffmaeError
 from napari_affmae.widgets.annotation import Annotation, check_painted
 from napari_affmae.widgets.curves import Curves
 from napari_affmae.widgets.errand import Errand
-from napari_affmae.widgets.errors_in_words import in_words, log_unforeseen
+from napari_affmae.widgets.errors_in_words import in_words
 from napari_affmae.widgets.following import follow
 from napari_affmae.widgets.prediction import PredictionLayers
 from napari_affmae.widgets.run_choice import RunChoice
@@ -214,7 +214,6 @@ class FullPanel(QWidget):
 
     def _fail_prediction(self, error: Exception) -> None:
         self.panel.messages.add(f"The view cannot be predicted: {in_words(error)}", "warning")
-        log_unforeseen("Predicting the view", error)
 
     def _note_removed(self, event: Any) -> None:
         if self.panel.is_running and event.value in self._trained_on:

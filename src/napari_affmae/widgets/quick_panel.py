@@ -20,7 +20,7 @@ from napari_affmae.engine import words
 from napari_affmae.engine.run_names import new_run_path
 from napari_affmae.widgets.annotation import Annotation
 from napari_affmae.widgets.errand import Errand
-from napari_affmae.widgets.errors_in_words import in_words, log_unforeseen
+from napari_affmae.widgets.errors_in_words import in_words
 from napari_affmae.widgets.following import follow
 from napari_affmae.widgets.forms import SettingsForm
 from napari_affmae.widgets.messages import Messages
@@ -247,7 +247,6 @@ class QuickPanel(QWidget):
         """Tell about an error."""
         self.status.setText("")
         self.messages.add(in_words(error), "error")
-        log_unforeseen("Quick training", error)
 
     def _end(self) -> None:
         self.bar.setVisible(False)

@@ -19,7 +19,7 @@ from napari_affmae.engine import events as ev
 from napari_affmae.engine import words
 from napari_affmae.widgets.activity import Activity
 from napari_affmae.widgets.curves import load_plots
-from napari_affmae.widgets.errors_in_words import in_words, log_unforeseen
+from napari_affmae.widgets.errors_in_words import in_words
 from napari_affmae.widgets.messages import Messages
 from napari_affmae.widgets.worker import RunWorker
 
@@ -206,7 +206,6 @@ class RunPanel(QWidget):
     def _fail(self, error: Exception) -> None:
         self._outcome = Outcome.FAILED
         self.messages.add(in_words(error), "error")
-        log_unforeseen(self._title, error)
 
     def _end(self) -> None:
         self._worker = None
