@@ -5,6 +5,8 @@ that only show while working. None of them is a `RuntimeError`: napari's
 generator workers drop those without a word.
 """
 
+from pathlib import Path
+
 
 class AffmaeError(Exception):
     """Something went wrong that the user can act on.
@@ -29,7 +31,23 @@ class OutOfMemoryError(AffmaeError):
     """Not even a single image fits the device's memory."""
 
 
-class DiskFullError(AffmaeError):
+class UnwritableError(AffmaeError):
+    """A file or folder cannot be made or written.
+
+    Parameters
+    ----------
+    message : str
+        What happened, why, and what to do.
+    path : Path, optional
+        What could not be written.
+    """
+
+    def __init__(self, message: str, path: Path | None = None) -> None:
+        super().__init__(message)
+        self.path = path
+
+
+class DiskFullError(UnwritableError):
     """The run folder's disk has no room left."""
 
 

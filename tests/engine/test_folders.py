@@ -19,12 +19,12 @@ from napari_affmae.engine.checkpoints import (
     read_state,
     save_checkpoint,
 )
-from napari_affmae.engine.files import disk_full_errors, replace_bytes
+from napari_affmae.engine.files import replace_bytes, write_errors
 from napari_affmae.engine.metadata import model_path
 from napari_affmae.engine.run_folder import RunFolder, read_config, read_metrics, read_record
 from napari_affmae.engine.run_state import Best, RunState
 from napari_affmae.engine.tensors import read_tensors, tensor_bytes
-from napari_affmae.errors import AffmaeError, CheckpointError, DiskFullError
+from napari_affmae.errors import AffmaeError, CheckpointError, DiskFullError, UnwritableError
 
 OPTIMIZER = tensor_bytes({"weight/exp_avg": torch.arange(3.0)})
 
@@ -39,7 +39,7 @@ FULL = Path("/dev/full")
 @pytest.mark.skipif(not FULL.exists(), reason="needs a device that is always full")
 def test_a_full_disk_is_told():
     words = r"cannot write /dev/full: No space left.*free some"
-    with pytest.raises(DiskFullError, match=words), disk_full_errors(FULL, 4):
+    with pytest.raises(DiskFullError, match=words), write_errors(FULL, 4):
         write_file(FULL)
 
 
@@ -51,13 +51,17 @@ def write_file(path):
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EFBIG])
 def test_quotas_are_full_disks(tmp_path, number):
     path = tmp_path / "not" / "there"
-    with pytest.raises(DiskFullError, match="MB are needed"), disk_full_errors(path, 4):
+    with pytest.raises(DiskFullError, match="MB are needed"), write_errors(path, 4):
         raise OSError(number, os.strerror(number))
 
 
-def test_other_errors_are_not_full_disks(tmp_path):
-    with pytest.raises(PermissionError), disk_full_errors(tmp_path):
-        raise PermissionError(errno.EACCES, "no")
+def test_a_place_that_cannot_be_written_is_named(tmp_path):
+    file = tmp_path / "file"
+    file.touch()
+    for write in (RunFolder, lambda path: replace_bytes(path, b"new")):
+        with pytest.raises(UnwritableError, match=r"cannot write .*another folder") as caught:
+            write(file / "runs" / "new")
+        assert caught.value.path == file / "runs" / "new"
 
 
 def test_a_failed_replacement_keeps_the_old_file(tmp_path):
@@ -241,5 +245,5 @@ def test_one_process_at_a_time(tmp_path):
 @pytest.mark.skipif(hasattr(os, "geteuid") and os.geteuid() == 0, reason="root may write anywhere")
 def test_a_folder_that_may_not_be_written(tmp_path):
     tmp_path.chmod(0o500)
-    with pytest.raises(PermissionError):
+    with pytest.raises(UnwritableError, match="Permission denied"):
         RunFolder(tmp_path / "run")

@@ -134,6 +134,11 @@ def break_log(run):
     (run / "metrics.jsonl").write_text("nonsense\n")
 
 
+def bar_log(run):
+    (run / "metrics.jsonl").unlink()
+    (run / "metrics.jsonl").mkdir()
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -143,6 +148,7 @@ def break_log(run):
         (break_model, "cannot read the model"),
         (lose_settings, "'data'"),
         (break_log, "cannot read the run"),
+        (bar_log, "cannot read the run"),
     ],
 )
 def test_a_damaged_run_is_listed_with_its_problem_and_can_be_deleted(folder, damage, message):
@@ -178,7 +184,9 @@ def test_runs_and_models_are_renamed(folder):
     assert rename_run(folder / "first", "first") == folder / "first"
 
 
-@pytest.mark.parametrize("name", ["", " ", "a/b", "a\\b", "..", ".x", "x.", "con", "what?", " x"])
+@pytest.mark.parametrize(
+    "name", ["", " ", "a/b", "a\\b", "..", ".x", "x.", "con", "what?", " x", "x" * 300]
+)
 def test_names_that_are_refused(folder, name):
     with pytest.raises(ValueError, match="name"):
         rename_run(folder / "first", name)
@@ -257,6 +265,7 @@ def test_new_runs_get_readable_names_of_their_own(tmp_path):
     path.mkdir()
     assert new_run_path(tmp_path, "finetune", "mito/cristae: 2?").name == f"{path.name} 2"
     assert new_run_path(tmp_path / "missing", "pretrain").name == f"{today} pretrain"
+    assert not new_run_path(tmp_path, "finetune", "ö" * 300).exists()
 
 
 def test_torch_is_not_loaded(folder):

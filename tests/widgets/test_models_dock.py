@@ -110,6 +110,10 @@ def test_exporting(
     assert read_metadata(target.with_suffix(".safetensors")).classes
     assert dock.path() == target.with_suffix(".safetensors")
     assert sorted(names(dock)) == ["shared", "tiny"]
+    nowhere = target.with_suffix(".safetensors") / "file"
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(nowhere), ""))
+    dock.export_button.click()
+    assert f"cannot write {nowhere}" in errors(dock)[0]
 
 
 def test_another_folder(

@@ -202,6 +202,18 @@ def test_only_the_last_refusal_is_shown(dock: PretrainDock, layer: Any, finish: 
         assert not dock.panel.status.text()
 
 
+def test_a_folder_of_runs_that_cannot_be_used_is_named(
+    dock: PretrainDock, layer: Any, tmp_path: Path, finish: Finish
+) -> None:
+    (tmp_path / "file").touch()
+    preferences.remember(runs=tmp_path / "file" / "runs")
+    dock.panel.start_button.click()
+    assert finish(dock.panel) is Outcome.FAILED
+    assert str(tmp_path / "file" / "runs") in texts(dock)
+    assert "Runs and models > Change" in texts(dock)
+    assert "not foreseen" not in texts(dock)
+
+
 def test_settings_that_do_not_fit_are_named(dock: PretrainDock, layer: Any) -> None:
     dock.training.form.control("mask_ratio").setText("2")
     dock.panel.start_button.click()

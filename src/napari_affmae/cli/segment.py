@@ -27,7 +27,7 @@ from napari_affmae.config import SegmentConfig
 from napari_affmae.data import ImageSource
 from napari_affmae.engine import Segmenter
 from napari_affmae.engine.events import BandDone, Event, PlaneDone
-from napari_affmae.engine.files import disk_full_errors
+from napari_affmae.engine.files import write_errors
 from napari_affmae.errors import AffmaeError, DataError, UnreadableFileError
 
 _TIFF = (".tif", ".tiff")
@@ -158,7 +158,7 @@ class PlaneWriter:
         """Write what an event brings of a plane, if it brings anything."""
         match event:
             case BandDone(probabilities=band, rows=rows) if band is not None:
-                with disk_full_errors(self._probabilities.path):
+                with write_errors(self._probabilities.path):
                     self._put_aside(band, rows.start)
             case PlaneDone(labels=labels):
                 self._labels.write(labels)

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from napari_affmae.engine.files import disk_full_errors, sync_folder, to_json, write_bytes
+from napari_affmae.engine.files import sync_folder, to_json, write_bytes, write_errors
 from napari_affmae.errors import CheckpointError
 
 MODEL_FILE = "model.safetensors"
@@ -82,7 +82,7 @@ def save_checkpoint(
     temporary = folder / f".{path.name}.new"
     files = {MODEL_FILE: model, OPTIMIZER_FILE: optimizer, STATE_FILE: to_json(dict(state))}
     try:
-        with disk_full_errors(path, sum(map(len, files.values()))):
+        with write_errors(path, sum(map(len, files.values()))):
             folder.mkdir(parents=True, exist_ok=True)
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir()

@@ -9,15 +9,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from napari_affmae.errors import DiskFullError
+from napari_affmae.errors import DiskFullError, UnwritableError
 
 # EFBIG: a quota on file size; EDQUOT: one on the user's space (not on Windows).
 _NO_SPACE = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 
 @contextmanager
-def disk_full_errors(path: Path, needed: int | None = None) -> Iterator[None]:
-    """Turn "no space left" from the block into `DiskFullError`.
+def write_errors(path: Path, needed: int | None = None) -> Iterator[None]:
+    """Turn what the system refuses in the block into errors that name the place.
 
     Parameters
     ----------
@@ -29,18 +29,26 @@ def disk_full_errors(path: Path, needed: int | None = None) -> Iterator[None]:
     Raises
     ------
     DiskFullError
-        Says where, how much is needed and how much is free.
+        If there is no space left; says how much is needed and how much is free.
+    UnwritableError
+        If it cannot be written for another reason.
     """
     try:
         yield
     except OSError as error:
         if error.errno not in _NO_SPACE:
-            raise
+            raise UnwritableError(
+                f"cannot write {path}: {error.strerror or error}. Check that its disk is there, "
+                "that no folder above it is a file, and that you may write to it, "
+                "or choose another folder",
+                path,
+            ) from error
         free = shutil.disk_usage(_existing(path)).free
         wanted = "" if needed is None else f"{_megabytes(needed)} are needed, "
         raise DiskFullError(
             f"cannot write {path}: {error.strerror} ({wanted}{_megabytes(free)} are free). "
-            "What was complete before is intact: free some space and try again, or resume the run"
+            "What was complete before is intact: free some space and try again, or resume the run",
+            path,
         ) from error
 
 
@@ -67,7 +75,7 @@ def replace_bytes(path: Path, *parts: bytes) -> None:
     Parameters
     ----------
     path : Path
-        File to create or replace.
+        File to create or replace; its folder is made where it does not exist.
     *parts : bytes
         Its content.
 
@@ -75,15 +83,18 @@ def replace_bytes(path: Path, *parts: bytes) -> None:
     ------
     DiskFullError
         If the disk has no room; the old file is intact then.
+    UnwritableError
+        If it cannot be written for another reason.
     """
     temporary = path.with_name(f".{path.name}.new")
-    try:
-        with disk_full_errors(path, sum(map(len, parts))):
+    with write_errors(path, sum(map(len, parts))):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
             write_bytes(temporary, *parts)
             temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    sync_folder(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+        sync_folder(path.parent)
 
 
 def to_json(value: Any) -> bytes:

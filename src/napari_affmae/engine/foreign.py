@@ -73,7 +73,6 @@ def import_checkpoint(
         classes=classes,
         training={"imported_from": path.name},
     )
-    out.parent.mkdir(parents=True, exist_ok=True)
     replace_bytes(out, model_bytes(module, metadata))
     return metadata
 

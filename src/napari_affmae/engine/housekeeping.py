@@ -123,7 +123,7 @@ def export_model(run: Path, target: Path, *, overwrite: bool = False) -> Path:
     ValueError
         If the target has another ending, or is the model itself.
     AffmaeError
-        If the target exists.
+        If the target exists, or cannot be written.
     CheckpointError
         If the run has no model yet.
     """
@@ -136,7 +136,6 @@ def export_model(run: Path, target: Path, *, overwrite: bool = False) -> Path:
             raise ValueError(f"{target} is the model that is to be exported; choose another file")
         if not overwrite:
             raise AffmaeError(f"{target} already exists; choose another file, or overwrite it")
-    target.parent.mkdir(parents=True, exist_ok=True)
     replace_bytes(target, source.read_bytes())
     return target
 

@@ -36,7 +36,6 @@ def save_preview(folder: Path, step: int, images: Mapping[str, NDArray[np.float3
     DiskFullError
         If the disk has no room.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"step_{step:08d}.png"
     arrays = BytesIO()
     np.savez_compressed(arrays, **images)  # type: ignore[arg-type]

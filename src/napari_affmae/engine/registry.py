@@ -102,13 +102,15 @@ def list_runs(folder: Path) -> list[RunSummary]:
     Parameters
     ----------
     folder : Path
-        It may be missing. Folders in it are not searched.
+        One that is missing or cannot be read has none. Folders in it are not searched.
     """
-    if not folder.is_dir():
+    try:
+        paths = list(folder.iterdir())
+    except OSError:
         return []
     runs = [
         _summarize_file(path) if path.is_file() else _summarize_run(path)
-        for path in folder.iterdir()
+        for path in paths
         if not path.name.startswith(".") and (is_run(path) or is_model_file(path))
     ]
     return sorted(runs, key=lambda run: (run.created, run.name), reverse=True)
@@ -164,7 +166,7 @@ def _summarize_run(path: Path) -> RunSummary:
         facts |= _reached(path)
     except CheckpointError as error:
         return RunSummary(**facts, problem=str(error))
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, OSError, TypeError, ValueError) as error:
         return RunSummary(**facts, problem=f"cannot read the run {path}: {error!r}")
     return RunSummary(**facts, resumable=not facts["finished"])
 

@@ -33,7 +33,7 @@ from napari_affmae.engine.checkpoints import (
     prune_checkpoints,
     save_checkpoint,
 )
-from napari_affmae.engine.files import disk_full_errors, replace_bytes, to_json
+from napari_affmae.engine.files import replace_bytes, to_json, write_errors
 from napari_affmae.errors import AffmaeError, CheckpointError
 
 logger = logging.getLogger(__name__)
@@ -63,6 +63,8 @@ class RunFolder:
 
     Raises
     ------
+    UnwritableError
+        If it cannot be made or written.
     AffmaeError
         If another process writes to it.
     """
@@ -72,21 +74,22 @@ class RunFolder:
         self.checkpoints = path / "checkpoints"
         self.previews = path / "previews"
         self.metrics = path / METRICS_FILE
-        self._made = not path.exists()
-        with disk_full_errors(path):
+        with write_errors(path):
+            self._made = not path.exists()
             path.mkdir(parents=True, exist_ok=True)
         # Not local to the thread: a generator may be closed by another than it ran in.
         self._lock = FileLock(path / LOCK_FILE, thread_local=False)
 
     def __enter__(self) -> Self:
-        try:
-            self._lock.acquire(timeout=0)
-        except Timeout as error:
-            raise AffmaeError(
-                f"another process is writing to the run {self.path}; "
-                "stop it or choose another folder"
-            ) from error
-        clean_leftovers(self.checkpoints)
+        with write_errors(self.path):
+            try:
+                self._lock.acquire(timeout=0)
+            except Timeout as error:
+                raise AffmaeError(
+                    f"another process is writing to the run {self.path}; "
+                    "stop it or choose another folder"
+                ) from error
+            clean_leftovers(self.checkpoints)
         return self
 
     def __exit__(
@@ -163,7 +166,7 @@ class RunFolder:
 
     def append_metrics(self, line: Mapping[str, Any]) -> None:
         """Append one line of measurements."""
-        with disk_full_errors(self.metrics), self.metrics.open("a", encoding="utf-8") as file:
+        with write_errors(self.metrics), self.metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
     def cut_metrics(self, step: int, validated: int) -> None:
@@ -253,7 +256,7 @@ def read_record(run: Path) -> dict[str, Any]:
         record = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise CheckpointError(f"{run} holds no run: {RUN_FILE} is missing") from error
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         raise CheckpointError(f"cannot read {path}: {error}") from error
     if not isinstance(record, dict) or record.get("format") != FORMAT:
         raise CheckpointError(

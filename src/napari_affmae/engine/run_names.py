@@ -9,6 +9,11 @@ _FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f]')
 _DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 
 
+# File systems take 255 bytes, endings included.
+_LONGEST = 200
+_LONGEST_LABEL = 40
+
+
 def check_name(name: str) -> None:
     """Refuse what is no plain name of a file.
 
@@ -19,6 +24,8 @@ def check_name(name: str) -> None:
     """
     if not name.strip():
         raise ValueError("a run needs a name; the given one is empty")
+    if len(name.encode()) > _LONGEST:
+        raise ValueError(f"the name {name[:20]!r}... is too long; shorten it to {_LONGEST} bytes")
     forbidden = _FORBIDDEN.search(name)
     if forbidden:
         raise ValueError(f"{name!r} cannot be a name: it contains {forbidden[0]!r}; leave it out")
@@ -39,7 +46,7 @@ def new_run_path(folder: Path, kind: str, label: str = "", *, suffix: str = "") 
     kind : str
         What the run does, for instance ``"finetune"``.
     label : str
-        What it is about; what file systems forbid is replaced.
+        What it is about; what file systems forbid is replaced, what is long is cut.
     suffix : str
         Of a file, for instance ``".safetensors"``; none for a folder.
 
@@ -49,7 +56,7 @@ def new_run_path(folder: Path, kind: str, label: str = "", *, suffix: str = "") 
         For instance ``folder / "2026-11-25 finetune mito"``; numbered where
         that exists.
     """
-    about = _FORBIDDEN.sub("-", label).strip(" .")
+    about = _FORBIDDEN.sub("-", label)[:_LONGEST_LABEL].strip(" .")
     name = " ".join(filter(None, [date.today().isoformat(), kind, about]))
     path, count = folder / f"{name}{suffix}", 1
     while path.exists():

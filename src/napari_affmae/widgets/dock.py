@@ -126,7 +126,7 @@ class Dock(Column):
             return
         try:
             remember_form(self._name, self.entered())
-        except (AffmaeError, OSError) as error:  # no reason to do without the run
+        except AffmaeError as error:  # no reason to do without the run
             self.panel.messages.add(
                 f"The settings are not remembered for the next time: {error}", "warning"
             )

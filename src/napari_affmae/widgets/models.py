@@ -230,7 +230,7 @@ class ModelsDock(Column):
         path: object = None
         try:
             path = change()
-        except (AffmaeError, ValueError, OSError) as error:
+        except (AffmaeError, ValueError) as error:
             self._fail(error)
             self.refresh()
             return

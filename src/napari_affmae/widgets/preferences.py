@@ -51,13 +51,10 @@ def save_preferences(preferences: Preferences) -> None:
 
     Raises
     ------
-    DiskFullError
-        If the disk has no room.
-    OSError
+    UnwritableError
         If the file cannot be written.
     """
     path = preferences_file()
-    path.parent.mkdir(parents=True, exist_ok=True)
     replace_bytes(path, preferences.model_dump_json(indent=1).encode())
 
 

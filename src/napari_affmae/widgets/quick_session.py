@@ -118,7 +118,6 @@ class QuickSession:
             raise AffmaeError("there is no model to save yet: paint, and let it predict first")
         known = {item.value: item for item in classes}
         self._training.rename([known.get(item.value, item) for item in self._training.classes])
-        path.parent.mkdir(parents=True, exist_ok=True)
         yield Saved(self._training.save(path))
 
     def _in_turn(self, job: Generator[ev.Event, None, None]) -> Generator[ev.Event, None, None]:
