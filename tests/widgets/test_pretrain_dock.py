@@ -292,11 +292,22 @@ def ask_to_close(window: Any) -> None:
     QApplication.sendEvent(window, Close())
 
 
-def test_blank_crops_become_layers(viewer: Any, dock: PretrainDock) -> None:
+def test_crops_become_layers_at_each_plane_of_the_image(
+    viewer: Any, dock: PretrainDock, image: Any
+) -> None:
+    viewer.dims.set_current_step(0, 3)
+    planes, units = viewer.dims.range, viewer.layers.extent.units
     blank = np.zeros((2, 64, 64), np.float32)
     dock.preview.show_images({"input": blank, "error": blank})
-    dock.layers_button.click()
-    assert [layer.name for layer in viewer.layers] == ["crops: input", "crops: error"]
+    for _ in range(2):
+        dock.layers_button.click()
+        first, second = viewer.layers[1:]
+        assert [first.name, second.name] == ["crops: input", "crops: error"]
+    assert viewer.dims.range[0] == planes[0]
+    assert viewer.layers.extent.units == units
+    # Pixels of the image's size, beside each other.
+    assert tuple(first.scale) == tuple(image.scale[1:])
+    assert second.extent.world[0, 1] > first.extent.world[1, 1]
 
 
 def test_the_plan_is_measured(viewer: Any, volume: Any, qtbot: Any) -> None:

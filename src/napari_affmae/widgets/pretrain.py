@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import napari
+from napari.layers import Image
 from qtpy.QtWidgets import QHBoxLayout, QPushButton, QWidget
 
 from napari_affmae.config import PretrainConfig
@@ -19,7 +20,8 @@ from napari_affmae.widgets.commands import (
 )
 from napari_affmae.widgets.curves import Curves
 from napari_affmae.widgets.dock import Dock, real_viewer
-from napari_affmae.widgets.layer_sources import OWN
+from napari_affmae.widgets.layer_sources import is_own
+from napari_affmae.widgets.own_layers import OwnLayers
 from napari_affmae.widgets.preview import PreviewGrid
 from napari_affmae.widgets.run_panel import RunPanel
 from napari_affmae.widgets.selection import Selection, Summed
@@ -60,6 +62,7 @@ class PretrainDock(Dock):
         self.curves.setVisible(False)
         self.training.replaced.connect(self.curves.clear)
         self.preview = PreviewGrid()
+        self._crops = OwnLayers(napari_viewer)
         self.layers_button = QPushButton("Crops as layers")
         self.layers_button.setToolTip("Adds the pictures above to the viewer, as image layers.")
         self.layers_button.clicked.connect(self._add_preview_layers)
@@ -162,14 +165,9 @@ class PretrainDock(Dock):
         return self.training.run_choice.path() or self.training.run
 
     def _add_preview_layers(self) -> None:
-        for name, stack in self.preview.images.items():
-            self.viewer.add_image(
-                stack,
-                name=f"crops: {name}",
-                colormap="magma" if name == "error" else "gray",
-                contrast_limits=None if name == "error" else self.preview.contrast,
-                metadata=OWN,
-            )
+        images = (layer for layer in self.viewer.layers if isinstance(layer, Image))
+        beside = next((layer for layer in images if not is_own(layer)), None)
+        self._crops.show(self.preview.layers(beside))
 
     def _show_command(self) -> None:
         try:

@@ -3,14 +3,20 @@
 from collections.abc import Mapping
 
 import numpy as np
+from napari.layers import Image, Layer
 from numpy.typing import NDArray
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QImage, QPixmap
 from qtpy.QtWidgets import QGridLayout, QLabel, QSizePolicy, QWidget
 
+from napari_affmae.widgets.layer_sources import OWN
+
 _ROWS = 2
 _GAP = 3
 _SMALLEST = 40
+# Of the height of a crop, between those of the layers.
+_GAPS = 16
+_PLACE = ("scale", "translate", "units", "axis_labels")
 
 
 class PreviewGrid(QWidget):
@@ -45,6 +51,36 @@ class PreviewGrid(QWidget):
                 self._add(label, row, column)
         self._fit()
         self.setVisible(True)
+
+    def layers(self, image: Layer | None) -> list[Image]:
+        """Make a layer of each kind, beside each other, its crops below each other.
+
+        Parameters
+        ----------
+        image : napari.layers.Layer, optional
+            Whose pixels they have the size of. Their axes are its rows and
+            columns alone, so that they are seen at each of its planes.
+        """
+        pixels = {} if image is None else {name: getattr(image, name)[-2:] for name in _PLACE}
+        corner = np.asarray(pixels.pop("translate", (0.0, 0.0)))
+        _, column = pixels.get("scale", (1.0, 1.0))
+        made = []
+        for number, (name, stack) in enumerate(self.images.items()):
+            _, height, width = stack.shape
+            gap = max(1, height // _GAPS)
+            framed = np.pad(stack, [(0, 0), (0, gap), (0, 0)], constant_values=stack.min())
+            made.append(
+                Image(
+                    framed.reshape(-1, width)[:-gap],
+                    name=f"crops: {name}",
+                    colormap="magma" if name == "error" else "gray",
+                    contrast_limits=None if name == "error" else self.contrast,
+                    translate=corner + np.array((0, number * (width + gap) * column)),
+                    metadata=OWN,
+                    **pixels,
+                )
+            )
+        return made
 
     def resizeEvent(self, event: object) -> None:  # noqa: N802 - Qt's name
         """Fit the pictures to the width."""
