@@ -106,6 +106,8 @@ def test_stop_and_resume(
     dock.training.run_choice.choose(None)
     dock.panel.start_button.click()
     assert not dock.curves.points("training")[0]
+    for shown in (dock.curves, dock.preview, dock.layers_button):
+        assert not shown.isVisibleTo(dock)
     dock.panel.stop_button.click()
     assert finish(dock.panel) is Outcome.STOPPED
 
@@ -212,6 +214,16 @@ def test_a_folder_of_runs_that_cannot_be_used_is_named(
     assert str(tmp_path / "file" / "runs") in texts(dock)
     assert "Runs and models > Change" in texts(dock)
     assert "not foreseen" not in texts(dock)
+
+
+def test_a_failed_start_leaves_no_run_to_choose(
+    dock: PretrainDock, layer: Any, runs: Path, finish: Finish
+) -> None:
+    layer.data = np.full(layer.data.shape, np.nan, np.float32)
+    dock.panel.start_button.click()
+    assert finish(dock.panel) is Outcome.FAILED
+    assert list_runs(runs) == []
+    assert dock.training.run_choice.combo.count() == 1
 
 
 def test_settings_that_do_not_fit_are_named(dock: PretrainDock, layer: Any) -> None:
@@ -346,6 +358,11 @@ def test_no_plan_is_measured_beside_a_run(
     dock.panel.stop_button.click()
     finish(dock.panel)
     qtbot.waitUntil(lambda: bool(measured), timeout=10_000)
+
+
+def test_long_runs_show_numbers_that_can_be_read(dock: PretrainDock) -> None:
+    dock.panel.show_progress(16, 5_848_200, "")
+    assert dock.panel.bar.text() == "16 of 5,848,200"
 
 
 def test_settings_are_remembered(

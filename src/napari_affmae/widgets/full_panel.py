@@ -174,6 +174,7 @@ class FullPanel(QWidget):
     def _clear(self) -> None:
         self.losses.clear()
         self.scores.clear()
+        self.curves.setVisible(False)
         self.score.setVisible(False)
 
     def _take(self, event: ev.Event) -> None:

@@ -60,7 +60,7 @@ class PretrainDock(Dock):
         self.training.changed.connect(self._note_settings)
         self.curves = Curves("loss", logarithmic=True)
         self.curves.setVisible(False)
-        self.training.replaced.connect(self.curves.clear)
+        self.training.replaced.connect(self._clear)
         self.preview = PreviewGrid()
         self._crops = OwnLayers(napari_viewer)
         self.layers_button = QPushButton("Crops as layers")
@@ -145,6 +145,11 @@ class PretrainDock(Dock):
         self.training.start(
             config.preset, lambda run, resume: _run(chosen, config, run, resume=resume)
         )
+
+    def _clear(self) -> None:
+        self.curves.clear()
+        for widget in (self.curves, self.preview, self.layers_button):
+            widget.setVisible(False)
 
     def _take(self, event: ev.Event) -> None:
         match event:

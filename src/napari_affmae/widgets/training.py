@@ -136,7 +136,7 @@ class Training(QWidget, Generic[C]):
             Makes its generator of what `target` returns; called in the worker's thread.
         """
         run, resume = self.target(label)
-        if run != self.run:
+        if run != self.run or not resume:  # a deleted run's name may be given again
             self.run = run
             self.replaced.emit()
         self._panel.run(lambda: make_events(run, resume))
