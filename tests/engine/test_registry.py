@@ -196,6 +196,9 @@ def test_names_that_are_refused(folder, name):
 def test_names_that_are_taken(folder):
     with pytest.raises(AffmaeError, match="already exists"):
         rename_run(folder / "first", "second")
+    for run, name in (("first", "shared"), ("shared.safetensors", "first")):
+        with pytest.raises(AffmaeError, match="already exists"):
+            rename_run(folder / run, name)
 
 
 def test_a_run_that_is_written_to_stays_as_it_is(folder):

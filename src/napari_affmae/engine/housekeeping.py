@@ -36,7 +36,7 @@ def rename_run(run: Path, name: str) -> Path:
     run : Path
         Run folder or model file.
     name : str
-        The new name; a model file keeps its ending.
+        The new name, without the ending of model files, which they keep.
 
     Returns
     -------
@@ -52,13 +52,15 @@ def rename_run(run: Path, name: str) -> Path:
     """
     check_name(name)
     _check_ours(run)
-    suffix = MODEL_SUFFIX if run.is_file() else ""
-    target = run.with_name(name.removesuffix(suffix) + suffix)
+    name = name.removesuffix(MODEL_SUFFIX)
+    folder, file = run.with_name(name), run.with_name(name + MODEL_SUFFIX)
+    target = file if run.is_file() else folder
     if target == run:
         return run
-    # A name that differs in upper and lower case alone may be the same file.
-    if target.exists() and not target.samefile(run):
-        raise AffmaeError(f"{target} already exists; choose another name than {name!r}")
+    for taken in (folder, file):  # a list shows them by the same name
+        # A name that differs in upper and lower case alone may be the same file.
+        if taken.exists() and not taken.samefile(run):
+            raise AffmaeError(f"{taken} already exists; choose another name than {name!r}")
     _check_unused(run)
     with _file_errors(run, "renamed"):
         return run.rename(target)
