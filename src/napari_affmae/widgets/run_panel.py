@@ -197,7 +197,7 @@ class RunPanel(QWidget):
         if total:
             self.bar.setRange(0, _PARTS)
             self.bar.setValue(min(_PARTS, int(_PARTS * done / total)))
-            self.bar.setFormat(f"{done:g} of {total:g}" if total > 1 else "%p %")
+            self.bar.setFormat(f"{done:,.0f} of {total:,.0f}" if total > 1 else "%p %")
             self._activity.show(min(1.0, done / total), text)
         else:
             self.bar.setRange(0, 0)
