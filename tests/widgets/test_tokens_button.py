@@ -32,6 +32,14 @@ def test_tokens_lie_on_what_is_in_view(viewer: Any, button: TokensButton, qtbot:
         assert (layer.data[:, 1] >= 38).all()
         assert (layer.data[:, 1] < 38 + 1024).all()
         assert tuple(layer.scale) == tuple(image.scale)
+    # Asked again, they take the place of these.
+    viewer.layers.remove(stages.pop())
+    viewer.layers.selection = {image}
+    button.click()
+    qtbot.waitUntil(button.isEnabled, timeout=60_000)
+    again = [layer for layer in viewer.layers if isinstance(layer, Points)]
+    assert len(again) == 4
+    assert not set(again) & set(stages)
 
 
 def test_what_has_no_view_is_told(

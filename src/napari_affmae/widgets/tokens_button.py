@@ -6,7 +6,7 @@ from pathlib import Path
 
 import napari
 import numpy as np
-from napari.layers import Image
+from napari.layers import Image, Points
 from qtpy.QtWidgets import QMessageBox, QPushButton
 
 from napari_affmae.data.source import ImageSource
@@ -15,6 +15,7 @@ from napari_affmae.errors import AffmaeError
 from napari_affmae.widgets.errand import Errand
 from napari_affmae.widgets.errors_in_words import in_words
 from napari_affmae.widgets.layer_sources import LayerImage, is_own, layer_geometry
+from napari_affmae.widgets.own_layers import OwnLayers
 from napari_affmae.widgets.view import View, shown_part
 
 _COLORS = ("#3b6fb6", "#3aa17e", "#e0a030", "#e0503c")
@@ -46,6 +47,7 @@ class TokensButton(QPushButton):
         self._viewer, self._model = viewer, model
         self._layer: Image | None = None
         self._view: View | None = None
+        self._tokens = OwnLayers(viewer)
         self._errand = Errand(self)
         self._errand.happened.connect(self._draw)
         self._errand.failed.connect(self._fail)
@@ -78,21 +80,24 @@ class TokensButton(QPushButton):
         if layer is None or view is None:
             return
         # The last stage's large points first: what an earlier one kept lies on top of them.
+        shown = []
         for number, positions in reversed(list(enumerate(event.stages, 1))):
             corner = np.array([view.rows.start, view.columns.start])
             plane = np.tile(view.indices, (len(positions), 1))
             points = np.hstack([plane, positions + corner])
-            name = f"tokens of stage {number} ({len(points)})"
-            self._viewer.add_points(
-                points,
-                name=name,
-                size=_SIZES[number - 1],
-                face_color=_COLORS[number - 1],
-                border_width=0,
-                opacity=0.8,
-                visible=number > 1,
-                **layer_geometry(layer),
+            shown.append(
+                Points(
+                    points,
+                    name=f"tokens of stage {number} ({len(points)})",
+                    size=_SIZES[number - 1],
+                    face_color=_COLORS[number - 1],
+                    border_width=0,
+                    opacity=0.8,
+                    visible=number > 1,
+                    **layer_geometry(layer),
+                )
             )
+        self._tokens.show(shown)
 
     def _fail(self, error: Exception) -> None:
         self.setEnabled(True)
