@@ -145,11 +145,21 @@ def test_a_run_of_elsewhere_goes_on_with_its_settings(
     assert read_config(foreign).workers == 2
 
 
-def test_a_run_that_was_deleted_meanwhile(dock: PretrainDock, foreign: Path) -> None:
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (shutil.rmtree, "holds no run"),
+        (lambda run: (run / "run.json").write_text("{"), "cannot read"),
+    ],
+)
+def test_a_run_that_was_spoilt_meanwhile(
+    dock: PretrainDock, foreign: Path, spoil: Callable[[Path], Any], told: str
+) -> None:
     dock.training.run_choice.refresh()
-    shutil.rmtree(foreign)
+    spoil(foreign)
     dock.training.run_choice.combo.setCurrentIndex(1)  # as the mouse wheel does
-    assert "holds no run" in texts(dock)
+    assert told in texts(dock)
+    assert dock.training.run_choice.combo.count() == 1
     assert dock.training.run_choice.path() is None
     assert dock.training.form.control("crop").isEnabled()
 
