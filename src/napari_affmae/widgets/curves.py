@@ -86,7 +86,8 @@ class Curves(QWidget):
         plot = pyqtgraph.PlotWidget()
         plot.setMenuEnabled(False)
         plot.setLogMode(y=self._logarithmic)
-        plot.addLegend(offset=(-4, 4), brush=None)
+        # At the right, where a loss has fallen and a score has risen.
+        plot.addLegend(offset=(-4, 4 if self._logarithmic else -4), brush=None)
         for side in ("left", "bottom"):
             plot.getAxis(side).setStyle(maxTickLevel=0)
         plot.setLabel("left", self._title)
