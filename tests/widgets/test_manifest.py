@@ -31,6 +31,13 @@ def test_docks_open_from_the_manifest(viewer: Any, name: str) -> None:
     assert viewer.window.add_plugin_dock_widget("napari-affmae", name)[1] is dock
 
 
+def test_docks_share_a_place(viewer: Any, qtbot: Any) -> None:
+    first, *others = (
+        viewer.window.add_plugin_dock_widget("napari-affmae", name)[0] for name in DOCKS
+    )
+    qtbot.waitUntil(lambda: set(first.parent().tabifiedDockWidgets(first)) == set(others))
+
+
 def test_the_layer_menu_opens_the_dock_with_the_selected_layer(viewer: Any, qtbot: Any) -> None:
     viewer.add_image(np.zeros((70, 80)), name="first")
     second = viewer.add_image(np.zeros((70, 80)), name="second")

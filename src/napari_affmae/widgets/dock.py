@@ -4,10 +4,12 @@ from collections.abc import Callable
 from typing import Any
 
 import napari
-from qtpy.QtCore import QEvent, QSize, Qt
+from qtpy.QtCore import QEvent, QSize, Qt, QTimer
 from qtpy.QtWidgets import (
+    QDockWidget,
     QFrame,
     QLabel,
+    QMainWindow,
     QScrollArea,
     QSizePolicy,
     QVBoxLayout,
@@ -54,6 +56,7 @@ class Column(QScrollArea):
             if hasattr(holder, "destroyOnClose"):
                 self._holder = holder
                 self._enter()
+                QTimer.singleShot(0, self._join)  # it has no place in the window yet
             elif holder is None and self._holder is not None:
                 self._holder = None
                 self.deleteLater()
@@ -61,6 +64,24 @@ class Column(QScrollArea):
 
     def _enter(self) -> None:
         """Do what is due once inside a dock of napari's."""
+
+    def _join(self) -> None:
+        """Share the place of the plugin's other docks, for two of them find no room there."""
+        holder = self._holder
+        window = None if holder is None else holder.parent()
+        if not isinstance(window, QMainWindow) or window.tabifiedDockWidgets(holder):
+            return
+        area = window.dockWidgetArea(holder)
+        for other in window.findChildren(QDockWidget):
+            if (
+                other is not holder
+                and isinstance(other.widget(), Column)
+                and not (other.isHidden() or other.isFloating())
+                and window.dockWidgetArea(other) == area
+            ):
+                window.tabifyDockWidget(other, holder)
+                QTimer.singleShot(0, holder.raise_)  # there is no tab to raise yet
+                return
 
     def eventFilter(self, watched: Any, event: Any) -> bool:  # noqa: N802 - Qt's name
         """Ask for another width when a section does, which a scroll area keeps to itself."""

@@ -1,5 +1,7 @@
 """Commands in the menus of layers."""
 
+from typing import Any
+
 import napari
 from napari.layers import Image
 from napari.utils.notifications import show_warning
@@ -13,7 +15,7 @@ def annotate_selected(viewer: "napari.viewer.Viewer") -> None:
     """Make a labels layer for the selected image, and open the dock that learns from it."""
     image = _selected_image(viewer)
     if image is not None:
-        _, dock = viewer.window.add_plugin_dock_widget(_PLUGIN, "2. Fine-tune")
+        dock = _open(viewer, "2. Fine-tune")
         dock.annotate(image)
 
 
@@ -21,8 +23,16 @@ def segment_selected(viewer: "napari.viewer.Viewer") -> None:
     """Open the dock that segments, with the selected image chosen."""
     image = _selected_image(viewer)
     if image is not None:
-        _, dock = viewer.window.add_plugin_dock_widget(_PLUGIN, "3. Segment")
+        dock = _open(viewer, "3. Segment")
         dock.choose_layer(image)
+
+
+def _open(viewer: "napari.viewer.Viewer", name: str) -> Any:
+    """Open a dock, or bring it to the front."""
+    holder, dock = viewer.window.add_plugin_dock_widget(_PLUGIN, name)
+    holder.show()
+    holder.raise_()
+    return dock
 
 
 def _selected_image(viewer: "napari.viewer.Viewer") -> Image | None:
