@@ -59,5 +59,9 @@ class DataError(AffmaeError):
     """Images or labels do not fit the task or each other."""
 
 
+class TooFewClassesError(DataError):
+    """Fewer than two classes are painted: there is nothing to tell apart yet."""
+
+
 class UnreadablePairError(DataError, UnreadableFileError):
     """An image or its labels cannot be read; the message names both."""

@@ -190,9 +190,11 @@ class TestQuick:
         dock.quick.predict_button.setChecked(True)
         paint(labels, 1, (0, 20, 20))
         qtbot.waitUntil(
-            lambda: "only 'background' is painted" in errors(dock.quick.messages),
+            lambda: "only 'background' is painted" in dock.quick.status.text(),
             timeout=MILLISECONDS,
         )
+        assert "'Unpainted: background'" in dock.quick.status.text()
+        assert not errors(dock.quick.messages)
         with qtbot.waitSignal(dock.quick.predicted, timeout=MILLISECONDS):
             paint(labels, 2, (0, 60, 60))
         assert not errors(dock.quick.messages)

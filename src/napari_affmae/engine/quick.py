@@ -30,7 +30,7 @@ from napari_affmae.engine.runtime import Runtime
 from napari_affmae.engine.seeds import Stream, generator, seeded
 from napari_affmae.engine.strokes import Block, Samples, StrokeSamples, View, painted_blocks
 from napari_affmae.engine.timing import Pace, Stopwatch
-from napari_affmae.errors import AffmaeError, DataError
+from napari_affmae.errors import AffmaeError, DataError, TooFewClassesError
 from napari_affmae.model import AFFMAE, AFFSegmenter, QuickSegmenter, preset
 
 __all__ = ["QuickTraining", "View"]
@@ -215,9 +215,11 @@ class QuickTraining:
 
         Raises
         ------
+        TooFewClassesError
+            If nothing or only one class is painted. The features are there then,
+            for the next update.
         DataError
-            If nothing or only one class is painted, or a label has no class. The
-            features are there then, for the next update.
+            If a label has no class.
         OutOfMemoryError
             If memory runs out.
         UnreadableFileError
@@ -289,7 +291,7 @@ class QuickTraining:
                 for item, is_painted in zip(self.classes, painted, strict=True)
                 if is_painted
             ]
-            raise DataError(
+            raise TooFewClassesError(
                 f"{'only ' + only[0] if only else 'nothing'} is painted so far; paint strokes of "
                 f"at least two of the classes {names}, so that there is something to tell apart"
             )

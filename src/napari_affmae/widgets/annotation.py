@@ -9,13 +9,16 @@ from napari.layers import Image, Labels
 from qtpy.QtCore import QObject, Signal
 
 from napari_affmae.config import LabelClass
-from napari_affmae.errors import DataError
+from napari_affmae.errors import DataError, TooFewClassesError
 from napari_affmae.widgets.class_table import MOST_CLASSES, ClassTable
 from napari_affmae.widgets.following import follow
 from napari_affmae.widgets.label_layers import classes_of, show_classes
 from napari_affmae.widgets.layer_sources import LayerImage
 from napari_affmae.widgets.painted import Painted, Square
 from napari_affmae.widgets.pair_table import Pair, PairTable
+
+#: What to do where labels are complete.
+COMPLETE = "Where labels are complete, choose 'Unpainted: background', which makes the rest a class"
 
 
 class Annotation(QObject):
@@ -74,7 +77,8 @@ class Annotation(QObject):
         """
         self._pairs.check()
         if len(self.classes()) < 2:
-            raise ValueError("There must be at least two classes: add one to the table.")
+            hint = "" if self.ignore_value is None else f" {COMPLETE}."
+            raise ValueError(f"There must be at least two classes: add one to the table.{hint}")
 
     def classes(self) -> tuple[LabelClass, ...]:
         """Return the classes."""
@@ -245,16 +249,16 @@ def check_painted(counts: Counter[int], classes: Sequence[LabelClass]) -> None:
 
     Raises
     ------
-    DataError
+    TooFewClassesError
         If nothing or one class alone is painted.
     """
     painted = [item.name for item in classes if item.value and counts[item.value] > 0]
     if not painted:
-        raise DataError(
+        raise TooFewClassesError(
             "nothing is painted yet: select a class and paint a few strokes of it, then of another"
         )
     if len(painted) + any(not item.value for item in classes) < 2:
-        raise DataError(
+        raise TooFewClassesError(
             f"only {painted[0]!r} is painted: paint strokes of another class too, "
-            "so that there is something to tell apart"
+            f"so that there is something to tell apart. {COMPLETE}"
         )

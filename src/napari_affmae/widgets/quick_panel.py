@@ -18,7 +18,8 @@ from napari_affmae.config import LabelClass, QuickConfig
 from napari_affmae.engine import events as ev
 from napari_affmae.engine import words
 from napari_affmae.engine.run_names import new_run_path
-from napari_affmae.widgets.annotation import Annotation
+from napari_affmae.errors import TooFewClassesError
+from napari_affmae.widgets.annotation import COMPLETE, Annotation
 from napari_affmae.widgets.errand import Errand
 from napari_affmae.widgets.errors_in_words import in_words
 from napari_affmae.widgets.following import follow
@@ -244,7 +245,11 @@ class QuickPanel(QWidget):
         self.predicted.emit()
 
     def fail(self, error: Exception) -> None:
-        """Tell about an error."""
+        """Tell about an error; that too little is painted yet is none."""
+        if isinstance(error, TooFewClassesError):
+            hint = "" if self._annotation.ignore_value is None else f". {COMPLETE}"
+            self._wait_for(f"{in_words(error)}{hint}")
+            return
         self.status.setText("")
         self.messages.add(in_words(error), "error")
 
