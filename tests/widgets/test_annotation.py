@@ -203,6 +203,26 @@ class TestClasses:
         expected = np.bincount(volume[1].ravel())[1:]
         assert self.shown(dock) == [f"{count:,}" for count in expected]
 
+    def test_values_of_ready_made_labels_name_no_class_and_go_with_them(
+        self, dock: FinetuneDock, viewer: Any, image: Any, qtbot: Any
+    ) -> None:
+        mask = viewer.add_labels(image.data > 100, name="mask")
+        dock.pairs.set_pair(image, mask)
+        qtbot.waitUntil(lambda: bool(dock.quick.messages.texts))
+        assert "'Unpainted: background'" in dock.quick.messages.texts[0][1]
+        assert [item.name for item in dock.classes.classes()] == ["class 1"]
+        dock.quick.predict_button.setChecked(True)
+        assert "'Unpainted: background'" in dock.quick.status.text()
+        dock.quick.switch_off()
+        dock.classes.zero.setCurrentText("background")
+        assert [item.name for item in dock.classes.classes()] == ["background", "class 1"]
+        dock.annotation.check()
+
+        viewer.layers.remove(mask)
+
+        assert [item.name for item in dock.classes.classes()] == ["background", "structure"]
+        assert dock.classes.ignore_value == 0
+
     def test_numbered_objects_are_no_classes_and_said_once(
         self, dock: FinetuneDock, viewer: Any, image: Any, qtbot: Any
     ) -> None:

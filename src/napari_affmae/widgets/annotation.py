@@ -17,6 +17,8 @@ from napari_affmae.widgets.layer_sources import LayerImage
 from napari_affmae.widgets.painted import Painted, Square
 from napari_affmae.widgets.pair_table import Pair, PairTable
 
+# Part of a plane; labels that cover as much were made by a program, or are complete.
+_MORE_THAN_STROKES = 0.02
 #: What to do where labels are complete.
 COMPLETE = "Where labels are complete, choose 'Unpainted: background', which makes the rest a class"
 
@@ -43,6 +45,8 @@ class Annotation(QObject):
     """Classes have other names or colours, and nothing else."""
     looked = Signal()
     """Another pair may be looked at."""
+    noticed = Signal(str)
+    """Something to be told of labels."""
     failed = Signal(object)
     """Labels cannot be used: the exception."""
 
@@ -52,6 +56,7 @@ class Annotation(QObject):
         super().__init__(pairs)
         self._viewer, self._pairs, self._classes = viewer, pairs, classes
         self._painted: dict[Labels, Painted] = {}
+        self._strange: set[Labels] = set()
         self._images: dict[Image, LayerImage] = {}
         self._looked_at: set[Image] = set()
         self._selected: Image | None = None
@@ -161,7 +166,10 @@ class Annotation(QObject):
         self._looked_at = images
         if self._selected not in images:
             self._selected = None
+        self._strange &= used
         for labels in used - self._painted.keys():
+            if classes_of(labels) is None:
+                self._strange.add(labels)
             self._recall_classes(labels)
             self._painted[labels] = painted = Painted(labels, self)
             painted.stroked.connect(self.stroked)
@@ -170,6 +178,7 @@ class Annotation(QObject):
             follow(painted, labels.events.selected_label, self._take_label)
         self._take_classes(anyhow=True)
         self._show_counts()
+        self._classes.drop_found()
 
     def _recall_classes(self, labels: Labels) -> None:
         """Take over the classes of the first layer, and what 0 means there."""
@@ -233,8 +242,21 @@ class Annotation(QObject):
                 )
             else:
                 found |= strange
+                self._meet(labels, painted)
         self._classes.add_values(sorted(found))
         self._classes.set_counts(total)
+
+    def _meet(self, labels: Labels, painted: Painted) -> None:
+        """Take over the values of labels that come from elsewhere, and tell what they may need."""
+        if labels not in self._strange:
+            return
+        self._strange.remove(labels)
+        if painted.covered < _MORE_THAN_STROKES:
+            return
+        if len(self._painted) == 1:
+            self._classes.take_values(sorted(painted.counts))
+        if self.ignore_value is not None:
+            self.noticed.emit(f"The labels {labels.name!r} were there before. {COMPLETE}.")
 
 
 def check_painted(counts: Counter[int], classes: Sequence[LabelClass]) -> None:

@@ -1,7 +1,7 @@
 """The classes of a segmentation, as a table."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from qtpy.QtCore import QSignalBlocker, Qt, Signal
@@ -30,6 +30,10 @@ _HEADINGS = ("Value", "Name", "Colour", "Painted")
 _SWATCH = Qt.ItemDataRole.DecorationRole
 _HEIGHT = 108
 _UNKNOWN = 0
+_NAMES = {1: "background", 2: "structure"}
+_DEFAULTS = tuple(
+    default_class(value).model_copy(update={"name": name}) for value, name in _NAMES.items()
+)
 #: More values than this in existing labels are numbered objects, not classes.
 MOST_CLASSES = 32
 
@@ -50,6 +54,7 @@ class ClassTable(QWidget):
     def __init__(self) -> None:
         super().__init__()
         self._counts: Counter[int] = Counter()
+        self._found: set[int] = set()
         self._fixed = False
         self.table = QTableWidget(0, len(_HEADINGS))
         self.table.setHorizontalHeaderLabels(list(_HEADINGS))
@@ -92,11 +97,7 @@ class ClassTable(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.table)
         layout.addLayout(row)
-        named = {1: "background", 2: "structure"}
-        self.set_classes(
-            (default_class(value).model_copy(update={"name": named[value]}) for value in named),
-            ignore_value=0,
-        )
+        self.set_classes(_DEFAULTS, ignore_value=0)
 
     @property
     def ignore_value(self) -> int | None:
@@ -127,14 +128,43 @@ class ClassTable(QWidget):
         self.changed.emit()
         self.choose(value)
 
-    def add_values(self, values: Sequence[int]) -> None:
+    def take_values(self, values: Iterable[int]) -> None:
+        """Have classes of these values instead of the first ones, whose names say too much.
+
+        Classes that were named, added or chosen otherwise stay.
+        """
+        found = [value for value in values if value > 0]
+        if found and not self._fixed and self.classes() == _DEFAULTS:
+            self._found.update(found)
+            self.set_classes(map(default_class, found), ignore_value=0)
+
+    def add_values(self, values: Iterable[int]) -> None:
         """Add classes for values that were found in labels, unless they are fixed."""
         if self._fixed:
             return
         known = {item.value for item in self.classes()}
         missing = [default_class(value) for value in values if value > 0 and value not in known]
         if missing:
+            self._found.update(item.value for item in missing)
             self.set_classes([*self.classes(), *missing], ignore_value=self.ignore_value)
+
+    def drop_found(self) -> None:
+        """Drop classes that were found in labels, are painted no more, and never had a name."""
+        classes = self.classes()
+        kept = [
+            item
+            for item in classes
+            if item.value not in self._found
+            or self._counts[item.value]
+            or item != default_class(item.value)
+        ]
+        if len(kept) == len(classes) or self._fixed:
+            return
+        self._found.intersection_update(item.value for item in kept)
+        if any(item.value for item in kept):
+            self.set_classes(kept, ignore_value=self.ignore_value)
+        else:
+            self.set_classes(_DEFAULTS, ignore_value=0)
 
     def remove_selected(self) -> None:
         """Take the selected class away, and what is painted with it if the user agrees.

@@ -95,6 +95,7 @@ class FinetuneDock(Dock):
     def _connect(self) -> None:
         self.quick_button.toggled.connect(self._show_mode)
         self.annotation.failed.connect(self._tell)
+        self.annotation.noticed.connect(self._note)
         self.annotation.stroked.connect(self.full.note_settings)
         self.start_from.changed.connect(self.full.note_settings)
         self.full.training.resuming.connect(self._take_classes)
@@ -156,6 +157,10 @@ class FinetuneDock(Dock):
     def _tell(self, error: Exception) -> None:
         quick = self.quick_button.isChecked()
         self.quick.fail(error) if quick else self.panel.fail(error)
+
+    def _note(self, text: str) -> None:
+        quick = self.quick_button.isChecked()
+        (self.quick.messages if quick else self.panel.messages).add(text, "info")
 
     def _show_command(self) -> None:
         try:

@@ -103,6 +103,13 @@ class Painted(QObject):
         """Whether labels that the layer held before are still being looked for."""
         return self._scan.is_running
 
+    @property
+    def covered(self) -> float:
+        """Part of the planes with labels that these cover."""
+        planes = {square.plane for square in self._squares}
+        pixels = len(planes) * self.source.height * self.source.width
+        return self.counts.total() / max(1, pixels)
+
     def squares(self) -> list[Square]:
         """Return the squares that hold labels, or may, in order."""
         return sorted(self._squares.keys() | self.pending())
