@@ -9,7 +9,7 @@ from qtpy.QtWidgets import QMessageBox
 
 from napari_affmae.data import default_class, default_classes
 from napari_affmae.widgets.finetune import FinetuneDock
-from napari_affmae.widgets.label_layers import empty_labels, show_classes
+from napari_affmae.widgets.label_layers import RESULT, empty_labels, show_classes
 from napari_affmae.widgets.painted import Square
 
 
@@ -35,6 +35,43 @@ class TestPairs:
         image = viewer.add_image(volume[0])
         dock.pairs.new_button.click()
         assert [pair[0] for pair in dock.pairs.pairs()] == [image]
+
+    def test_labels_opened_later_are_offered_under_the_names_of_their_images(
+        self, viewer: Any, image: Any, qtbot: Any
+    ) -> None:
+        dock = FinetuneDock(viewer)
+        qtbot.addWidget(dock)
+        other = viewer.add_image(image.data, name="other")
+        dock.pairs.add_button.click()
+        result = self.open(viewer, image, "em: classes", metadata=RESULT)
+        theirs = [self.open(viewer, image, f"{one.name} labels") for one in (other, image)]
+        assert dock.pairs.pairs() == [(image, theirs[1]), (other, theirs[0])]
+
+        viewer.layers.remove(theirs[1])
+        dock.pairs.table.cellWidget(1, 1).setCurrentIndex(0)
+        assert dock.pairs.pairs() == []
+        nameless = self.open(viewer, image, "strokes")
+        assert dock.pairs.pairs() == [(image, nameless)]
+        for row in (0, 1):
+            combo = dock.pairs.table.cellWidget(row, 1)
+            combo.setCurrentIndex(combo.findText(result.name))
+        with pytest.raises(ValueError, match="'em: classes' are chosen for two images"):
+            dock.pairs.check()
+
+    def open(self, viewer: Any, image: Any, name: str, **others: Any) -> Labels:
+        """Open labels with classes, as samples come."""
+        layer = Labels(np.zeros(image.data.shape, np.uint8), name=name, **others)
+        show_classes(layer, default_classes([1, 2]))
+        return viewer.add_layer(layer)
+
+    def test_an_incomplete_pair_that_is_removed_holds_up_no_training(
+        self, dock: FinetuneDock, viewer: Any, labels: Any, qtbot: Any
+    ) -> None:
+        dock.pairs.add_button.click()
+        dock.quick.predict_button.setChecked(True)
+        assert "Pair 2 is empty" in dock.quick.status.text()
+        dock.pairs.remove_button.click()
+        qtbot.waitUntil(lambda: "Nothing is painted" in dock.quick.status.text())
 
     def test_only_what_is_chosen_is_dressed_and_measures_stay(
         self, dock: FinetuneDock, viewer: Any, image: Any

@@ -20,6 +20,9 @@ _NOTHING = (0.0, 0.0, 0.0, 0.0)
 # Key of a layer's metadata. Its features show the classes too, but anyone's table may have
 # columns of these names.
 _CLASSES = "napari-affmae classes"
+_RESULT = "napari-affmae result"
+#: Metadata of what a network segmented: labels, but nobody's answer to learn from.
+RESULT = {_RESULT: True}
 
 
 def fits(image: Image, labels: Labels) -> bool:
@@ -27,12 +30,27 @@ def fits(image: Image, labels: Labels) -> bool:
     return pixel_shape(labels) == pixel_shape(image)
 
 
+def may_be_for(image: Image, labels: Labels) -> bool:
+    """Tell whether labels fit an image and were made to learn from."""
+    return classes_of(labels) is not None and _RESULT not in labels.metadata and fits(image, labels)
+
+
+def is_named_for(image: Image, labels: Labels) -> bool:
+    """Tell whether labels bear an image's name, as those of `add_labels_layer` do."""
+    name = _name_for(image)
+    return labels.name == name or labels.name.startswith(f"{name} [")  # napari numbers namesakes
+
+
+def _name_for(image: Image) -> str:
+    return f"{image.name} labels"
+
+
 def add_labels_layer(viewer: "napari.viewer.Viewer", image: Image) -> Labels:
     """Add an empty labels layer at the place of an image, ready to be painted on."""
     shape = pixel_shape(image)
     layer = Labels(
         empty_labels(shape),
-        name=f"{image.name} labels",
+        name=_name_for(image),
         opacity=0.7,
         metadata={_CLASSES: []},
         **layer_geometry(image),

@@ -18,21 +18,24 @@ from qtpy.QtWidgets import (
 )
 
 from napari_affmae.widgets.following import follow
-from napari_affmae.widgets.label_layers import add_labels_layer, classes_of, fits
+from napari_affmae.widgets.label_layers import add_labels_layer, fits, is_named_for, may_be_for
 from napari_affmae.widgets.layer_sources import is_own
 
 Pair = tuple[Image, Labels]
 _IMAGE, _LABELS = range(2)
 _CHOOSE = {_IMAGE: "choose an image", _LABELS: "choose labels"}
 _HEIGHT = 80
+# Of a choice of labels: the user has made it, though it be for none.
+_DECLINED = "declined"
 
 
 class PairTable(QWidget):
     """A row for each pair, with a choice of layers in either column.
 
     A new row, and the first image that is opened, are offered an image and labels of
-    its shape that were made for classes. Any other labels must be chosen, for those
-    of a pair are given the colours of the classes.
+    its shape that were made to learn from, best under its name and never under that of
+    another image; so is a row without labels when such are opened. Any other labels
+    must be chosen, for those of a pair are given the colours of the classes.
 
     Parameters
     ----------
@@ -41,12 +44,13 @@ class PairTable(QWidget):
     """
 
     changed = Signal()
-    """Other pairs."""
+    """Other pairs, complete or not."""
 
     def __init__(self, viewer: "napari.viewer.Viewer") -> None:
         super().__init__()
         self._viewer = viewer
         self._pairs: list[Pair] = []
+        self._told: list[tuple[Image | None, Labels | None]] = []
         self.table = QTableWidget(0, 2)
         self.table.setHorizontalHeaderLabels(["Image", "Labels"])
         self.table.verticalHeader().setVisible(False)
@@ -87,8 +91,8 @@ class PairTable(QWidget):
         ValueError
             Says what is missing.
         """
-        for row in range(self.table.rowCount()):
-            image, labels = self._chosen(row, _IMAGE), self._chosen(row, _LABELS)
+        used: set[Labels] = set()
+        for row, (image, labels) in enumerate(self._rows()):
             if image is None and labels is None and self._pairs:
                 raise ValueError(f"Pair {row + 1} is empty: choose its layers, or remove it.")
             if image is None:
@@ -103,6 +107,12 @@ class PairTable(QWidget):
                     f"The labels {labels.name!r} do not have the shape of the image "
                     f"{image.name!r}; choose others, or press {self.new_button.text()!r}."
                 )
+            if labels in used:
+                raise ValueError(
+                    f"The labels {labels.name!r} are chosen for two images: choose others for "
+                    "one of them, or remove its pair."
+                )
+            used.add(labels)
         if not self._pairs:
             raise ValueError("There is no pair of an image and labels: add one.")
 
@@ -161,6 +171,7 @@ class PairTable(QWidget):
         def settle() -> None:
             if column == _IMAGE:
                 self._choose(row, _LABELS, self._fitting(row))
+            self._combo(row, _LABELS).setProperty(_DECLINED, column == _LABELS)
             self._tell()
 
         return settle
@@ -200,18 +211,18 @@ class PairTable(QWidget):
 
     def _fitting(self, row: int) -> Layer | None:
         image = self._chosen(row, _IMAGE)
+        if image is None:
+            return None
         used = {id(labels) for number, (_, labels) in enumerate(self._rows()) if number != row}
-        return next(
-            (
-                layer
-                for layer in self._layers(_LABELS)
-                if image is not None
-                and id(layer) not in used
-                and classes_of(layer) is not None
-                and fits(image, layer)
-            ),
-            None,
-        )
+        free = [
+            layer
+            for layer in self._layers(_LABELS)
+            if id(layer) not in used and may_be_for(image, layer)
+        ]
+        named = [layer for layer in free if is_named_for(image, layer)]
+        images = self._layers(_IMAGE)
+        nameless = (layer for layer in free if not any(is_named_for(one, layer) for one in images))
+        return next(iter(named), next(nameless, None))
 
     def _layers(self, column: int) -> list[Layer]:
         kind = Image if column == _IMAGE else Labels
@@ -224,7 +235,15 @@ class PairTable(QWidget):
         is_empty = not any(image for image, _ in self._rows())
         if is_empty and event.type == "inserted" and isinstance(event.value, Image):
             self._offer(0)
+        if event.type == "inserted" and isinstance(event.value, Labels):
+            self._offer_labels()
         self._tell()
+
+    def _offer_labels(self) -> None:
+        """Offer labels that were just opened to the rows that wait for some."""
+        for row, (_, labels) in enumerate(self._rows()):
+            if labels is None and not self._combo(row, _LABELS).property(_DECLINED):
+                self._choose(row, _LABELS, self._fitting(row))
 
     def _refill(self) -> None:
         """Offer the layers that there are now, under their names, and keep the choices."""
@@ -241,7 +260,8 @@ class PairTable(QWidget):
                 self._choose(row, column, chosen)
 
     def _tell(self) -> None:
-        pairs = [(image, labels) for image, labels in self._rows() if image and labels]
-        if pairs != self._pairs:
-            self._pairs = pairs
+        rows = self._rows()
+        if rows != self._told:
+            self._told = rows
+            self._pairs = [(image, labels) for image, labels in rows if image and labels]
             self.changed.emit()

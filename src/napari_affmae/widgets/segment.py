@@ -23,7 +23,7 @@ from napari_affmae.widgets.dock import Dock, real_viewer
 from napari_affmae.widgets.following import follow
 from napari_affmae.widgets.forms import SettingsForm
 from napari_affmae.widgets.image_choice import ImageChoice
-from napari_affmae.widgets.label_layers import show_classes
+from napari_affmae.widgets.label_layers import RESULT, show_classes
 from napari_affmae.widgets.layer_sources import OWN, LayerImage, layer_geometry
 from napari_affmae.widgets.model_card import ModelCard
 from napari_affmae.widgets.objects_layer import ObjectsLayer
@@ -234,7 +234,9 @@ class SegmentDock(Dock):
             )
             for item, array in zip(canvas.classes, canvas.probabilities, strict=False)
         ]
-        self._result = Labels(canvas.labels, name=f"{name}: classes", **event.geometry)
+        self._result = Labels(
+            canvas.labels, name=f"{name}: classes", metadata=RESULT, **event.geometry
+        )
         show_classes(self._result, canvas.classes)
         self.viewer.add_layer(self._result)
         self._refresher.follow([self._result, *probabilities])

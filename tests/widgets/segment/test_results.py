@@ -14,6 +14,7 @@ from qtpy.QtWidgets import QApplication
 
 from napari_affmae.widgets import canvas
 from napari_affmae.widgets.commands import CommandDialog
+from napari_affmae.widgets.label_layers import may_be_for
 from napari_affmae.widgets.layer_sources import OWN, layer_geometry, step_sizes
 from napari_affmae.widgets.run_panel import Outcome
 from napari_affmae.widgets.segment import EVERYTHING, PLANE, VIEW, SegmentDock
@@ -41,6 +42,7 @@ def test_everything_of_a_stack(
     labels = drive.result()
     np.testing.assert_array_equal(labels.data, expected)
     assert labels.data.dtype == np.uint8
+    assert not may_be_for(image, labels)  # nobody's answer to learn from
     for name in ("scale", "translate", "rotate", "shear", "units", "axis_labels", "affine"):
         assert np.array_equal(getattr(labels, name), getattr(image, name)), name
     assert step_sizes(layer_geometry(labels)) == pytest.approx([30, 16, 16])
