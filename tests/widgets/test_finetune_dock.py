@@ -12,6 +12,8 @@ from napari._app_model import get_app_model
 from napari.layers import Labels
 
 from napari_affmae import engine
+from napari_affmae.config import PretrainConfig
+from napari_affmae.data import open_source, synthetic_em
 from napari_affmae.engine import events as ev
 from napari_affmae.engine import read_metadata
 from napari_affmae.engine.quick import QuickTraining
@@ -40,6 +42,15 @@ def paint_both(layer: Labels, plane: int) -> None:
 
 def errors(messages: Any) -> str:
     return "\n".join(text for level, text in messages.texts if level == "error")
+
+
+def make_pretrained(runs: Path) -> Path:
+    """Pretrain a tiny network for a step."""
+    config = PretrainConfig(crop=64, batch=1, steps=1, device="cpu", workers=1)
+    source = open_source(synthetic_em((1, 64, 64), seed=0)[0], axes="ZYX", name="em")
+    for _ in engine.pretrain([source], config, runs / "pretrained"):
+        pass
+    return runs / "pretrained"
 
 
 def make_short(dock: FinetuneDock, steps: int) -> None:
@@ -312,6 +323,17 @@ class TestFull:
         assert finish(dock.panel) is Outcome.FAILED
         assert message in errors(dock.panel.messages)
         assert dock.panel.start_button.isEnabled()
+
+    def test_random_weights_beside_pretrained_runs_are_told(
+        self, dock: FinetuneDock, labels: Any, runs: Path
+    ) -> None:
+        make_pretrained(runs)
+        make_short(dock, 2)
+        dock.start_from.refresh()
+        dock.start_from.choose(None)
+        dock.panel.start_button.click()
+        assert "There are pretrained runs" in dock.panel.messages.texts[0][1]
+        dock.panel.stop_and_wait()
 
     def test_labels_of_another_shape(self, dock: FinetuneDock, viewer: Any) -> None:
         other = viewer.add_labels(np.zeros((4, 64, 64), np.uint8), name="other")

@@ -19,6 +19,22 @@ def test_a_run_is_listed_once(finetuned: Path, runs: Path, qtbot: Any, tmp_path:
     assert choice.combo.count() == 3
 
 
+def test_the_newest_is_chosen_until_the_user_chooses(
+    finetuned: Path, runs: Path, qtbot: Any
+) -> None:
+    choice = RunChoice("none", {"finetune"}, newest="finetune")
+    qtbot.addWidget(choice)
+    told: list[Path | None] = []
+    choice.changed.connect(lambda: told.append(choice.path()))
+    shutil.copytree(finetuned, runs / "first")
+    choice.refresh()
+    assert choice.path() == runs / "first"
+    choice.combo.setCurrentIndex(0)
+    choice.refresh()
+    assert choice.path() is None
+    assert told == [runs / "first", None]
+
+
 @pytest.mark.parametrize(("name", "why"), [("empty", "no run"), ("tiny", "it is finished")])
 def test_what_cannot_be_chosen_is_told(
     model: Path, runs: Path, qtbot: Any, monkeypatch: pytest.MonkeyPatch, name: str, why: str

@@ -27,6 +27,7 @@ def test_pretrain_paint_finetune_segment(
 ) -> None:
     image = viewer.add_image(volume[0], name="stack", scale=(8, 8, 8), units="nm")
 
+    finetuning = open_dock(viewer, "2. Fine-tune")
     pretraining = open_dock(viewer, "1. Pretrain")
     pretraining.sources.check_layer(image)
     pretraining.training.form.set_values(TINY)
@@ -34,8 +35,6 @@ def test_pretrain_paint_finetune_segment(
     pretraining.panel.start_button.click()
     assert finish(pretraining.panel) is Outcome.FINISHED
 
-    finetuning = open_dock(viewer, "2. Fine-tune")
-    assert finetuning.start_from.run().kind == "pretrain"
     finetuning.pairs.new_button.click()
     ((chosen, labels),) = finetuning.pairs.pairs()
     assert chosen is image
@@ -47,9 +46,11 @@ def test_pretrain_paint_finetune_segment(
     finetuning.full.training.length.set_values(3, None)
     finetuning.panel.start_button.click()
     assert finish(finetuning.panel) is Outcome.FINISHED
+    assert finetuning.start_from.run().kind == "pretrain"
 
     segmenting = open_dock(viewer, "3. Segment")
     trained = next(run for run in list_runs(runs) if run.kind == "finetune")
+    assert trained.pretrained == str(finetuning.start_from.path())
     segmenting.run_choice.choose(trained.path)
     segmenting.form.set_values({"device": "cpu"})
     segmenting.image.choose_layer(image)

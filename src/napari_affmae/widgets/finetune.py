@@ -15,7 +15,6 @@ from qtpy.QtWidgets import (
 )
 
 from napari_affmae.config import FinetuneConfig
-from napari_affmae.engine.registry import list_runs
 from napari_affmae.errors import AffmaeError
 from napari_affmae.widgets.annotation import Annotation
 from napari_affmae.widgets.class_table import ClassTable
@@ -30,7 +29,6 @@ from napari_affmae.widgets.dock import Dock, real_viewer
 from napari_affmae.widgets.full_panel import FullPanel
 from napari_affmae.widgets.pair_table import PairTable
 from napari_affmae.widgets.prediction import PredictionLayers
-from napari_affmae.widgets.preferences import load_preferences
 from napari_affmae.widgets.quick_panel import QuickPanel
 from napari_affmae.widgets.run_choice import RunChoice
 from napari_affmae.widgets.run_panel import RunPanel
@@ -54,8 +52,9 @@ class FinetuneDock(Dock):
         )
         self.full_button = QRadioButton("Full")
         self.full_button.setToolTip("Trains the whole network, for minutes to hours: best results.")
-        self.start_from = RunChoice("random weights", {"pretrain", "finetune", "quick", "model"})
-        self._choose_newest_pretrained()
+        self.start_from = RunChoice(
+            "random weights", {"pretrain", "finetune", "quick", "model"}, newest="pretrain"
+        )
         self.pairs = PairTable(napari_viewer)
         self.classes = ClassTable()
         self.annotation = Annotation(napari_viewer, self.pairs, self.classes)
@@ -124,11 +123,20 @@ class FinetuneDock(Dock):
         """Make a labels layer for an image, and offer both as a pair."""
         self.pairs.make_labels(image)
 
-    def _choose_newest_pretrained(self) -> None:
-        for run in list_runs(load_preferences().runs):
-            if run.kind == "pretrain" and run.problem is None:
-                self.start_from.choose(run.path)
-                return
+    def showEvent(self, event: object) -> None:  # noqa: N802 - Qt's name
+        """Look for new runs."""
+        super().showEvent(event)
+        self._look_for_runs()
+
+    def enterEvent(self, event: object) -> None:  # noqa: N802 - Qt's name
+        """Look for new runs: one may have ended in a dock beside this one."""
+        super().enterEvent(event)
+        self._look_for_runs()
+
+    def _look_for_runs(self) -> None:
+        # What is being learned is to go on from where it started.
+        if not self.panel.is_running and not self.quick.predict_button.isChecked():
+            self.start_from.refresh()
 
     def _show_mode(self) -> None:
         quick = self.quick_button.isChecked()

@@ -151,6 +151,7 @@ class FullPanel(QWidget):
         plan.offer(bare, classes=len(config.classes), pretrained=pretrained)
 
     def _start(self) -> None:
+        self._start_from.refresh()  # a pretraining may have ended since
         try:
             self._annotation.check()
             config = self.config()
@@ -170,6 +171,12 @@ class FullPanel(QWidget):
             layers[0][0].name,
             lambda run, resume: _train(pairs, recount, config, run, pretrained, resume=resume),
         )
+        if pretrained is None and self.training.stored is None and self._start_from.newest():
+            self.panel.messages.add(
+                "It starts from random weights. There are pretrained runs: to learn more from "
+                "the same labels, choose one under 'Start from'.",
+                "info",
+            )
 
     def _clear(self) -> None:
         self.losses.clear()

@@ -149,6 +149,7 @@ class QuickPanel(QWidget):
     def _switch(self, on: bool) -> None:
         self.messages.clear()
         if on:
+            self._start_from.refresh()  # a pretraining may have ended since
             self._update()
         else:
             self._timer.stop()

@@ -37,6 +37,8 @@ class RunChoice(QWidget):
         Offer only runs that can go on, and folders only.
     segmenting : bool
         Offer only what knows classes.
+    newest : str, optional
+        Kind of run of which the newest is chosen until the user chooses.
     """
 
     changed = Signal()
@@ -48,10 +50,12 @@ class RunChoice(QWidget):
         *,
         resumable: bool = False,
         segmenting: bool = False,
+        newest: str | None = None,
     ) -> None:
         super().__init__()
         self._none, self._kinds, self._resumable = none, kinds, resumable
-        self._segmenting = segmenting
+        self._segmenting, self._newest = segmenting, newest
+        self._is_settled = newest is None
         self._runs: list[RunSummary | None] = []
         self._elsewhere: list[Path] = []
         self.combo = _FreshCombo(self.refresh)
@@ -59,7 +63,8 @@ class RunChoice(QWidget):
             QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
         )
         self.combo.setMinimumContentsLength(18)
-        self.combo.currentIndexChanged.connect(self._tell)
+        self.combo.currentIndexChanged.connect(self._take_choice)
+        self.combo.activated.connect(self._settle)
         self.browse = QPushButton("...")
         self.browse.setToolTip("Another folder or model file")
         self.browse.setMaximumWidth(32)
@@ -71,12 +76,13 @@ class RunChoice(QWidget):
         self.refresh()
 
     def refresh(self) -> None:
-        """Read again which runs there are, and keep the choice."""
-        chosen = self.path()
+        """Read again which runs there are, and keep the choice that was made."""
+        before = self.path()
         found = list_runs(load_preferences().runs)
         listed = {run.path for run in found}
         found += filter(None, (_look_at(path) for path in self._elsewhere if path not in listed))
         self._runs = [None, *(run for run in found if self._refusal(run) is None)]
+        chosen = before if self._is_settled else self.newest()
         self.combo.blockSignals(True)
         self.combo.clear()
         for index, run in enumerate(self._runs):
@@ -84,8 +90,12 @@ class RunChoice(QWidget):
             if run is not None and run.path == chosen:
                 self.combo.setCurrentIndex(index)
         self.combo.blockSignals(False)
-        if self.path() != chosen:
+        if self.path() != before:
             self.changed.emit()
+
+    def newest(self) -> Path | None:
+        """Return the newest run of the kind that is chosen by itself."""
+        return next((run.path for run in self._runs if run and run.kind == self._newest), None)
 
     def _refusal(self, run: RunSummary | None) -> str | None:
         """Say why a run cannot be chosen; None if it can."""
@@ -144,8 +154,12 @@ class RunChoice(QWidget):
         if refusal is not None:
             QMessageBox.information(self, "Another run", f"{name} cannot be chosen: {refusal}.")
 
-    def _tell(self) -> None:
+    def _take_choice(self) -> None:
+        self._settle()
         self.changed.emit()
+
+    def _settle(self) -> None:
+        self._is_settled = True
 
 
 def _look_at(path: Path) -> RunSummary | None:
