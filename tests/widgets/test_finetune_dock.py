@@ -22,6 +22,7 @@ from napari_affmae.engine.run_folder import RunFolder
 from napari_affmae.errors import DiskFullError
 from napari_affmae.widgets.commands import CommandDialog
 from napari_affmae.widgets.finetune import FinetuneDock
+from napari_affmae.widgets.layer_sources import layer_geometry
 from napari_affmae.widgets.quick_session import QuickSession
 from napari_affmae.widgets.run_panel import Outcome
 from napari_affmae.widgets.worker import RunWorker
@@ -98,6 +99,57 @@ class TestQuick:
         assert read_metadata(run.path).classes == dock.annotation.classes()
         dock.start_from.choose(run.path)
         assert dock.start_from.path() == run.path
+
+    def test_prediction_is_seen_and_copied_and_taken_over_by_the_next_dock(
+        self, viewer: Any, image: Any, qtbot: Any
+    ) -> None:
+        dock = FinetuneDock(viewer)
+        above = viewer.add_image(image.data, name="above", **layer_geometry(image))
+        viewer.dims.set_current_step(0, 0)
+        dock.pairs.new_button.click()
+        labels = dock.pairs.pairs()[0][1]
+        dock.copy_button.click()
+        assert "no prediction" in errors(dock.quick.messages)
+        self.predict(dock, labels, qtbot)
+        prediction, uncertainty = (
+            viewer.layers[f"AFFMAE {n}"] for n in ("prediction", "uncertainty")
+        )
+        assert list(viewer.layers) == [image, above, prediction, uncertainty, labels]
+        before = labels.data.copy()
+
+        dock.copy_button.click()
+
+        (rows, columns) = (slice(a, b) for a, b in self.place(prediction, image))
+        part, was = labels.data[0, rows, columns], before[0, rows, columns]
+        np.testing.assert_array_equal(part, np.where(was == 0, prediction.data[0], was))
+        assert not labels.data[1:].any()
+        labels.undo()
+        np.testing.assert_array_equal(labels.data, before)
+        dock.quick.switch_off()
+        viewer.dims.set_current_step(0, 2)
+        dock.copy_button.click()
+        np.testing.assert_array_equal(labels.data, before)
+
+        with qtbot.waitSignal(dock.destroyed):
+            dock.deleteLater()
+        again = FinetuneDock(viewer)
+        qtbot.addWidget(again)
+        viewer.dims.set_current_step(0, 0)
+        self.predict(again, labels, qtbot)
+        assert list(viewer.layers) == [image, above, prediction, uncertainty, labels]
+        assert not prediction.editable
+
+    def predict(self, dock: FinetuneDock, labels: Labels, qtbot: Any) -> None:
+        dock.quick.form.control("steps").setValue(5)
+        paint_both(labels, 0)
+        with qtbot.waitSignal(dock.quick.predicted, timeout=MILLISECONDS):
+            dock.quick.predict_button.setChecked(True)
+        qtbot.waitUntil(lambda: not dock.quick.is_busy, timeout=MILLISECONDS)
+
+    def place(self, part: Any, whole: Any) -> Any:
+        """First and last row and column of a part, in pixels of the whole."""
+        first = np.round(whole.world_to_data(part.data_to_world((0, 0, 0)))).astype(int)[1:]
+        return zip(first, first + part.data.shape[1:], strict=True)
 
     def test_prediction_follows_to_the_pair_that_is_looked_at(
         self, dock: FinetuneDock, viewer: Any, image: Any, labels: Any, qtbot: Any
@@ -209,6 +261,24 @@ class TestQuick:
         with qtbot.waitSignal(dock.quick.predicted, timeout=MILLISECONDS):
             paint(labels, 2, (0, 60, 60))
         assert not errors(dock.quick.messages)
+
+    def test_labels_that_a_script_wrote_are_found(
+        self, dock: FinetuneDock, labels: Any, qtbot: Any, finish: Finish
+    ) -> None:
+        qtbot.waitUntil(lambda: not dock.annotation.painted(labels).is_looking)
+        for plane in (0, 3):
+            for value in (1, 2):
+                labels.data[plane, 40 * value : 40 * value + 20, 20:60] = value
+        make_short(dock, 1)
+        dock.panel.start_button.click()
+        assert finish(dock.panel) is Outcome.FINISHED
+        assert not dock.annotation.painted(labels).counts
+
+        dock.quick_button.setChecked(True)
+        dock.quick.form.control("steps").setValue(5)
+        with qtbot.waitSignal(dock.quick.predicted, timeout=MILLISECONDS):
+            dock.quick.predict_button.setChecked(True)
+        assert dock.annotation.painted(labels).counts == {1: 1600, 2: 1600}
 
     def test_layer_deleted_while_it_predicts(
         self, dock: FinetuneDock, viewer: Any, labels: Any, qtbot: Any

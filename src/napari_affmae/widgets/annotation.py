@@ -2,10 +2,12 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import napari
 from napari.layers import Image, Labels
+from numpy.typing import NDArray
 from qtpy.QtCore import QObject, Signal
 
 from napari_affmae.config import LabelClass
@@ -16,6 +18,7 @@ from napari_affmae.widgets.label_layers import classes_of, show_classes
 from napari_affmae.widgets.layer_sources import LayerImage
 from napari_affmae.widgets.painted import Painted, Square
 from napari_affmae.widgets.pair_table import Pair, PairTable
+from napari_affmae.widgets.view import View
 
 # Part of a plane; labels that cover as much were made by a program, or are complete.
 _MORE_THAN_STROKES = 0.02
@@ -113,6 +116,11 @@ class Annotation(QObject):
             return None
         counts = [painted.recount() for painted in self._painted.values()]
         return lambda: sum((count() for count in counts), Counter())
+
+    def look_again(self) -> None:
+        """Look for what scripts have written into labels; `stroked` tells of it."""
+        for painted in self._painted.values():
+            painted.look_again()
 
     def strokes(self) -> tuple[tuple[int, Square], ...]:
         """Return the painted squares, each with the number of its pair."""
@@ -213,15 +221,27 @@ class Annotation(QObject):
 
     def _erase(self, value: int) -> None:
         for labels, painted in self._painted.items():
-            try:
-                painted.erase(value)
-            except (TypeError, ValueError, OSError) as error:  # from arrays that only read
-                self.failed.emit(
-                    DataError(
-                        f"the class stays, for the labels {labels.name!r} cannot be changed: "
-                        f"{error}. Choose labels that can be painted on"
-                    )
+            self._edit(labels, partial(painted.erase, value))
+
+    def fill(self, labels: Labels, view: View, values: NDArray[Any]) -> None:
+        """Set what is not painted of a view to values, in one step that can be undone."""
+        painted = self._painted.get(labels)
+        if painted is None:
+            self.failed.emit(DataError("the labels of what was predicted are in no pair any more"))
+            return
+        self._edit(labels, partial(painted.fill, view.plane, view.rows, view.columns, values))
+
+    def _edit(self, labels: Labels, change: Callable[[], None]) -> None:
+        try:
+            change()
+        except (TypeError, ValueError, OSError, NotImplementedError) as error:
+            # From arrays that only read.
+            self.failed.emit(
+                DataError(
+                    f"the labels {labels.name!r} stay as they are, for they cannot be changed: "
+                    f"{error}. Choose labels that can be painted on"
                 )
+            )
 
     def _show_counts(self) -> None:
         total: Counter[int] = Counter()

@@ -58,12 +58,19 @@ class FinetuneDock(Dock):
         self.pairs = PairTable(napari_viewer)
         self.classes = ClassTable()
         self.annotation = Annotation(napari_viewer, self.pairs, self.classes)
-        layers = PredictionLayers(napari_viewer)
+        self._layers = layers = PredictionLayers(napari_viewer)
         self.quick = QuickPanel(napari_viewer, self.annotation, self.start_from, layers)
         self.full = FullPanel(napari_viewer, self.panel, self.annotation, self.start_from, layers)
         self.uncertainty = QCheckBox("Show where it is uncertain")
         self.uncertainty.setToolTip("Bright where the next strokes help most.")
+        self.uncertainty.setChecked(layers.shows_uncertainty)
         self.uncertainty.toggled.connect(layers.show_uncertainty)
+        self.copy_button = QPushButton("Copy prediction into labels")
+        self.copy_button.setToolTip(
+            "Fills what is not painted in view with the prediction, to be corrected and learned "
+            "from like strokes. Undo in the labels layer takes it back."
+        )
+        self.copy_button.clicked.connect(self._copy_prediction)
         self.command_button = QPushButton("Command line ...")
         self.command_button.clicked.connect(self._show_command)
         self._arrange()
@@ -88,7 +95,7 @@ class FinetuneDock(Dock):
         self.add(top)
         self.add_section("Images and labels", self.pairs)
         self.add_section("Classes", self.classes)
-        self.add(self.uncertainty, self.quick, self.full, self.command_button)
+        self.add(self.uncertainty, self.copy_button, self.quick, self.full, self.command_button)
         self.add_stretch()
 
     def _connect(self) -> None:
@@ -137,6 +144,12 @@ class FinetuneDock(Dock):
         # What is being learned is to go on from where it started.
         if not self.panel.is_running and not self.quick.predict_button.isChecked():
             self.start_from.refresh()
+
+    def _copy_prediction(self) -> None:
+        try:
+            self.annotation.fill(*self._layers.shown())
+        except ValueError as error:
+            self._tell(error)
 
     def _show_mode(self) -> None:
         quick = self.quick_button.isChecked()

@@ -7,7 +7,6 @@ from typing import Any
 
 import napari
 import numpy as np
-from napari.layers import Image
 from numpy.typing import NDArray
 from qtpy.QtWidgets import (
     QLabel,
@@ -27,6 +26,7 @@ from napari_affmae.widgets.curves import Curves
 from napari_affmae.widgets.errand import Errand
 from napari_affmae.widgets.errors_in_words import in_words
 from napari_affmae.widgets.following import follow
+from napari_affmae.widgets.pair_table import Pair
 from napari_affmae.widgets.prediction import PredictionLayers
 from napari_affmae.widgets.run_choice import RunChoice
 from napari_affmae.widgets.run_panel import RunPanel
@@ -75,7 +75,7 @@ class FullPanel(QWidget):
         self._viewer, self.panel, self._annotation = viewer, panel, annotation
         self._start_from, self._layers = start_from, layers
         self._running: FinetuneConfig | None = None
-        self._asked: tuple[Image, View] | None = None
+        self._asked: tuple[Pair, View] | None = None
         self._trained_on: list[Any] = []
         self.training = Training(
             panel, FinetuneConfig, kind="finetune", minutes=30, basic=_BASIC, advanced=_ADVANCED
@@ -203,20 +203,20 @@ class FullPanel(QWidget):
         if self._errand.is_running or run is None or self._running is None:
             return
         try:
-            image = annotation.pairs()[annotation.shown_pair()][0]
-            view = shown_part(self._viewer, image)
+            pair = annotation.pairs()[annotation.shown_pair()]
+            view = shown_part(self._viewer, pair[0])
         except ValueError:
             return  # nothing of the images is in view: there is nothing to predict
-        source, device = annotation.image(image), self._running.device
-        self._asked = (image, view)
+        source, device = annotation.image(pair[0]), self._running.device
+        self._asked = (pair, view)
         self._errand.run(lambda: _predict_view(source, view, run, device))
 
     def _take_prediction(self, event: ev.Event) -> None:
         if not isinstance(event, ev.ViewPredicted) or self._asked is None or not self._running:
             return
-        image, view = self._asked
-        if image in self._viewer.layers:
-            self._layers.show(image, view, event, self._running.classes)
+        pair, view = self._asked
+        if pair[0] in self._viewer.layers:
+            self._layers.show(pair, view, event, self._running.classes)
             if view.is_part:
                 self.panel.messages.add(PART_ONLY, "info")
 

@@ -50,6 +50,7 @@ class Painted(QObject):
 
     What the layer holds already is looked through once, in the background; after
     that only the squares of what is painted, undone or redone are counted again.
+    What a script writes into the array is found by looking again.
 
     Parameters
     ----------
@@ -60,7 +61,7 @@ class Painted(QObject):
     """
 
     stroked = Signal()
-    """Something was painted, undone, or replaced."""
+    """Something was painted, undone, replaced, or found."""
     counted = Signal()
     """`counts` are new."""
     failed = Signal(object)
@@ -72,11 +73,12 @@ class Painted(QObject):
         self.counts: Counter[int] = Counter()
         self._squares: dict[Square, Counter[int]] = {}
         self._touched: set[Square] = set()
+        self._has_found = False
         self._pending: set[Square] = set()
         self._counting: set[Square] = set()
         self._scan, self._count = Errand(self), Errand(self)
         self._scan.happened.connect(self._take_scanned)
-        self._scan.ended.connect(self.counted)
+        self._scan.ended.connect(self._end_scan)
         self._count.happened.connect(self._take_counted)
         self._count.ended.connect(self._count_pending)
         for errand in (self._scan, self._count):
@@ -119,9 +121,10 @@ class Painted(QObject):
         return frozenset(self._pending | self._counting)
 
     def recount(self) -> Callable[[], Counter[int]]:
-        """Return a count of all that is known to be painted now.
+        """Return a count of all that is painted now.
 
-        It is to be called in a worker, for it reads labels.
+        It is to be called in a worker, for it reads labels; all of them where a
+        single value is known, which a script may have added to.
         """
         total, squares, source = Counter(self.counts), self.pending(), self.source
         for square in squares:
@@ -130,7 +133,7 @@ class Painted(QObject):
         def count() -> Counter[int]:
             for square in squares:
                 total.update(count_values(_read(source, square)))
-            return total
+            return total if len(+total) > 1 else _count_all(source)
 
         return count
 
@@ -141,24 +144,37 @@ class Painted(QObject):
             for square in self.squares():
                 if square in pending or value in self._squares[square]:
                     block = _read(self.source, square)
-                    self._clear(square, block == value)
+                    self._set(square.plane, square.rows, square.columns, block == value, 0)
                     counts[square] = count_values(np.where(block == value, 0, block))
         self.layer.refresh()
         self._take(counts)
 
-    def _clear(self, square: Square, where: NDArray[np.bool_]) -> None:
-        rows, columns = np.nonzero(where)
-        plane = (
-            np.unravel_index(square.plane, self.layer.data.shape[:-2])
-            if self.layer.ndim > 2
-            else ()
-        )
+    def fill(self, plane: int, rows: slice, columns: slice, values: NDArray[Any]) -> None:
+        """Set what is not painted of a rectangle to values, as one edit that can be undone."""
+        where = (self.source.read(plane, rows, columns)[0] == 0) & (values != 0)
+        with self.layer.block_history():
+            self._set(plane, rows, columns, where, values[where])
+        self.layer.refresh()
+
+    def _set(
+        self,
+        plane: int,
+        rows: slice,
+        columns: slice,
+        where: NDArray[np.bool_],
+        values: NDArray[Any] | int,
+    ) -> None:
+        down, across = np.nonzero(where)
+        lead = self.layer.data.shape[:-2]
         indices = (
-            *(np.full(rows.size, index) for index in plane),
-            rows + square.rows.start,
-            columns + square.columns.start,
+            *(
+                np.full(down.size, index)
+                for index in (np.unravel_index(plane, lead) if lead else ())
+            ),
+            down + rows.start,
+            across + columns.start,
         )
-        self.layer.data_setitem(indices, 0, refresh=False)
+        self.layer.data_setitem(indices, values, refresh=False)
 
     def _look_through(self) -> None:
         """Start anew with another array."""
@@ -168,10 +184,24 @@ class Painted(QObject):
             squares.clear()
         self.counts.clear()
         self._count.stop()
-        source = self.source
-        self._scan.run(lambda: _scan(source))
+        self._start_scan()
         self.counted.emit()
         self.stroked.emit()
+
+    def look_again(self) -> None:
+        """Look for what a script has written, unless that is going on."""
+        if not self.is_looking:
+            self._touched = set(self.pending())
+            self._start_scan()
+
+    def _start_scan(self) -> None:
+        source, self._has_found = self.source, False
+        self._scan.run(lambda: _scan(source))
+
+    def _end_scan(self) -> None:
+        self.counted.emit()
+        if self._has_found:
+            self.stroked.emit()
 
     def _take_edits(self, edits: Sequence[Edit]) -> None:
         squares = {
@@ -194,8 +224,11 @@ class Painted(QObject):
     def _take_scanned(self, event: _Counted) -> None:
         # What was painted meanwhile is counted by itself.
         fresh = {
-            square: counts for square, counts in event.counts.items() if square not in self._touched
+            square: counts
+            for square, counts in event.counts.items()
+            if square not in self._touched and counts != self._squares.get(square)
         }
+        self._has_found |= bool(fresh)
         self._take(fresh)
 
     def _take_counted(self, event: _Counted) -> None:
@@ -222,7 +255,7 @@ def _numbers(part: slice) -> range:
     return range(part.start // _SIDE, -(-part.stop // _SIDE))
 
 
-def _scan(source: ImageSource) -> Generator[Event, None, None]:
+def _scan(source: ImageSource) -> Generator[_Counted, None, None]:
     for plane in range(source.n_planes):
         for row in range(-(-source.height // _SIDE)):
             band = source.read(plane, Square(plane, row, 0).rows)[0]
@@ -233,6 +266,11 @@ def _scan(source: ImageSource) -> Generator[Event, None, None]:
                 else {}
             )
             yield _Counted({square: values for square, values in counts.items() if values})
+
+
+def _count_all(source: ImageSource) -> Counter[int]:
+    squares = (counts for event in _scan(source) for counts in event.counts.values())
+    return sum(squares, Counter())
 
 
 def _count(source: ImageSource, squares: Iterable[Square]) -> Generator[Event, None, None]:

@@ -1,6 +1,7 @@
 """What a network says of the view, as layers at the view's place."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import napari
 import numpy as np
@@ -10,7 +11,8 @@ from napari_affmae.config import LabelClass
 from napari_affmae.engine.events import ViewPredicted
 from napari_affmae.widgets.label_layers import show_classes
 from napari_affmae.widgets.layer_sources import OWN, layer_geometry, shifted
-from napari_affmae.widgets.view import View
+from napari_affmae.widgets.pair_table import Pair
+from napari_affmae.widgets.view import View, plane_of
 
 _PREDICTION = "AFFMAE prediction"
 _UNCERTAINTY = "AFFMAE uncertainty"
@@ -18,6 +20,8 @@ _UNCERTAINTY = "AFFMAE uncertainty"
 
 class PredictionLayers:
     """A labels layer and an image layer that hold no more than the view.
+
+    Those of a dock that was closed are taken over.
 
     Parameters
     ----------
@@ -27,19 +31,20 @@ class PredictionLayers:
 
     def __init__(self, viewer: "napari.viewer.Viewer") -> None:
         self._viewer = viewer
-        self.prediction: Labels | None = None
-        self.uncertainty: Image | None = None
-        self._image: Image | None = None
-        self._shows_uncertainty = False
+        self.prediction: Labels | None = self._find(_PREDICTION)
+        self.uncertainty: Image | None = self._find(_UNCERTAINTY)
+        self._shown: tuple[Pair, View] | None = None
+        self.shows_uncertainty = self.uncertainty is not None and self.uncertainty.visible
 
     def show(
         self,
-        image: Image,
+        pair: Pair,
         view: View,
         event: ViewPredicted,
         classes: Sequence[LabelClass],
     ) -> None:
-        """Show a prediction of a view of an image."""
+        """Show a prediction of a view of a pair's image."""
+        image, _ = pair
         leading = (1,) * len(view.indices)
         labels = event.labels.reshape(*leading, *event.labels.shape)
         uncertainty = event.uncertainty.reshape(*leading, *event.uncertainty.shape)
@@ -48,14 +53,17 @@ class PredictionLayers:
         if not self._fits(self.prediction, labels):
             self._drop(self.prediction)
             self.prediction = self._insert(
-                image, Labels(labels, name=_PREDICTION, opacity=0.35, metadata=OWN, **place)
+                pair,
+                Labels(
+                    labels, name=_PREDICTION, opacity=0.35, metadata=_mark(_PREDICTION), **place
+                ),
             )
         else:
             _move(self.prediction, labels, place)
         if not self._fits(self.uncertainty, labels):
             self._drop(self.uncertainty)
             self.uncertainty = self._insert(
-                image,
+                pair,
                 Image(
                     uncertainty,
                     name=_UNCERTAINTY,
@@ -63,16 +71,20 @@ class PredictionLayers:
                     contrast_limits=(0, 1),
                     opacity=0.6,
                     blending="additive",
-                    metadata=OWN,
+                    metadata=_mark(_UNCERTAINTY),
                     **place,
                 ),
             )
-            self.uncertainty.visible = self._shows_uncertainty
+            self.uncertainty.visible = self.shows_uncertainty
         else:
             _move(self.uncertainty, uncertainty, place)
+        own: tuple[Any, ...] = (self.prediction, self.uncertainty)
+        for layer in own:
+            layer.editable = False  # napari forgets it with each new array
         show_classes(self.prediction, classes)
-        if image is not self._image:
-            self._raise_above(image)
+        if self._shown is None or pair != self._shown[0]:
+            self._lay_below(pair)
+        self._shown = (pair, view)
         if selected != set(self._viewer.layers.selection):
             self._viewer.layers.selection = selected  # adding a layer must not end the painting
 
@@ -83,28 +95,59 @@ class PredictionLayers:
 
     def show_uncertainty(self, visible: bool) -> None:
         """Show or hide the uncertainty."""
-        self._shows_uncertainty = visible
+        self.shows_uncertainty = visible
         if self.uncertainty is not None:
             self.uncertainty.visible = visible
+
+    def shown(self) -> tuple[Labels, View, np.ndarray]:
+        """Return whose labels are predicted, where, and what: (rows, columns).
+
+        Raises
+        ------
+        ValueError
+            If no prediction of the plane that the viewer shows is there.
+        """
+        layers, prediction = self._viewer.layers, self.prediction
+        if self._shown is not None and prediction is not None and prediction in layers:
+            (image, labels), view = self._shown
+            if image in layers and plane_of(self._viewer, image)[1] == view.plane:
+                return labels, view, prediction.data.reshape(prediction.data.shape[-2:])
+        raise ValueError("There is no prediction of what is in view: let it predict first.")
+
+    def _find(self, name: str) -> Any:
+        mark = _mark(name).items()
+        return next((one for one in self._viewer.layers if mark <= one.metadata.items()), None)
 
     def _fits(self, layer: Layer | None, data: np.ndarray) -> bool:
         return layer is not None and layer in self._viewer.layers and layer.ndim == data.ndim
 
-    def _insert(self, image: Image, layer: Layer) -> Layer:
-        """Add a layer right above the image, below what is painted."""
-        layers = self._viewer.layers
-        layers.insert(layers.index(image) + 1, layer)
+    def _insert(self, pair: Pair, layer: Layer) -> Layer:
+        self._viewer.layers.insert(self._place(pair), layer)
         return layer
 
-    def _raise_above(self, image: Image) -> None:
-        """Lay both right above another image, which may hide them; the user may move them then."""
-        self._image, layers = image, self._viewer.layers
+    def _lay_below(self, pair: Pair) -> None:
+        """Lay both below what is painted of another pair; the user may move them then."""
+        layers = self._viewer.layers
         for layer in (self.prediction, self.uncertainty):
-            layers.move(layers.index(layer), layers.index(image) + 1)
+            layers.move(layers.index(layer), self._place(pair))
+
+    def _place(self, pair: Pair) -> int:
+        """Return the place right below the labels, and in any case above their image.
+
+        Another image that hides it would hide the labels too.
+        """
+        image, labels = pair
+        layers = self._viewer.layers
+        return max(layers.index(image) + 1, layers.index(labels) if labels in layers else 0)
 
     def _drop(self, layer: Layer | None) -> None:
         if layer is not None and layer in self._viewer.layers:
             self._viewer.layers.remove(layer)
+
+
+def _mark(name: str) -> dict[str, str]:
+    """Metadata of the plugin's own layer of a kind."""
+    return dict.fromkeys(OWN, name)
 
 
 def _placed(image: Image, view: View) -> dict[str, object]:

@@ -3,7 +3,6 @@
 from collections.abc import Generator
 
 import napari
-from napari.layers import Image
 from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import (
     QHBoxLayout,
@@ -25,6 +24,7 @@ from napari_affmae.widgets.errors_in_words import in_words
 from napari_affmae.widgets.following import follow
 from napari_affmae.widgets.forms import SettingsForm
 from napari_affmae.widgets.messages import Messages
+from napari_affmae.widgets.pair_table import Pair
 from napari_affmae.widgets.prediction import PredictionLayers
 from napari_affmae.widgets.preferences import load_preferences
 from napari_affmae.widgets.quick_session import QuickRequest, QuickSession, QuickSetup, Saved
@@ -66,7 +66,7 @@ class QuickPanel(QWidget):
         self._viewer, self._annotation = viewer, annotation
         self._start_from, self._layers = start_from, layers
         self._session = QuickSession()
-        self._asked: tuple[Image, View, tuple[LabelClass, ...]] | None = None
+        self._asked: tuple[Pair, View, tuple[LabelClass, ...]] | None = None
         self._again = False
         self.predict_button = QPushButton("Predict while painting")
         self.predict_button.setCheckable(True)
@@ -168,7 +168,7 @@ class QuickPanel(QWidget):
             image = self._annotation.pairs()[self._annotation.shown_pair()][0]
         except ValueError:
             image = None
-        if self._asked is None or image is not self._asked[0]:
+        if self._asked is None or image is not self._asked[0][0]:
             self._note_moved()
 
     def _update(self) -> None:
@@ -179,14 +179,15 @@ class QuickPanel(QWidget):
         self._again = False
         self.messages.clear()
         try:
-            setup, request, image = self._gather()
+            setup, request, pair = self._gather()
         except ValueError as error:
             self._wait_for(str(error))
             return
         if not request.strokes:
             self._wait_for("Nothing is painted yet: paint some strokes of each class.")
+            self._annotation.look_again()
             return
-        self._asked = (image, request.view, setup.classes)
+        self._asked = (pair, request.view, setup.classes)
         self.bar.setRange(0, 0)
         self.bar.setVisible(True)
         self._errand.run(lambda: self._session.update(setup, request))
@@ -195,13 +196,12 @@ class QuickPanel(QWidget):
         self.bar.setVisible(False)
         self.status.setText(what)
 
-    def _gather(self) -> tuple[QuickSetup, QuickRequest, Image]:
+    def _gather(self) -> tuple[QuickSetup, QuickRequest, Pair]:
         """Describe what to learn and to predict, all of the moment."""
         annotation = self._annotation
         annotation.check()
         pairs = annotation.pairs()
         number = annotation.shown_pair()
-        image = pairs[number][0]
         setup = QuickSetup(
             self._start_from.path(),
             tuple(annotation.image(image) for image, _ in pairs),
@@ -210,8 +210,8 @@ class QuickPanel(QWidget):
             annotation.ignore_value,
             self.form.build(),
         )
-        view = shown_part(self._viewer, image)
-        return setup, QuickRequest(annotation.strokes(), number, view), image
+        view = shown_part(self._viewer, pairs[number][0])
+        return setup, QuickRequest(annotation.strokes(), number, view), pairs[number]
 
     def _take(self, event: ev.Event) -> None:
         match event:
@@ -238,10 +238,10 @@ class QuickPanel(QWidget):
         self.save_button.setEnabled(True)
         if self._asked is None:
             return
-        image, view, classes = self._asked
-        if image not in self._viewer.layers:
+        pair, view, classes = self._asked
+        if pair[0] not in self._viewer.layers:
             return  # deleted while it was looked at
-        self._layers.show(image, view, event, classes)
+        self._layers.show(pair, view, event, classes)
         self.status.setText(PART_ONLY if view.is_part else "Paint where it is wrong or uncertain.")
         self.predicted.emit()
 
@@ -250,6 +250,7 @@ class QuickPanel(QWidget):
         if isinstance(error, TooFewClassesError):
             hint = "" if self._annotation.ignore_value is None else f". {COMPLETE}"
             self._wait_for(f"{in_words(error)}{hint}")
+            self._annotation.look_again()
             return
         self.status.setText("")
         self.messages.add(in_words(error), "error")
@@ -262,12 +263,12 @@ class QuickPanel(QWidget):
     def _rename(self) -> None:
         """Show other names and colours, which change nothing of what was learned."""
         if self._asked is not None:
-            image, view, _ = self._asked
-            self._asked = (image, view, self._annotation.classes())
+            pair, view, _ = self._asked
+            self._asked = (pair, view, self._annotation.classes())
         self._layers.rename(self._annotation.classes())
 
     def _save(self) -> None:
-        name = self._asked[0].name if self._asked else ""
+        name = self._asked[0][0].name if self._asked else ""
         path = new_run_path(load_preferences().runs, "quick", name, suffix=".safetensors")
         classes = self._annotation.classes()
         self._saving.run(lambda: self._session.save(path, classes))
