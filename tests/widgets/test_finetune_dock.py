@@ -433,7 +433,16 @@ class TestFull:
         dock.panel.start_button.click()
 
         assert finish(dock.panel) is Outcome.FAILED
-        assert "channels" in errors(dock.panel.messages)
+        assert "choose channels" in errors(dock.panel.messages)
+
+        dock.pairs.channels.edit.setText("0")
+        dock.pairs.channels.edit.editingFinished.emit()
+        dock.full.training.run_choice.choose(None)
+        dock.panel.start_button.click()
+        assert finish(dock.panel) is Outcome.FINISHED
+        source = dock.annotation.image(colour)
+        assert source.n_channels == 1
+        assert dock.annotation.image(colour) is source
 
     def test_layer_deleted_during_the_run(
         self, dock: FinetuneDock, viewer: Any, labels: Any, qtbot: Any, finish: Finish

@@ -64,6 +64,7 @@ class Annotation(QObject):
         self._looked_at: set[Image] = set()
         self._selected: Image | None = None
         pairs.changed.connect(self._follow_pairs)
+        pairs.channels.changed.connect(self.stroked)
         self._meaning: tuple[Any, ...] = ()
         classes.changed.connect(self._take_classes)
         classes.chosen.connect(self._take_brush)
@@ -98,9 +99,16 @@ class Annotation(QObject):
         return self._classes.ignore_value
 
     def image(self, layer: Image) -> LayerImage:
-        """Return an image layer as a source; the same one as long as its array is."""
-        if layer not in self._images or not self._images[layer].reads(layer):
-            self._images[layer] = LayerImage(layer)
+        """Return an image layer as a source; the same one as long as its array and channels are.
+
+        Raises
+        ------
+        ValueError
+            If the channels that are entered are not there.
+        """
+        channels = self._pairs.channels_of(layer)
+        if layer not in self._images or not self._images[layer].reads(layer, channels):
+            self._images[layer] = LayerImage(layer, channels)
         return self._images[layer]
 
     def painted(self, labels: Labels) -> Painted:

@@ -20,6 +20,7 @@ from napari_affmae.widgets.annotation import Annotation
 from napari_affmae.widgets.class_table import ClassTable
 from napari_affmae.widgets.commands import (
     CommandDialog,
+    channel_words,
     class_words,
     command_line,
     layer_words,
@@ -197,6 +198,7 @@ class FinetuneDock(Dock):
                 "For several pairs, put the images into one folder and the labels, under the "
                 "same names, into another, and give these folders."
             )
+        words += channel_words(self.pairs.channels_of(pairs[0][0]))
         words += class_words(config.classes)
         training, pretrained = self.full.training, self.start_from.path()
         words += option_words(config, training.stored, without={"in_channels", "classes"})

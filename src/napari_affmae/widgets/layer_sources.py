@@ -38,7 +38,7 @@ class LayerImage(ImageSource):
     """
 
     def __init__(self, layer: Image, channels: Sequence[int] | None = None) -> None:
-        self._array = full_resolution(layer)
+        self._array, self._rgb = full_resolution(layer), layer.rgb
         shape = tuple(int(size) for size in self._array.shape)
         tail = "YXS" if layer.rgb else "YX"
         super().__init__(
@@ -49,9 +49,14 @@ class LayerImage(ImageSource):
             channels=channels or (_COLOURS if layer.rgb else None),
         )
 
-    def reads(self, layer: Image) -> bool:
-        """Tell whether this is still what the layer holds."""
-        return self._array is full_resolution(layer) and layer.rgb == (self.n_channels > 1)
+    def reads(self, layer: Image, channels: Sequence[int] | None = None) -> bool:
+        """Tell whether this is still what the layer holds, and these channels of it."""
+        wanted = channels or (_COLOURS if layer.rgb else (0,))
+        return (
+            self._array is full_resolution(layer)
+            and self._rgb == layer.rgb
+            and self.channels == tuple(wanted)
+        )
 
     def _fetch(self, index: tuple[Any, ...]) -> NDArray[Any]:
         return np.asarray(self._array[index])

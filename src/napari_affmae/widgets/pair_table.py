@@ -17,6 +17,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_affmae.widgets.channels_edit import ChannelsEdit
 from napari_affmae.widgets.following import follow
 from napari_affmae.widgets.label_layers import add_labels_layer, fits, is_named_for, may_be_for
 from napari_affmae.widgets.layer_sources import is_own
@@ -73,6 +74,9 @@ class PairTable(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.table)
         layout.addLayout(buttons)
+        self.channels = ChannelsEdit()
+        self.channels.setVisible(False)
+        layout.addWidget(self.channels)
         self.add_pair()
         events = viewer.layers.events
         for event in (events.inserted, events.removed, events.reordered):
@@ -82,6 +86,16 @@ class PairTable(QWidget):
     def pairs(self) -> list[Pair]:
         """Return the pairs whose row is complete."""
         return list(self._pairs)
+
+    def channels_of(self, image: Image) -> tuple[int, ...] | None:
+        """Return the channels to take of an image; None for all.
+
+        Raises
+        ------
+        ValueError
+            If what is entered is no list of numbers.
+        """
+        return self.channels.chosen() if image.rgb else None
 
     def check(self) -> None:
         """Check that there are pairs, each complete and of one shape.
@@ -263,5 +277,6 @@ class PairTable(QWidget):
         rows = self._rows()
         if rows != self._told:
             self._told = rows
+            self.channels.setVisible(any(image is not None and image.rgb for image, _ in rows))
             self._pairs = [(image, labels) for image, labels in rows if image and labels]
             self.changed.emit()
