@@ -151,7 +151,13 @@ class TestClasses:
     def test_two_classes_of_one_name_are_refused(self, dock: FinetuneDock) -> None:
         """Scores are told by name."""
         dock.classes.table.item(1, 1).setText("background")
-        with pytest.raises(ValueError, match=r"^Classes: two classes are named 'background'; give"):
+        assert "'structure' keeps its name" in dock.quick.messages.texts[0][1]
+        assert [item.name for item in dock.classes.classes()] == ["background", "structure"]
+        dock.classes.set_classes(
+            [item.model_copy(update={"name": "one"}) for item in dock.classes.classes()],
+            ignore_value=0,
+        )
+        with pytest.raises(ValueError, match=r"^Classes: two classes are named 'one'; give"):
             dock.full.config()
 
     def test_row_and_brush_follow_each_other(self, dock: FinetuneDock, labels: Any) -> None:

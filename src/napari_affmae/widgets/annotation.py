@@ -51,7 +51,7 @@ class Annotation(QObject):
     noticed = Signal(str)
     """Something to be told of labels."""
     failed = Signal(object)
-    """Labels cannot be used: the exception."""
+    """Labels cannot be used, or a class not be named so: the exception."""
 
     def __init__(
         self, viewer: "napari.viewer.Viewer", pairs: PairTable, classes: ClassTable
@@ -69,6 +69,7 @@ class Annotation(QObject):
         classes.changed.connect(self._take_classes)
         classes.chosen.connect(self._take_brush)
         classes.removing.connect(self._erase)
+        classes.refused.connect(self.failed)
         follow(self, viewer.layers.selection.events.active, self._look)
         self._follow_pairs()
 

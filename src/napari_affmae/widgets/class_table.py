@@ -28,6 +28,8 @@ _VALUE, _NAME, _COLOR, _PAINTED = range(4)
 _HEADINGS = ("Value", "Name", "Colour", "Painted")
 # Unlike a background, it is seen in the selected row too.
 _SWATCH = Qt.ItemDataRole.DecorationRole
+# Of a name: what it was before it was edited.
+_FORMER = Qt.ItemDataRole.UserRole
 _HEIGHT = 108
 _UNKNOWN = 0
 _NAMES = {1: "background", 2: "structure"}
@@ -48,6 +50,8 @@ class ClassTable(QWidget):
     """Other classes, names or colours, or another meaning of 0."""
     chosen = Signal(int)
     """The value to paint with."""
+    refused = Signal(object)
+    """A class cannot be named so: the exception."""
     removing = Signal(int)
     """A class is about to go: its value, which must go from the labels first."""
 
@@ -244,6 +248,7 @@ class ClassTable(QWidget):
                 cell.setTextAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
             self.table.setItem(row, column, cell)
         self.table.item(row, _COLOR).setData(_SWATCH, QColor(item.color))
+        self.table.item(row, _NAME).setData(_FORMER, item.name)
         del blocker
 
     def _class(self, row: int) -> LabelClass:
@@ -264,7 +269,27 @@ class ClassTable(QWidget):
         self.set_classes(kept, ignore_value=self.ignore_value)
 
     def _tell_edit(self, cell: Any) -> None:
-        if cell.column() in {_NAME, _COLOR}:
+        if cell.column() == _NAME:
+            self._settle_name(cell)
+        elif cell.column() == _COLOR:
+            self.changed.emit()
+
+    def _settle_name(self, cell: QTableWidgetItem) -> None:
+        """Show the name that the class has now: the former one if another class has this."""
+        name, former = self._class(cell.row()).name, cell.data(_FORMER)
+        is_taken = sum(item.name == name for item in self.classes()) > 1
+        blocker = QSignalBlocker(self.table)
+        cell.setText(former if is_taken else name)
+        cell.setData(_FORMER, cell.text())
+        del blocker
+        if is_taken:
+            self.refused.emit(
+                ValueError(
+                    f"Another class is named {name!r} already: {former!r} keeps its name. "
+                    "Scores are told by name, so give each class one of its own."
+                )
+            )
+        elif name != former:
             self.changed.emit()
 
     def _tell_choice(self) -> None:
