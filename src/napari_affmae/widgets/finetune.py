@@ -134,14 +134,6 @@ class FinetuneDock(Dock):
     def showEvent(self, event: object) -> None:  # noqa: N802 - Qt's name
         """Look for new runs."""
         super().showEvent(event)
-        self._look_for_runs()
-
-    def enterEvent(self, event: object) -> None:  # noqa: N802 - Qt's name
-        """Look for new runs: one may have ended in a dock beside this one."""
-        super().enterEvent(event)
-        self._look_for_runs()
-
-    def _look_for_runs(self) -> None:
         # What is being learned is to go on from where it started.
         if not self.panel.is_running and not self.quick.predict_button.isChecked():
             self.start_from.refresh()
