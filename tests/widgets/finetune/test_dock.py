@@ -1,0 +1,105 @@
+"""What both ways of training share, through the dock's own controls."""
+
+import shlex
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from napari._app_model import get_app_model
+
+from napari_affmae import engine
+from napari_affmae.engine import events as ev
+from napari_affmae.widgets.commands import CommandDialog
+from napari_affmae.widgets.finetune import FinetuneDock
+from napari_affmae.widgets.run_panel import Outcome
+
+Finish = Callable[[Any], Outcome]
+MILLISECONDS = 300_000
+
+
+def test_a_plan_is_measured_once_full_training_is_looked_at(
+    viewer: Any, labels: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured: list[int] = []
+
+    def measure(*_: Any, classes: int, **__: Any) -> Iterator[ev.Event]:
+        measured.append(classes)
+        yield from ()
+
+    monkeypatch.setattr(engine, "measure_plan", measure)
+    dock = FinetuneDock(viewer)
+    qtbot.addWidget(dock)
+    dock.show()
+    qtbot.wait(1500)
+    assert not measured
+    dock.full_button.setChecked(True)
+    qtbot.waitUntil(lambda: measured == [len(dock.annotation.classes())], timeout=10_000)
+
+
+def test_command_line(
+    dock: FinetuneDock,
+    labels: Any,
+    model: Path,
+    runs: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    drive: Any,
+) -> None:
+    shown: list[str] = []
+    monkeypatch.setattr(CommandDialog, "exec", lambda self: shown.append(self.text.toPlainText()))
+    drive.shorten(dock, 2)
+    dock.start_from.choose(model)
+    dock.command_button.click()
+    words = shlex.split(shown[0])
+    assert words[:4] == ["napari-affmae", "finetune", "em.tif", "em labels.tif"]
+    classes = [f"{item.value}={item.name}={item.color}" for item in dock.annotation.classes()]
+    assert [words[at + 1] for at, word in enumerate(words) if word == "--class"] == classes
+    options = dict(pairwise(words))
+    assert (options["--crop"], options["--steps"]) == ("64", "2")
+    assert options["--pretrained"] == str(model)
+    assert Path(options["--out"]).parent == runs
+
+
+def test_settings_are_remembered(
+    dock: FinetuneDock, labels: Any, viewer: Any, finish: Finish, qtbot: Any, drive: Any
+) -> None:
+    drive.shorten(dock, 2)
+    drive.paint(labels, 1, (0, 20, 20))
+    dock.panel.start_button.click()
+    finish(dock.panel)
+    again = FinetuneDock(viewer)
+    qtbot.addWidget(again)
+    assert again.full_button.isChecked()
+    assert again.full.training.form.control("crop").value() == 64
+    assert again.full.training.length.values() == {"steps": 2, "minutes": None}
+
+
+def test_menu_makes_labels_and_opens_the_dock(
+    make_napari_viewer: Callable[..., Any], volume: tuple[np.ndarray, np.ndarray]
+) -> None:
+    viewer = make_napari_viewer()
+    viewer.add_image(volume[0], name="em")
+    get_app_model().commands.execute_command("napari-affmae.annotate_layer").result()
+    assert viewer.layers.selection.active.name == "em labels"
+    (dock,) = viewer.window.dock_widgets.values()
+    assert [labels.name for _, labels in dock.pairs.pairs()] == ["em labels"]
+
+
+def test_closed_dock_hears_no_more(viewer: Any, image: Any, qtbot: Any) -> None:
+    layers, dims = viewer.layers.events, viewer.dims.events
+    emitters = (layers.inserted, layers.removed, layers.renamed, dims.current_step)
+    before = [len(emitter.callbacks) for emitter in emitters]
+    dock = FinetuneDock(viewer)
+    dock.pairs.new_button.click()
+    labels = dock.pairs.pairs()[0][1]
+    with qtbot.waitSignal(dock.destroyed):
+        dock.deleteLater()
+    assert [len(emitter.callbacks) for emitter in emitters] == before
+    labels.paint((0, 20, 20), 1)
+    labels.selected_label = 2
+    labels.name = "renamed"
+    viewer.add_image(image.data)
+    viewer.dims.set_current_step(0, 1)
+    viewer.layers.clear()

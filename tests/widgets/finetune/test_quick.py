@@ -1,0 +1,276 @@
+"""Quick training while painting, through the dock's own controls."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from napari.layers import Labels
+
+from napari_affmae.engine import events as ev
+from napari_affmae.engine import read_metadata
+from napari_affmae.engine.quick import QuickTraining
+from napari_affmae.engine.registry import list_runs
+from napari_affmae.widgets.finetune import FinetuneDock
+from napari_affmae.widgets.layer_sources import layer_geometry
+from napari_affmae.widgets.quick_session import QuickSession
+from napari_affmae.widgets.run_panel import Outcome
+from napari_affmae.widgets.worker import RunWorker
+
+Finish = Callable[[Any], Outcome]
+MILLISECONDS = 300_000
+
+
+def test_prediction_follows_strokes_and_is_saved(
+    dock: FinetuneDock, viewer: Any, labels: Any, qtbot: Any, runs: Path, drive: Any
+) -> None:
+    viewer.dims.set_current_step(0, 2)
+    dock.quick.form.control("steps").setValue(5)
+    dock.quick.predict_button.setChecked(True)
+    assert "Nothing is painted" in dock.quick.status.text()
+
+    with qtbot.waitSignal(dock.quick.predicted, timeout=MILLISECONDS):
+        drive.paint_both(labels, 2)
+
+    prediction = viewer.layers["AFFMAE prediction"]
+    assert prediction.data.shape[0] == 1
+    assert set(np.unique(prediction.data)) <= {1, 2}
+    # It lies on its plane, inside the image.
+    world = prediction.extent.world
+    assert world[0, 0] == world[1, 0] == 60
+    assert (world[:, 1:] >= labels.extent.world[0, 1:]).all()
+    assert (world[:, 1:] <= labels.extent.world[1, 1:]).all()
+    assert viewer.layers.selection.active is labels
+    assert not viewer.layers["AFFMAE uncertainty"].visible
+    dock.uncertainty.setChecked(True)
+    assert viewer.layers["AFFMAE uncertainty"].visible
+
+    with qtbot.waitSignal(dock.quick.predicted, timeout=MILLISECONDS):
+        viewer.dims.set_current_step(0, 0)
+    assert prediction.extent.world[0, 0] == 0
+    with qtbot.waitSignal(dock.quick.saved, timeout=MILLISECONDS) as saved:
+        dock.quick.save_button.click()
+
+    (run,) = list_runs(runs)
+    assert run.path == saved.args[0]
+    assert run.problem is None
+    assert read_metadata(run.path).classes == dock.annotation.classes()
+    dock.start_from.choose(run.path)
+    assert dock.start_from.path() == run.path
+
+
+def test_prediction_is_seen_and_copied_and_taken_over_by_the_next_dock(
+    viewer: Any, image: Any, qtbot: Any, drive: Any
+) -> None:
+    dock = FinetuneDock(viewer)
+    above = viewer.add_image(image.data, name="above", **layer_geometry(image))
+    viewer.dims.set_current_step(0, 0)
+    dock.pairs.new_button.click()
+    labels = dock.pairs.pairs()[0][1]
+    dock.copy_button.click()
+    assert "no prediction" in drive.errors(dock.quick.messages)
+    predict(dock, labels, qtbot, drive)
+    prediction, uncertainty = (viewer.layers[f"AFFMAE {n}"] for n in ("prediction", "uncertainty"))
+    assert list(viewer.layers) == [image, above, prediction, uncertainty, labels]
+    before = labels.data.copy()
+
+    dock.copy_button.click()
+
+    (rows, columns) = (slice(a, b) for a, b in place(prediction, image))
+    part, was = labels.data[0, rows, columns], before[0, rows, columns]
+    np.testing.assert_array_equal(part, np.where(was == 0, prediction.data[0], was))
+    assert not labels.data[1:].any()
+    labels.undo()
+    np.testing.assert_array_equal(labels.data, before)
+    dock.quick.switch_off()
+    viewer.dims.set_current_step(0, 2)
+    dock.copy_button.click()
+    np.testing.assert_array_equal(labels.data, before)
+
+    with qtbot.waitSignal(dock.destroyed):
+        dock.deleteLater()
+    again = FinetuneDock(viewer)
+    qtbot.addWidget(again)
+    viewer.dims.set_current_step(0, 0)
+    predict(again, labels, qtbot, drive)
+    assert list(viewer.layers) == [image, above, prediction, uncertainty, labels]
+    assert not prediction.editable
+
+
+def predict(dock: FinetuneDock, labels: Labels, qtbot: Any, drive: Any) -> None:
+    dock.quick.form.control("steps").setValue(5)
+    drive.paint_both(labels, 0)
+    with qtbot.waitSignal(dock.quick.predicted, timeout=MILLISECONDS):
+        dock.quick.predict_button.setChecked(True)
+    qtbot.waitUntil(lambda: not dock.quick.is_busy, timeout=MILLISECONDS)
+
+
+def place(part: Any, whole: Any) -> Any:
+    """First and last row and column of a part, in pixels of the whole."""
+    first = np.round(whole.world_to_data(part.data_to_world((0, 0, 0)))).astype(int)[1:]
+    return zip(first, first + part.data.shape[1:], strict=True)
+
+
+def test_prediction_follows_to_the_pair_that_is_looked_at(
+    dock: FinetuneDock, viewer: Any, image: Any, labels: Any, qtbot: Any, drive: Any
+) -> None:
+    aside = np.eye(4)
+    aside[2, 3] = 500
+    other = viewer.add_image(
+        image.data, name="other", scale=image.scale, units=image.units, affine=aside
+    )
+    dock.pairs.add_button.click()
+    dock.pairs.new_button.click()
+    viewer.reset_view()
+    viewer.window._qt_viewer.canvas.on_draw(None)
+    drive.paint_both(labels, 0)
+    dock.quick.form.control("steps").setValue(5)
+    viewer.layers.selection.active = labels
+    with qtbot.waitSignal(dock.quick.predicted, timeout=MILLISECONDS):
+        dock.quick.predict_button.setChecked(True)
+    prediction = viewer.layers["AFFMAE prediction"]
+    assert viewer.layers.index(prediction) < viewer.layers.index(labels)
+    qtbot.waitUntil(lambda: not dock.quick.is_busy, timeout=MILLISECONDS)
+
+    with qtbot.waitSignal(dock.quick.predicted, timeout=MILLISECONDS):
+        viewer.layers.selection.active = other
+
+    np.testing.assert_array_equal(prediction.affine.affine_matrix, aside)
+    assert viewer.layers.index(prediction) > viewer.layers.index(other)
+    qtbot.waitUntil(lambda: not dock.quick.is_busy, timeout=MILLISECONDS)
+    viewer.layers.selection.active = prediction
+    assert not dock.quick.is_busy
+    with qtbot.waitSignal(dock.quick.predicted, timeout=MILLISECONDS):
+        other.visible = False
+    np.testing.assert_array_equal(prediction.affine.affine_matrix, np.eye(4))
+
+
+@pytest.mark.parametrize("move", ["step", "order"])
+def test_moving_the_view_stops_what_is_predicted_of_another(
+    dock: FinetuneDock, viewer: Any, labels: Any, qtbot: Any, move: str, drive: Any
+) -> None:
+    drive.paint_both(labels, 0)
+    dock.quick.predict_button.setChecked(True)
+    assert dock.quick._errand.is_running
+    if move == "step":
+        viewer.dims.set_current_step(0, 2)
+    else:
+        viewer.dims.order = (1, 0, 2)
+    assert not dock.quick._errand.is_running
+    assert dock.quick.is_busy
+    dock.quick.switch_off()
+
+
+def test_a_stopped_job_does_not_wait_for_its_turn(qtbot: Any) -> None:
+    session = QuickSession()
+    with session._lock:
+        worker = RunWorker(lambda: session.save(Path("model"), ()))
+        worker.start()
+        worker.quit()
+        assert worker.wait(10)
+
+
+def test_renaming_a_class_learns_nothing_anew(
+    dock: FinetuneDock, viewer: Any, labels: Any, qtbot: Any, runs: Path, drive: Any
+) -> None:
+    dock.quick.form.control("steps").setValue(5)
+    drive.paint_both(labels, 0)
+    with qtbot.waitSignal(dock.quick.predicted, timeout=MILLISECONDS):
+        dock.quick.predict_button.setChecked(True)
+    qtbot.waitUntil(lambda: not dock.quick.is_busy)
+    training = dock.quick._session._training
+
+    dock.classes.table.item(1, 1).setText("gap")
+
+    assert not dock.quick.is_busy
+    assert "gap" in list(viewer.layers["AFFMAE prediction"].features["class"])
+    with qtbot.waitSignal(dock.quick.saved, timeout=MILLISECONDS) as saved:
+        dock.quick.save_button.click()
+    assert read_metadata(saved.args[0]).classes[1].name == "gap"
+    with qtbot.waitSignal(dock.quick.predicted, timeout=MILLISECONDS):
+        drive.paint(labels, 1, (0, 30, 90))
+    assert dock.quick._session._training is training
+
+
+def test_of_a_large_view_the_middle_is_predicted_and_said_so(viewer: Any, qtbot: Any) -> None:
+    large = np.random.default_rng(0).integers(0, 255, (1200, 64), np.uint8)
+    viewer.add_image(large, name="large")
+    dock = FinetuneDock(viewer)
+    qtbot.addWidget(dock)
+    dock.pairs.new_button.click()
+    labels = dock.pairs.pairs()[0][1]
+    viewer.window._qt_viewer.canvas.on_draw(None)
+    dock.quick.form.control("steps").setValue(5)
+    labels.paint((600, 20), 1)
+    labels.paint((620, 40), 2)
+    with qtbot.waitSignal(dock.quick.predicted, timeout=MILLISECONDS):
+        dock.quick.predict_button.setChecked(True)
+    assert viewer.layers["AFFMAE prediction"].data.shape == (1024, 64)
+    assert "its middle 1024 x 1024 pixels" in dock.quick.status.text()
+
+
+def test_one_class_alone_and_then_another(
+    dock: FinetuneDock, labels: Any, qtbot: Any, drive: Any
+) -> None:
+    dock.quick.form.control("steps").setValue(5)
+    dock.quick.predict_button.setChecked(True)
+    drive.paint(labels, 1, (0, 20, 20))
+    qtbot.waitUntil(
+        lambda: "only 'background' is painted" in dock.quick.status.text(),
+        timeout=MILLISECONDS,
+    )
+    assert "'Unpainted: background'" in dock.quick.status.text()
+    assert not drive.errors(dock.quick.messages)
+    with qtbot.waitSignal(dock.quick.predicted, timeout=MILLISECONDS):
+        drive.paint(labels, 2, (0, 60, 60))
+    assert not drive.errors(dock.quick.messages)
+
+
+def test_labels_that_a_script_wrote_are_found(
+    dock: FinetuneDock, labels: Any, qtbot: Any, finish: Finish, drive: Any
+) -> None:
+    qtbot.waitUntil(lambda: not dock.annotation.painted(labels).is_looking)
+    for plane in (0, 3):
+        for value in (1, 2):
+            labels.data[plane, 40 * value : 40 * value + 20, 20:60] = value
+    drive.shorten(dock, 1)
+    dock.panel.start_button.click()
+    assert finish(dock.panel) is Outcome.FINISHED
+    assert not dock.annotation.painted(labels).counts
+
+    dock.quick_button.setChecked(True)
+    dock.quick.form.control("steps").setValue(5)
+    with qtbot.waitSignal(dock.quick.predicted, timeout=MILLISECONDS):
+        dock.quick.predict_button.setChecked(True)
+    assert dock.annotation.painted(labels).counts == {1: 1600, 2: 1600}
+
+
+def test_layer_deleted_while_it_predicts(
+    dock: FinetuneDock, viewer: Any, labels: Any, qtbot: Any, drive: Any
+) -> None:
+    dock.quick.form.control("steps").setValue(5)
+    drive.paint_both(labels, 0)
+    dock.quick.predict_button.setChecked(True)
+    viewer.layers.clear()
+    qtbot.waitUntil(lambda: not dock.quick.is_busy, timeout=MILLISECONDS)
+    assert "no image" in dock.quick.status.text()
+    assert not viewer.layers
+
+
+def test_error_in_the_engine(
+    dock: FinetuneDock, labels: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch, drive: Any
+) -> None:
+    def fail(*_: Any) -> Iterator[ev.Event]:
+        raise RuntimeError("CUDA error: something broke")
+
+    dock.quick.form.control("steps").setValue(5)
+    with monkeypatch.context() as patch:
+        patch.setattr(QuickTraining, "update", fail)
+        drive.paint_both(labels, 0)
+        dock.quick.predict_button.setChecked(True)
+        qtbot.waitUntil(
+            lambda: "something broke" in drive.errors(dock.quick.messages), timeout=MILLISECONDS
+        )
+    with qtbot.waitSignal(dock.quick.predicted, timeout=MILLISECONDS):
+        drive.paint(labels, 2, (0, 100, 20))
