@@ -41,8 +41,11 @@ def test_a_closed_list_hears_nothing_more(viewer: Any, qtbot: Any) -> None:
     emitters = (events.inserted, events.removed, events.renamed)
     before = [len(emitter.callbacks) for emitter in emitters]
     sources = SourceList(viewer)
-    with qtbot.waitSignal(sources.destroyed):
-        sources.deleteLater()
+    gone: list[bool] = []
+    # Not by `waitSignal`: it disconnects what is gone, which PySide does not allow.
+    sources.destroyed.connect(lambda: gone.append(True))
+    sources.deleteLater()
+    qtbot.waitUntil(lambda: bool(gone))
     assert [len(emitter.callbacks) for emitter in emitters] == before
 
 

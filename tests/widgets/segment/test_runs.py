@@ -227,8 +227,11 @@ def test_a_closed_dock_hears_nothing_more(
     emitters = (events.inserted, events.removed, events.renamed)
     before = [len(emitter.callbacks) for emitter in emitters]
     holder, dock = viewer.window.add_plugin_dock_widget("napari-affmae", "3. Segment")
-    with qtbot.waitSignal(dock.destroyed):
-        holder.destroyOnClose()
+    gone: list[bool] = []
+    # Not by `waitSignal`: it disconnects what is gone, which PySide does not allow.
+    dock.destroyed.connect(lambda: gone.append(True))
+    holder.destroyOnClose()
+    qtbot.waitUntil(lambda: bool(gone))
     assert [len(emitter.callbacks) for emitter in emitters] == before
     layer = viewer.add_image(volume[0], name="em")
     layer.name = "renamed"
