@@ -105,7 +105,9 @@ class Curves(QWidget):
             axis = self._plot.getAxis(side)
             axis.setPen(text)
             axis.setTextPen(text)
-        self._plot.getPlotItem().legend.setLabelTextColor(text)
+        legend = self._plot.getPlotItem().legend
+        legend.setLabelTextColor(text)
+        legend.setBrush(theme.background.as_hex("long") + "b0")  # curves may pass below it
 
     def redraw(self) -> None:
         """Draw what there is."""
