@@ -1,7 +1,7 @@
 """Arrays that a segmentation is written into, rows by rows, and shown from."""
 
-import errno
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +10,8 @@ import zarr
 from numpy.typing import NDArray
 
 from napari_affmae.config import LabelClass
+from napari_affmae.engine.files import write_errors
 from napari_affmae.engine.run_names import new_run_path
-from napari_affmae.errors import DiskFullError
 
 #: Results of more bytes than this are kept on disk.
 LARGEST = 2 * 2**30
@@ -59,16 +59,15 @@ class Canvas:
         self.shape = tuple(shape)
         self.classes = tuple(classes)
         dtype = np.min_scalar_type(max(item.value for item in classes))
-        names = [item.name for item in classes] if probabilities else []
+        layers = len(self.classes) if probabilities else 0
         pixels = int(np.prod(self.shape, dtype=np.int64))
-        self.nbytes = pixels * (dtype.itemsize + 4 * len(names))
+        self.nbytes = pixels * (dtype.itemsize + 4 * layers)
         self.folder = None
         if self.nbytes > LARGEST:
             self.folder = new_run_path(folder, "segmentation", name)
         self.labels = self._array("labels", dtype)
         self.probabilities = [
-            self._array(f"probability {number}", np.dtype(np.float32))
-            for number, _ in enumerate(names)
+            self._array(f"probability {number}", np.dtype(np.float32)) for number in range(layers)
         ]
 
     def _array(self, name: str, dtype: np.dtype[Any]) -> Any:
@@ -93,17 +92,13 @@ class Canvas:
         ------
         DiskFullError
             If the disk has no room for them.
+        UnwritableError
+            If they cannot be written for another reason.
         """
         index = (*np.unravel_index(plane, self.shape[:-2]), rows) if self.shape[:-2] else (rows,)
-        try:
+        # In memory nothing can be refused.
+        with nullcontext() if self.folder is None else write_errors(self.folder):
             self.labels[index] = labels
             if probabilities is not None:
                 for target, part in zip(self.probabilities, probabilities, strict=True):
                     target[index] = part
-        except OSError as error:
-            if error.errno != errno.ENOSPC:
-                raise
-            raise DiskFullError(
-                f"the disk has no room left for the result in {self.folder}; free some, "
-                "or choose another folder for the runs"
-            ) from error
