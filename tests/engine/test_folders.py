@@ -19,12 +19,12 @@ from napari_affmae.engine.checkpoints import (
     read_state,
     save_checkpoint,
 )
-from napari_affmae.engine.files import replace_bytes, write_errors
 from napari_affmae.engine.metadata import model_path
 from napari_affmae.engine.run_folder import RunFolder, read_config, read_metrics, read_record
 from napari_affmae.engine.run_state import Best, RunState
 from napari_affmae.engine.tensors import read_tensors, tensor_bytes
 from napari_affmae.errors import AffmaeError, CheckpointError, DiskFullError, UnwritableError
+from napari_affmae.files import replace_bytes, write_errors
 
 OPTIMIZER = tensor_bytes({"weight/exp_avg": torch.arange(3.0)})
 

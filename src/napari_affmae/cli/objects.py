@@ -17,8 +17,8 @@ from napari_affmae.cli.tiff import PlaneFile
 from napari_affmae.config import ObjectsConfig
 from napari_affmae.data import ImageSource, read_labels
 from napari_affmae.engine import label_objects, measure_objects
-from napari_affmae.engine.files import replace_bytes
 from napari_affmae.engine.tables import Table, table_text
+from napari_affmae.files import replace_bytes
 
 
 def run_objects(

@@ -27,8 +27,8 @@ from napari_affmae.config import SegmentConfig
 from napari_affmae.data import ImageSource
 from napari_affmae.engine import Segmenter
 from napari_affmae.engine.events import BandDone, Event, PlaneDone
-from napari_affmae.engine.files import write_errors
 from napari_affmae.errors import AffmaeError, DataError, UnreadableFileError
+from napari_affmae.files import write_errors
 
 _TIFF = (".tif", ".tiff")
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tifffile import OmeXml, TiffWriter
 
 from napari_affmae.data import ImageSource
-from napari_affmae.engine.files import write_errors
+from napari_affmae.files import write_errors
 
 # What OME calls axes that count planes, in the order of an array that does not say.
 _PLANE_AXES = "TZ"

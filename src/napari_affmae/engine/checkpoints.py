@@ -7,8 +7,8 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from napari_affmae.engine.files import sync_folder, to_json, write_bytes, write_errors
 from napari_affmae.errors import CheckpointError
+from napari_affmae.files import sync_folder, to_json, write_bytes, write_errors
 
 MODEL_FILE = "model.safetensors"
 OPTIMIZER_FILE = "optimizer.safetensors"

@@ -10,12 +10,12 @@ from filelock import FileLock, Timeout
 
 from napari_affmae.config import RUN_FILE
 from napari_affmae.engine.checkpoints import CHECKPOINT_FILES, MODEL_FILE
-from napari_affmae.engine.files import replace_bytes
 from napari_affmae.engine.metadata import model_path, read_metadata
 from napari_affmae.engine.registry import MODEL_SUFFIX, is_model_file, is_run
 from napari_affmae.engine.run_folder import LOCK_FILE, METRICS_FILE
 from napari_affmae.engine.run_names import check_name
 from napari_affmae.errors import AffmaeError
+from napari_affmae.files import replace_bytes
 
 _SHOWN_FILES = 3
 _TOP = "|".join(map(re.escape, (RUN_FILE, LOCK_FILE, METRICS_FILE, MODEL_FILE)))

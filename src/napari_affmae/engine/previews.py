@@ -8,7 +8,7 @@ import imageio.v3 as iio
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_affmae.engine.files import replace_bytes
+from napari_affmae.files import replace_bytes
 
 _GAP = 4
 

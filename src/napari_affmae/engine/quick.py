@@ -20,7 +20,6 @@ from napari_affmae.data import (
 from napari_affmae.engine.device import plan_device
 from napari_affmae.engine.entropy import uncertainty
 from napari_affmae.engine.events import Event, StepDone, TileDone, ViewPredicted
-from napari_affmae.engine.files import replace_bytes
 from napari_affmae.engine.metadata import ModelMetadata
 from napari_affmae.engine.model_files import load_model, model_bytes
 from napari_affmae.engine.pixel_sizes import common_pixel_size
@@ -31,6 +30,7 @@ from napari_affmae.engine.seeds import Stream, generator, seeded
 from napari_affmae.engine.strokes import Block, Samples, StrokeSamples, View, painted_blocks
 from napari_affmae.engine.timing import Pace, Stopwatch
 from napari_affmae.errors import AffmaeError, DataError, TooFewClassesError
+from napari_affmae.files import replace_bytes
 from napari_affmae.model import AFFMAE, AFFSegmenter, QuickSegmenter, preset
 
 __all__ = ["QuickTraining", "View"]

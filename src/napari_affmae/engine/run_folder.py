@@ -33,8 +33,8 @@ from napari_affmae.engine.checkpoints import (
     prune_checkpoints,
     save_checkpoint,
 )
-from napari_affmae.engine.files import replace_bytes, to_json, write_errors
 from napari_affmae.errors import AffmaeError, CheckpointError
+from napari_affmae.files import replace_bytes, to_json, write_errors
 
 logger = logging.getLogger(__name__)
 

@@ -27,7 +27,6 @@ from napari_affmae.engine.events import (
     StepDone,
     Validated,
 )
-from napari_affmae.engine.files import replace_bytes
 from napari_affmae.engine.model_files import load_weights, model_bytes
 from napari_affmae.engine.optimiser import load_state_tensors, state_tensors
 from napari_affmae.engine.previews import save_preview
@@ -40,6 +39,7 @@ from napari_affmae.engine.task import Task, to_tensors
 from napari_affmae.engine.tensors import read_tensors, tensor_bytes
 from napari_affmae.engine.timing import Pace, Stopwatch
 from napari_affmae.errors import OutOfMemoryError, UnreadableFileError
+from napari_affmae.files import replace_bytes
 
 logger = logging.getLogger(__name__)
 

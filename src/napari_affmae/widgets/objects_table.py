@@ -18,9 +18,9 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_affmae.engine.files import replace_bytes
 from napari_affmae.engine.tables import Table, table_text
 from napari_affmae.errors import AffmaeError
+from napari_affmae.files import replace_bytes
 
 _HEIGHT = 130
 

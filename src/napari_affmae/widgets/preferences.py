@@ -9,7 +9,7 @@ from platformdirs import user_config_path, user_data_path
 from pydantic import Field
 
 from napari_affmae.config import Settings
-from napari_affmae.engine.files import replace_bytes
+from napari_affmae.files import replace_bytes
 
 logger = logging.getLogger(__name__)
 
