@@ -7,7 +7,7 @@ from napari_affmae.data.labelled_crops import LabelledCrops
 from napari_affmae.data.labels import LabelledPair, default_classes
 from napari_affmae.data.normalization import normalize_sources
 from napari_affmae.data.opening import open_source
-from napari_affmae.data.source import ArraySource
+from napari_affmae.data.sources.source import ArraySource
 from napari_affmae.errors import DataError, UnreadableFileError
 
 EVERYTHING = AugmentationConfig(affine=1, elastic=1, intensity=1, noise=1)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from napari_affmae.data import default_classes, open_source
-from napari_affmae.data.source import ArraySource
+from napari_affmae.data.sources.source import ArraySource
 from napari_affmae.engine import finetune, pretrain, read_record
 from napari_affmae.engine.events import (
     Notice,

@@ -31,10 +31,10 @@ if TYPE_CHECKING:
     )
     from napari_affmae.data.opening import SUFFIXES, open_source
     from napari_affmae.data.samples import fetch_real_sample, real_sample, synthetic_sample
-    from napari_affmae.data.source import ImageSource
+    from napari_affmae.data.sources.source import ImageSource
+    from napari_affmae.data.sources.windows import window
     from napari_affmae.data.splits import split_planes
     from napari_affmae.data.synthetic import SYNTHETIC_CLASSES, synthetic_em
-    from napari_affmae.data.windows import window
 
 _MODULES = {
     "checks": ("Finding", "check_pairs", "check_sources"),
@@ -60,10 +60,10 @@ _MODULES = {
     ),
     "opening": ("SUFFIXES", "open_source"),
     "samples": ("fetch_real_sample", "real_sample", "synthetic_sample"),
-    "source": ("ImageSource",),
+    "sources.source": ("ImageSource",),
     "splits": ("split_planes",),
     "synthetic": ("SYNTHETIC_CLASSES", "synthetic_em"),
-    "windows": ("window",),
+    "sources.windows": ("window",),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from napari_affmae.config import LabelClass
 from napari_affmae.data.appearance import bar_height, membranes
 from napari_affmae.data.labels import LabelEncoder, check_shapes, count_values
-from napari_affmae.data.source import ImageSource, spread
+from napari_affmae.data.sources.source import ImageSource, spread
 from napari_affmae.errors import AffmaeError, UnreadableFileError
 
 Level = Literal["info", "warning", "error"]

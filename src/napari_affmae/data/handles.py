@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from napari_affmae.data.source import ArrayLike, PixelSize
+from napari_affmae.data.sources.source import ArrayLike, PixelSize
 
 _FILES = 64
 _BYTES = 2**29

@@ -10,8 +10,8 @@ import numpy as np
 from napari_affmae.data.containers import choose_array, is_image
 from napari_affmae.data.handles import OpenFile
 from napari_affmae.data.kept import opened_chunks
-from napari_affmae.data.layout import named_axes
-from napari_affmae.data.units import VoxelSize, pixel_size, to_nanometres
+from napari_affmae.data.sources.layout import named_axes
+from napari_affmae.data.sources.units import VoxelSize, pixel_size, to_nanometres
 
 
 def open_file(path: Path, inner: str | None) -> OpenFile:

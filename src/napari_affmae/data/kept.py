@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_affmae.data.handles import OpenFile, nothing
-from napari_affmae.data.source import ArrayLike, PixelSize
+from napari_affmae.data.sources.source import ArrayLike, PixelSize
 
 _SMALL = 2**18
 _SIZE = 2**27

@@ -21,7 +21,7 @@ from napari_affmae.data.labels import (
     naming_pair,
     read_labels,
 )
-from napari_affmae.data.source import ImageSource, shifted
+from napari_affmae.data.sources.source import ImageSource, shifted
 from napari_affmae.errors import DataError
 
 _BLOCK = 32

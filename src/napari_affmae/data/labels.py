@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from napari_affmae.config import IGNORE_INDEX, LabelClass
 from napari_affmae.data.normalization import NormalizedSource
-from napari_affmae.data.source import ImageSource
+from napari_affmae.data.sources.source import ImageSource
 from napari_affmae.errors import DataError, UnreadableFileError, UnreadablePairError
 
 _GOLDEN_RATIO = 0.618034

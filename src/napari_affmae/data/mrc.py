@@ -9,7 +9,7 @@ from mrcfile import utils
 from mrcfile.dtypes import HEADER_DTYPE
 
 from napari_affmae.data.handles import OpenFile
-from napari_affmae.data.units import VoxelSize, pixel_size, to_nanometres
+from napari_affmae.data.sources.units import VoxelSize, pixel_size, to_nanometres
 
 _IMOD_STAMP = 1146047817
 _IMOD_PLACE = slice(40, 48)  # of the stamp and the flags, in the header's second extra space

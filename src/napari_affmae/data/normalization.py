@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from napari_affmae.config import NormalizationConfig, Settings
 from napari_affmae.data.clahe import equalize, with_context
-from napari_affmae.data.source import ImageSource, spread
+from napari_affmae.data.sources.source import ImageSource, spread
 from napari_affmae.errors import DataError
 
 _WINDOW = 256

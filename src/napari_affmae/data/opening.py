@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from napari_affmae.data.containers import is_image
 from napari_affmae.data.handles import POOL, OpenFile
-from napari_affmae.data.layout import CHANNEL_AXES, Layout, default_axes, parse_axes
-from napari_affmae.data.source import ArrayLike, ArraySource, ImageSource, PixelSize
+from napari_affmae.data.sources.layout import CHANNEL_AXES, Layout, default_axes, parse_axes
+from napari_affmae.data.sources.source import ArrayLike, ArraySource, ImageSource, PixelSize
 from napari_affmae.errors import UnreadableFileError
 
 _TIFF, _ENCODED, _MRC, _HDF5, _ZARR = "tiff", "encoded", "mrc", "hdf5", "ome_zarr"

@@ -12,7 +12,7 @@ import zarr
 
 from napari_affmae.data.handles import OpenFile
 from napari_affmae.data.kept import opened_chunks
-from napari_affmae.data.units import VoxelSize, pixel_size, to_nanometres
+from napari_affmae.data.sources.units import VoxelSize, pixel_size, to_nanometres
 
 _LARGEST_PLAUSIBLE_NM = 1000.0
 

@@ -3,7 +3,7 @@
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QLineEdit, QWidget
 
-from napari_affmae.data.layout import parse_channels
+from napari_affmae.data.sources.layout import parse_channels
 
 
 class ChannelsEdit(QWidget):

@@ -17,7 +17,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_affmae.config import FinetuneConfig, SegmentConfig
-from napari_affmae.data.source import ImageSource
+from napari_affmae.data.sources.source import ImageSource
 from napari_affmae.engine import events as ev
 from napari_affmae.engine import words
 from napari_affmae.errors import AffmaeError

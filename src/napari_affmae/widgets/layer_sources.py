@@ -9,9 +9,9 @@ from napari.layers import Image, Labels, Layer
 from napari.utils.transforms import Affine
 from numpy.typing import NDArray
 
-from napari_affmae.data.layout import Layout
-from napari_affmae.data.source import ImageSource, PixelSize
-from napari_affmae.data.units import pixel_size, to_nanometres
+from napari_affmae.data.sources.layout import Layout
+from napari_affmae.data.sources.source import ImageSource, PixelSize
+from napari_affmae.data.sources.units import pixel_size, to_nanometres
 from napari_affmae.errors import DataError
 from napari_affmae.widgets.edits import Edit, Edits
 

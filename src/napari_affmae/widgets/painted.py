@@ -11,7 +11,7 @@ from napari.layers import Labels
 from numpy.typing import NDArray
 from qtpy.QtCore import QObject, QTimer, Signal
 
-from napari_affmae.data.source import ImageSource
+from napari_affmae.data.sources.source import ImageSource
 from napari_affmae.engine.events import Event
 from napari_affmae.widgets.edits import Edit, Edits
 from napari_affmae.widgets.errand import Errand

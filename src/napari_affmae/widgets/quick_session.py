@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_affmae.config import LabelClass, QuickConfig
-from napari_affmae.data.source import ImageSource
+from napari_affmae.data.sources.source import ImageSource
 from napari_affmae.engine import events as ev
 from napari_affmae.errors import AffmaeError
 from napari_affmae.widgets.painted import Square

@@ -13,7 +13,7 @@ from qtpy.QtWidgets import QApplication, QFileDialog
 
 from napari_affmae.data import open_source
 from napari_affmae.data.opening import SUFFIXES
-from napari_affmae.data.source import ImageSource
+from napari_affmae.data.sources.source import ImageSource
 from napari_affmae.widgets.layer_sources import source_geometry
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_affmae.config import LabelClass, ObjectsConfig, SegmentConfig
-from napari_affmae.data.layout import plane_number
-from napari_affmae.data.source import ImageSource
+from napari_affmae.data.sources.layout import plane_number
+from napari_affmae.data.sources.source import ImageSource
 from napari_affmae.engine import events as ev
 from napari_affmae.engine.tables import Table
 from napari_affmae.errors import DataError

@@ -4,7 +4,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from napari_affmae.data.source import ImageSource
+from napari_affmae.data.sources.source import ImageSource
 from napari_affmae.engine.events import Event, Notice
 from napari_affmae.errors import DataError
 

@@ -9,7 +9,7 @@ import numpy as np
 from napari.layers import Image, Points
 from qtpy.QtWidgets import QMessageBox, QPushButton
 
-from napari_affmae.data.source import ImageSource
+from napari_affmae.data.sources.source import ImageSource
 from napari_affmae.engine.events import Event
 from napari_affmae.errors import AffmaeError
 from napari_affmae.widgets.errand import Errand

@@ -8,7 +8,7 @@ import napari
 import numpy as np
 from napari.layers import Layer
 
-from napari_affmae.data.layout import plane_number
+from napari_affmae.data.sources.layout import plane_number
 from napari_affmae.widgets.layer_sources import full_resolution
 
 SMALLEST = 64

@@ -11,7 +11,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_affmae.data.layout import Layout, default_axes, parse_axes
+from napari_affmae.data.sources.layout import Layout, default_axes, parse_axes
 from napari_affmae.errors import AffmaeError, UnreadableFileError
 
 PixelSize = tuple[float, float]

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from napari_affmae.data.layout import Layout, default_axes, parse_axes
 from napari_affmae.data.opening import open_source
+from napari_affmae.data.sources.layout import Layout, default_axes, parse_axes
 
 
 @pytest.mark.parametrize(

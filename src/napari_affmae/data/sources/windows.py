@@ -5,8 +5,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from napari_affmae.data.layout import Layout, plane_number
-from napari_affmae.data.source import ImageSource, bounded, shifted
+from napari_affmae.data.sources.layout import Layout, plane_number
+from napari_affmae.data.sources.source import ImageSource, bounded, shifted
 
 
 class WindowSource(ImageSource):

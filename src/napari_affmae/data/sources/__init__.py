@@ -1,0 +1,1 @@
+"""What an image is: planes of (channel, row, column), read piece by piece."""
