@@ -4,8 +4,8 @@ from PIL import Image, ImageDraw
 
 from napari_affmae.data.appearance import bar_height
 from napari_affmae.data.checks import check_pairs, check_sources
+from napari_affmae.data.formats.opening import open_source
 from napari_affmae.data.labels import default_classes
-from napari_affmae.data.opening import open_source
 from napari_affmae.data.synthetic import synthetic_em
 
 

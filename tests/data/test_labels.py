@@ -10,6 +10,7 @@ from napari_affmae.config import (
     LabelClass,
     NormalizationConfig,
 )
+from napari_affmae.data.formats.opening import open_source
 from napari_affmae.data.labelled_crops import LabelledCrops
 from napari_affmae.data.labels import (
     LabelEncoder,
@@ -20,7 +21,6 @@ from napari_affmae.data.labels import (
     read_labels,
 )
 from napari_affmae.data.normalization import normalize_sources
-from napari_affmae.data.opening import open_source
 from napari_affmae.data.sources.source import ArraySource
 from napari_affmae.errors import DataError
 

@@ -4,8 +4,8 @@ from scipy.ndimage import gaussian_filter
 from skimage.exposure import equalize_adapthist
 
 from napari_affmae.config import NormalizationConfig
+from napari_affmae.data.formats.opening import open_source
 from napari_affmae.data.normalization import NormalizationRecord, normalize_sources
-from napari_affmae.data.opening import open_source
 from napari_affmae.errors import DataError
 
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from napari_affmae.data.checks import Finding, check_pairs, check_sources
     from napari_affmae.data.crops import PretrainCrops
     from napari_affmae.data.discovery import Found, Skipped, find_pairs, find_sources
+    from napari_affmae.data.formats.opening import SUFFIXES, open_source
     from napari_affmae.data.labelled_crops import LabelledCrops
     from napari_affmae.data.labels import (
         LabelEncoder,
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
         SourceStatistics,
         normalize_sources,
     )
-    from napari_affmae.data.opening import SUFFIXES, open_source
     from napari_affmae.data.samples import fetch_real_sample, real_sample, synthetic_sample
     from napari_affmae.data.sources.source import ImageSource
     from napari_affmae.data.sources.windows import window
@@ -58,7 +58,7 @@ _MODULES = {
         "SourceStatistics",
         "normalize_sources",
     ),
-    "opening": ("SUFFIXES", "open_source"),
+    "formats.opening": ("SUFFIXES", "open_source"),
     "samples": ("fetch_real_sample", "real_sample", "synthetic_sample"),
     "sources.source": ("ImageSource",),
     "splits": ("split_planes",),

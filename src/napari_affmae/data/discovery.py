@@ -5,8 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from napari_affmae.config import RUN_FILE
+from napari_affmae.data.formats.opening import (
+    SUFFIXES,
+    default_name,
+    is_zarr,
+    open_source,
+    split_inner,
+)
 from napari_affmae.data.labels import naming_pair
-from napari_affmae.data.opening import SUFFIXES, default_name, is_zarr, open_source, split_inner
 from napari_affmae.data.sources.layout import CHANNEL_AXES
 from napari_affmae.data.sources.source import ImageSource
 from napari_affmae.errors import DataError, UnreadableFileError

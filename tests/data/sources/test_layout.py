@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from napari_affmae.data.opening import open_source
+from napari_affmae.data.formats.opening import open_source
 from napari_affmae.data.sources.layout import Layout, default_axes, parse_axes
 
 

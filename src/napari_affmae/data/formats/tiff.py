@@ -10,8 +10,8 @@ import numpy as np
 import tifffile
 import zarr
 
-from napari_affmae.data.handles import OpenFile
-from napari_affmae.data.kept import opened_chunks
+from napari_affmae.data.formats.decoded import opened_chunks
+from napari_affmae.data.formats.handles import OpenFile
 from napari_affmae.data.sources.units import VoxelSize, pixel_size, to_nanometres
 
 _LARGEST_PLAUSIBLE_NM = 1000.0

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_affmae.data.handles import OpenFile, nothing
+from napari_affmae.data.formats.handles import OpenFile, nothing
 from napari_affmae.data.sources.source import ArrayLike, PixelSize
 
 _SMALL = 2**18

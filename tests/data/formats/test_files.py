@@ -10,8 +10,8 @@ import tifffile
 import zarr
 from PIL import Image
 
-from napari_affmae.data import encoded
-from napari_affmae.data.opening import open_source
+from napari_affmae.data.formats import png_jpeg
+from napari_affmae.data.formats.opening import open_source
 from napari_affmae.errors import UnreadableFileError
 
 
@@ -72,7 +72,7 @@ def test_large_pictures_are_read_and_count_as_memory(tmp_path, stack, monkeypatc
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     iio.imwrite(tmp_path / "a.png", stack[0])
     assert_reads(open_source(tmp_path / "a.png"), stack[:1])
-    assert encoded.open_file(tmp_path / "a.png").resident == stack[0].nbytes
+    assert png_jpeg.open_file(tmp_path / "a.png").resident == stack[0].nbytes
 
 
 @pytest.mark.parametrize("dtype", [np.int8, np.int16, np.uint16, np.float32])

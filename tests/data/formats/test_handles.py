@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import tifffile
 
-from napari_affmae.data import handles
-from napari_affmae.data.handles import POOL, HandlePool, OpenFile
-from napari_affmae.data.opening import open_source
+from napari_affmae.data.formats import handles
+from napari_affmae.data.formats.handles import POOL, HandlePool, OpenFile
+from napari_affmae.data.formats.opening import open_source
 
 
 class Counting:

@@ -6,9 +6,9 @@ import pytest
 import tifffile
 import zarr
 
-from napari_affmae.data import hdf5
 from napari_affmae.data.discovery import find_sources
-from napari_affmae.data.opening import open_source
+from napari_affmae.data.formats import hdf5
+from napari_affmae.data.formats.opening import open_source
 from napari_affmae.errors import UnreadableFileError
 
 

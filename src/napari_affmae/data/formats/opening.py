@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_affmae.data.containers import is_image
-from napari_affmae.data.handles import POOL, OpenFile
+from napari_affmae.data.formats.containers import is_image
+from napari_affmae.data.formats.handles import POOL, OpenFile
 from napari_affmae.data.sources.layout import CHANNEL_AXES, Layout, default_axes, parse_axes
 from napari_affmae.data.sources.source import ArrayLike, ArraySource, ImageSource, PixelSize
 from napari_affmae.errors import UnreadableFileError
 
-_TIFF, _ENCODED, _MRC, _HDF5, _ZARR = "tiff", "encoded", "mrc", "hdf5", "ome_zarr"
+_TIFF, _PNG_JPEG, _MRC, _HDF5, _ZARR = "tiff", "png_jpeg", "mrc", "hdf5", "ome_zarr"
 _KINDS = {
     **dict.fromkeys((".tif", ".tiff", ".btf", ".tf8"), _TIFF),
-    **dict.fromkeys((".png", ".jpg", ".jpeg"), _ENCODED),
+    **dict.fromkeys((".png", ".jpg", ".jpeg"), _PNG_JPEG),
     **dict.fromkeys((".mrc", ".mrcs", ".rec", ".map", ".st"), _MRC),
     **dict.fromkeys((".h5", ".hdf5", ".hdf"), _HDF5),
 }
@@ -206,7 +206,7 @@ def _opener(path: Path, inner: str | None) -> Callable[[], OpenFile]:
         raise UnreadableFileError(
             f"{path} is of no known kind; known are zarr folders and {', '.join(SUFFIXES)}"
         )
-    open_kind = import_module(f"napari_affmae.data.{kind}").open_file
+    open_kind = import_module(f"napari_affmae.data.formats.{kind}").open_file
     arguments = (path, inner) if kind in _CONTAINERS else (path,)
 
     def opener() -> OpenFile:

@@ -6,11 +6,11 @@ import pytest
 import tifffile
 import zarr
 
-from napari_affmae.data import hdf5, ome_zarr
 from napari_affmae.data.discovery import find_sources
-from napari_affmae.data.kept import KeptChunks
-from napari_affmae.data.opening import open_source
-from napari_affmae.data.tiff import open_file
+from napari_affmae.data.formats import hdf5, ome_zarr
+from napari_affmae.data.formats.decoded import KeptChunks
+from napari_affmae.data.formats.opening import open_source
+from napari_affmae.data.formats.tiff import open_file
 from napari_affmae.errors import UnreadableFileError
 
 

@@ -11,7 +11,7 @@ from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 
-from napari_affmae.data.handles import OpenFile
+from napari_affmae.data.formats.handles import OpenFile
 
 _Kind = type[PngImageFile] | type[JpegImageFile]
 

@@ -9,7 +9,7 @@ import tifffile
 
 from napari_affmae.data.checks import check_sources
 from napari_affmae.data.discovery import find_pairs, find_sources
-from napari_affmae.data.opening import open_source
+from napari_affmae.data.formats.opening import open_source
 from napari_affmae.errors import DataError, UnreadableFileError
 
 

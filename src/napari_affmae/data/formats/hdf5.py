@@ -7,9 +7,9 @@ from typing import Any
 import h5py
 import numpy as np
 
-from napari_affmae.data.containers import choose_array, is_image
-from napari_affmae.data.handles import OpenFile
-from napari_affmae.data.kept import opened_chunks
+from napari_affmae.data.formats.containers import choose_array, is_image
+from napari_affmae.data.formats.decoded import opened_chunks
+from napari_affmae.data.formats.handles import OpenFile
 from napari_affmae.data.sources.layout import named_axes
 from napari_affmae.data.sources.units import VoxelSize, pixel_size, to_nanometres
 

@@ -8,7 +8,7 @@ import numpy as np
 from mrcfile import utils
 from mrcfile.dtypes import HEADER_DTYPE
 
-from napari_affmae.data.handles import OpenFile
+from napari_affmae.data.formats.handles import OpenFile
 from napari_affmae.data.sources.units import VoxelSize, pixel_size, to_nanometres
 
 _IMOD_STAMP = 1146047817
