@@ -10,8 +10,8 @@ from napari_affmae.config import (
     LabelClass,
     NormalizationConfig,
 )
+from napari_affmae.data.crops.labelled import LabelledCrops
 from napari_affmae.data.formats.opening import open_source
-from napari_affmae.data.labelled_crops import LabelledCrops
 from napari_affmae.data.labels import (
     LabelEncoder,
     LabelledPair,
@@ -20,7 +20,7 @@ from napari_affmae.data.labels import (
     labelled_planes,
     read_labels,
 )
-from napari_affmae.data.normalization import normalize_sources
+from napari_affmae.data.normalization.normalization import normalize_sources
 from napari_affmae.data.sources.source import ArraySource
 from napari_affmae.errors import DataError
 

@@ -5,7 +5,8 @@ from skimage.exposure import equalize_adapthist
 
 from napari_affmae.config import NormalizationConfig
 from napari_affmae.data.formats.opening import open_source
-from napari_affmae.data.normalization import NormalizationRecord, normalize_sources
+from napari_affmae.data.normalization.normalization import normalize_sources
+from napari_affmae.data.normalization.record import NormalizationRecord
 from napari_affmae.errors import DataError
 
 

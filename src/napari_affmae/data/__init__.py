@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from napari_affmae.data.checks import Finding, check_pairs, check_sources
-    from napari_affmae.data.crops import PretrainCrops
+    from napari_affmae.data.crops.labelled import LabelledCrops
+    from napari_affmae.data.crops.loader import iterate_batches
+    from napari_affmae.data.crops.splits import split_planes
+    from napari_affmae.data.crops.unlabelled import PretrainCrops
     from napari_affmae.data.discovery import Found, Skipped, find_pairs, find_sources
     from napari_affmae.data.formats.opening import SUFFIXES, open_source
-    from napari_affmae.data.labelled_crops import LabelledCrops
     from napari_affmae.data.labels import (
         LabelEncoder,
         LabelledPair,
@@ -23,24 +25,18 @@ if TYPE_CHECKING:
         naming_pair,
         read_labels,
     )
-    from napari_affmae.data.loader import iterate_batches
-    from napari_affmae.data.normalization import (
-        NormalizationRecord,
-        NormalizedSource,
-        SourceStatistics,
-        normalize_sources,
-    )
+    from napari_affmae.data.normalization.normalization import NormalizedSource, normalize_sources
+    from napari_affmae.data.normalization.record import NormalizationRecord, SourceStatistics
     from napari_affmae.data.samples import fetch_real_sample, real_sample, synthetic_sample
     from napari_affmae.data.sources.source import ImageSource
     from napari_affmae.data.sources.windows import window
-    from napari_affmae.data.splits import split_planes
     from napari_affmae.data.synthetic import SYNTHETIC_CLASSES, synthetic_em
 
 _MODULES = {
     "checks": ("Finding", "check_pairs", "check_sources"),
-    "crops": ("PretrainCrops",),
+    "crops.unlabelled": ("PretrainCrops",),
     "discovery": ("Found", "Skipped", "find_pairs", "find_sources"),
-    "labelled_crops": ("LabelledCrops",),
+    "crops.labelled": ("LabelledCrops",),
     "labels": (
         "LabelEncoder",
         "LabelledPair",
@@ -51,17 +47,13 @@ _MODULES = {
         "naming_pair",
         "read_labels",
     ),
-    "loader": ("iterate_batches",),
-    "normalization": (
-        "NormalizationRecord",
-        "NormalizedSource",
-        "SourceStatistics",
-        "normalize_sources",
-    ),
+    "crops.loader": ("iterate_batches",),
+    "normalization.normalization": ("NormalizedSource", "normalize_sources"),
+    "normalization.record": ("NormalizationRecord", "SourceStatistics"),
     "formats.opening": ("SUFFIXES", "open_source"),
     "samples": ("fetch_real_sample", "real_sample", "synthetic_sample"),
     "sources.source": ("ImageSource",),
-    "splits": ("split_planes",),
+    "crops.splits": ("split_planes",),
     "synthetic": ("SYNTHETIC_CLASSES", "synthetic_em"),
     "sources.windows": ("window",),
 }

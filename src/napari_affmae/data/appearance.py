@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from napari_affmae.data.normalization import sample_windows
+from napari_affmae.data.normalization.normalization import sample_windows
 from napari_affmae.data.sources.source import ImageSource
 
 Membranes = Literal["dark", "bright", "unclear"]

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_affmae.config import IGNORE_INDEX, LabelClass
-from napari_affmae.data.normalization import NormalizedSource
+from napari_affmae.data.normalization.normalization import NormalizedSource
 from napari_affmae.data.sources.source import ImageSource
 from napari_affmae.errors import DataError, UnreadableFileError, UnreadablePairError
 

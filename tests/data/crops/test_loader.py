@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from napari_affmae.data.loader import iterate_batches
+from napari_affmae.data.crops.loader import iterate_batches
 from napari_affmae.errors import UnreadableFileError
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from napari_affmae.config import AugmentationConfig
-from napari_affmae.data.augmentation import STRAIGHT, Augmentation, Geometry
+from napari_affmae.data.crops.augmentation import STRAIGHT, Augmentation, Geometry
 
 NOTHING = {"flips": False, "affine": 0, "elastic": 0, "intensity": 0, "noise": 0}
 

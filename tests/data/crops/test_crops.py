@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 
 from napari_affmae.config import IGNORE_INDEX, AugmentationConfig, NormalizationConfig
-from napari_affmae.data.crops import PretrainCrops, random_start
+from napari_affmae.data.crops.labelled import LabelledCrops
+from napari_affmae.data.crops.unlabelled import PretrainCrops, random_start
 from napari_affmae.data.formats.opening import open_source
-from napari_affmae.data.labelled_crops import LabelledCrops
 from napari_affmae.data.labels import LabelledPair, default_classes
-from napari_affmae.data.normalization import normalize_sources
+from napari_affmae.data.normalization.normalization import normalize_sources
 from napari_affmae.data.sources.source import ArraySource
 from napari_affmae.errors import DataError, UnreadableFileError
 

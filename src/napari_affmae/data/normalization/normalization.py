@@ -6,13 +6,17 @@ alone, so that the same data always give the same numbers.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_affmae.config import NormalizationConfig, Settings
-from napari_affmae.data.clahe import equalize, with_context
+from napari_affmae.config import NormalizationConfig
+from napari_affmae.data.normalization.clahe import equalize, with_context
+from napari_affmae.data.normalization.record import (
+    NormalizationRecord,
+    SourceStatistics,
+)
 from napari_affmae.data.sources.source import ImageSource, spread
 from napari_affmae.errors import DataError
 
@@ -20,46 +24,6 @@ _WINDOW = 256
 _PLANES = 24
 _WINDOWS_PER_PLANE = 4
 _FEW_PLANES_WINDOWS = 24
-
-
-class SourceStatistics(Settings):
-    """Numbers that normalise one source; one entry a channel.
-
-    `low` and `high` bound the values that count, in the source's units; `fill`
-    is the mean, which replaces NaN and infinite values. `mean` and `std` are
-    taken after scaling to 0..1, inversion and CLAHE.
-    """
-
-    low: tuple[float, ...]
-    high: tuple[float, ...]
-    fill: tuple[float, ...]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-
-class NormalizationRecord(Settings):
-    """What a model needs to normalise as in training: stored with it.
-
-    `statistics` are by the sources' fingerprints, a window's by that of the whole.
-    """
-
-    config: NormalizationConfig
-    statistics: dict[str, SourceStatistics]
-
-    @classmethod
-    def of(cls, sources: Sequence["NormalizedSource"]) -> Self:
-        """Record of sources that were normalised alike.
-
-        Raises
-        ------
-        ValueError
-            If there are none, or their settings differ.
-        """
-        configs = {source.config for source in sources}
-        if len(configs) != 1:
-            raise ValueError(f"a record holds one normalisation, got {len(configs)}")
-        statistics = {item.source.whole.fingerprint(): item.statistics for item in sources}
-        return cls(config=configs.pop(), statistics=statistics)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from napari_affmae.data.splits import split_planes
+from napari_affmae.data.crops.splits import split_planes
 
 
 def all_of(n_planes: Sequence[int]) -> list[list[int]]:

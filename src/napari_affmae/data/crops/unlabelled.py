@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_affmae.config import AugmentationConfig
-from napari_affmae.data.augmentation import STRAIGHT, Augmentation
-from napari_affmae.data.normalization import NormalizedSource
+from napari_affmae.data.crops.augmentation import STRAIGHT, Augmentation
+from napari_affmae.data.normalization.normalization import NormalizedSource
 from napari_affmae.data.sources.source import shifted
 from napari_affmae.errors import DataError, UnreadableFileError
 

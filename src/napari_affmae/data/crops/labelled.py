@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_affmae.config import IGNORE_INDEX, AugmentationConfig, LabelClass
-from napari_affmae.data.augmentation import STRAIGHT, Augmentation, Geometry
-from napari_affmae.data.crops import (
+from napari_affmae.data.crops.augmentation import STRAIGHT, Augmentation, Geometry
+from napari_affmae.data.crops.unlabelled import (
     chosen_planes,
     common_channels,
     random_start,

@@ -1,0 +1,1 @@
+"""Training crops, each a pure function of seed and index."""
