@@ -13,7 +13,7 @@ import tifffile
 
 from napari_affmae.cli import main
 from napari_affmae.engine import read_metadata, read_metrics
-from napari_affmae.engine.checkpoints import list_checkpoints
+from napari_affmae.engine.store.checkpoints import list_checkpoints
 
 Cli = Callable[..., Any]
 SMALL = ("--crop", "64", "--batch", "2", "--workers", "1", "--device", "cpu")

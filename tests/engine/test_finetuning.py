@@ -7,7 +7,6 @@ from safetensors.numpy import load_file
 from napari_affmae.config import FinetuneConfig, LabelClass
 from napari_affmae.data import default_classes, open_source
 from napari_affmae.engine import finetune, load_model, read_metrics, read_record
-from napari_affmae.engine.checkpoints import list_checkpoints
 from napari_affmae.engine.events import (
     Notice,
     PreviewReady,
@@ -17,6 +16,7 @@ from napari_affmae.engine.events import (
     Validated,
 )
 from napari_affmae.engine.labelled import Labelled
+from napari_affmae.engine.store.checkpoints import list_checkpoints
 from napari_affmae.errors import AffmaeError, CheckpointError, DataError
 from napari_affmae.model import AFFSegmenter
 

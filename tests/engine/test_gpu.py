@@ -11,8 +11,8 @@ from napari_affmae.config import FinetuneConfig, PretrainConfig, SegmentConfig
 from napari_affmae.data import LabelledPair, default_classes, iterate_batches, normalize_sources
 from napari_affmae.engine import finetune, load_model, measure_plan, pretrain, segment
 from napari_affmae.engine.batch import BatchPlan
-from napari_affmae.engine.checkpoints import list_checkpoints, read_state
-from napari_affmae.engine.device import plan_device
+from napari_affmae.engine.compute.device import plan_device
+from napari_affmae.engine.compute.runtime import Runtime
 from napari_affmae.engine.events import (
     MicroBatchHalved,
     Notice,
@@ -26,8 +26,8 @@ from napari_affmae.engine.finetuning import Finetuning, starting_network
 from napari_affmae.engine.labelled import Labelled
 from napari_affmae.engine.predictor import Predictor
 from napari_affmae.engine.pretraining import Pretraining
-from napari_affmae.engine.runtime import Runtime
 from napari_affmae.engine.stepper import Stepper
+from napari_affmae.engine.store.checkpoints import list_checkpoints, read_state
 from napari_affmae.engine.task import to_tensors
 from napari_affmae.model import AFFMAE, QuickSegmenter, preset
 

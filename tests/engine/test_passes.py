@@ -12,7 +12,8 @@ from torch import nn
 from napari_affmae.config import FinetuneConfig, PretrainConfig
 from napari_affmae.data import LabelledPair, default_classes, normalize_sources
 from napari_affmae.engine.batch import BatchPlan
-from napari_affmae.engine.device import plan_device
+from napari_affmae.engine.compute.device import plan_device
+from napari_affmae.engine.compute.runtime import Runtime, evaluating
 from napari_affmae.engine.events import StepDone, Validated
 from napari_affmae.engine.finetuning import Finetuning, starting_network
 from napari_affmae.engine.forward_passes import ForwardPasses
@@ -20,9 +21,7 @@ from napari_affmae.engine.labelled import Labelled
 from napari_affmae.engine.passes import CapturedPasses
 from napari_affmae.engine.predictor import Predictor
 from napari_affmae.engine.pretraining import Pretraining, pretrain
-from napari_affmae.engine.runtime import Runtime
 from napari_affmae.engine.stepper import Stepper
-from napari_affmae.engine.task import evaluating
 from napari_affmae.model import AFFMAE, AFFSegmenter, capture, preset
 from napari_affmae.model.capture import CaptureError, Copies
 

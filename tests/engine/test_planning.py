@@ -6,9 +6,9 @@ import torch
 
 from napari_affmae.config import FinetuneConfig, PretrainConfig
 from napari_affmae.engine import describe_plan, measure_plan
-from napari_affmae.engine.device import plan_device
+from napari_affmae.engine.compute.device import plan_device
+from napari_affmae.engine.compute.memory import memory_meter
 from napari_affmae.engine.events import MicroBatchHalved, PlanMeasured, PlanProgress, RunStarted
-from napari_affmae.engine.memory import memory_meter
 from napari_affmae.errors import BackendUnavailableError, OutOfMemoryError
 from napari_affmae.model import AFFMAE
 

@@ -12,7 +12,6 @@ import torch
 from napari_affmae.config import PretrainConfig
 from napari_affmae.data import open_source
 from napari_affmae.engine import load_model, pretrain, read_config, read_metrics, read_record
-from napari_affmae.engine.checkpoints import list_checkpoints
 from napari_affmae.engine.events import (
     CheckpointSaved,
     MicroBatchHalved,
@@ -25,6 +24,7 @@ from napari_affmae.engine.events import (
 )
 from napari_affmae.engine.schedule import learning_rate
 from napari_affmae.engine.stepper import Stepper
+from napari_affmae.engine.store.checkpoints import list_checkpoints
 from napari_affmae.errors import DataError, DivergedError
 from napari_affmae.model import AFFMAE
 

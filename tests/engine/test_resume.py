@@ -12,9 +12,9 @@ from safetensors.numpy import load_file
 
 from napari_affmae.data import open_source
 from napari_affmae.engine import pretrain, read_metadata, read_metrics, read_record
-from napari_affmae.engine.checkpoints import list_checkpoints
 from napari_affmae.engine.events import CheckpointSaved, RunFinished, RunStarted, StepDone
-from napari_affmae.engine.model_files import load_model
+from napari_affmae.engine.store.checkpoints import list_checkpoints
+from napari_affmae.engine.store.model_files import load_model
 from napari_affmae.errors import AffmaeError, CheckpointError, UnreadableFileError
 
 

@@ -1,8 +1,9 @@
 import pytest
 
 from napari_affmae.config import PretrainConfig
-from napari_affmae.engine.schedule import Length, learning_rate
-from napari_affmae.engine.timing import Pace, Stopwatch
+from napari_affmae.engine.compute.timing import Pace, Stopwatch
+from napari_affmae.engine.schedule import learning_rate
+from napari_affmae.engine.store.run_length import Length
 
 
 def test_warm_up_is_linear_and_the_rest_a_cosine():
@@ -65,7 +66,7 @@ def test_one_slow_step_does_not_rule_the_estimate():
 
 def test_a_stopped_watch_stands(monkeypatch):
     now = [0.0]
-    monkeypatch.setattr("napari_affmae.engine.timing.perf_counter", lambda: now[0])
+    monkeypatch.setattr("napari_affmae.engine.compute.timing.perf_counter", lambda: now[0])
     watch = Stopwatch(10)
     watch.start()
     now[0] = 3

@@ -7,10 +7,10 @@ import torch
 from napari_affmae.config import SegmentConfig
 from napari_affmae.data import open_source, window
 from napari_affmae.engine import evaluate, load_model, segment
-from napari_affmae.engine.device import plan_device
+from napari_affmae.engine.compute.device import plan_device
+from napari_affmae.engine.compute.runtime import Runtime
 from napari_affmae.engine.events import BandDone, PlaneDone, RunStarted, TileDone
 from napari_affmae.engine.predictor import Predictor
-from napari_affmae.engine.runtime import Runtime
 from napari_affmae.engine.segmentation import normalize_like
 from napari_affmae.errors import CheckpointError, DataError, OutOfMemoryError
 

@@ -6,8 +6,8 @@ import sys
 import pytest
 
 from napari_affmae.engine import load_model, pretrain
-from napari_affmae.engine.checkpoints import list_checkpoints
 from napari_affmae.engine.events import RunFinished, RunStarted
+from napari_affmae.engine.store.checkpoints import list_checkpoints
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's resource limits")
 

@@ -11,7 +11,7 @@ from qtpy.QtGui import QDesktopServices
 from qtpy.QtWidgets import QFileDialog, QInputDialog, QMessageBox
 
 from napari_affmae.engine import read_metadata
-from napari_affmae.engine.housekeeping import export_model
+from napari_affmae.engine.store.housekeeping import export_model
 from napari_affmae.widgets import preferences
 from napari_affmae.widgets.import_dialog import ImportDialog
 from napari_affmae.widgets.models import ModelsDock

@@ -17,7 +17,7 @@ from napari_affmae.cli.tiff import PlaneFile
 from napari_affmae.config import FinetuneConfig, LabelClass, PretrainConfig, SegmentConfig
 from napari_affmae.data import SYNTHETIC_CLASSES, ImageSource, open_source, synthetic_em
 from napari_affmae.engine import finetune, pretrain, segment
-from napari_affmae.engine.run_folder import read_metrics
+from napari_affmae.engine.store.run_folder import read_metrics
 
 # Lengths are times, so that a slow computer needs no longer than a fast one.
 _PRETRAIN_MINUTES = 1.0

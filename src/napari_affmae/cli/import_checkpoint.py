@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 
 from napari_affmae.cli.inputs import check_exists, check_folder
-from napari_affmae.engine.foreign import import_checkpoint
+from napari_affmae.engine.store.authors_checkpoint import import_checkpoint
 
 
 def run_import(

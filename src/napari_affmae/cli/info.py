@@ -11,11 +11,11 @@ from rich.table import Table
 from napari_affmae.cli.inputs import Reading, check_exists, open_images
 from napari_affmae.config import RUN_FILE
 from napari_affmae.data import ImageSource, check_sources
-from napari_affmae.engine.checkpoints import MODEL_FILE, list_checkpoints
-from napari_affmae.engine.device import plan_device
-from napari_affmae.engine.metadata import ModelMetadata, read_metadata
-from napari_affmae.engine.registry import is_model_file
-from napari_affmae.engine.run_folder import read_metrics, read_record, versions
+from napari_affmae.engine.compute.device import plan_device
+from napari_affmae.engine.store.checkpoints import MODEL_FILE, list_checkpoints
+from napari_affmae.engine.store.metadata import ModelMetadata, read_metadata
+from napari_affmae.engine.store.registry import is_model_file
+from napari_affmae.engine.store.run_folder import read_metrics, read_record, versions
 
 _SETTINGS_SHOWN = ("preset", "crop", "steps", "minutes", "learning_rate", "seed")
 

@@ -22,7 +22,7 @@ from napari_affmae.config import FinetuneConfig, PretrainConfig
 from napari_affmae.engine import describe_plan, finetune, measure_plan, pretrain
 from napari_affmae.engine.events import Event, PlanMeasured
 from napari_affmae.engine.labelled import settle_classes
-from napari_affmae.engine.run_folder import read_config
+from napari_affmae.engine.store.run_folder import read_config
 
 _LENGTH = {"steps", "minutes"}
 

@@ -13,19 +13,19 @@ if TYPE_CHECKING:
     from napari_affmae.engine.entropy import uncertainty
     from napari_affmae.engine.evaluation import evaluate
     from napari_affmae.engine.finetuning import finetune
-    from napari_affmae.engine.foreign import import_checkpoint
-    from napari_affmae.engine.housekeeping import delete_run, export_model, rename_run
-    from napari_affmae.engine.metadata import ModelMetadata, read_metadata
-    from napari_affmae.engine.model_files import load_model
     from napari_affmae.engine.objects import label_objects, measure_objects
     from napari_affmae.engine.planning import describe_plan, measure_plan
     from napari_affmae.engine.pretraining import pretrain
     from napari_affmae.engine.quick import QuickTraining, View
-    from napari_affmae.engine.registry import RunSummary, list_runs
-    from napari_affmae.engine.run_folder import read_config, read_metrics, read_record
-    from napari_affmae.engine.run_names import new_run_path
     from napari_affmae.engine.scores import Scores
     from napari_affmae.engine.segmentation import Segmenter, segment
+    from napari_affmae.engine.store.authors_checkpoint import import_checkpoint
+    from napari_affmae.engine.store.housekeeping import delete_run, export_model, rename_run
+    from napari_affmae.engine.store.metadata import ModelMetadata, read_metadata
+    from napari_affmae.engine.store.model_files import load_model
+    from napari_affmae.engine.store.registry import RunSummary, list_runs
+    from napari_affmae.engine.store.run_folder import read_config, read_metrics, read_record
+    from napari_affmae.engine.store.run_names import new_run_path
     from napari_affmae.engine.tokens import TokenStage, surviving_tokens
 
 __all__ = [
@@ -64,17 +64,17 @@ _MODULES = {
     "entropy": ("uncertainty",),
     "evaluation": ("evaluate",),
     "finetuning": ("finetune",),
-    "foreign": ("import_checkpoint",),
-    "housekeeping": ("delete_run", "export_model", "rename_run"),
-    "metadata": ("ModelMetadata", "read_metadata"),
-    "model_files": ("load_model",),
+    "store.authors_checkpoint": ("import_checkpoint",),
+    "store.housekeeping": ("delete_run", "export_model", "rename_run"),
+    "store.metadata": ("ModelMetadata", "read_metadata"),
+    "store.model_files": ("load_model",),
     "objects": ("label_objects", "measure_objects"),
     "planning": ("describe_plan", "measure_plan"),
     "pretraining": ("pretrain",),
     "quick": ("QuickTraining", "View"),
-    "registry": ("RunSummary", "list_runs"),
-    "run_folder": ("read_config", "read_metrics", "read_record"),
-    "run_names": ("new_run_path",),
+    "store.registry": ("RunSummary", "list_runs"),
+    "store.run_folder": ("read_config", "read_metrics", "read_record"),
+    "store.run_names": ("new_run_path",),
     "scores": ("Scores",),
     "segmentation": ("Segmenter", "segment"),
     "tokens": ("TokenStage", "surviving_tokens"),

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from napari_affmae.engine.device import DevicePlan
+from napari_affmae.engine.compute.device import DevicePlan
 
 # Pixels of one step: on a GPU those of 64 (pretraining) or 16 (fine-tuning) crops of
 # 512 pixels a side; on a CPU as much as keeps a step of the nano preset within seconds.

@@ -6,7 +6,7 @@ from collections import Counter
 import torch
 from torch import Tensor
 
-from napari_affmae.engine.runtime import Runtime
+from napari_affmae.engine.compute.runtime import Runtime
 from napari_affmae.model import AFFSegmenter, QuickSegmenter
 from napari_affmae.model.capture import Captured, CaptureError, GraphMemory
 

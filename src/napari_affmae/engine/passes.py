@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from napari_affmae.engine.runtime import Runtime
+from napari_affmae.engine.compute.runtime import Runtime
 from napari_affmae.engine.task import Task
 from napari_affmae.model.capture import CapturedStep, CaptureError, GraphMemory
 

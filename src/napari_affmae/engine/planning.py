@@ -17,16 +17,16 @@ from napari_affmae.data import (
     open_source,
 )
 from napari_affmae.engine.batch import plan_batch
-from napari_affmae.engine.device import plan_device
+from napari_affmae.engine.compute.device import plan_device
+from napari_affmae.engine.compute.memory import MemoryMeter, memory_meter
+from napari_affmae.engine.compute.runtime import Runtime
+from napari_affmae.engine.compute.seeds import Stream, seeded
 from napari_affmae.engine.events import Event, MicroBatchHalved, PlanMeasured, PlanProgress
 from napari_affmae.engine.finetuning import Finetuning, starting_network
 from napari_affmae.engine.labelled import Labelled
-from napari_affmae.engine.memory import MemoryMeter, memory_meter
 from napari_affmae.engine.pretraining import Pretraining
-from napari_affmae.engine.runtime import Runtime
-from napari_affmae.engine.schedule import Length
-from napari_affmae.engine.seeds import Stream, seeded
 from napari_affmae.engine.stepper import Stepper
+from napari_affmae.engine.store.run_length import Length
 from napari_affmae.engine.task import Task, to_tensors
 from napari_affmae.engine.words import duration, gigabytes
 from napari_affmae.model import AFFMAE, preset

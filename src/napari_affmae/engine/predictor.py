@@ -5,10 +5,9 @@ from collections.abc import Generator
 import torch
 
 from napari_affmae.data import NormalizedSource
-from napari_affmae.engine.device import Shortage
+from napari_affmae.engine.compute.device import Shortage
+from napari_affmae.engine.compute.runtime import Runtime, evaluating
 from napari_affmae.engine.forward_passes import ForwardPasses
-from napari_affmae.engine.runtime import Runtime
-from napari_affmae.engine.task import evaluating
 from napari_affmae.engine.tiles import Band, Floats, Grid, predict_plane
 from napari_affmae.model import AFFSegmenter, QuickSegmenter
 from napari_affmae.model.patches import SMALLEST_IMAGE

@@ -22,15 +22,15 @@ from napari_affmae.data import (
     split_planes,
 )
 from napari_affmae.engine.batch import plan_batch
-from napari_affmae.engine.device import plan_device
+from napari_affmae.engine.compute.device import plan_device
+from napari_affmae.engine.compute.runtime import Runtime, evaluating
+from napari_affmae.engine.compute.seeds import Stream, derived_seed, generator, seeded
 from napari_affmae.engine.events import Event, Notice, Validated
-from napari_affmae.engine.metadata import ModelMetadata
 from napari_affmae.engine.pixel_sizes import common_pixel_size
-from napari_affmae.engine.run_folder import RunFolder, read_record
-from napari_affmae.engine.runtime import Runtime
-from napari_affmae.engine.seeds import Stream, derived_seed, generator, seeded
 from napari_affmae.engine.starting import describe, note_changes, settle_config
-from napari_affmae.engine.task import Task, evaluating, mean_loss, validation_crops
+from napari_affmae.engine.store.metadata import ModelMetadata
+from napari_affmae.engine.store.run_folder import RunFolder, read_record
+from napari_affmae.engine.task import Task, mean_loss, validation_crops
 from napari_affmae.engine.training import Training
 from napari_affmae.errors import DataError, UnreadableFileError
 from napari_affmae.model import AFFMAE, preset

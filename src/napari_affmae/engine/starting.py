@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 from napari_affmae.config import TrainingConfig
 from napari_affmae.data import ImageSource
 from napari_affmae.engine.events import Notice
-from napari_affmae.engine.run_folder import Kind, RunFolder, read_config, read_record
+from napari_affmae.engine.store.run_folder import Kind, RunFolder, read_config, read_record
 from napari_affmae.errors import AffmaeError, CheckpointError
 
 C = TypeVar("C", bound=TrainingConfig)

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from napari_affmae.engine.batch import BatchPlan
-from napari_affmae.engine.device import Shortage
+from napari_affmae.engine.compute.device import Shortage
+from napari_affmae.engine.compute.runtime import Runtime
+from napari_affmae.engine.compute.seeds import Stream, seeded
 from napari_affmae.engine.optimiser import make_optimiser, set_learning_rate
 from napari_affmae.engine.passes import make_passes
-from napari_affmae.engine.runtime import Runtime
-from napari_affmae.engine.seeds import Stream, seeded
 from napari_affmae.engine.task import Task
 from napari_affmae.errors import DivergedError
 

@@ -1,21 +1,19 @@
 """What a training run learns: the part in which pretraining and fine-tuning differ."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Mapping
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from napari_affmae.config import TrainingConfig
 from napari_affmae.data import LabelledCrops, PretrainCrops
+from napari_affmae.engine.compute.runtime import Runtime, evaluating
 from napari_affmae.engine.events import Event, Validated
-from napari_affmae.engine.metadata import ModelMetadata
-from napari_affmae.engine.run_folder import Kind
-from napari_affmae.engine.runtime import Runtime
+from napari_affmae.engine.store.metadata import ModelMetadata
+from napari_affmae.engine.store.run_folder import Kind
 
 
 class Task(ABC):
@@ -117,18 +115,6 @@ class Task(ABC):
 def to_tensors(batch: "Tensor | tuple[Tensor, ...]") -> tuple[Tensor, ...]:
     """Make the loader's batch a tuple, whatever the crops consist of."""
     return batch if isinstance(batch, tuple) else (batch,)
-
-
-@contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """Switch dropout and gradients off for a block that does not yield."""
-    was_training = module.training
-    module.eval()
-    try:
-        with torch.inference_mode():
-            yield
-    finally:
-        module.train(was_training)
 
 
 def validation_crops(batch: int) -> int:

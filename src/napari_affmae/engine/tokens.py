@@ -11,10 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from napari_affmae.engine.device import memory_errors, plan_device
-from napari_affmae.engine.model_files import load_model
-from napari_affmae.engine.runtime import Runtime
-from napari_affmae.engine.task import evaluating
+from napari_affmae.engine.compute.device import memory_errors, plan_device
+from napari_affmae.engine.compute.runtime import Runtime, evaluating
+from napari_affmae.engine.store.model_files import load_model
 from napari_affmae.model.encoder import Encoder, Merging
 from napari_affmae.model.mae import canvas_of
 from napari_affmae.model.masking import draw_masks

@@ -11,12 +11,9 @@ from torch import Tensor
 
 from napari_affmae.data import iterate_batches
 from napari_affmae.engine.batch import BatchPlan
-from napari_affmae.engine.checkpoints import (
-    MODEL_FILE,
-    OPTIMIZER_FILE,
-    checkpoint_path,
-)
-from napari_affmae.engine.device import is_out_of_memory
+from napari_affmae.engine.compute.device import is_out_of_memory
+from napari_affmae.engine.compute.runtime import Runtime
+from napari_affmae.engine.compute.timing import Pace, Stopwatch
 from napari_affmae.engine.events import (
     CheckpointSaved,
     Event,
@@ -27,17 +24,21 @@ from napari_affmae.engine.events import (
     StepDone,
     Validated,
 )
-from napari_affmae.engine.model_files import load_weights, model_bytes
 from napari_affmae.engine.optimiser import load_state_tensors, state_tensors
-from napari_affmae.engine.previews import save_preview
-from napari_affmae.engine.run_folder import RunFolder
-from napari_affmae.engine.run_state import Best, RunState
-from napari_affmae.engine.runtime import Runtime
-from napari_affmae.engine.schedule import Length, learning_rate
+from napari_affmae.engine.schedule import learning_rate
 from napari_affmae.engine.stepper import Stepper
+from napari_affmae.engine.store.checkpoints import (
+    MODEL_FILE,
+    OPTIMIZER_FILE,
+    checkpoint_path,
+)
+from napari_affmae.engine.store.model_files import load_weights, model_bytes
+from napari_affmae.engine.store.previews import save_preview
+from napari_affmae.engine.store.run_folder import RunFolder
+from napari_affmae.engine.store.run_length import Length
+from napari_affmae.engine.store.run_state import Best, RunState
+from napari_affmae.engine.store.tensors import read_tensors, tensor_bytes
 from napari_affmae.engine.task import Task, to_tensors
-from napari_affmae.engine.tensors import read_tensors, tensor_bytes
-from napari_affmae.engine.timing import Pace, Stopwatch
 from napari_affmae.errors import OutOfMemoryError, UnreadableFileError
 from napari_affmae.files import replace_bytes
 

@@ -10,7 +10,7 @@ import zarr
 from numpy.typing import NDArray
 
 from napari_affmae.config import LabelClass
-from napari_affmae.engine.run_names import new_run_path
+from napari_affmae.engine.store.run_names import new_run_path
 from napari_affmae.files import write_errors
 
 #: Results of more bytes than this are kept on disk.

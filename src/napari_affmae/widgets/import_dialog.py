@@ -15,7 +15,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_affmae.engine.run_names import check_name
+from napari_affmae.engine.store.run_names import check_name
 
 _TASKS = {"pretraining, to be fine-tuned": "pretrain", "segmentation": "segment"}
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from qtpy.QtWidgets import QLabel
 
-from napari_affmae.engine.checkpoints import MODEL_FILE
-from napari_affmae.engine.registry import RunSummary
+from napari_affmae.engine.store.checkpoints import MODEL_FILE
+from napari_affmae.engine.store.registry import RunSummary
 
 #: What the kinds of runs are called.
 KINDS = {

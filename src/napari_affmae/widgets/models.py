@@ -23,8 +23,8 @@ from qtpy.QtWidgets import (
 )
 
 from napari_affmae.engine.events import Event
-from napari_affmae.engine.housekeeping import delete_run, export_model, rename_run
-from napari_affmae.engine.registry import RunSummary, list_runs
+from napari_affmae.engine.store.housekeeping import delete_run, export_model, rename_run
+from napari_affmae.engine.store.registry import RunSummary, list_runs
 from napari_affmae.errors import AffmaeError
 from napari_affmae.widgets.curves import Curves, load_plots
 from napari_affmae.widgets.dock import Column, real_viewer

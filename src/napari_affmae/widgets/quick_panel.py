@@ -16,7 +16,7 @@ from qtpy.QtWidgets import (
 from napari_affmae.config import LabelClass, QuickConfig
 from napari_affmae.engine import events as ev
 from napari_affmae.engine import words
-from napari_affmae.engine.run_names import new_run_path
+from napari_affmae.engine.store.run_names import new_run_path
 from napari_affmae.errors import TooFewClassesError
 from napari_affmae.widgets.annotation import COMPLETE, Annotation
 from napari_affmae.widgets.errand import Errand

@@ -6,7 +6,7 @@ from pathlib import Path
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QMessageBox, QPushButton, QWidget
 
-from napari_affmae.engine.registry import RunSummary, list_runs
+from napari_affmae.engine.store.registry import RunSummary, list_runs
 from napari_affmae.widgets.model_card import KINDS
 from napari_affmae.widgets.preferences import load_preferences
 

@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QComboBox, QFormLayout, QPushButton, QWidget
 from napari_affmae.config import SegmentConfig
 from napari_affmae.engine import events as ev
 from napari_affmae.engine import words
-from napari_affmae.engine.run_names import new_run_path
+from napari_affmae.engine.store.run_names import new_run_path
 from napari_affmae.errors import AffmaeError
 from napari_affmae.widgets.commands import (
     CommandDialog,

@@ -11,8 +11,8 @@ from napari_affmae import engine
 from napari_affmae.config import PretrainConfig
 from napari_affmae.data import open_source, synthetic_em
 from napari_affmae.engine import events as ev
-from napari_affmae.engine.registry import list_runs
-from napari_affmae.engine.run_folder import RunFolder
+from napari_affmae.engine.store.registry import list_runs
+from napari_affmae.engine.store.run_folder import RunFolder
 from napari_affmae.errors import DiskFullError
 from napari_affmae.widgets.finetune import FinetuneDock
 from napari_affmae.widgets.run_panel import Outcome

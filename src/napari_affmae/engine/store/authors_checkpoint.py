@@ -12,9 +12,9 @@ from torch import Tensor
 
 from napari_affmae.config import LabelClass, NormalizationConfig
 from napari_affmae.data import NormalizationRecord, default_classes
-from napari_affmae.engine.metadata import METADATA_KEY, ModelMetadata, read_header
-from napari_affmae.engine.model_files import model_bytes
-from napari_affmae.engine.tensors import read_tensors
+from napari_affmae.engine.store.metadata import METADATA_KEY, ModelMetadata, read_header
+from napari_affmae.engine.store.model_files import model_bytes
+from napari_affmae.engine.store.tensors import read_tensors
 from napari_affmae.errors import CheckpointError
 from napari_affmae.files import replace_bytes
 from napari_affmae.model import AFFSegmenter, from_reference_state

@@ -25,7 +25,7 @@ from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from napari_affmae.config import RUN_FILE, FinetuneConfig, PretrainConfig, TrainingConfig
-from napari_affmae.engine.checkpoints import (
+from napari_affmae.engine.store.checkpoints import (
     MODEL_FILE,
     checkpoint_path,
     clean_leftovers,

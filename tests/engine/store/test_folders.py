@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from napari_affmae.config import PretrainConfig
-from napari_affmae.engine.checkpoints import (
+from napari_affmae.engine.store.checkpoints import (
     CHECKPOINT_FILES,
     checkpoint_path,
     clean_leftovers,
@@ -19,10 +19,10 @@ from napari_affmae.engine.checkpoints import (
     read_state,
     save_checkpoint,
 )
-from napari_affmae.engine.metadata import model_path
-from napari_affmae.engine.run_folder import RunFolder, read_config, read_metrics, read_record
-from napari_affmae.engine.run_state import Best, RunState
-from napari_affmae.engine.tensors import read_tensors, tensor_bytes
+from napari_affmae.engine.store.metadata import model_path
+from napari_affmae.engine.store.run_folder import RunFolder, read_config, read_metrics, read_record
+from napari_affmae.engine.store.run_state import Best, RunState
+from napari_affmae.engine.store.tensors import read_tensors, tensor_bytes
 from napari_affmae.errors import AffmaeError, CheckpointError, DiskFullError, UnwritableError
 from napari_affmae.files import replace_bytes, write_errors
 

@@ -6,8 +6,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from napari_affmae.engine.metadata import METADATA_KEY, ModelMetadata, model_path, read_metadata
-from napari_affmae.engine.tensors import read_tensors, tensor_bytes
+from napari_affmae.engine.store.metadata import (
+    METADATA_KEY,
+    ModelMetadata,
+    model_path,
+    read_metadata,
+)
+from napari_affmae.engine.store.tensors import read_tensors, tensor_bytes
 from napari_affmae.errors import CheckpointError
 from napari_affmae.model import AFFMAE, AFFSegmenter, QuickSegmenter
 

@@ -9,20 +9,20 @@ from pathlib import Path
 from typing import Any, Literal
 
 from napari_affmae.config import RUN_FILE, LabelClass
-from napari_affmae.engine.checkpoints import (
+from napari_affmae.engine.store.checkpoints import (
     MODEL_FILE,
     checkpoint_path,
     list_checkpoints,
 )
-from napari_affmae.engine.metadata import ModelMetadata, model_path, read_metadata
-from napari_affmae.engine.run_folder import (
+from napari_affmae.engine.store.metadata import ModelMetadata, model_path, read_metadata
+from napari_affmae.engine.store.run_folder import (
     LOCK_FILE,
     METRICS_FILE,
     read_config,
     read_record,
 )
-from napari_affmae.engine.run_state import RunState
-from napari_affmae.engine.schedule import Length
+from napari_affmae.engine.store.run_length import Length
+from napari_affmae.engine.store.run_state import RunState
 from napari_affmae.errors import CheckpointError
 
 MODEL_SUFFIX = ".safetensors"

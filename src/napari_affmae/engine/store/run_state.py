@@ -6,7 +6,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from napari_affmae.engine.checkpoints import STATE_FILE, checkpoint_path, damaged, read_state
+from napari_affmae.engine.store.checkpoints import STATE_FILE, checkpoint_path, damaged, read_state
 
 
 class Best(BaseModel):

@@ -9,11 +9,11 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from napari_affmae.config import RUN_FILE
-from napari_affmae.engine.checkpoints import CHECKPOINT_FILES, MODEL_FILE
-from napari_affmae.engine.metadata import model_path, read_metadata
-from napari_affmae.engine.registry import MODEL_SUFFIX, is_model_file, is_run
-from napari_affmae.engine.run_folder import LOCK_FILE, METRICS_FILE
-from napari_affmae.engine.run_names import check_name
+from napari_affmae.engine.store.checkpoints import CHECKPOINT_FILES, MODEL_FILE
+from napari_affmae.engine.store.metadata import model_path, read_metadata
+from napari_affmae.engine.store.registry import MODEL_SUFFIX, is_model_file, is_run
+from napari_affmae.engine.store.run_folder import LOCK_FILE, METRICS_FILE
+from napari_affmae.engine.store.run_names import check_name
 from napari_affmae.errors import AffmaeError
 from napari_affmae.files import replace_bytes
 

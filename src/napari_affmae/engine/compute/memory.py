@@ -8,7 +8,7 @@ from typing import Self
 import psutil
 import torch
 
-from napari_affmae.engine.device import DevicePlan
+from napari_affmae.engine.compute.device import DevicePlan
 
 _SECONDS_BETWEEN_SAMPLES = 0.005
 

@@ -9,12 +9,12 @@ from safetensors import SafetensorError, safe_open
 
 from napari_affmae.config import Classes, ModelConfig, QuickConfig, Settings
 from napari_affmae.data import NormalizationRecord
-from napari_affmae.engine.checkpoints import (
+from napari_affmae.engine.store.checkpoints import (
     MODEL_FILE,
     checkpoint_path,
     list_checkpoints,
 )
-from napari_affmae.engine.run_state import RunState
+from napari_affmae.engine.store.run_state import RunState
 from napari_affmae.errors import CheckpointError
 
 #: Entry of the file's header.

@@ -21,7 +21,7 @@ from napari_affmae.engine import (
     rename_run,
 )
 from napari_affmae.engine.events import StepDone, Validated
-from napari_affmae.engine.run_folder import RunFolder
+from napari_affmae.engine.store.run_folder import RunFolder
 from napari_affmae.errors import AffmaeError, CheckpointError, DataError
 
 
@@ -170,7 +170,7 @@ def test_foreign_weights_are_listed_with_a_problem_and_stay(folder):
 
 
 def test_a_long_log_is_read_from_its_end(folder, monkeypatch):
-    monkeypatch.setattr("napari_affmae.engine.registry._TAIL_BYTES", 600)
+    monkeypatch.setattr("napari_affmae.engine.store.registry._TAIL_BYTES", 600)
     run = summary(folder, "second")
     assert run.steps == 4
     assert run.loss is not None

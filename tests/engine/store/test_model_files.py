@@ -8,8 +8,8 @@ from safetensors.torch import load_file, save_file
 from napari_affmae.config import NormalizationConfig
 from napari_affmae.data import NormalizationRecord
 from napari_affmae.engine import import_checkpoint, load_model, read_metadata
-from napari_affmae.engine.metadata import ModelMetadata
-from napari_affmae.engine.model_files import load_weights, model_bytes
+from napari_affmae.engine.store.metadata import ModelMetadata
+from napari_affmae.engine.store.model_files import load_weights, model_bytes
 from napari_affmae.errors import CheckpointError
 from napari_affmae.model import AFFMAE, AFFSegmenter, preset
 

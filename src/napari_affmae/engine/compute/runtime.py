@@ -18,7 +18,7 @@ from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from torch import Tensor, nn
 
-from napari_affmae.engine.device import DevicePlan
+from napari_affmae.engine.compute.device import DevicePlan
 from napari_affmae.engine.events import Notice, RunStarted
 from napari_affmae.model.capture import Copies
 
@@ -131,3 +131,15 @@ class Runtime:
         """Restore the loss scaler; a precision without one needs none."""
         if self.scaler and state:
             self.fabric.strategy.precision.load_state_dict(dict(state))
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Switch dropout and gradients off for a block that does not yield."""
+    was_training = module.training
+    module.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        module.train(was_training)

@@ -1,0 +1,1 @@
+"""Where and in what precision a run computes, what it takes, and its random numbers."""
