@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from napari_affmae.cli import main
-from napari_affmae.cli.tiff import PlaneFile
 from napari_affmae.data import synthetic_em
+from napari_affmae.engine.results.ome_tiff import PlaneFile
 
 
 @dataclass(frozen=True)

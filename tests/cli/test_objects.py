@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import tifffile
 
-from napari_affmae.cli.tiff import PlaneFile
 from napari_affmae.data import open_source
+from napari_affmae.engine.results.ome_tiff import PlaneFile
 
 
 @pytest.fixture

@@ -11,12 +11,12 @@ from napari_affmae.cli.evaluate import measure, score_table
 from napari_affmae.cli.inputs import Pair, check_folder
 from napari_affmae.cli.progress import Reporter, meter
 from napari_affmae.cli.report import Example, draw_report
-from napari_affmae.cli.segment import PlaneWriter
 from napari_affmae.cli.stopping import command_line, follow
-from napari_affmae.cli.tiff import PlaneFile
 from napari_affmae.config import FinetuneConfig, LabelClass, PretrainConfig, SegmentConfig
 from napari_affmae.data import SYNTHETIC_CLASSES, ImageSource, open_source, synthetic_em
 from napari_affmae.engine import finetune, pretrain, segment
+from napari_affmae.engine.results.ome_tiff import PlaneFile
+from napari_affmae.engine.results.planes import PlaneWriter
 from napari_affmae.engine.store.run_folder import read_metrics
 
 # Lengths are times, so that a slow computer needs no longer than a fast one.

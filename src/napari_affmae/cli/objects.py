@@ -13,11 +13,11 @@ from napari_affmae.cli.inputs import Reading, argument_errors, open_images
 from napari_affmae.cli.options import Given, build
 from napari_affmae.cli.progress import Meter, meter
 from napari_affmae.cli.segment import check_results, result_paths
-from napari_affmae.cli.tiff import PlaneFile
 from napari_affmae.config import ObjectsConfig
 from napari_affmae.data import ImageSource, read_labels
 from napari_affmae.engine import label_objects, measure_objects
-from napari_affmae.engine.tables import Table, table_text
+from napari_affmae.engine.results.ome_tiff import PlaneFile
+from napari_affmae.engine.results.tables import Table, table_text
 from napari_affmae.files import replace_bytes
 
 

@@ -1,15 +1,9 @@
 """The command that segments: files in, label images of the same names out."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from pathlib import Path
-from tempfile import TemporaryFile
-from types import TracebackType
-from typing import BinaryIO, Self
 
-import numpy as np
 import typer
-from numpy.typing import NDArray
 from rich.console import Console
 
 from napari_affmae.cli.inputs import (
@@ -22,13 +16,11 @@ from napari_affmae.cli.inputs import (
 from napari_affmae.cli.options import Given, build
 from napari_affmae.cli.progress import Reporter, meter
 from napari_affmae.cli.stopping import follow
-from napari_affmae.cli.tiff import PlaneFile
 from napari_affmae.config import SegmentConfig
 from napari_affmae.data import ImageSource
 from napari_affmae.engine import Segmenter
-from napari_affmae.engine.events import BandDone, Event, PlaneDone
+from napari_affmae.engine.results.planes import PlaneWriter, probabilities_path
 from napari_affmae.errors import AffmaeError, DataError, UnreadableFileError
-from napari_affmae.files import write_errors
 
 _TIFF = (".tif", ".tiff")
 
@@ -118,70 +110,6 @@ def _missing(
 
 def _say(console: Console, text: str, style: str | None = None) -> None:
     console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
-
-
-class PlaneWriter:
-    """Writes the planes of a segmentation as they come.
-
-    Use it as a context manager: files appear complete or not at all.
-
-    Parameters
-    ----------
-    target : Path
-        The label image; probabilities go to a file of this name beside it.
-    source : ImageSource
-        What is segmented, for its planes and the sizes of its pixels.
-    """
-
-    def __init__(self, target: Path, source: ImageSource) -> None:
-        self._files = ExitStack()
-        self._shape = (source.height, source.width)
-        self._labels = self._open(target, source)
-        self._probabilities = self._open(probabilities_path(target), source)
-        self._plane: BinaryIO | None = None
-
-    def _open(self, path: Path, source: ImageSource) -> PlaneFile:
-        return self._files.enter_context(PlaneFile.like(path, source))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._files.__exit__(kind, error, trace)
-
-    def take(self, event: Event) -> None:
-        """Write what an event brings of a plane, if it brings anything."""
-        match event:
-            case BandDone(probabilities=band, rows=rows) if band is not None:
-                with write_errors(self._probabilities.path):
-                    self._put_aside(band, rows.start)
-            case PlaneDone(labels=labels):
-                self._labels.write(labels)
-                if self._plane is not None:
-                    stack = np.memmap(self._plane, np.float32, "r")
-                    self._probabilities.write(stack.reshape(-1, *self._shape))
-
-    def _put_aside(self, band: NDArray[np.float32], start: int) -> None:
-        """Write rows of a plane to a scratch file: a TIFF takes class by class, and whole ones."""
-        if self._plane is None:
-            folder = self._probabilities.path.parent
-            folder.mkdir(parents=True, exist_ok=True)
-            self._plane = self._files.enter_context(TemporaryFile(dir=folder))  # noqa: SIM115
-        height, width = self._shape
-        for number, rows in enumerate(band):
-            self._plane.seek((number * height + start) * width * rows.itemsize)
-            self._plane.write(rows.tobytes())
-        self._plane.flush()
-
-
-def probabilities_path(target: Path) -> Path:
-    """Return where the class probabilities of a label image lie."""
-    return target.with_name(f"{target.stem}_probabilities.tif")
 
 
 def result_paths(sources: Sequence[ImageSource], out: Path) -> dict[Path, ImageSource]:

@@ -18,7 +18,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_affmae.engine.tables import Table, table_text
+from napari_affmae.engine.results.tables import Table, table_text
 from napari_affmae.errors import AffmaeError
 from napari_affmae.files import replace_bytes
 

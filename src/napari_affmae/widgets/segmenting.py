@@ -13,9 +13,9 @@ from napari_affmae.config import LabelClass, ObjectsConfig, SegmentConfig
 from napari_affmae.data.sources.layout import plane_number
 from napari_affmae.data.sources.source import ImageSource
 from napari_affmae.engine import events as ev
-from napari_affmae.engine.tables import Table
+from napari_affmae.engine.results.canvas import LARGEST, Canvas
+from napari_affmae.engine.results.tables import Table
 from napari_affmae.errors import DataError
-from napari_affmae.widgets.canvas import LARGEST, Canvas
 from napari_affmae.widgets.layer_sources import shifted, source_geometry, step_sizes
 
 

@@ -12,7 +12,7 @@ import zarr
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QApplication
 
-from napari_affmae.widgets import canvas
+from napari_affmae.engine.results import canvas
 from napari_affmae.widgets.commands import CommandDialog
 from napari_affmae.widgets.label_layers import may_be_for
 from napari_affmae.widgets.layer_sources import OWN, layer_geometry, step_sizes

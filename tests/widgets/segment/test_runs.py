@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import zarr
 
-from napari_affmae.widgets import canvas, segmenting
+from napari_affmae.engine.results import canvas
+from napari_affmae.widgets import segmenting
 from napari_affmae.widgets.run_panel import Outcome
 from napari_affmae.widgets.segment import EVERYTHING, PLANE, SegmentDock
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import tifffile
 
-from napari_affmae.cli.tiff import PlaneFile
 from napari_affmae.data import open_source
+from napari_affmae.engine.results.ome_tiff import PlaneFile
 
 
 @pytest.mark.parametrize("shape", [(3, 50, 70), (1, 50, 70), (2, 4, 33, 20)])
@@ -86,7 +86,7 @@ def test_a_full_disk_is_told(tmp_path: Path) -> None:
 import resource, signal
 from pathlib import Path
 import numpy as np
-from napari_affmae.cli.tiff import PlaneFile
+from napari_affmae.engine.results.ome_tiff import PlaneFile
 from napari_affmae.errors import DiskFullError
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))

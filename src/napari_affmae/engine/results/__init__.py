@@ -1,0 +1,1 @@
+"""What a segmentation leaves: label images, probabilities, tables."""
