@@ -17,7 +17,7 @@ from napari_affmae.data import (
     normalize_sources,
     read_labels,
 )
-from napari_affmae.engine.scores import ConfusionMatrix, Scores
+from napari_affmae.engine.inference.scores import ConfusionMatrix, Scores
 
 Pair = tuple[ImageSource, ImageSource]
 PIXELS_PER_IMAGE = 20_000

@@ -28,7 +28,7 @@ from napari_affmae.config import QuickConfig
 from napari_affmae.data import count_values, default_classes, find_pairs, read_labels
 from napari_affmae.engine import QuickTraining, View
 from napari_affmae.engine.events import ViewPredicted
-from napari_affmae.engine.scores import ConfusionMatrix
+from napari_affmae.engine.inference.scores import ConfusionMatrix
 from napari_affmae.errors import DataError
 
 NOTHING = -1

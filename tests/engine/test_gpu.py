@@ -23,8 +23,8 @@ from napari_affmae.engine.events import (
     StepDone,
 )
 from napari_affmae.engine.finetuning import Finetuning, starting_network
+from napari_affmae.engine.inference.predictor import Predictor
 from napari_affmae.engine.labelled import Labelled
-from napari_affmae.engine.predictor import Predictor
 from napari_affmae.engine.pretraining import Pretraining
 from napari_affmae.engine.stepper import Stepper
 from napari_affmae.engine.store.checkpoints import list_checkpoints, read_state

@@ -16,10 +16,10 @@ from napari_affmae.engine.compute.device import plan_device
 from napari_affmae.engine.compute.runtime import Runtime, evaluating
 from napari_affmae.engine.events import StepDone, Validated
 from napari_affmae.engine.finetuning import Finetuning, starting_network
-from napari_affmae.engine.forward_passes import ForwardPasses
+from napari_affmae.engine.inference.forward_passes import ForwardPasses
+from napari_affmae.engine.inference.predictor import Predictor
 from napari_affmae.engine.labelled import Labelled
 from napari_affmae.engine.passes import CapturedPasses
-from napari_affmae.engine.predictor import Predictor
 from napari_affmae.engine.pretraining import Pretraining, pretrain
 from napari_affmae.engine.stepper import Stepper
 from napari_affmae.model import AFFMAE, AFFSegmenter, capture, preset

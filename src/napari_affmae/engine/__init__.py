@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, Any
 from napari_affmae.engine import events
 
 if TYPE_CHECKING:
-    from napari_affmae.engine.entropy import uncertainty
-    from napari_affmae.engine.evaluation import evaluate
     from napari_affmae.engine.finetuning import finetune
-    from napari_affmae.engine.objects import label_objects, measure_objects
+    from napari_affmae.engine.inference.evaluation import evaluate
+    from napari_affmae.engine.inference.objects import label_objects, measure_objects
+    from napari_affmae.engine.inference.scores import Scores
+    from napari_affmae.engine.inference.segmentation import Segmenter, segment
+    from napari_affmae.engine.inference.surviving_tokens import TokenStage, surviving_tokens
+    from napari_affmae.engine.inference.uncertainty import uncertainty
     from napari_affmae.engine.planning import describe_plan, measure_plan
     from napari_affmae.engine.pretraining import pretrain
     from napari_affmae.engine.quick import QuickTraining, View
-    from napari_affmae.engine.scores import Scores
-    from napari_affmae.engine.segmentation import Segmenter, segment
     from napari_affmae.engine.store.authors_checkpoint import import_checkpoint
     from napari_affmae.engine.store.housekeeping import delete_run, export_model, rename_run
     from napari_affmae.engine.store.metadata import ModelMetadata, read_metadata
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from napari_affmae.engine.store.registry import RunSummary, list_runs
     from napari_affmae.engine.store.run_folder import read_config, read_metrics, read_record
     from napari_affmae.engine.store.run_names import new_run_path
-    from napari_affmae.engine.tokens import TokenStage, surviving_tokens
 
 __all__ = [
     "ModelMetadata",
@@ -61,23 +61,23 @@ __all__ = [
 ]
 
 _MODULES = {
-    "entropy": ("uncertainty",),
-    "evaluation": ("evaluate",),
+    "inference.uncertainty": ("uncertainty",),
+    "inference.evaluation": ("evaluate",),
     "finetuning": ("finetune",),
     "store.authors_checkpoint": ("import_checkpoint",),
     "store.housekeeping": ("delete_run", "export_model", "rename_run"),
     "store.metadata": ("ModelMetadata", "read_metadata"),
     "store.model_files": ("load_model",),
-    "objects": ("label_objects", "measure_objects"),
+    "inference.objects": ("label_objects", "measure_objects"),
     "planning": ("describe_plan", "measure_plan"),
     "pretraining": ("pretrain",),
     "quick": ("QuickTraining", "View"),
     "store.registry": ("RunSummary", "list_runs"),
     "store.run_folder": ("read_config", "read_metrics", "read_record"),
     "store.run_names": ("new_run_path",),
-    "scores": ("Scores",),
-    "segmentation": ("Segmenter", "segment"),
-    "tokens": ("TokenStage", "surviving_tokens"),
+    "inference.scores": ("Scores",),
+    "inference.segmentation": ("Segmenter", "segment"),
+    "inference.surviving_tokens": ("TokenStage", "surviving_tokens"),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 

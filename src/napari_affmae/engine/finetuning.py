@@ -21,12 +21,12 @@ from napari_affmae.engine.class_weights import class_weights
 from napari_affmae.engine.compute.device import plan_device
 from napari_affmae.engine.compute.runtime import Runtime, evaluating
 from napari_affmae.engine.compute.seeds import Stream, derived_seed, seeded
-from napari_affmae.engine.evaluation import count_confusion
 from napari_affmae.engine.events import Event, Notice, Validated
+from napari_affmae.engine.inference.evaluation import count_confusion
+from napari_affmae.engine.inference.pixel_sizes import common_pixel_size, note_pixel_sizes
+from napari_affmae.engine.inference.predictor import Predictor
 from napari_affmae.engine.labelled import Labelled, Pairs, check_labelled, settle_classes
 from napari_affmae.engine.layer_decay import layer_scales
-from napari_affmae.engine.pixel_sizes import common_pixel_size, note_pixel_sizes
-from napari_affmae.engine.predictor import Predictor
 from napari_affmae.engine.starting import describe, note_changes, settle_config
 from napari_affmae.engine.store.metadata import ModelMetadata, read_metadata
 from napari_affmae.engine.store.model_files import load_model

@@ -26,7 +26,7 @@ from napari_affmae.engine.compute.device import plan_device
 from napari_affmae.engine.compute.runtime import Runtime, evaluating
 from napari_affmae.engine.compute.seeds import Stream, derived_seed, generator, seeded
 from napari_affmae.engine.events import Event, Notice, Validated
-from napari_affmae.engine.pixel_sizes import common_pixel_size
+from napari_affmae.engine.inference.pixel_sizes import common_pixel_size
 from napari_affmae.engine.starting import describe, note_changes, settle_config
 from napari_affmae.engine.store.metadata import ModelMetadata
 from napari_affmae.engine.store.run_folder import RunFolder, read_record

@@ -21,9 +21,9 @@ from napari_affmae.engine.compute.device import plan_device
 from napari_affmae.engine.compute.runtime import Runtime
 from napari_affmae.engine.compute.seeds import Stream, generator, seeded
 from napari_affmae.engine.compute.timing import Pace, Stopwatch
-from napari_affmae.engine.entropy import uncertainty
 from napari_affmae.engine.events import Event, StepDone, TileDone, ViewPredicted
-from napari_affmae.engine.pixel_sizes import common_pixel_size
+from napari_affmae.engine.inference.pixel_sizes import common_pixel_size
+from napari_affmae.engine.inference.uncertainty import uncertainty
 from napari_affmae.engine.quick_features import FeatureStore, TileCount
 from napari_affmae.engine.quick_view import predict_view
 from napari_affmae.engine.store.metadata import ModelMetadata

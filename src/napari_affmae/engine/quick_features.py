@@ -14,7 +14,7 @@ from napari_affmae.engine.compute.device import memory_errors
 from napari_affmae.engine.compute.runtime import Runtime
 from napari_affmae.engine.compute.timing import Pace
 from napari_affmae.engine.events import TileDone
-from napari_affmae.engine.tiles import Grid, read_tile, tile_window
+from napari_affmae.engine.inference.tiles import Grid, read_tile, tile_window
 from napari_affmae.model import QuickFeatures, QuickSegmenter
 
 OVERLAP = 0.25

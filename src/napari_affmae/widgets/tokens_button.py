@@ -107,7 +107,7 @@ class TokensButton(QPushButton):
 def _find(model: Path, source: ImageSource, view: View) -> Generator[Event, None, None]:
     from napari_affmae.data import window
     from napari_affmae.engine import read_metadata, surviving_tokens
-    from napari_affmae.engine.segmentation import normalize_like
+    from napari_affmae.engine.inference.segmentation import normalize_like
 
     part = window(source, planes=[view.plane], rows=view.rows, columns=view.columns)
     image = normalize_like(part, read_metadata(model)).read(0)

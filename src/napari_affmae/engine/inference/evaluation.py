@@ -15,10 +15,10 @@ from napari_affmae.data import (
     read_labels,
 )
 from napari_affmae.engine.events import Event, TileDone
-from napari_affmae.engine.pixel_sizes import note_pixel_sizes
-from napari_affmae.engine.predictor import Predictor
-from napari_affmae.engine.scores import ConfusionMatrix, Scores
-from napari_affmae.engine.segmentation import Segmenter
+from napari_affmae.engine.inference.pixel_sizes import note_pixel_sizes
+from napari_affmae.engine.inference.predictor import Predictor
+from napari_affmae.engine.inference.scores import ConfusionMatrix, Scores
+from napari_affmae.engine.inference.segmentation import Segmenter
 
 
 def evaluate(

@@ -6,7 +6,7 @@ import torch
 
 from napari_affmae.data import window
 from napari_affmae.engine import load_model, read_metadata, surviving_tokens
-from napari_affmae.engine.segmentation import normalize_like
+from napari_affmae.engine.inference.segmentation import normalize_like
 from napari_affmae.errors import OutOfMemoryError
 from napari_affmae.model.encoder import Encoder
 

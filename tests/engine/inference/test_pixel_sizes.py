@@ -4,7 +4,7 @@ from napari_affmae.config import SegmentConfig
 from napari_affmae.data import open_source
 from napari_affmae.engine import evaluate, finetune, pretrain, read_metadata, segment
 from napari_affmae.engine.events import Notice
-from napari_affmae.engine.pixel_sizes import common_pixel_size
+from napari_affmae.engine.inference.pixel_sizes import common_pixel_size
 
 
 @pytest.fixture(scope="module")

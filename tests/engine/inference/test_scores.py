@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from napari_affmae.engine.scores import ConfusionMatrix
+from napari_affmae.engine.inference.scores import ConfusionMatrix
 
 
 def test_scores_of_a_hand_made_matrix():

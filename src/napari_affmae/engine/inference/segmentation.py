@@ -13,11 +13,11 @@ from napari_affmae.engine.compute.device import plan_device
 from napari_affmae.engine.compute.runtime import Runtime
 from napari_affmae.engine.compute.timing import Stopwatch
 from napari_affmae.engine.events import BandDone, Event, PlaneDone, TileDone
-from napari_affmae.engine.pixel_sizes import note_pixel_sizes
-from napari_affmae.engine.predictor import Predictor
+from napari_affmae.engine.inference.pixel_sizes import note_pixel_sizes
+from napari_affmae.engine.inference.predictor import Predictor
+from napari_affmae.engine.inference.tiles import Band
 from napari_affmae.engine.store.metadata import ModelMetadata
 from napari_affmae.engine.store.model_files import load_model
-from napari_affmae.engine.tiles import Band
 from napari_affmae.errors import CheckpointError, DataError
 from napari_affmae.model import AFFMAE
 

@@ -4,7 +4,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from napari_affmae.engine.tiles import Grid, predict_plane
+from napari_affmae.engine.inference.tiles import Grid, predict_plane
 
 SIZES = [(64, 64), (65, 64), (200, 333), (63, 500), (1, 1), (64, 40), (129, 65)]
 

@@ -10,8 +10,8 @@ from napari_affmae.engine import evaluate, load_model, segment
 from napari_affmae.engine.compute.device import plan_device
 from napari_affmae.engine.compute.runtime import Runtime
 from napari_affmae.engine.events import BandDone, PlaneDone, RunStarted, TileDone
-from napari_affmae.engine.predictor import Predictor
-from napari_affmae.engine.segmentation import normalize_like
+from napari_affmae.engine.inference.predictor import Predictor
+from napari_affmae.engine.inference.segmentation import normalize_like
 from napari_affmae.errors import CheckpointError, DataError, OutOfMemoryError
 
 

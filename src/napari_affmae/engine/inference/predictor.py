@@ -7,8 +7,8 @@ import torch
 from napari_affmae.data import NormalizedSource
 from napari_affmae.engine.compute.device import Shortage
 from napari_affmae.engine.compute.runtime import Runtime, evaluating
-from napari_affmae.engine.forward_passes import ForwardPasses
-from napari_affmae.engine.tiles import Band, Floats, Grid, predict_plane
+from napari_affmae.engine.inference.forward_passes import ForwardPasses
+from napari_affmae.engine.inference.tiles import Band, Floats, Grid, predict_plane
 from napari_affmae.model import AFFSegmenter, QuickSegmenter
 from napari_affmae.model.patches import SMALLEST_IMAGE
 
