@@ -8,7 +8,7 @@ from rich.console import Console
 
 from napari_affmae.cli.progress import Reporter, meter
 from napari_affmae.engine import events as ev
-from napari_affmae.engine.words import duration
+from napari_affmae.engine.wording import duration
 
 STARTED = ev.RunStarted(
     device="CPU, 2 threads",

@@ -81,7 +81,7 @@ def start_script() -> Callable[..., multiprocessing.process.BaseProcess]:
     # would take ten seconds otherwise.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
-        ["napari_affmae.engine.pretraining", "napari_affmae.engine.finetuning"]
+        ["napari_affmae.engine.training.pretraining", "napari_affmae.engine.training.finetuning"]
     )
 
     def start(name: str, **variables: Any) -> multiprocessing.process.BaseProcess:

@@ -10,7 +10,6 @@ from torch import nn
 from napari_affmae.config import FinetuneConfig, PretrainConfig, SegmentConfig
 from napari_affmae.data import LabelledPair, default_classes, iterate_batches, normalize_sources
 from napari_affmae.engine import finetune, load_model, measure_plan, pretrain, segment
-from napari_affmae.engine.batch import BatchPlan
 from napari_affmae.engine.compute.device import plan_device
 from napari_affmae.engine.compute.runtime import Runtime
 from napari_affmae.engine.events import (
@@ -22,13 +21,14 @@ from napari_affmae.engine.events import (
     RunStarted,
     StepDone,
 )
-from napari_affmae.engine.finetuning import Finetuning, starting_network
 from napari_affmae.engine.inference.predictor import Predictor
-from napari_affmae.engine.labelled import Labelled
-from napari_affmae.engine.pretraining import Pretraining
-from napari_affmae.engine.stepper import Stepper
 from napari_affmae.engine.store.checkpoints import list_checkpoints, read_state
-from napari_affmae.engine.task import to_tensors
+from napari_affmae.engine.training.batch import BatchPlan
+from napari_affmae.engine.training.finetuning import Finetuning, starting_network
+from napari_affmae.engine.training.labelled_data import Labelled
+from napari_affmae.engine.training.pretraining import Pretraining
+from napari_affmae.engine.training.stepper import Stepper
+from napari_affmae.engine.training.task import to_tensors
 from napari_affmae.model import AFFMAE, QuickSegmenter, preset
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")

@@ -13,9 +13,10 @@ from qtpy.QtWidgets import QApplication, QMessageBox
 from napari_affmae import engine
 from napari_affmae.config import PretrainConfig
 from napari_affmae.data import open_source
-from napari_affmae.engine import list_runs, pretrain, pretraining, read_config
+from napari_affmae.engine import list_runs, pretrain, read_config
 from napari_affmae.engine.events import StepDone
 from napari_affmae.engine.store.checkpoints import list_checkpoints
+from napari_affmae.engine.training.loop import pretraining
 from napari_affmae.errors import DiskFullError
 from napari_affmae.widgets import preferences
 from napari_affmae.widgets.commands import CommandDialog

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from napari_affmae.engine import events as ev
-from napari_affmae.engine import words
+from napari_affmae.engine import wording
 
 SECONDS_BETWEEN_LINES = 10.0
 
@@ -100,11 +100,11 @@ class Reporter:
                 self._tell_notice(event)
             case ev.StepDone():
                 self._expect(event)
-                self._meter.update(event.step, event.total_steps, words.step(event))
+                self._meter.update(event.step, event.total_steps, wording.step(event))
             case ev.MicroBatchHalved():
-                self._say(f"warning: {words.halved(event)}", "yellow")
+                self._say(f"warning: {wording.halved(event)}", "yellow")
             case ev.Validated():
-                self._say(words.validated(event))
+                self._say(wording.validated(event))
             case ev.TileDone():
                 self._count_tile(event)
             case ev.PlanProgress():
@@ -124,7 +124,7 @@ class Reporter:
 
     def _tell_start(self, event: ev.RunStarted) -> None:
         if self._start:
-            self._say(words.started(event))
+            self._say(wording.started(event))
 
     def _tell_notice(self, event: ev.Notice) -> None:
         if self._start or event.level != "info":
@@ -134,14 +134,14 @@ class Reporter:
     def _count_tile(self, event: ev.TileDone) -> None:
         if self._planes is not None:
             done = event.plane + event.done / event.total
-            self._meter.update(done, self._planes, words.tile(event))
+            self._meter.update(done, self._planes, wording.tile(event))
 
     def _expect(self, event: ev.StepDone) -> None:
         """Say once how long the run will take, as soon as its steps were timed."""
         if not self._expected and event.seconds_left is not None:
             self._expected = True
             self._say(
-                f"expected time: {words.duration(event.seconds_left)} "
+                f"expected time: {wording.duration(event.seconds_left)} "
                 f"({event.images_per_second:.3g} images/s measured)"
             )
 

@@ -21,8 +21,8 @@ from napari_affmae.cli.stopping import command_line, follow
 from napari_affmae.config import FinetuneConfig, PretrainConfig
 from napari_affmae.engine import describe_plan, finetune, measure_plan, pretrain
 from napari_affmae.engine.events import Event, PlanMeasured
-from napari_affmae.engine.labelled import settle_classes
 from napari_affmae.engine.store.run_folder import read_config
+from napari_affmae.engine.training.labelled_data import settle_classes
 
 _LENGTH = {"steps", "minutes"}
 

@@ -10,16 +10,13 @@ from typing import TYPE_CHECKING, Any
 from napari_affmae.engine import events
 
 if TYPE_CHECKING:
-    from napari_affmae.engine.finetuning import finetune
     from napari_affmae.engine.inference.evaluation import evaluate
     from napari_affmae.engine.inference.objects import label_objects, measure_objects
     from napari_affmae.engine.inference.scores import Scores
     from napari_affmae.engine.inference.segmentation import Segmenter, segment
     from napari_affmae.engine.inference.surviving_tokens import TokenStage, surviving_tokens
     from napari_affmae.engine.inference.uncertainty import uncertainty
-    from napari_affmae.engine.planning import describe_plan, measure_plan
-    from napari_affmae.engine.pretraining import pretrain
-    from napari_affmae.engine.quick import QuickTraining, View
+    from napari_affmae.engine.quick.training import QuickTraining, View
     from napari_affmae.engine.store.authors_checkpoint import import_checkpoint
     from napari_affmae.engine.store.housekeeping import delete_run, export_model, rename_run
     from napari_affmae.engine.store.metadata import ModelMetadata, read_metadata
@@ -27,6 +24,10 @@ if TYPE_CHECKING:
     from napari_affmae.engine.store.registry import RunSummary, list_runs
     from napari_affmae.engine.store.run_folder import read_config, read_metrics, read_record
     from napari_affmae.engine.store.run_names import new_run_path
+    from napari_affmae.engine.training.finetuning import finetune
+    from napari_affmae.engine.training.planning import measure_plan
+    from napari_affmae.engine.training.pretraining import pretrain
+    from napari_affmae.engine.wording import describe_plan
 
 __all__ = [
     "ModelMetadata",
@@ -63,15 +64,16 @@ __all__ = [
 _MODULES = {
     "inference.uncertainty": ("uncertainty",),
     "inference.evaluation": ("evaluate",),
-    "finetuning": ("finetune",),
+    "training.finetuning": ("finetune",),
     "store.authors_checkpoint": ("import_checkpoint",),
     "store.housekeeping": ("delete_run", "export_model", "rename_run"),
     "store.metadata": ("ModelMetadata", "read_metadata"),
     "store.model_files": ("load_model",),
     "inference.objects": ("label_objects", "measure_objects"),
-    "planning": ("describe_plan", "measure_plan"),
-    "pretraining": ("pretrain",),
-    "quick": ("QuickTraining", "View"),
+    "training.planning": ("measure_plan",),
+    "wording": ("describe_plan",),
+    "training.pretraining": ("pretrain",),
+    "quick.training": ("QuickTraining", "View"),
     "store.registry": ("RunSummary", "list_runs"),
     "store.run_folder": ("read_config", "read_metrics", "read_record"),
     "store.run_names": ("new_run_path",),

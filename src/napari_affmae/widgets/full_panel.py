@@ -19,7 +19,7 @@ from qtpy.QtWidgets import (
 from napari_affmae.config import FinetuneConfig, SegmentConfig
 from napari_affmae.data.sources.source import ImageSource
 from napari_affmae.engine import events as ev
-from napari_affmae.engine import words
+from napari_affmae.engine import wording
 from napari_affmae.errors import AffmaeError
 from napari_affmae.widgets.annotation import Annotation, check_painted
 from napari_affmae.widgets.curves import Curves
@@ -193,7 +193,7 @@ class FullPanel(QWidget):
                 self.losses.add(event.step, {"validation": event.loss})
                 self.scores.add(event.step, event.iou)
                 self.score.setVisible(True)
-                self.score.setText(words.validated(event))
+                self.score.setText(wording.validated(event))
             case ev.CheckpointSaved():
                 self._predict()
 

@@ -15,7 +15,7 @@ from qtpy.QtWidgets import (
 
 from napari_affmae.config import LabelClass, QuickConfig
 from napari_affmae.engine import events as ev
-from napari_affmae.engine import words
+from napari_affmae.engine import wording
 from napari_affmae.engine.store.run_names import new_run_path
 from napari_affmae.errors import TooFewClassesError
 from napari_affmae.widgets.annotation import COMPLETE, Annotation
@@ -216,7 +216,7 @@ class QuickPanel(QWidget):
     def _take(self, event: ev.Event) -> None:
         match event:
             case ev.RunStarted():
-                self.status.setText(words.started(event))
+                self.status.setText(wording.started(event))
             case ev.Notice():
                 self.messages.add(event.message, event.level)
             case ev.TileDone():

@@ -16,7 +16,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_affmae.engine import events as ev
-from napari_affmae.engine import words
+from napari_affmae.engine import wording
 from napari_affmae.widgets.activity import Activity
 from napari_affmae.widgets.curves import load_plots
 from napari_affmae.widgets.errors_in_words import in_words
@@ -178,16 +178,16 @@ class RunPanel(QWidget):
     def _take(self, event: ev.Event) -> None:
         match event:
             case ev.RunStarted():
-                self.messages.add(words.started(event), "info")
+                self.messages.add(wording.started(event), "info")
                 if event.on_gpu:
                     self._activity.begin()
             case ev.Notice():
                 source = f"{event.source}: " if event.source else ""
                 self.messages.add(f"{source}{event.message}", event.level)
             case ev.MicroBatchHalved():
-                self.messages.add(words.halved(event), "warning")
+                self.messages.add(wording.halved(event), "warning")
             case ev.StepDone():
-                self.show_progress(event.step, event.total_steps, words.step(event))
+                self.show_progress(event.step, event.total_steps, wording.step(event))
         self.happened.emit(event)
 
     def show_progress(self, done: float, total: float | None, text: str) -> None:

@@ -9,7 +9,7 @@ from qtpy.QtWidgets import QComboBox, QFormLayout, QPushButton, QWidget
 
 from napari_affmae.config import SegmentConfig
 from napari_affmae.engine import events as ev
-from napari_affmae.engine import words
+from napari_affmae.engine import wording
 from napari_affmae.engine.store.run_names import new_run_path
 from napari_affmae.errors import AffmaeError
 from napari_affmae.widgets.commands import (
@@ -252,7 +252,7 @@ class SegmentDock(Dock):
             return
         done = event.plane * event.total + event.done
         total = self._ready.canvas.n_planes * event.total
-        self.panel.show_progress(done, total, words.tile(event))
+        self.panel.show_progress(done, total, wording.tile(event))
 
     def _find_objects(self) -> None:
         """Look for objects in the last result."""

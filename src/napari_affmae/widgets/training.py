@@ -9,9 +9,9 @@ from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_affmae.config import FinetuneConfig, PretrainConfig
 from napari_affmae.engine import events as ev
-from napari_affmae.engine.starting import FREE
 from napari_affmae.engine.store.run_folder import Kind, read_config
 from napari_affmae.engine.store.run_names import new_run_path
+from napari_affmae.engine.training.resuming import FREE
 from napari_affmae.errors import CheckpointError
 from napari_affmae.widgets.forms import SettingsForm
 from napari_affmae.widgets.length import LengthEdit

@@ -3,13 +3,13 @@ import weakref
 import pytest
 import torch
 
-from napari_affmae.engine.batch import BatchPlan, plan_batch
 from napari_affmae.engine.compute.device import (
     DevicePlan,
     is_out_of_memory,
     memory_errors,
     plan_device,
 )
+from napari_affmae.engine.training.batch import BatchPlan, plan_batch
 from napari_affmae.errors import BackendUnavailableError, OutOfMemoryError
 
 without_cuda = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

@@ -10,7 +10,7 @@ from napari.layers import Labels
 
 from napari_affmae.engine import events as ev
 from napari_affmae.engine import read_metadata
-from napari_affmae.engine.quick import QuickTraining
+from napari_affmae.engine.quick.training import QuickTraining
 from napari_affmae.engine.store.registry import list_runs
 from napari_affmae.widgets.finetune import FinetuneDock
 from napari_affmae.widgets.layer_sources import layer_geometry

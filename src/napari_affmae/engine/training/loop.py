@@ -10,7 +10,6 @@ from typing import Any
 from torch import Tensor
 
 from napari_affmae.data import iterate_batches
-from napari_affmae.engine.batch import BatchPlan
 from napari_affmae.engine.compute.device import is_out_of_memory
 from napari_affmae.engine.compute.runtime import Runtime
 from napari_affmae.engine.compute.timing import Pace, Stopwatch
@@ -24,9 +23,6 @@ from napari_affmae.engine.events import (
     StepDone,
     Validated,
 )
-from napari_affmae.engine.optimiser import load_state_tensors, state_tensors
-from napari_affmae.engine.schedule import learning_rate
-from napari_affmae.engine.stepper import Stepper
 from napari_affmae.engine.store.checkpoints import (
     MODEL_FILE,
     OPTIMIZER_FILE,
@@ -38,7 +34,11 @@ from napari_affmae.engine.store.run_folder import RunFolder
 from napari_affmae.engine.store.run_length import Length
 from napari_affmae.engine.store.run_state import Best, RunState
 from napari_affmae.engine.store.tensors import read_tensors, tensor_bytes
-from napari_affmae.engine.task import Task, to_tensors
+from napari_affmae.engine.training.batch import BatchPlan
+from napari_affmae.engine.training.optimiser import load_state_tensors, state_tensors
+from napari_affmae.engine.training.schedule import learning_rate
+from napari_affmae.engine.training.stepper import Stepper
+from napari_affmae.engine.training.task import Task, to_tensors
 from napari_affmae.errors import OutOfMemoryError, UnreadableFileError
 from napari_affmae.files import replace_bytes
 

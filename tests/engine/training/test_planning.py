@@ -49,7 +49,7 @@ def test_a_run_by_time_gets_its_steps(pretrain_config):
 
 
 def test_a_slow_step_is_timed_once(pretrain_config, monkeypatch):
-    monkeypatch.setattr("napari_affmae.engine.planning._SLOW_SECONDS", 0.0)
+    monkeypatch.setattr("napari_affmae.engine.training.planning._SLOW_SECONDS", 0.0)
     *progress, _ = measure_plan(pretrain_config)
     assert progress == [PlanProgress(1, 2), PlanProgress(2, 2)]
 

@@ -2,8 +2,8 @@ import pytest
 
 from napari_affmae.config import PretrainConfig
 from napari_affmae.engine.compute.timing import Pace, Stopwatch
-from napari_affmae.engine.schedule import learning_rate
 from napari_affmae.engine.store.run_length import Length
+from napari_affmae.engine.training.schedule import learning_rate
 
 
 def test_warm_up_is_linear_and_the_rest_a_cosine():

@@ -3,9 +3,9 @@ import pytest
 import torch
 from torch import nn
 
-from napari_affmae.engine.class_weights import class_weights
-from napari_affmae.engine.layer_decay import layer_scales
-from napari_affmae.engine.optimiser import (
+from napari_affmae.engine.training.class_weights import class_weights
+from napari_affmae.engine.training.optimiser import (
+    layer_scales,
     load_state_tensors,
     make_optimiser,
     set_learning_rate,

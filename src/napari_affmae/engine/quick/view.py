@@ -8,8 +8,8 @@ import torch
 from numpy.typing import NDArray
 
 from napari_affmae.engine.events import TileDone
-from napari_affmae.engine.quick_features import FeatureStore, TileCount
-from napari_affmae.engine.strokes import View
+from napari_affmae.engine.quick.features import FeatureStore, TileCount
+from napari_affmae.engine.quick.strokes import View
 from napari_affmae.model import QuickSegmenter
 from napari_affmae.model.local_features import REACH, gaussian_blur
 

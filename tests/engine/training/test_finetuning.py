@@ -15,8 +15,8 @@ from napari_affmae.engine.events import (
     TileDone,
     Validated,
 )
-from napari_affmae.engine.labelled import Labelled
 from napari_affmae.engine.store.checkpoints import list_checkpoints
+from napari_affmae.engine.training.labelled_data import Labelled
 from napari_affmae.errors import AffmaeError, CheckpointError, DataError
 from napari_affmae.model import AFFSegmenter
 

@@ -21,17 +21,17 @@ from napari_affmae.data import (
     normalize_sources,
     split_planes,
 )
-from napari_affmae.engine.batch import plan_batch
 from napari_affmae.engine.compute.device import plan_device
 from napari_affmae.engine.compute.runtime import Runtime, evaluating
 from napari_affmae.engine.compute.seeds import Stream, derived_seed, generator, seeded
 from napari_affmae.engine.events import Event, Notice, Validated
 from napari_affmae.engine.inference.pixel_sizes import common_pixel_size
-from napari_affmae.engine.starting import describe, note_changes, settle_config
 from napari_affmae.engine.store.metadata import ModelMetadata
 from napari_affmae.engine.store.run_folder import RunFolder, read_record
-from napari_affmae.engine.task import Task, mean_loss, validation_crops
-from napari_affmae.engine.training import Training
+from napari_affmae.engine.training.batch import plan_batch
+from napari_affmae.engine.training.loop import Training
+from napari_affmae.engine.training.resuming import describe, note_changes, settle_config
+from napari_affmae.engine.training.task import Task, mean_loss, validation_crops
 from napari_affmae.errors import DataError, UnreadableFileError
 from napari_affmae.model import AFFMAE, preset
 from napari_affmae.model.masking import draw_masks

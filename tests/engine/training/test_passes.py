@@ -11,17 +11,17 @@ from torch import nn
 
 from napari_affmae.config import FinetuneConfig, PretrainConfig
 from napari_affmae.data import LabelledPair, default_classes, normalize_sources
-from napari_affmae.engine.batch import BatchPlan
 from napari_affmae.engine.compute.device import plan_device
 from napari_affmae.engine.compute.runtime import Runtime, evaluating
 from napari_affmae.engine.events import StepDone, Validated
-from napari_affmae.engine.finetuning import Finetuning, starting_network
 from napari_affmae.engine.inference.forward_passes import ForwardPasses
 from napari_affmae.engine.inference.predictor import Predictor
-from napari_affmae.engine.labelled import Labelled
-from napari_affmae.engine.passes import CapturedPasses
-from napari_affmae.engine.pretraining import Pretraining, pretrain
-from napari_affmae.engine.stepper import Stepper
+from napari_affmae.engine.training.batch import BatchPlan
+from napari_affmae.engine.training.finetuning import Finetuning, starting_network
+from napari_affmae.engine.training.labelled_data import Labelled
+from napari_affmae.engine.training.passes import CapturedPasses
+from napari_affmae.engine.training.pretraining import Pretraining, pretrain
+from napari_affmae.engine.training.stepper import Stepper
 from napari_affmae.model import AFFMAE, AFFSegmenter, capture, preset
 from napari_affmae.model.capture import CaptureError, Copies
 

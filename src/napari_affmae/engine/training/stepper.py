@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from napari_affmae.engine.batch import BatchPlan
 from napari_affmae.engine.compute.device import Shortage
 from napari_affmae.engine.compute.runtime import Runtime
 from napari_affmae.engine.compute.seeds import Stream, seeded
-from napari_affmae.engine.optimiser import make_optimiser, set_learning_rate
-from napari_affmae.engine.passes import make_passes
-from napari_affmae.engine.task import Task
+from napari_affmae.engine.training.batch import BatchPlan
+from napari_affmae.engine.training.optimiser import make_optimiser, set_learning_rate
+from napari_affmae.engine.training.passes import make_passes
+from napari_affmae.engine.training.task import Task
 from napari_affmae.errors import DivergedError
 
 # The loss scaler starts at 65,536 and halves itself at each skipped step, so after 17

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from napari_affmae.config import IGNORE_INDEX
 from napari_affmae.data import LabelEncoder, NormalizedSource
-from napari_affmae.engine.quick_features import FeatureStore
+from napari_affmae.engine.quick.features import FeatureStore
 
 BLOCK = 64  # pixels
 # Of a class in a block: neighbours in a stroke say much the same.

@@ -24,11 +24,11 @@ from napari_affmae.engine.compute.timing import Pace, Stopwatch
 from napari_affmae.engine.events import Event, StepDone, TileDone, ViewPredicted
 from napari_affmae.engine.inference.pixel_sizes import common_pixel_size
 from napari_affmae.engine.inference.uncertainty import uncertainty
-from napari_affmae.engine.quick_features import FeatureStore, TileCount
-from napari_affmae.engine.quick_view import predict_view
+from napari_affmae.engine.quick.features import FeatureStore, TileCount
+from napari_affmae.engine.quick.strokes import Block, Samples, StrokeSamples, View, painted_blocks
+from napari_affmae.engine.quick.view import predict_view
 from napari_affmae.engine.store.metadata import ModelMetadata
 from napari_affmae.engine.store.model_files import load_model, model_bytes
-from napari_affmae.engine.strokes import Block, Samples, StrokeSamples, View, painted_blocks
 from napari_affmae.errors import AffmaeError, DataError, TooFewClassesError
 from napari_affmae.files import replace_bytes
 from napari_affmae.model import AFFMAE, AFFSegmenter, QuickSegmenter, preset

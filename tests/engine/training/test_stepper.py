@@ -8,11 +8,11 @@ from torch import Tensor, nn
 
 from napari_affmae.config import PretrainConfig
 from napari_affmae.data import normalize_sources
-from napari_affmae.engine.batch import BatchPlan
 from napari_affmae.engine.compute.device import plan_device
 from napari_affmae.engine.compute.runtime import Runtime
-from napari_affmae.engine.pretraining import Pretraining
-from napari_affmae.engine.stepper import Stepper
+from napari_affmae.engine.training.batch import BatchPlan
+from napari_affmae.engine.training.pretraining import Pretraining
+from napari_affmae.engine.training.stepper import Stepper
 from napari_affmae.errors import DivergedError, OutOfMemoryError
 from napari_affmae.model import AFFMAE, preset
 

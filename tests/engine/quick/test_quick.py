@@ -23,7 +23,7 @@ from napari_affmae.engine import (
     uncertainty,
 )
 from napari_affmae.engine.events import PlaneDone, StepDone, TileDone, ViewPredicted
-from napari_affmae.engine.quick_features import FeatureStore
+from napari_affmae.engine.quick.features import FeatureStore
 from napari_affmae.errors import AffmaeError, CheckpointError, DataError
 from napari_affmae.model import QuickSegmenter
 

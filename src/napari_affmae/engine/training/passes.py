@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from napari_affmae.engine.compute.runtime import Runtime
-from napari_affmae.engine.task import Task
+from napari_affmae.engine.training.task import Task
 from napari_affmae.model.capture import CapturedStep, CaptureError, GraphMemory
 
 logger = logging.getLogger(__name__)

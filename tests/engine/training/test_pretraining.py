@@ -22,9 +22,9 @@ from napari_affmae.engine.events import (
     StepDone,
     Validated,
 )
-from napari_affmae.engine.schedule import learning_rate
-from napari_affmae.engine.stepper import Stepper
 from napari_affmae.engine.store.checkpoints import list_checkpoints
+from napari_affmae.engine.training.schedule import learning_rate
+from napari_affmae.engine.training.stepper import Stepper
 from napari_affmae.errors import DataError, DivergedError
 from napari_affmae.model import AFFMAE
 

@@ -16,8 +16,6 @@ from napari_affmae.data import (
     LabelEncoder,
     LabelledCrops,
 )
-from napari_affmae.engine.batch import plan_batch
-from napari_affmae.engine.class_weights import class_weights
 from napari_affmae.engine.compute.device import plan_device
 from napari_affmae.engine.compute.runtime import Runtime, evaluating
 from napari_affmae.engine.compute.seeds import Stream, derived_seed, seeded
@@ -25,14 +23,21 @@ from napari_affmae.engine.events import Event, Notice, Validated
 from napari_affmae.engine.inference.evaluation import count_confusion
 from napari_affmae.engine.inference.pixel_sizes import common_pixel_size, note_pixel_sizes
 from napari_affmae.engine.inference.predictor import Predictor
-from napari_affmae.engine.labelled import Labelled, Pairs, check_labelled, settle_classes
-from napari_affmae.engine.layer_decay import layer_scales
-from napari_affmae.engine.starting import describe, note_changes, settle_config
 from napari_affmae.engine.store.metadata import ModelMetadata, read_metadata
 from napari_affmae.engine.store.model_files import load_model
 from napari_affmae.engine.store.run_folder import RunFolder, read_record
-from napari_affmae.engine.task import Task, mean_loss, validation_crops
-from napari_affmae.engine.training import Training
+from napari_affmae.engine.training.batch import plan_batch
+from napari_affmae.engine.training.class_weights import class_weights
+from napari_affmae.engine.training.labelled_data import (
+    Labelled,
+    Pairs,
+    check_labelled,
+    settle_classes,
+)
+from napari_affmae.engine.training.loop import Training
+from napari_affmae.engine.training.optimiser import layer_scales
+from napari_affmae.engine.training.resuming import describe, note_changes, settle_config
+from napari_affmae.engine.training.task import Task, mean_loss, validation_crops
 from napari_affmae.errors import CheckpointError, DataError
 from napari_affmae.model import AFFMAE, AFFSegmenter, QuickSegmenter, preset
 from napari_affmae.model.losses import segmentation_loss

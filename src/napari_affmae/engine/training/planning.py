@@ -16,19 +16,18 @@ from napari_affmae.data import (
     normalize_sources,
     open_source,
 )
-from napari_affmae.engine.batch import plan_batch
 from napari_affmae.engine.compute.device import plan_device
 from napari_affmae.engine.compute.memory import MemoryMeter, memory_meter
 from napari_affmae.engine.compute.runtime import Runtime
 from napari_affmae.engine.compute.seeds import Stream, seeded
 from napari_affmae.engine.events import Event, MicroBatchHalved, PlanMeasured, PlanProgress
-from napari_affmae.engine.finetuning import Finetuning, starting_network
-from napari_affmae.engine.labelled import Labelled
-from napari_affmae.engine.pretraining import Pretraining
-from napari_affmae.engine.stepper import Stepper
 from napari_affmae.engine.store.run_length import Length
-from napari_affmae.engine.task import Task, to_tensors
-from napari_affmae.engine.words import duration, gigabytes
+from napari_affmae.engine.training.batch import plan_batch
+from napari_affmae.engine.training.finetuning import Finetuning, starting_network
+from napari_affmae.engine.training.labelled_data import Labelled
+from napari_affmae.engine.training.pretraining import Pretraining
+from napari_affmae.engine.training.stepper import Stepper
+from napari_affmae.engine.training.task import Task, to_tensors
 from napari_affmae.model import AFFMAE, preset
 
 # After a slow warm-up one step tells enough.
@@ -100,33 +99,6 @@ def measure_plan(
         total_seconds=length.seconds_left(0, 0.0, seconds),
         total_steps=total,
     )
-
-
-def describe_plan(plan: PlanMeasured) -> str:
-    """Say what a run will take, in one sentence.
-
-    Parameters
-    ----------
-    plan : PlanMeasured
-        From `measure_plan`.
-
-    Returns
-    -------
-    str
-        For instance ``"NVIDIA RTX 4090, 24 GB, bf16, Triton kernels: 0.21 s a step,
-        3.1 GB of 24 GB, 1000 steps in about 4 min"``.
-    """
-    seconds = plan.seconds_per_step
-    pace = f"{seconds:.{2 if seconds < 1 else 1 if seconds < 10 else 0}f} s a step"
-    if plan.micro_batch < plan.batch:
-        pace += f" (of {-(-plan.batch // plan.micro_batch)} parts)"
-    parts = [pace]
-    if plan.memory is not None:
-        of = "" if plan.memory_available is None else f" of {gigabytes(plan.memory_available)}"
-        parts.append(gigabytes(plan.memory) + of)
-    if plan.total_steps is not None and plan.total_seconds is not None:
-        parts.append(f"{plan.total_steps} steps in about {duration(plan.total_seconds)}")
-    return f"{plan.device}, {plan.precision}, {plan.backend}: {', '.join(parts)}"
 
 
 def _time_steps(task: Task, stepper: Stepper, memory: MemoryMeter) -> Generator[Event, None, float]:

@@ -1,0 +1,1 @@
+"""A light head, trained on strokes within seconds, on frozen features."""
