@@ -18,7 +18,7 @@ from environment import RESULTS, describe, write_csv
 from qtpy.QtWidgets import QApplication
 
 from napari_affmae.data import find_pairs, read_labels
-from napari_affmae.widgets import preferences
+from napari_affmae.widgets.parts import preferences
 
 _STROKES = (4, 1, 1, 1)  # of a class, before each prediction
 _REACH, _DOTS, _BRUSH = 12, 8, 5  # pixels around a stroke's start, dots of it, and their size

@@ -121,7 +121,7 @@ def in_window(config: PretrainConfig) -> dict[str, float]:
     import napari
     from qtpy.QtCore import QEventLoop, QTimer
 
-    from napari_affmae.widgets import preferences
+    from napari_affmae.widgets.parts import preferences
 
     folder = Path(tempfile.mkdtemp())
     # The user's stay as they are.

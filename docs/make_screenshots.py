@@ -19,7 +19,7 @@ from qtpy.QtWidgets import QApplication
 from scipy import ndimage
 
 from napari_affmae.config import LabelClass
-from napari_affmae.widgets import preferences
+from napari_affmae.widgets.parts import preferences
 
 IMAGES = Path(__file__).parent / "images"
 PLUGIN = "napari-affmae"

@@ -18,8 +18,8 @@ from napari_affmae.engine.events import StepDone
 from napari_affmae.engine.store.checkpoints import list_checkpoints
 from napari_affmae.engine.training.loop import pretraining
 from napari_affmae.errors import DiskFullError
-from napari_affmae.widgets import preferences
-from napari_affmae.widgets.commands import CommandDialog
+from napari_affmae.widgets.parts import preferences
+from napari_affmae.widgets.parts.command_dialog import CommandDialog
 from napari_affmae.widgets.pretrain import PretrainDock
 from napari_affmae.widgets.run_panel import Outcome, RunPanel
 

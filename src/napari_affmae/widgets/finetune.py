@@ -18,7 +18,10 @@ from napari_affmae.config import FinetuneConfig
 from napari_affmae.errors import AffmaeError
 from napari_affmae.widgets.annotation import Annotation
 from napari_affmae.widgets.class_table import ClassTable
-from napari_affmae.widgets.commands import (
+from napari_affmae.widgets.dock import Dock, real_viewer
+from napari_affmae.widgets.full_panel import FullPanel
+from napari_affmae.widgets.pair_table import PairTable
+from napari_affmae.widgets.parts.command_dialog import (
     CommandDialog,
     channel_words,
     class_words,
@@ -26,9 +29,6 @@ from napari_affmae.widgets.commands import (
     layer_words,
     option_words,
 )
-from napari_affmae.widgets.dock import Dock, real_viewer
-from napari_affmae.widgets.full_panel import FullPanel
-from napari_affmae.widgets.pair_table import PairTable
 from napari_affmae.widgets.prediction import PredictionLayers
 from napari_affmae.widgets.quick_panel import QuickPanel
 from napari_affmae.widgets.run_choice import RunChoice

@@ -22,11 +22,11 @@ from napari_affmae.engine import events as ev
 from napari_affmae.engine import wording
 from napari_affmae.errors import AffmaeError
 from napari_affmae.widgets.annotation import Annotation, check_painted
-from napari_affmae.widgets.curves import Curves
 from napari_affmae.widgets.errand import Errand
-from napari_affmae.widgets.errors_in_words import in_words
-from napari_affmae.widgets.following import follow
 from napari_affmae.widgets.pair_table import Pair
+from napari_affmae.widgets.parts.curves import Curves
+from napari_affmae.widgets.parts.error_text import in_words
+from napari_affmae.widgets.parts.lifetime import follow
 from napari_affmae.widgets.prediction import PredictionLayers
 from napari_affmae.widgets.run_choice import RunChoice
 from napari_affmae.widgets.run_panel import RunPanel

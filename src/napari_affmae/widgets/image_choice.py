@@ -15,9 +15,9 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_affmae.widgets.channels_edit import ChannelsEdit
-from napari_affmae.widgets.following import follow
 from napari_affmae.widgets.layer_sources import is_own
+from napari_affmae.widgets.parts.channels_edit import ChannelsEdit
+from napari_affmae.widgets.parts.lifetime import follow
 
 NO_IMAGE = "no image layer is open"
 

@@ -14,8 +14,8 @@ from qtpy.QtWidgets import (
 )
 
 from napari_affmae.config import LabelClass, ObjectsConfig
-from napari_affmae.widgets.forms import SettingsForm, fold
 from napari_affmae.widgets.objects_table import ObjectsTable
+from napari_affmae.widgets.parts.forms import SettingsForm, fold
 from napari_affmae.widgets.segmenting import ObjectsWanted
 
 _HEIGHT = 60

@@ -17,10 +17,10 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_affmae.widgets.channels_edit import ChannelsEdit
-from napari_affmae.widgets.following import follow
 from napari_affmae.widgets.label_layers import add_labels_layer, fits, is_named_for, may_be_for
 from napari_affmae.widgets.layer_sources import is_own
+from napari_affmae.widgets.parts.channels_edit import ChannelsEdit
+from napari_affmae.widgets.parts.lifetime import follow
 
 Pair = tuple[Image, Labels]
 _IMAGE, _LABELS = range(2)

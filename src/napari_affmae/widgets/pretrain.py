@@ -11,17 +11,17 @@ from qtpy.QtWidgets import QHBoxLayout, QPushButton, QWidget
 from napari_affmae.config import PretrainConfig
 from napari_affmae.engine import events as ev
 from napari_affmae.errors import AffmaeError
-from napari_affmae.widgets.commands import (
+from napari_affmae.widgets.dock import Dock, real_viewer
+from napari_affmae.widgets.layer_sources import is_own
+from napari_affmae.widgets.own_layers import OwnLayers
+from napari_affmae.widgets.parts.command_dialog import (
     CommandDialog,
     channel_words,
     command_line,
     layer_words,
     option_words,
 )
-from napari_affmae.widgets.curves import Curves
-from napari_affmae.widgets.dock import Dock, real_viewer
-from napari_affmae.widgets.layer_sources import is_own
-from napari_affmae.widgets.own_layers import OwnLayers
+from napari_affmae.widgets.parts.curves import Curves
 from napari_affmae.widgets.preview import PreviewGrid
 from napari_affmae.widgets.run_panel import RunPanel
 from napari_affmae.widgets.selection import Selection, Summed

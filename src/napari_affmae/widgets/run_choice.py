@@ -8,7 +8,7 @@ from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QMessageBox, QPu
 
 from napari_affmae.engine.store.registry import RunSummary, list_runs
 from napari_affmae.widgets.model_card import KINDS
-from napari_affmae.widgets.preferences import load_preferences
+from napari_affmae.widgets.parts.preferences import load_preferences
 
 
 class _FreshCombo(QComboBox):

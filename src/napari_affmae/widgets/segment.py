@@ -12,23 +12,23 @@ from napari_affmae.engine import events as ev
 from napari_affmae.engine import wording
 from napari_affmae.engine.store.run_names import new_run_path
 from napari_affmae.errors import AffmaeError
-from napari_affmae.widgets.commands import (
-    CommandDialog,
-    channel_words,
-    command_line,
-    layer_words,
-    option_words,
-)
 from napari_affmae.widgets.dock import Dock, real_viewer
-from napari_affmae.widgets.following import follow
-from napari_affmae.widgets.forms import SettingsForm
 from napari_affmae.widgets.image_choice import ImageChoice
 from napari_affmae.widgets.label_layers import RESULT, show_classes
 from napari_affmae.widgets.layer_sources import OWN, LayerImage, layer_geometry
 from napari_affmae.widgets.model_card import ModelCard
 from napari_affmae.widgets.objects_layer import ObjectsLayer
 from napari_affmae.widgets.objects_panel import ObjectsPanel
-from napari_affmae.widgets.preferences import load_preferences
+from napari_affmae.widgets.parts.command_dialog import (
+    CommandDialog,
+    channel_words,
+    command_line,
+    layer_words,
+    option_words,
+)
+from napari_affmae.widgets.parts.forms import SettingsForm
+from napari_affmae.widgets.parts.lifetime import follow
+from napari_affmae.widgets.parts.preferences import load_preferences
 from napari_affmae.widgets.refreshing import Refresher
 from napari_affmae.widgets.run_choice import RunChoice
 from napari_affmae.widgets.run_panel import Outcome, RunPanel

@@ -13,10 +13,10 @@ from napari_affmae.engine.store.run_folder import Kind, read_config
 from napari_affmae.engine.store.run_names import new_run_path
 from napari_affmae.engine.training.resuming import FREE
 from napari_affmae.errors import CheckpointError
-from napari_affmae.widgets.forms import SettingsForm
-from napari_affmae.widgets.length import LengthEdit
+from napari_affmae.widgets.parts.forms import SettingsForm
+from napari_affmae.widgets.parts.length import LengthEdit
+from napari_affmae.widgets.parts.preferences import load_preferences
 from napari_affmae.widgets.plan_line import PlanLine
-from napari_affmae.widgets.preferences import load_preferences
 from napari_affmae.widgets.run_choice import RunChoice
 from napari_affmae.widgets.run_panel import Outcome, RunPanel
 

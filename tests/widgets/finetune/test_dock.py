@@ -12,8 +12,8 @@ from napari._app_model import get_app_model
 
 from napari_affmae import engine
 from napari_affmae.engine import events as ev
-from napari_affmae.widgets.commands import CommandDialog
 from napari_affmae.widgets.finetune import FinetuneDock
+from napari_affmae.widgets.parts.command_dialog import CommandDialog
 from napari_affmae.widgets.run_panel import Outcome
 
 Finish = Callable[[Any], Outcome]

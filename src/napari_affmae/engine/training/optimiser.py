@@ -1,4 +1,4 @@
-"""AdamW with its parameter groups, and its state as named tensors."""
+"""AdamW with its parameter groups, layer-wise decay of the rate, and its state as named tensors."""
 
 from collections.abc import Callable, Mapping
 from typing import Any

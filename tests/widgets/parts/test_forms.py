@@ -5,8 +5,8 @@ from qtpy.QtCore import QLocale
 from qtpy.QtWidgets import QCheckBox, QComboBox, QLineEdit, QSpinBox
 
 from napari_affmae.config import FinetuneConfig, PretrainConfig
-from napari_affmae.widgets.forms import SettingsForm
-from napari_affmae.widgets.length import LengthEdit
+from napari_affmae.widgets.parts.forms import SettingsForm
+from napari_affmae.widgets.parts.length import LengthEdit
 
 BASIC = ("preset", "crop", "mask_ratio", "batch")
 ADVANCED = ("learning_rate", "betas", "normalization", "augmentation")

@@ -7,7 +7,7 @@ from napari.utils.theme import get_theme
 from qtpy.QtCore import QSize, Qt
 from qtpy.QtWidgets import QFrame, QLabel, QScrollArea, QSizePolicy, QVBoxLayout, QWidget
 
-from napari_affmae.widgets.following import follow
+from napari_affmae.widgets.parts.lifetime import follow
 
 _SIGNS = {"info": "i", "warning": "⚠", "error": "✖"}
 # On dark themes, and on light ones.

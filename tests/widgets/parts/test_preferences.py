@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from napari_affmae.widgets import preferences
+from napari_affmae.widgets.parts import preferences
 
 
 def test_what_cannot_be_read_gives_the_defaults(runs: Path) -> None:

@@ -9,7 +9,7 @@ from napari.utils.theme import get_theme
 from qtpy.QtCore import QSize, QTimer
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
-from napari_affmae.widgets.following import follow
+from napari_affmae.widgets.parts.lifetime import follow
 
 # For each picture of the curves Qt composes the whole window, canvas included.
 _REDRAW_MILLISECONDS = 1500

@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 
 from napari_affmae.errors import AffmaeError, UnwritableError
-from napari_affmae.widgets.preferences import load_preferences
+from napari_affmae.widgets.parts.preferences import load_preferences
 
 logger = logging.getLogger(__name__)
 

@@ -5,8 +5,8 @@ from napari.settings import get_settings
 from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QLabel, QTabWidget
 
-from napari_affmae.widgets.curves import Curves
-from napari_affmae.widgets.messages import Messages
+from napari_affmae.widgets.parts.curves import Curves
+from napari_affmae.widgets.parts.messages import Messages
 
 
 def lightness(messages: Messages) -> float:

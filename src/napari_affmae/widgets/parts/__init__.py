@@ -1,0 +1,1 @@
+"""Qt parts that know neither runs nor layers."""
