@@ -9,7 +9,7 @@ from qtpy.QtWidgets import QMessageBox
 
 from napari_affmae.data import default_class, default_classes
 from napari_affmae.widgets.finetune import FinetuneDock
-from napari_affmae.widgets.label_layers import RESULT, empty_labels, show_classes
+from napari_affmae.widgets.layers.label_layers import RESULT, empty_labels, show_classes
 from napari_affmae.widgets.painted import Square
 
 

@@ -23,6 +23,7 @@ from napari_affmae.engine import wording
 from napari_affmae.errors import AffmaeError
 from napari_affmae.widgets.annotation import Annotation, check_painted
 from napari_affmae.widgets.errand import Errand
+from napari_affmae.widgets.layers.view import PART_ONLY, View, shown_part
 from napari_affmae.widgets.pair_table import Pair
 from napari_affmae.widgets.parts.curves import Curves
 from napari_affmae.widgets.parts.error_text import in_words
@@ -31,7 +32,6 @@ from napari_affmae.widgets.prediction import PredictionLayers
 from napari_affmae.widgets.run_choice import RunChoice
 from napari_affmae.widgets.run_panel import RunPanel
 from napari_affmae.widgets.training import REST, STEPS, Training
-from napari_affmae.widgets.view import PART_ONLY, View, shown_part
 
 _BASIC = ("preset", "crop", "batch", "device")
 _ADVANCED = (

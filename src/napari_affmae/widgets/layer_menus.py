@@ -6,7 +6,7 @@ import napari
 from napari.layers import Image
 from napari.utils.notifications import show_warning
 
-from napari_affmae.widgets.layer_sources import is_own
+from napari_affmae.widgets.layers.layer_sources import is_own
 
 _PLUGIN = "napari-affmae"
 

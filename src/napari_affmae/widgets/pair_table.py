@@ -17,8 +17,13 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_affmae.widgets.label_layers import add_labels_layer, fits, is_named_for, may_be_for
-from napari_affmae.widgets.layer_sources import is_own
+from napari_affmae.widgets.layers.label_layers import (
+    add_labels_layer,
+    fits,
+    is_named_for,
+    may_be_for,
+)
+from napari_affmae.widgets.layers.layer_sources import is_own
 from napari_affmae.widgets.parts.channels_edit import ChannelsEdit
 from napari_affmae.widgets.parts.lifetime import follow
 

@@ -12,8 +12,8 @@ from napari_affmae.config import PretrainConfig
 from napari_affmae.engine import events as ev
 from napari_affmae.errors import AffmaeError
 from napari_affmae.widgets.dock import Dock, real_viewer
-from napari_affmae.widgets.layer_sources import is_own
-from napari_affmae.widgets.own_layers import OwnLayers
+from napari_affmae.widgets.layers.layer_sources import is_own
+from napari_affmae.widgets.layers.own_layers import OwnLayers
 from napari_affmae.widgets.parts.command_dialog import (
     CommandDialog,
     channel_words,

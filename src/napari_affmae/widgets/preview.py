@@ -9,7 +9,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtGui import QImage, QPixmap
 from qtpy.QtWidgets import QGridLayout, QLabel, QSizePolicy, QWidget
 
-from napari_affmae.widgets.layer_sources import OWN
+from napari_affmae.widgets.layers.layer_sources import OWN
 
 _ROWS = 2
 _GAP = 3

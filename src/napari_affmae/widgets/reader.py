@@ -14,7 +14,7 @@ from qtpy.QtWidgets import QApplication, QFileDialog
 from napari_affmae.data import open_source
 from napari_affmae.data.formats.opening import SUFFIXES
 from napari_affmae.data.sources.source import ImageSource
-from napari_affmae.widgets.layer_sources import source_geometry
+from napari_affmae.widgets.layers.layer_sources import source_geometry
 
 if TYPE_CHECKING:
     import dask.array as da

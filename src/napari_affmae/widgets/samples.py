@@ -5,7 +5,7 @@ from typing import Any
 
 from napari.layers import Labels
 
-from napari_affmae.widgets.label_layers import show_classes
+from napari_affmae.widgets.layers.label_layers import show_classes
 from napari_affmae.widgets.parts.progress_dialog import wait_with_dialog
 
 LayerData = tuple[Any, dict[str, Any], str]

@@ -16,7 +16,7 @@ from napari_affmae.engine import events as ev
 from napari_affmae.engine.results.canvas import LARGEST, Canvas
 from napari_affmae.engine.results.tables import Table
 from napari_affmae.errors import DataError
-from napari_affmae.widgets.layer_sources import shifted, source_geometry, step_sizes
+from napari_affmae.widgets.layers.layer_sources import shifted, source_geometry, step_sizes
 
 
 @dataclass(frozen=True)

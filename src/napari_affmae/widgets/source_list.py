@@ -19,7 +19,7 @@ from qtpy.QtWidgets import (
 
 from napari_affmae.engine.events import Event, Notice
 from napari_affmae.widgets.errand import Errand
-from napari_affmae.widgets.layer_sources import LayerImage, is_own
+from napari_affmae.widgets.layers.layer_sources import LayerImage, is_own
 from napari_affmae.widgets.parts.channels_edit import ChannelsEdit
 from napari_affmae.widgets.parts.error_text import in_words
 from napari_affmae.widgets.parts.lifetime import follow

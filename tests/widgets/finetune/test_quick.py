@@ -13,7 +13,7 @@ from napari_affmae.engine import read_metadata
 from napari_affmae.engine.quick.training import QuickTraining
 from napari_affmae.engine.store.registry import list_runs
 from napari_affmae.widgets.finetune import FinetuneDock
-from napari_affmae.widgets.layer_sources import layer_geometry
+from napari_affmae.widgets.layers.layer_sources import layer_geometry
 from napari_affmae.widgets.quick_session import QuickSession
 from napari_affmae.widgets.run_panel import Outcome
 from napari_affmae.widgets.worker import RunWorker

@@ -13,12 +13,12 @@ from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QApplication
 
 from napari_affmae.engine.results import canvas
-from napari_affmae.widgets.label_layers import may_be_for
-from napari_affmae.widgets.layer_sources import OWN, layer_geometry, step_sizes
+from napari_affmae.widgets.layers.label_layers import may_be_for
+from napari_affmae.widgets.layers.layer_sources import OWN, layer_geometry, step_sizes
+from napari_affmae.widgets.layers.view import camera_of
 from napari_affmae.widgets.parts.command_dialog import CommandDialog
 from napari_affmae.widgets.run_panel import Outcome
 from napari_affmae.widgets.segment import EVERYTHING, PLANE, VIEW, SegmentDock
-from napari_affmae.widgets.view import camera_of
 
 
 def test_everything_of_a_stack(

@@ -4,7 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from napari_affmae.widgets.view import camera_of, view_of
+from napari_affmae.widgets.layers.view import camera_of, view_of
 
 
 @pytest.mark.parametrize("multiscale", [False, True])

@@ -7,7 +7,12 @@ import zarr
 from napari.layers import Image, Labels
 
 from napari_affmae.errors import DataError
-from napari_affmae.widgets.layer_sources import LayerImage, LayerLabels, layer_geometry, step_sizes
+from napari_affmae.widgets.layers.layer_sources import (
+    LayerImage,
+    LayerLabels,
+    layer_geometry,
+    step_sizes,
+)
 
 
 def stack(*shape: int, dtype: Any = np.uint8) -> np.ndarray:

@@ -3,7 +3,7 @@ from typing import Any
 import numpy as np
 from qtpy.QtCore import QObject
 
-from napari_affmae.widgets.refreshing import Refresher
+from napari_affmae.widgets.layers.refreshing import Refresher
 
 
 def test_a_layer_is_drawn_where_its_plane_is_shown(viewer: Any, qtbot: Any) -> None:

@@ -13,7 +13,7 @@ from napari_affmae.data.sources.layout import Layout
 from napari_affmae.data.sources.source import ImageSource, PixelSize
 from napari_affmae.data.sources.units import pixel_size, to_nanometres
 from napari_affmae.errors import DataError
-from napari_affmae.widgets.edits import Edit, Edits
+from napari_affmae.widgets.layers.edits import Edit, Edits
 
 _COLOURS = (0, 1, 2)
 _NOTHING = 1e-9

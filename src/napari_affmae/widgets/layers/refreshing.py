@@ -6,7 +6,7 @@ import napari
 from napari.layers import Layer
 from qtpy.QtCore import QObject, QTimer
 
-from napari_affmae.widgets.view import plane_of
+from napari_affmae.widgets.layers.view import plane_of
 
 _MILLISECONDS = 300
 # Of the window's time, drawing takes at most one part in this.

@@ -10,8 +10,8 @@ from napari.layers import Image, Labels
 from napari.utils.colormaps import DirectLabelColormap
 
 from napari_affmae.config import LabelClass
-from napari_affmae.widgets.layer_sources import layer_geometry
-from napari_affmae.widgets.view import pixel_shape
+from napari_affmae.widgets.layers.layer_sources import layer_geometry
+from napari_affmae.widgets.layers.view import pixel_shape
 
 # Above this, an array of which only the painted chunks take memory.
 _LARGEST_IN_MEMORY = 2**30

@@ -9,7 +9,7 @@ import numpy as np
 from napari.layers import Layer
 
 from napari_affmae.data.sources.layout import plane_number
-from napari_affmae.widgets.layer_sources import full_resolution
+from napari_affmae.widgets.layers.layer_sources import full_resolution
 
 SMALLEST = 64
 # Side of what is predicted of a view, pixels: more would keep the user waiting.
