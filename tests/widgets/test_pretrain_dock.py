@@ -21,7 +21,7 @@ from napari_affmae.errors import DiskFullError
 from napari_affmae.widgets.parts import preferences
 from napari_affmae.widgets.parts.command_dialog import CommandDialog
 from napari_affmae.widgets.pretrain import PretrainDock
-from napari_affmae.widgets.run_panel import Outcome, RunPanel
+from napari_affmae.widgets.running.run_panel import Outcome, RunPanel
 
 Finish = Callable[[RunPanel], Outcome]
 

@@ -8,7 +8,7 @@ import numpy as np
 from napari.layers import Labels
 
 from napari_affmae.engine import list_runs
-from napari_affmae.widgets.run_panel import Outcome, RunPanel
+from napari_affmae.widgets.running.run_panel import Outcome, RunPanel
 
 PLUGIN = "napari-affmae"
 TINY = {"crop": 64, "batch": 1, "device": "cpu", "workers": 1, "validation_steps": 2}

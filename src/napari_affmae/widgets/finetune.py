@@ -18,7 +18,6 @@ from napari_affmae.config import FinetuneConfig
 from napari_affmae.errors import AffmaeError
 from napari_affmae.widgets.annotation import Annotation
 from napari_affmae.widgets.class_table import ClassTable
-from napari_affmae.widgets.dock import Dock, real_viewer
 from napari_affmae.widgets.full_panel import FullPanel
 from napari_affmae.widgets.pair_table import PairTable
 from napari_affmae.widgets.parts.command_dialog import (
@@ -31,8 +30,9 @@ from napari_affmae.widgets.parts.command_dialog import (
 )
 from napari_affmae.widgets.prediction import PredictionLayers
 from napari_affmae.widgets.quick_panel import QuickPanel
-from napari_affmae.widgets.run_choice import RunChoice
-from napari_affmae.widgets.run_panel import RunPanel
+from napari_affmae.widgets.running.base_dock import Dock, real_viewer
+from napari_affmae.widgets.running.run_choice import RunChoice
+from napari_affmae.widgets.running.run_panel import RunPanel
 
 
 class FinetuneDock(Dock):

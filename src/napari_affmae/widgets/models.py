@@ -26,14 +26,14 @@ from napari_affmae.engine.events import Event
 from napari_affmae.engine.store.housekeeping import delete_run, export_model, rename_run
 from napari_affmae.engine.store.registry import RunSummary, list_runs
 from napari_affmae.errors import AffmaeError
-from napari_affmae.widgets.dock import Column, real_viewer
-from napari_affmae.widgets.errand import Errand
 from napari_affmae.widgets.import_dialog import ImportDialog
-from napari_affmae.widgets.model_card import ModelCard
 from napari_affmae.widgets.parts.curves import Curves, load_plots
 from napari_affmae.widgets.parts.error_text import in_words
 from napari_affmae.widgets.parts.messages import Messages
 from napari_affmae.widgets.parts.preferences import load_preferences, remember
+from napari_affmae.widgets.running.background_job import Errand
+from napari_affmae.widgets.running.base_dock import Column, real_viewer
+from napari_affmae.widgets.running.model_card import ModelCard
 
 _HEIGHT = 190
 _MODELS = "Models (*.safetensors)"

@@ -13,9 +13,9 @@ from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_affmae.data.sources.source import ImageSource
 from napari_affmae.engine.events import Event
-from napari_affmae.widgets.errand import Errand
 from napari_affmae.widgets.layers.edits import Edit, Edits
 from napari_affmae.widgets.layers.layer_sources import LayerLabels
+from napari_affmae.widgets.running.background_job import Errand
 
 _SIDE = 256
 _SETTLE_MILLISECONDS = 150

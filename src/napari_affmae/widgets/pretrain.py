@@ -11,7 +11,6 @@ from qtpy.QtWidgets import QHBoxLayout, QPushButton, QWidget
 from napari_affmae.config import PretrainConfig
 from napari_affmae.engine import events as ev
 from napari_affmae.errors import AffmaeError
-from napari_affmae.widgets.dock import Dock, real_viewer
 from napari_affmae.widgets.layers.layer_sources import is_own
 from napari_affmae.widgets.layers.own_layers import OwnLayers
 from napari_affmae.widgets.parts.command_dialog import (
@@ -23,11 +22,12 @@ from napari_affmae.widgets.parts.command_dialog import (
 )
 from napari_affmae.widgets.parts.curves import Curves
 from napari_affmae.widgets.preview import PreviewGrid
-from napari_affmae.widgets.run_panel import RunPanel
+from napari_affmae.widgets.running.base_dock import Dock, real_viewer
+from napari_affmae.widgets.running.run_panel import RunPanel
+from napari_affmae.widgets.running.training_form import REST, STEPS, Training
 from napari_affmae.widgets.selection import Selection, Summed
 from napari_affmae.widgets.source_list import SourceList
 from napari_affmae.widgets.tokens_button import TokensButton
-from napari_affmae.widgets.training import REST, STEPS, Training
 
 _BASIC = ("preset", "crop", "mask_ratio", "batch", "device")
 _ADVANCED = ("mask", "learning_rate", *STEPS, "validation_steps", "preview_steps", *REST)

@@ -18,12 +18,12 @@ from qtpy.QtWidgets import (
 )
 
 from napari_affmae.engine.events import Event, Notice
-from napari_affmae.widgets.errand import Errand
 from napari_affmae.widgets.layers.layer_sources import LayerImage, is_own
 from napari_affmae.widgets.parts.channels_edit import ChannelsEdit
 from napari_affmae.widgets.parts.error_text import in_words
 from napari_affmae.widgets.parts.lifetime import follow
 from napari_affmae.widgets.parts.messages import Messages
+from napari_affmae.widgets.running.background_job import Errand
 from napari_affmae.widgets.selection import Selection, Summed
 
 _LAYER, _PATH = "layer", "path"

@@ -12,11 +12,11 @@ from qtpy.QtWidgets import QMessageBox, QPushButton
 from napari_affmae.data.sources.source import ImageSource
 from napari_affmae.engine.events import Event
 from napari_affmae.errors import AffmaeError
-from napari_affmae.widgets.errand import Errand
 from napari_affmae.widgets.layers.layer_sources import LayerImage, is_own, layer_geometry
 from napari_affmae.widgets.layers.own_layers import OwnLayers
 from napari_affmae.widgets.layers.view import View, shown_part
 from napari_affmae.widgets.parts.error_text import in_words
+from napari_affmae.widgets.running.background_job import Errand
 
 _COLORS = ("#3b6fb6", "#3aa17e", "#e0a030", "#e0503c")
 _SIZES = (3.0, 5.0, 8.0, 12.0)

@@ -14,7 +14,7 @@ from napari_affmae import engine
 from napari_affmae.engine import events as ev
 from napari_affmae.widgets.finetune import FinetuneDock
 from napari_affmae.widgets.parts.command_dialog import CommandDialog
-from napari_affmae.widgets.run_panel import Outcome
+from napari_affmae.widgets.running.run_panel import Outcome
 
 Finish = Callable[[Any], Outcome]
 MILLISECONDS = 300_000

@@ -15,8 +15,8 @@ from napari_affmae.engine.store.registry import list_runs
 from napari_affmae.widgets.finetune import FinetuneDock
 from napari_affmae.widgets.layers.layer_sources import layer_geometry
 from napari_affmae.widgets.quick_session import QuickSession
-from napari_affmae.widgets.run_panel import Outcome
-from napari_affmae.widgets.worker import RunWorker
+from napari_affmae.widgets.running.run_panel import Outcome
+from napari_affmae.widgets.running.worker import RunWorker
 
 Finish = Callable[[Any], Outcome]
 MILLISECONDS = 300_000

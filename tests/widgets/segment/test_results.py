@@ -17,7 +17,7 @@ from napari_affmae.widgets.layers.label_layers import may_be_for
 from napari_affmae.widgets.layers.layer_sources import OWN, layer_geometry, step_sizes
 from napari_affmae.widgets.layers.view import camera_of
 from napari_affmae.widgets.parts.command_dialog import CommandDialog
-from napari_affmae.widgets.run_panel import Outcome
+from napari_affmae.widgets.running.run_panel import Outcome
 from napari_affmae.widgets.segment import EVERYTHING, PLANE, VIEW, SegmentDock
 
 

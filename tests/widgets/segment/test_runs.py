@@ -12,7 +12,7 @@ import zarr
 
 from napari_affmae.engine.results import canvas
 from napari_affmae.widgets import segmenting
-from napari_affmae.widgets.run_panel import Outcome
+from napari_affmae.widgets.running.run_panel import Outcome
 from napari_affmae.widgets.segment import EVERYTHING, PLANE, SegmentDock
 
 

@@ -8,9 +8,9 @@ import pytest
 from qtpy.QtCore import QObject
 
 from napari_affmae.engine.events import Event, Notice
-from napari_affmae.widgets import worker as worker_module
-from napari_affmae.widgets.errand import Errand
-from napari_affmae.widgets.worker import RunWorker
+from napari_affmae.widgets.running import worker as worker_module
+from napari_affmae.widgets.running.background_job import Errand
+from napari_affmae.widgets.running.worker import RunWorker
 
 
 class Generated:

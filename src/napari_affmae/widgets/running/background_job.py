@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from qtpy.QtCore import QObject, Signal
 
 from napari_affmae.engine.events import Event
-from napari_affmae.widgets.worker import RunWorker
+from napari_affmae.widgets.running.worker import RunWorker
 
 
 class Errand(QObject):

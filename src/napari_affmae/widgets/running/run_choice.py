@@ -7,8 +7,8 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QMessageBox, QPushButton, QWidget
 
 from napari_affmae.engine.store.registry import RunSummary, list_runs
-from napari_affmae.widgets.model_card import KINDS
 from napari_affmae.widgets.parts.preferences import load_preferences
+from napari_affmae.widgets.running.model_card import KINDS
 
 
 class _FreshCombo(QComboBox):

@@ -16,9 +16,9 @@ from napari_affmae.errors import CheckpointError
 from napari_affmae.widgets.parts.forms import SettingsForm
 from napari_affmae.widgets.parts.length import LengthEdit
 from napari_affmae.widgets.parts.preferences import load_preferences
-from napari_affmae.widgets.plan_line import PlanLine
-from napari_affmae.widgets.run_choice import RunChoice
-from napari_affmae.widgets.run_panel import Outcome, RunPanel
+from napari_affmae.widgets.running.plan_line import PlanLine
+from napari_affmae.widgets.running.run_choice import RunChoice
+from napari_affmae.widgets.running.run_panel import Outcome, RunPanel
 
 C = TypeVar("C", PretrainConfig, FinetuneConfig)
 

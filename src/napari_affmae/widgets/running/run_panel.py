@@ -17,11 +17,11 @@ from qtpy.QtWidgets import (
 
 from napari_affmae.engine import events as ev
 from napari_affmae.engine import wording
-from napari_affmae.widgets.activity import Activity
 from napari_affmae.widgets.parts.curves import load_plots
 from napari_affmae.widgets.parts.error_text import in_words
 from napari_affmae.widgets.parts.messages import Messages
-from napari_affmae.widgets.worker import RunWorker
+from napari_affmae.widgets.running.activity import Activity
+from napari_affmae.widgets.running.worker import RunWorker
 
 logger = logging.getLogger(__name__)
 

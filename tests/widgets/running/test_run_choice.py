@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from qtpy.QtWidgets import QFileDialog, QMessageBox
 
-from napari_affmae.widgets.run_choice import RunChoice
+from napari_affmae.widgets.running.run_choice import RunChoice
 
 
 def test_a_run_is_listed_once(finetuned: Path, runs: Path, qtbot: Any, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from napari.qt.threading import WorkerBase, WorkerBaseSignals
 from qtpy.QtCore import QCoreApplication, QThread, QThreadPool, Signal
 
 from napari_affmae.engine.events import Event
-from napari_affmae.widgets.triton_apart import load_triton_apart
+from napari_affmae.widgets.running.triton_apart import load_triton_apart
 
 _NICENESS = 10
 _MILLISECONDS_AT_END = 5000

@@ -6,7 +6,7 @@ import pytest
 from napari._qt.widgets.qt_progress_bar import QtLabeledProgressBar
 
 from napari_affmae.engine import events as ev
-from napari_affmae.widgets.run_panel import Outcome, RunPanel
+from napari_affmae.widgets.running.run_panel import Outcome, RunPanel
 
 STEPS = 10
 

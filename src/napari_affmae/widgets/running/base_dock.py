@@ -18,7 +18,7 @@ from qtpy.QtWidgets import (
 
 from napari_affmae.errors import AffmaeError
 from napari_affmae.widgets.parts.preferences import load_preferences, remember_form
-from napari_affmae.widgets.run_panel import RunPanel
+from napari_affmae.widgets.running.run_panel import RunPanel
 
 _WIDTH = 340
 _HEIGHT = 120

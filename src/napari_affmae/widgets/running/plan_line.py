@@ -7,8 +7,8 @@ from qtpy.QtWidgets import QLabel
 
 from napari_affmae.config import FinetuneConfig, PretrainConfig
 from napari_affmae.engine import events as ev
-from napari_affmae.widgets.errand import Errand
 from napari_affmae.widgets.parts.error_text import in_words
+from napari_affmae.widgets.running.background_job import Errand
 
 _SETTLE_MILLISECONDS = 1200
 

@@ -1,0 +1,1 @@
+"""How a dock starts, watches and stops a run."""
