@@ -13,7 +13,7 @@ from napari.layers import Labels
 from napari_affmae.config import FinetuneConfig
 from napari_affmae.data import SYNTHETIC_CLASSES, default_classes, open_source, synthetic_em
 from napari_affmae.engine import finetune
-from napari_affmae.widgets.finetune import FinetuneDock
+from napari_affmae.widgets.finetune.dock import FinetuneDock
 from napari_affmae.widgets.parts import preferences
 from napari_affmae.widgets.running import worker
 from napari_affmae.widgets.running.run_panel import Outcome, RunPanel

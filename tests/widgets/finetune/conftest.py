@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from napari.layers import Labels
 
-from napari_affmae.widgets.finetune import FinetuneDock
+from napari_affmae.widgets.finetune.dock import FinetuneDock
 
 
 class Drive:

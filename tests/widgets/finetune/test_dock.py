@@ -12,7 +12,7 @@ from napari._app_model import get_app_model
 
 from napari_affmae import engine
 from napari_affmae.engine import events as ev
-from napari_affmae.widgets.finetune import FinetuneDock
+from napari_affmae.widgets.finetune.dock import FinetuneDock
 from napari_affmae.widgets.parts.command_dialog import CommandDialog
 from napari_affmae.widgets.running.run_panel import Outcome
 

@@ -14,7 +14,7 @@ from napari_affmae.engine import events as ev
 from napari_affmae.engine.store.registry import list_runs
 from napari_affmae.engine.store.run_folder import RunFolder
 from napari_affmae.errors import DiskFullError
-from napari_affmae.widgets.finetune import FinetuneDock
+from napari_affmae.widgets.finetune.dock import FinetuneDock
 from napari_affmae.widgets.running.run_panel import Outcome
 
 Finish = Callable[[Any], Outcome]

@@ -12,9 +12,9 @@ from napari_affmae.engine import events as ev
 from napari_affmae.engine import read_metadata
 from napari_affmae.engine.quick.training import QuickTraining
 from napari_affmae.engine.store.registry import list_runs
-from napari_affmae.widgets.finetune import FinetuneDock
+from napari_affmae.widgets.finetune.dock import FinetuneDock
+from napari_affmae.widgets.finetune.quick_session import QuickSession
 from napari_affmae.widgets.layers.layer_sources import layer_geometry
-from napari_affmae.widgets.quick_session import QuickSession
 from napari_affmae.widgets.running.run_panel import Outcome
 from napari_affmae.widgets.running.worker import RunWorker
 

@@ -10,8 +10,8 @@ from napari_affmae.config import LabelClass, QuickConfig
 from napari_affmae.data.sources.source import ImageSource
 from napari_affmae.engine import events as ev
 from napari_affmae.errors import AffmaeError
+from napari_affmae.widgets.finetune.painted import Square
 from napari_affmae.widgets.layers.view import View
-from napari_affmae.widgets.painted import Square
 
 _WAIT_SECONDS = 0.1
 

@@ -16,10 +16,12 @@ from qtpy.QtWidgets import (
 
 from napari_affmae.config import FinetuneConfig
 from napari_affmae.errors import AffmaeError
-from napari_affmae.widgets.annotation import Annotation
-from napari_affmae.widgets.class_table import ClassTable
-from napari_affmae.widgets.full_panel import FullPanel
-from napari_affmae.widgets.pair_table import PairTable
+from napari_affmae.widgets.finetune.annotation import Annotation
+from napari_affmae.widgets.finetune.class_table import ClassTable
+from napari_affmae.widgets.finetune.full_panel import FullPanel
+from napari_affmae.widgets.finetune.pair_table import PairTable
+from napari_affmae.widgets.finetune.prediction import PredictionLayers
+from napari_affmae.widgets.finetune.quick_panel import QuickPanel
 from napari_affmae.widgets.parts.command_dialog import (
     CommandDialog,
     channel_words,
@@ -28,8 +30,6 @@ from napari_affmae.widgets.parts.command_dialog import (
     layer_words,
     option_words,
 )
-from napari_affmae.widgets.prediction import PredictionLayers
-from napari_affmae.widgets.quick_panel import QuickPanel
 from napari_affmae.widgets.running.base_dock import Dock, real_viewer
 from napari_affmae.widgets.running.run_choice import RunChoice
 from napari_affmae.widgets.running.run_panel import RunPanel

@@ -21,13 +21,13 @@ from napari_affmae.data.sources.source import ImageSource
 from napari_affmae.engine import events as ev
 from napari_affmae.engine import wording
 from napari_affmae.errors import AffmaeError
-from napari_affmae.widgets.annotation import Annotation, check_painted
+from napari_affmae.widgets.finetune.annotation import Annotation, check_painted
+from napari_affmae.widgets.finetune.pair_table import Pair
+from napari_affmae.widgets.finetune.prediction import PredictionLayers
 from napari_affmae.widgets.layers.view import PART_ONLY, View, shown_part
-from napari_affmae.widgets.pair_table import Pair
 from napari_affmae.widgets.parts.curves import Curves
 from napari_affmae.widgets.parts.error_text import in_words
 from napari_affmae.widgets.parts.lifetime import follow
-from napari_affmae.widgets.prediction import PredictionLayers
 from napari_affmae.widgets.running.background_job import Errand
 from napari_affmae.widgets.running.run_choice import RunChoice
 from napari_affmae.widgets.running.run_panel import RunPanel

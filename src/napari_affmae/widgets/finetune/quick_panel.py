@@ -18,16 +18,21 @@ from napari_affmae.engine import events as ev
 from napari_affmae.engine import wording
 from napari_affmae.engine.store.run_names import new_run_path
 from napari_affmae.errors import TooFewClassesError
-from napari_affmae.widgets.annotation import COMPLETE, Annotation
+from napari_affmae.widgets.finetune.annotation import COMPLETE, Annotation
+from napari_affmae.widgets.finetune.pair_table import Pair
+from napari_affmae.widgets.finetune.prediction import PredictionLayers
+from napari_affmae.widgets.finetune.quick_session import (
+    QuickRequest,
+    QuickSession,
+    QuickSetup,
+    Saved,
+)
 from napari_affmae.widgets.layers.view import PART_ONLY, View, camera_of, shown_part
-from napari_affmae.widgets.pair_table import Pair
 from napari_affmae.widgets.parts.error_text import in_words
 from napari_affmae.widgets.parts.forms import SettingsForm
 from napari_affmae.widgets.parts.lifetime import follow
 from napari_affmae.widgets.parts.messages import Messages
 from napari_affmae.widgets.parts.preferences import load_preferences
-from napari_affmae.widgets.prediction import PredictionLayers
-from napari_affmae.widgets.quick_session import QuickRequest, QuickSession, QuickSetup, Saved
 from napari_affmae.widgets.running.background_job import Errand
 from napari_affmae.widgets.running.run_choice import RunChoice
 

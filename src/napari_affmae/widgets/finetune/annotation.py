@@ -12,12 +12,12 @@ from qtpy.QtCore import QObject, Signal
 
 from napari_affmae.config import LabelClass
 from napari_affmae.errors import DataError, TooFewClassesError
-from napari_affmae.widgets.class_table import MOST_CLASSES, ClassTable
+from napari_affmae.widgets.finetune.class_table import MOST_CLASSES, ClassTable
+from napari_affmae.widgets.finetune.painted import Painted, Square
+from napari_affmae.widgets.finetune.pair_table import Pair, PairTable
 from napari_affmae.widgets.layers.label_layers import classes_of, show_classes
 from napari_affmae.widgets.layers.layer_sources import LayerImage
 from napari_affmae.widgets.layers.view import View
-from napari_affmae.widgets.painted import Painted, Square
-from napari_affmae.widgets.pair_table import Pair, PairTable
 from napari_affmae.widgets.parts.lifetime import follow
 
 # Part of a plane; labels that cover as much were made by a program, or are complete.

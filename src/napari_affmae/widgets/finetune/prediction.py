@@ -9,10 +9,10 @@ from napari.layers import Image, Labels, Layer
 
 from napari_affmae.config import LabelClass
 from napari_affmae.engine.events import ViewPredicted
+from napari_affmae.widgets.finetune.pair_table import Pair
 from napari_affmae.widgets.layers.label_layers import show_classes
 from napari_affmae.widgets.layers.layer_sources import OWN, layer_geometry, shifted
 from napari_affmae.widgets.layers.view import View, plane_of
-from napari_affmae.widgets.pair_table import Pair
 
 _PREDICTION = "AFFMAE prediction"
 _UNCERTAINTY = "AFFMAE uncertainty"

@@ -8,9 +8,9 @@ from napari.layers import Labels
 from qtpy.QtWidgets import QMessageBox
 
 from napari_affmae.data import default_class, default_classes
-from napari_affmae.widgets.finetune import FinetuneDock
+from napari_affmae.widgets.finetune.dock import FinetuneDock
+from napari_affmae.widgets.finetune.painted import Square
 from napari_affmae.widgets.layers.label_layers import RESULT, empty_labels, show_classes
-from napari_affmae.widgets.painted import Square
 
 
 class TestPairs:
