@@ -6,7 +6,7 @@ import pytest
 from napari.layers import Points
 from qtpy.QtWidgets import QMessageBox
 
-from napari_affmae.widgets.tokens_button import TokensButton
+from napari_affmae.widgets.pretrain.tokens_button import TokensButton
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from napari_affmae.engine.training.loop import pretraining
 from napari_affmae.errors import DiskFullError
 from napari_affmae.widgets.parts import preferences
 from napari_affmae.widgets.parts.command_dialog import CommandDialog
-from napari_affmae.widgets.pretrain import PretrainDock
+from napari_affmae.widgets.pretrain.dock import PretrainDock
 from napari_affmae.widgets.running.run_panel import Outcome, RunPanel
 
 Finish = Callable[[RunPanel], Outcome]

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from napari_affmae.widgets.source_list import SourceList
+from napari_affmae.widgets.pretrain.source_list import SourceList
 
 
 @pytest.fixture

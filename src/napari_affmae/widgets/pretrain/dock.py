@@ -21,13 +21,13 @@ from napari_affmae.widgets.parts.command_dialog import (
     option_words,
 )
 from napari_affmae.widgets.parts.curves import Curves
-from napari_affmae.widgets.preview import PreviewGrid
+from napari_affmae.widgets.pretrain.preview import PreviewGrid
+from napari_affmae.widgets.pretrain.selection import Selection, Summed
+from napari_affmae.widgets.pretrain.source_list import SourceList
+from napari_affmae.widgets.pretrain.tokens_button import TokensButton
 from napari_affmae.widgets.running.base_dock import Dock, real_viewer
 from napari_affmae.widgets.running.run_panel import RunPanel
 from napari_affmae.widgets.running.training_form import REST, STEPS, Training
-from napari_affmae.widgets.selection import Selection, Summed
-from napari_affmae.widgets.source_list import SourceList
-from napari_affmae.widgets.tokens_button import TokensButton
 
 _BASIC = ("preset", "crop", "mask_ratio", "batch", "device")
 _ADVANCED = ("mask", "learning_rate", *STEPS, "validation_steps", "preview_steps", *REST)

@@ -23,8 +23,8 @@ from napari_affmae.widgets.parts.channels_edit import ChannelsEdit
 from napari_affmae.widgets.parts.error_text import in_words
 from napari_affmae.widgets.parts.lifetime import follow
 from napari_affmae.widgets.parts.messages import Messages
+from napari_affmae.widgets.pretrain.selection import Selection, Summed
 from napari_affmae.widgets.running.background_job import Errand
-from napari_affmae.widgets.selection import Selection, Summed
 
 _LAYER, _PATH = "layer", "path"
 _ROLE = Qt.ItemDataRole.UserRole
