@@ -12,7 +12,7 @@ from napari_affmae.data import open_source
 from napari_affmae.engine import segment
 from napari_affmae.engine.events import PlaneDone
 from napari_affmae.widgets.running.run_panel import Outcome
-from napari_affmae.widgets.segment import SegmentDock
+from napari_affmae.widgets.segment.dock import SegmentDock
 
 
 class Drive:

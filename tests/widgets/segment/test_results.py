@@ -18,7 +18,7 @@ from napari_affmae.widgets.layers.layer_sources import OWN, layer_geometry, step
 from napari_affmae.widgets.layers.view import camera_of
 from napari_affmae.widgets.parts.command_dialog import CommandDialog
 from napari_affmae.widgets.running.run_panel import Outcome
-from napari_affmae.widgets.segment import EVERYTHING, PLANE, VIEW, SegmentDock
+from napari_affmae.widgets.segment.dock import EVERYTHING, PLANE, VIEW, SegmentDock
 
 
 def test_everything_of_a_stack(

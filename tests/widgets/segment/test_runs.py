@@ -11,9 +11,9 @@ import pytest
 import zarr
 
 from napari_affmae.engine.results import canvas
-from napari_affmae.widgets import segmenting
 from napari_affmae.widgets.running.run_panel import Outcome
-from napari_affmae.widgets.segment import EVERYTHING, PLANE, SegmentDock
+from napari_affmae.widgets.segment.dock import EVERYTHING, PLANE, SegmentDock
+from napari_affmae.widgets.segment.dock import job as segmenting
 
 
 def test_an_unreadable_file(dock: SegmentDock, tmp_path: Path, drive: Any) -> None:

@@ -12,13 +12,10 @@ from napari_affmae.engine import events as ev
 from napari_affmae.engine import wording
 from napari_affmae.engine.store.run_names import new_run_path
 from napari_affmae.errors import AffmaeError
-from napari_affmae.widgets.image_choice import ImageChoice
 from napari_affmae.widgets.layers.label_layers import RESULT, show_classes
 from napari_affmae.widgets.layers.layer_sources import OWN, LayerImage, layer_geometry
 from napari_affmae.widgets.layers.refreshing import Refresher
 from napari_affmae.widgets.layers.view import plane_of, view_of
-from napari_affmae.widgets.objects_layer import ObjectsLayer
-from napari_affmae.widgets.objects_panel import ObjectsPanel
 from napari_affmae.widgets.parts.command_dialog import (
     CommandDialog,
     channel_words,
@@ -33,7 +30,8 @@ from napari_affmae.widgets.running.base_dock import Dock, real_viewer
 from napari_affmae.widgets.running.model_card import ModelCard
 from napari_affmae.widgets.running.run_choice import RunChoice
 from napari_affmae.widgets.running.run_panel import Outcome, RunPanel
-from napari_affmae.widgets.segmenting import (
+from napari_affmae.widgets.segment.image_choice import ImageChoice
+from napari_affmae.widgets.segment.job import (
     CanvasReady,
     Job,
     ObjectsFound,
@@ -41,6 +39,8 @@ from napari_affmae.widgets.segmenting import (
     Region,
     RowsWritten,
 )
+from napari_affmae.widgets.segment.objects_layer import ObjectsLayer
+from napari_affmae.widgets.segment.objects_panel import ObjectsPanel
 
 _BASIC = ("device", "probabilities")
 _ADVANCED = ("tile", "overlap", "batch", "precision")

@@ -14,9 +14,9 @@ from qtpy.QtWidgets import (
 )
 
 from napari_affmae.config import LabelClass, ObjectsConfig
-from napari_affmae.widgets.objects_table import ObjectsTable
 from napari_affmae.widgets.parts.forms import SettingsForm, fold
-from napari_affmae.widgets.segmenting import ObjectsWanted
+from napari_affmae.widgets.segment.job import ObjectsWanted
+from napari_affmae.widgets.segment.objects_table import ObjectsTable
 
 _HEIGHT = 60
 _VALUE = Qt.ItemDataRole.UserRole

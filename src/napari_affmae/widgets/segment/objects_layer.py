@@ -5,8 +5,8 @@ import numpy as np
 from napari.layers import Labels
 
 from napari_affmae.widgets.layers.view import camera_of
-from napari_affmae.widgets.objects_table import ObjectsTable
-from napari_affmae.widgets.segmenting import CanvasReady, ObjectsFound
+from napari_affmae.widgets.segment.job import CanvasReady, ObjectsFound
+from napari_affmae.widgets.segment.objects_table import ObjectsTable
 
 
 class ObjectsLayer:
