@@ -12,8 +12,8 @@ from qtpy.QtWidgets import QFileDialog, QInputDialog, QMessageBox
 
 from napari_affmae.engine import read_metadata
 from napari_affmae.engine.store.housekeeping import export_model
-from napari_affmae.widgets.import_dialog import ImportDialog
-from napari_affmae.widgets.models import ModelsDock
+from napari_affmae.widgets.models.dock import ModelsDock
+from napari_affmae.widgets.models.import_dialog import ImportDialog
 from napari_affmae.widgets.parts import preferences
 from napari_affmae.widgets.parts.preferences import load_preferences
 

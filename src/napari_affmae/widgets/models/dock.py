@@ -26,7 +26,7 @@ from napari_affmae.engine.events import Event
 from napari_affmae.engine.store.housekeeping import delete_run, export_model, rename_run
 from napari_affmae.engine.store.registry import RunSummary, list_runs
 from napari_affmae.errors import AffmaeError
-from napari_affmae.widgets.import_dialog import ImportDialog
+from napari_affmae.widgets.models.import_dialog import ImportDialog
 from napari_affmae.widgets.parts.curves import Curves, load_plots
 from napari_affmae.widgets.parts.error_text import in_words
 from napari_affmae.widgets.parts.messages import Messages
