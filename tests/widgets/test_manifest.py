@@ -57,7 +57,7 @@ def test_the_layer_menu_opens_the_dock_with_the_selected_layer(viewer: Any, qtbo
 
 def test_the_layer_menu_without_an_image(viewer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
-    monkeypatch.setattr("napari_affmae.widgets.layer_menus.show_warning", said.append)
+    monkeypatch.setattr("napari_affmae.widgets.contributions.layer_menus.show_warning", said.append)
     get_app_model().commands.execute_command("napari-affmae.segment_layer").result()
     assert "Select an image layer first" in said[0]
 

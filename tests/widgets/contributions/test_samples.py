@@ -14,8 +14,12 @@ from qtpy.QtWidgets import QApplication
 from napari_affmae import data
 from napari_affmae.data import default_classes
 from napari_affmae.errors import AffmaeError
+from napari_affmae.widgets.contributions.samples import (
+    LayerData,
+    real_em_layers,
+    synthetic_em_layers,
+)
 from napari_affmae.widgets.parts.progress_dialog import WaitingDialog
-from napari_affmae.widgets.samples import LayerData, real_em_layers, synthetic_em_layers
 
 
 def check(layers: list[LayerData], nanometres: float) -> None:

@@ -1,0 +1,1 @@
+"""What the manifest names beside the docks: reader, samples, layer menus."""
