@@ -22,9 +22,9 @@ from rich.box import MARKDOWN
 from rich.console import Console
 from rich.table import Table
 from torch import nn
+from vit import Block
 
 from napari_affmae.model.capture import Captured, CapturedStep, Copies
-from napari_affmae.model.vit import Block
 
 MIB = 2**20
 PRECISIONS = {"fp16": torch.float16, "bf16": torch.bfloat16}

@@ -4,11 +4,11 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from vit import VIT_PRESETS, ViTMAE, ViTSegmenter
 
 from napari_affmae.model import AFFMAE, AFFSegmenter, preset
 from napari_affmae.model.losses import segmentation_loss
 from napari_affmae.model.masking import draw_masks
-from napari_affmae.model.vit import VIT_PRESETS, ViTMAE, ViTSegmenter
 
 MODELS = ("affmae-nano", "affmae-small", "affmae-base", "vit-small", "vit-base")
 TASKS = ("pretrain", "finetune")

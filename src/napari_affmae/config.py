@@ -77,30 +77,6 @@ class ModelConfig(Settings):
         return self
 
 
-class ViTConfig(Settings):
-    """Shape of the plain ViT-MAE that AFFMAE is compared with (presets in `model.vit`)."""
-
-    in_channels: int = Field(1, ge=1, title="Channels", description="Channels of the input image.")
-    patch_size: int = Field(8, ge=2, title="Patch size", description="Side of a patch, pixels.")
-    width: int = Field(ge=4, title="Width", description="Encoder channels.")
-    blocks: int = Field(ge=1, title="Depth", description="Encoder blocks.")
-    heads: int = Field(ge=1, title="Heads", description="Encoder attention heads.")
-    mlp_ratio: float = Field(4.0, gt=0, title="MLP ratio", description="Hidden over block width.")
-    decoder_width: int = Field(384, ge=4, title="Decoder width", description="Decoder channels.")
-    decoder_blocks: int = Field(4, ge=1, title="Decoder depth", description="Decoder blocks.")
-    decoder_heads: int = Field(6, ge=1, title="Decoder heads", description="Decoder heads.")
-
-    @model_validator(mode="after")
-    def _widths_divide(self) -> "ViTConfig":
-        sides = ((self.width, self.heads), (self.decoder_width, self.decoder_heads))
-        for width, heads in sides:
-            if width % heads:
-                raise ValueError(f"width {width} cannot be split over {heads} heads")
-            if width % 4:
-                raise ValueError(f"width must divide by 4 for its positions, got {width}")
-        return self
-
-
 class NormalizationConfig(Settings):
     """How pixel values become network input (fitted per source)."""
 

@@ -1,34 +1,19 @@
 """The operation counter counts what it says it does."""
 
-import importlib.util
-from pathlib import Path
-from types import ModuleType
-
+import operations
 import pytest
 import torch
 import torch.nn.functional as F
 
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "operations.py"
 
-
-@pytest.fixture(scope="module")
-def operations() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("operations", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_products_are_two_operations_a_multiplication_and_addition(operations: ModuleType) -> None:
+def test_products_are_two_operations_a_multiplication_and_addition() -> None:
     a, b = torch.randn(3, 5), torch.randn(5, 7)
     with operations.OperationCounter() as counter:
         a @ b
     assert counter.counts == {"products": 2 * 3 * 5 * 7}
 
 
-def test_attention_on_the_cpu_is_counted(operations: ModuleType) -> None:
+def test_attention_on_the_cpu_is_counted() -> None:
     q, k = torch.randn(1, 2, 8, 4, requires_grad=True), torch.randn(1, 2, 16, 4)
     with operations.OperationCounter() as counter:
         out = F.scaled_dot_product_attention(q, k, k)
@@ -38,7 +23,7 @@ def test_attention_on_the_cpu_is_counted(operations: ModuleType) -> None:
     assert counter.counts["products"] > 2 * forward
 
 
-def test_sums_of_gathered_rows_are_counted(operations: ModuleType) -> None:
+def test_sums_of_gathered_rows_are_counted() -> None:
     table, rows = torch.randn(10, 6), torch.randint(10, (4, 3))
     weights = torch.rand(4, 3)
     with operations.OperationCounter() as counter:
@@ -47,7 +32,7 @@ def test_sums_of_gathered_rows_are_counted(operations: ModuleType) -> None:
     assert counter.counts["gathered sums"] == 2 * 4 * 3 * 6 + 4 * 6
 
 
-def test_arithmetic_and_searching_are_counted(operations: ModuleType) -> None:
+def test_arithmetic_and_searching_are_counted() -> None:
     x = torch.rand(2, 8)
     with operations.OperationCounter() as counter:
         x.sub_(1)
@@ -62,6 +47,6 @@ def test_arithmetic_and_searching_are_counted(operations: ModuleType) -> None:
     assert counter.counts["free"] == 0
 
 
-def test_what_no_rule_counts_is_an_error(operations: ModuleType) -> None:
+def test_what_no_rule_counts_is_an_error() -> None:
     with operations.OperationCounter(), pytest.raises(NotImplementedError, match="add one"):
         torch.linalg.inv(torch.eye(3))

@@ -1,4 +1,4 @@
-"""The network, and the plain one it is compared with."""
+"""The network."""
 
 from napari_affmae.model.mae import AFFMAE
 from napari_affmae.model.outputs import Level, MAEOutput
@@ -6,19 +6,15 @@ from napari_affmae.model.presets import PRESETS, preset
 from napari_affmae.model.quick import QuickFeatures, QuickSegmenter
 from napari_affmae.model.reference_state import from_reference_state
 from napari_affmae.model.segmenter import AFFSegmenter
-from napari_affmae.model.vit import VIT_PRESETS, ViTMAE, ViTSegmenter
 
 __all__ = [
     "AFFMAE",
     "PRESETS",
-    "VIT_PRESETS",
     "AFFSegmenter",
     "Level",
     "MAEOutput",
     "QuickFeatures",
     "QuickSegmenter",
-    "ViTMAE",
-    "ViTSegmenter",
     "from_reference_state",
     "preset",
 ]

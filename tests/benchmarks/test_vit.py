@@ -4,18 +4,18 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
-
-from napari_affmae.config import ViTConfig
-from napari_affmae.model.losses import segmentation_loss
-from napari_affmae.model.masking import draw_masks
-from napari_affmae.model.patches import patchify, take_tokens
-from napari_affmae.model.positions import positions_of
-from napari_affmae.model.vit import (
+from vit import (
     VIT_PRESETS,
+    ViTConfig,
     ViTMAE,
     ViTSegmenter,
     sine_positions,
 )
+
+from napari_affmae.model.losses import segmentation_loss
+from napari_affmae.model.masking import draw_masks
+from napari_affmae.model.patches import patchify, take_tokens
+from napari_affmae.model.positions import positions_of
 
 TINY = ViTConfig(
     width=32, blocks=2, heads=2, decoder_width=16, decoder_blocks=1, decoder_heads=2, in_channels=2
