@@ -19,10 +19,10 @@ from napari_affmae.engine import (
     load_model,
     read_metadata,
     segment,
-    strokes,
     uncertainty,
 )
 from napari_affmae.engine.events import PlaneDone, StepDone, TileDone, ViewPredicted
+from napari_affmae.engine.quick import strokes
 from napari_affmae.engine.quick.features import FeatureStore
 from napari_affmae.errors import AffmaeError, CheckpointError, DataError
 from napari_affmae.model import QuickSegmenter

@@ -16,7 +16,7 @@ from napari_affmae.data import open_source
 from napari_affmae.engine import list_runs, pretrain, read_config
 from napari_affmae.engine.events import StepDone
 from napari_affmae.engine.store.checkpoints import list_checkpoints
-from napari_affmae.engine.training.loop import pretraining
+from napari_affmae.engine.training import pretraining
 from napari_affmae.errors import DiskFullError
 from napari_affmae.widgets.parts import preferences
 from napari_affmae.widgets.parts.command_dialog import CommandDialog

@@ -12,8 +12,8 @@ import zarr
 
 from napari_affmae.engine.results import canvas
 from napari_affmae.widgets.running.run_panel import Outcome
+from napari_affmae.widgets.segment import job
 from napari_affmae.widgets.segment.dock import EVERYTHING, PLANE, SegmentDock
-from napari_affmae.widgets.segment.dock import job as segmenting
 
 
 def test_an_unreadable_file(dock: SegmentDock, tmp_path: Path, drive: Any) -> None:
@@ -57,7 +57,7 @@ def test_errors_of_every_kind_end_the_run(
         raise RuntimeError("bad luck")
 
     with monkeypatch.context() as patch:
-        patch.setattr(segmenting.Canvas, "write", write)
+        patch.setattr(job.Canvas, "write", write)
         assert drive.run() is Outcome.FAILED
     assert "bad luck" in drive.errors()[0]
     assert drive.run() is Outcome.FINISHED
@@ -141,7 +141,7 @@ def test_stopping_keeps_what_is_done(
     dock.panel.happened.connect(seen.append)
     drive.start()
     qtbot.waitUntil(
-        lambda: any(isinstance(event, segmenting.RowsWritten) for event in seen), timeout=60_000
+        lambda: any(isinstance(event, job.RowsWritten) for event in seen), timeout=60_000
     )
     dock.panel.stop_button.click()
     assert finish(dock.panel) is Outcome.STOPPED
@@ -170,7 +170,7 @@ def test_rows_are_drawn_as_they_come(
         drawn.append(event.source._slice.image.raw.copy())
 
     def hold(event: Any) -> None:
-        if isinstance(event, segmenting.RowsWritten) and not dock.panel.pause_button.isChecked():
+        if isinstance(event, job.RowsWritten) and not dock.panel.pause_button.isChecked():
             dock.panel.pause_button.setChecked(True)
             drive.result().events.set_data.connect(note)
 
