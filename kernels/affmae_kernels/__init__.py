@@ -9,10 +9,12 @@ from affmae_kernels.add_positions import add_positions
 from affmae_kernels.cluster_attention import cluster_attention
 from affmae_kernels.cluster_merge import cluster_merge
 from affmae_kernels.column_sums import column_sums
+from affmae_kernels.cut_crops import CropPlan, cut_crops
 from affmae_kernels.deformable_attention import deformable_attention
 from affmae_kernels.dice_focal import dice_focal
 from affmae_kernels.dropout import dropout, relu_dropout
 from affmae_kernels.gelu import gelu
+from affmae_kernels.mask_noise import mask_noise
 from affmae_kernels.masked_convolution import hide, masked_convolution
 from affmae_kernels.neighbours import (
     Neighbourhood,
@@ -29,6 +31,7 @@ from affmae_kernels.residual_norm import residual_norm
 __all__ = [
     "BackendUnavailableError",
     "CellOrder",
+    "CropPlan",
     "Neighbourhood",
     "TokenIndex",
     "TokenSearch",
@@ -38,6 +41,7 @@ __all__ = [
     "cluster_attention",
     "cluster_merge",
     "column_sums",
+    "cut_crops",
     "deformable_attention",
     "dice_focal",
     "dropout",
@@ -46,6 +50,7 @@ __all__ = [
     "hide",
     "index_later",
     "index_tokens",
+    "mask_noise",
     "masked_convolution",
     "order_tokens",
     "relative_geometry",

@@ -12,7 +12,7 @@ LANE = Path(__file__).parent / "lane"
 
 
 @pytest.mark.skipif(find_spec("triton") is None, reason="needs Triton")
-@pytest.mark.parametrize("script", ["compare.py", "registration.py"])
+@pytest.mark.parametrize("script", ["compare.py", "compare_crops.py", "registration.py"])
 def test_kernels_under_the_interpreter(script: str) -> None:
     # Triton reads TRITON_INTERPRET when a kernel is defined: the lane is a process of its own.
     finished = subprocess.run(

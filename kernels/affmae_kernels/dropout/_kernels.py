@@ -6,16 +6,7 @@ Whether an element is kept follows from its place and the call's seed.
 import triton
 import triton.language as tl
 
-_GOLDEN = tl.constexpr(0x9E3779B9)
-
-
-@triton.jit
-def _hashed(place, seed):
-    """Mix a 32-bit integer until its bits look random (C. Wellons' lowbias32)."""
-    h = place.to(tl.uint32) * _GOLDEN + seed.to(tl.uint32)
-    h = (h ^ (h >> 16)) * 0x7FEB352D
-    h = (h ^ (h >> 15)) * 0x846CA68B
-    return h ^ (h >> 16)
+from affmae_kernels._hash_kernels import GOLDEN, hashed
 
 
 @triton.jit
@@ -24,7 +15,7 @@ def dropped(values, start, place, seed, threshold, scale):
 
     The place of a value is the sum of `start` and `place`, of which 32 bits count.
     """
-    noise = (_hashed(place, seed + start * _GOLDEN) >> 8).to(tl.int32)
+    noise = (hashed(place, seed + start * GOLDEN) >> 8).to(tl.int32)
     return tl.where(noise >= threshold, values * scale, 0.0)
 
 

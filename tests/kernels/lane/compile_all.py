@@ -23,6 +23,9 @@ from affmae_kernels.cluster_merge import _kernels as merge_kernels
 from affmae_kernels.cluster_merge import _triton as merge
 from affmae_kernels.column_sums import _kernels as sum_kernels
 from affmae_kernels.column_sums import _triton as sums
+from affmae_kernels.cut_crops import _kernels as crop_kernels
+from affmae_kernels.cut_crops import _triton as crops
+from affmae_kernels.cut_crops.plan import POOL_DTYPES, CropPlan
 from affmae_kernels.deformable_attention import _kernels as deformable_kernels
 from affmae_kernels.deformable_attention import _triton as deformable
 from affmae_kernels.dice_focal import _kernels as loss_kernels
@@ -31,6 +34,8 @@ from affmae_kernels.dropout import _kernels as dropout_kernels
 from affmae_kernels.dropout import _triton as dropout
 from affmae_kernels.gelu import _kernels as gelu_kernels
 from affmae_kernels.gelu import _triton as gelu
+from affmae_kernels.mask_noise import _kernels as mask_kernels
+from affmae_kernels.mask_noise import _triton as masks
 from affmae_kernels.masked_convolution import _kernels as convolution_kernels
 from affmae_kernels.masked_convolution import _triton as convolution
 from affmae_kernels.neighbours import _kernels as neighbour_kernels
@@ -45,6 +50,9 @@ POINTERS = {
     torch.float32: "*fp32",
     torch.float16: "*fp16",
     torch.bfloat16: "*bf16",
+    torch.uint8: "*u8",
+    torch.int16: "*i16",
+    torch.uint16: "*u16",
     torch.int32: "*i32",
     torch.int64: "*i64",
 }
@@ -97,6 +105,8 @@ def replace_kernels() -> set[str]:
     for module in (
         attention_kernels,
         merge_kernels,
+        crop_kernels,
+        mask_kernels,
         deformable_kernels,
         loss_kernels,
         dropout_kernels,
@@ -192,12 +202,30 @@ def search_all() -> None:
     neighbours.query_lists(clusters, 8)
 
 
+def prepare_all() -> None:
+    """Call every launcher of what comes before the network."""
+    keys = torch.zeros(2, dtype=torch.int64)
+    masks.mask_noise_forward(keys, keys, 8, 8)
+    masks.mask_noise_forward(keys, None, 8, 8)
+    plan = CropPlan(
+        offset=keys, label_offset=keys, size=torch.ones(2, 2, dtype=torch.int32),
+        matrix=torch.zeros(2, 2, 2), shift=torch.zeros(2, 2), knots=torch.zeros(2, 2, 4, 4),
+        limits=torch.zeros(2, 1, 4), light=torch.ones(2, 5), key=keys,
+    )  # fmt: skip
+    labels = torch.zeros(8, dtype=torch.uint8)
+    for dtype in POOL_DTYPES:
+        pool = torch.zeros(8).to(dtype)
+        crops.cut_crops_forward(pool, labels, *plan, 32, True, True, True, -100)
+        crops.cut_crops_forward(pool, None, *plan, 32, False, False, False, -100)
+
+
 if __name__ == "__main__":
     capability, limit = int(sys.argv[1]), int(sys.argv[2])
     Compiler.target, Compiler.limit = GPUTarget("cuda", capability, 32), limit
     _launch.on_device_of = lambda tensor: nullcontext()
     expected = replace_kernels()
     search_all()
+    prepare_all()
     for dtype in DTYPES[capability]:
         launch_all(dtype)
     assert Compiler.compiled == expected, expected - Compiler.compiled

@@ -2,6 +2,7 @@
 
 import torch
 from compare import CANVAS, scattered
+from crop_plans import draw_plan, draw_pool
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -13,10 +14,12 @@ from affmae_kernels import (
 from affmae_kernels.add_positions import _triton as positions
 from affmae_kernels.cluster_attention import _triton as attention
 from affmae_kernels.cluster_merge import _triton as merge
+from affmae_kernels.cut_crops import _triton as crops
 from affmae_kernels.deformable_attention import _triton as deformable
 from affmae_kernels.dice_focal import _triton as loss
 from affmae_kernels.dropout import _triton as dropout
 from affmae_kernels.gelu import _triton as gelus
+from affmae_kernels.mask_noise import _triton as masks
 from affmae_kernels.masked_convolution import _triton as convolution
 from affmae_kernels.residual_norm import _triton as norm
 
@@ -119,11 +122,28 @@ def main() -> None:
             ),
             test_utils="test_faketensor",
         )
+    check_what_comes_before()
     with FlopCounterMode(display=False) as counter:
         out = cluster_attention(large, *blanks, draw(2, 5), draw(2), around, backend="triton")
         out.sum().backward()
     # Two products forwards and five backwards, for 16 keys and the blank one.
     assert counter.get_total_flops() == 7 * 2 * 20 * 2 * 4 * 17
+
+
+def check_what_comes_before() -> None:
+    """Crops and masks' noise, which have no gradients."""
+    tests = ("test_schema", "test_faketensor")
+    keys = torch.tensor([3, 4])
+    for cells in (keys, None):
+        torch.library.opcheck(masks.mask_noise_forward, (keys, cells, 5, 6), test_utils=tests)
+    pool, labels, *starts = draw_pool(torch.uint8, 2)
+    plan = draw_plan(*starts, 5, 2, bent=True)
+    for given in (labels, None):
+        torch.library.opcheck(
+            crops.cut_crops_forward,
+            (pool, given, *plan, 5, True, True, True, -100),
+            test_utils=tests,
+        )
 
 
 if __name__ == "__main__":
