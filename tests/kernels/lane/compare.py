@@ -1,12 +1,13 @@
 """Compare every kernel with PyTorch on tiny inputs, outputs and gradients; ends with an error.
 
-Buffers are filled with NaN before the kernels write them.
+Memory is filled with NaN before the kernels write to it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
+from uninitialised import filled
 
 from affmae_kernels import (
     CellOrder,
@@ -334,17 +335,14 @@ def cropped(x: Tensor, size: Sequence[int], layout: torch.memory_format | None) 
 
 
 if __name__ == "__main__":
-    # Makes torch.empty return NaN, so that an element that no kernel writes is seen.
-    torch.use_deterministic_algorithms(mode=True, warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory = True
-    check_neighbours()
-    check_orders()
-    check_lists()
-    check_cluster_ops()
-    torch.use_deterministic_algorithms(mode=False)
-    check_deformable()
-    check_convolution()
-    check_norm()
-    check_activations()
-    check_positions()
-    check_loss()
+    with filled():
+        check_neighbours()
+        check_orders()
+        check_lists()
+        check_cluster_ops()
+        check_deformable()
+        check_convolution()
+        check_norm()
+        check_activations()
+        check_positions()
+        check_loss()
