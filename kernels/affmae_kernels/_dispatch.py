@@ -18,7 +18,7 @@ _logger = logging.getLogger(__name__)
 
 
 class BackendUnavailableError(Exception):
-    """The backend that was asked for cannot run here."""
+    """An operation cannot run on the backend that its caller asked for."""
 
 
 def choose_backend(

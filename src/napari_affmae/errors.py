@@ -51,8 +51,8 @@ class DiskFullError(UnwritableError):
     """The run folder's disk has no room left."""
 
 
-class BackendUnavailableError(AffmaeError):
-    """The requested device or kernel backend cannot run on this machine."""
+class DeviceUnavailableError(AffmaeError):
+    """The requested device is not there, or cannot compute in the requested precision."""
 
 
 class DataError(AffmaeError):

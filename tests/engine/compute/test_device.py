@@ -10,7 +10,7 @@ from napari_affmae.engine.compute.device import (
     plan_device,
 )
 from napari_affmae.engine.training.batch import BatchPlan, plan_batch
-from napari_affmae.errors import BackendUnavailableError, OutOfMemoryError
+from napari_affmae.errors import DeviceUnavailableError, OutOfMemoryError
 
 without_cuda = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 
@@ -30,12 +30,12 @@ def test_auto_takes_the_cpu_where_nothing_else_is():
 @without_cuda
 @pytest.mark.parametrize("device", ["cuda", "cuda:3"])
 def test_a_missing_gpu_is_told(device):
-    with pytest.raises(BackendUnavailableError, match=rf"{device}.*not available here, only cpu"):
+    with pytest.raises(DeviceUnavailableError, match=rf"{device}.*not available here, only cpu"):
         plan_device(device)
 
 
 def test_fp16_needs_a_gpu():
-    with pytest.raises(BackendUnavailableError, match="needs a CUDA GPU"):
+    with pytest.raises(DeviceUnavailableError, match="needs a CUDA GPU"):
         plan_device("cpu", "fp16")
 
 

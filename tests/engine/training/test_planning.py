@@ -9,7 +9,7 @@ from napari_affmae.engine import describe_plan, measure_plan
 from napari_affmae.engine.compute.device import plan_device
 from napari_affmae.engine.compute.memory import memory_meter
 from napari_affmae.engine.events import MicroBatchHalved, PlanMeasured, PlanProgress, RunStarted
-from napari_affmae.errors import BackendUnavailableError, OutOfMemoryError
+from napari_affmae.errors import DeviceUnavailableError, OutOfMemoryError
 from napari_affmae.model import AFFMAE
 
 PLAN = PlanMeasured(
@@ -100,7 +100,7 @@ def test_what_never_fits_is_an_error(pretrain_config, hungry):
 
 
 def test_a_device_that_is_not_there():
-    with pytest.raises(BackendUnavailableError):
+    with pytest.raises(DeviceUnavailableError):
         next(measure_plan(PretrainConfig(steps=1, device="cuda:63")))
 
 

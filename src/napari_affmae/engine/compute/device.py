@@ -12,7 +12,7 @@ import torch
 
 from affmae_kernels import choose_backend
 from napari_affmae.config import Precision
-from napari_affmae.errors import BackendUnavailableError, OutOfMemoryError
+from napari_affmae.errors import DeviceUnavailableError, OutOfMemoryError
 
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 # What oneDNN says where it gets no memory for weights or scratch space.
@@ -87,7 +87,7 @@ def plan_device(device: str = "auto", precision: Precision = "auto") -> DevicePl
 
     Raises
     ------
-    BackendUnavailableError
+    DeviceUnavailableError
         If the device is not there or cannot compute in this precision.
     """
     chosen = _choose_device(device)
@@ -195,7 +195,7 @@ def _choose_device(device: str) -> torch.device:
     return asked
 
 
-def _missing(device: str) -> BackendUnavailableError:
+def _missing(device: str) -> DeviceUnavailableError:
     there = ["cpu"]
     there += [
         f"cuda:{index} ({torch.cuda.get_device_name(index)})"
@@ -206,7 +206,7 @@ def _missing(device: str) -> BackendUnavailableError:
     hint = ""
     if device.startswith("cuda") and not torch.backends.cuda.is_built():
         hint = f"; the installed torch {torch.__version__} is built without CUDA"
-    return BackendUnavailableError(
+    return DeviceUnavailableError(
         f"device {device!r} is not available here, only {', '.join(there)}{hint}. "
         "Choose one of these, or 'auto'"
     )
@@ -215,7 +215,7 @@ def _missing(device: str) -> BackendUnavailableError:
 def _choose_precision(device: torch.device, precision: Precision) -> str:
     if device.type != "cuda":
         if precision == "fp16":
-            raise BackendUnavailableError(
+            raise DeviceUnavailableError(
                 f"precision 'fp16' needs a CUDA GPU and the device is {device.type!r}; "
                 "use 'fp32' or 'auto'"
             )
@@ -225,7 +225,7 @@ def _choose_precision(device: torch.device, precision: Precision) -> str:
     if precision == "auto":
         return "bf16" if has_bf16 else "fp16"
     if precision == "bf16" and not has_bf16:
-        raise BackendUnavailableError(
+        raise DeviceUnavailableError(
             f"{torch.cuda.get_device_name(device)} does not compute in bf16; use 'fp16' or 'auto'"
         )
     return precision

@@ -47,7 +47,7 @@ class Segmenter:
     ------
     CheckpointError
         If there is no segmentation model.
-    BackendUnavailableError
+    DeviceUnavailableError
         If the device is not there.
     """
 
@@ -177,7 +177,7 @@ def segment(
         If there is no segmentation model.
     DataError
         If image and model have different channels.
-    BackendUnavailableError
+    DeviceUnavailableError
         If the device is not there.
     OutOfMemoryError
         If not even one tile fits.

@@ -77,7 +77,7 @@ class QuickTraining:
         If there is no model.
     DataError
         If images have other channels than the model, or there are none.
-    BackendUnavailableError
+    DeviceUnavailableError
         If the device is not there.
     UnreadableFileError
         If an image's file is damaged.

@@ -67,7 +67,7 @@ def measure_plan(
 
     Raises
     ------
-    BackendUnavailableError
+    DeviceUnavailableError
         If the device is not there.
     CheckpointError
         If the pretrained model does not fit.
