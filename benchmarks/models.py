@@ -8,7 +8,7 @@ from vit import VIT_PRESETS, ViTMAE, ViTSegmenter
 
 from napari_affmae.model import AFFMAE, AFFSegmenter, preset
 from napari_affmae.model.losses import segmentation_loss
-from napari_affmae.model.masking import draw_masks
+from napari_affmae.model.masking import draw_keys, draw_masks
 
 MODELS = ("affmae-nano", "affmae-small", "affmae-base", "vit-small", "vit-base")
 TASKS = ("pretrain", "finetune")
@@ -71,8 +71,8 @@ def make_loss(
     images = torch.randn(batch, 1, size, size, generator=generator).to(device)
     if task == "pretrain":
         cells = -(-size // PATCH_SIZE)
-        masks = draw_masks(batch, (cells, cells), MASK_RATIO, generator=generator)
-        ids_keep, ids_masked = (ids.to(device) for ids in masks)
+        keys = draw_keys(batch, generator, device)
+        ids_keep, ids_masked = draw_masks(keys, (cells, cells), MASK_RATIO)
         return lambda: model(images, ids_keep, ids_masked).loss
     labels = torch.randint(NUM_CLASSES, (batch, size, size), generator=generator).to(device)
     return lambda: segmentation_loss(model(images), labels)

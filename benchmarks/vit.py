@@ -18,7 +18,7 @@ from napari_affmae.model.heads import class_head
 from napari_affmae.model.layers import initialise
 from napari_affmae.model.losses import reconstruction_loss
 from napari_affmae.model.mae import canvas_of
-from napari_affmae.model.masking import draw_masks
+from napari_affmae.model.masking import draw_keys, draw_masks
 from napari_affmae.model.outputs import Level, MAEOutput
 from napari_affmae.model.patches import (
     check_images,
@@ -263,8 +263,8 @@ class ViTMAE(nn.Module):
         if ids_keep is None or ids_masked is None:
             if ids_keep is not ids_masked:
                 raise ValueError("give both ids_keep and ids_masked, or neither")
-            drawn = draw_masks(len(images), canvas)
-            ids_keep, ids_masked = (ids.to(images.device) for ids in drawn)
+            keys = draw_keys(len(images), device=images.device)
+            ids_keep, ids_masked = draw_masks(keys, canvas)
 
         patches = patchify(padded, patch_size)
         pos = positions_of(torch.cat([ids_keep, ids_masked], dim=1), canvas)

@@ -13,7 +13,7 @@ from vit import (
 )
 
 from napari_affmae.model.losses import segmentation_loss
-from napari_affmae.model.masking import draw_masks
+from napari_affmae.model.masking import draw_keys, draw_masks
 from napari_affmae.model.patches import patchify, take_tokens
 from napari_affmae.model.positions import positions_of
 
@@ -35,7 +35,7 @@ def images() -> torch.Tensor:
 
 @pytest.fixture
 def masks() -> tuple[torch.Tensor, torch.Tensor]:
-    return draw_masks(2, (8, 10), 0.5, generator=torch.Generator().manual_seed(2))
+    return draw_masks(draw_keys(2, torch.Generator().manual_seed(2)), (8, 10), 0.5)
 
 
 @pytest.mark.parametrize(("name", "millions"), [("small", 22.9), ("base", 65.6)])
@@ -128,7 +128,7 @@ def test_segmenter_takes_any_size(shape: tuple[int, int]) -> None:
 
 
 def test_mae_pads_partial_patches(mae: ViTMAE, images: torch.Tensor) -> None:
-    masks = draw_masks(2, (8, 10), 0.5, generator=torch.Generator())
+    masks = draw_masks(draw_keys(2, torch.Generator()), (8, 10), 0.5)
     cropped = images[..., :64, :75]
     padded = F.pad(cropped, (0, 5))
     torch.testing.assert_close(mae(cropped, *masks).loss, mae(padded, *masks).loss)

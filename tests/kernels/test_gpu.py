@@ -1,11 +1,12 @@
 """The Triton kernels on a GPU: precision, capture, and the whole network; skipped without one."""
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 import torch
 from torch import Tensor
+from uninitialised import filled
 
 from affmae_kernels import (
     cluster_attention,
@@ -21,7 +22,7 @@ from affmae_kernels import (
 from napari_affmae.model import AFFMAE, preset
 from napari_affmae.model.capture import Captured, CapturedStep, CaptureError, Copies
 from napari_affmae.model.clustering import cluster_order
-from napari_affmae.model.masking import draw_masks
+from napari_affmae.model.masking import draw_keys, draw_masks
 from napari_affmae.model.patches import take_tokens
 from napari_affmae.model.positions import positions_of
 
@@ -36,7 +37,7 @@ def draw(*shape: int) -> Tensor:
 
 def stage(tokens: int) -> Tensor:
     """Positions (2, N, 2) of tokens in stage order."""
-    keep, _ = draw_masks(2, CANVAS, 0.1, generator=torch.Generator().manual_seed(0))
+    keep, _ = draw_masks(draw_keys(2, torch.Generator().manual_seed(0)), CANVAS, 0.1)
     pos = positions_of(keep[:, torch.randperm(keep.shape[1])[:tokens]], CANVAS).cuda()
     return take_tokens(pos, cluster_order(pos, CANVAS, 8))
 
@@ -55,6 +56,13 @@ def gradients(call: Callable[..., Tensor], inputs: Sequence[Tensor], backend: st
 def _exact_float32(monkeypatch: pytest.MonkeyPatch) -> None:
     """cuDNN's convolutions would else round float32 inputs to 10 bits."""
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_uninitialised() -> Iterator[None]:
+    """Memory is NaN until a kernel has written to it."""
+    with filled():
+        yield
 
 
 def relative(found: Tensor, expected: Tensor) -> float:
@@ -214,7 +222,7 @@ def nano() -> AFFMAE:
 def test_network_equals_that_on_the_cpu() -> None:
     mae = nano()
     images = torch.randn(2, 1, 192, 256, generator=torch.Generator().manual_seed(1))
-    ids = draw_masks(2, CANVAS, generator=torch.Generator().manual_seed(2))
+    ids = draw_masks(draw_keys(2, torch.Generator().manual_seed(2)), CANVAS)
     expected = mae(images, *ids)
     expected.loss.backward()
     on_gpu = copy.deepcopy(mae).cuda()
@@ -234,7 +242,7 @@ def test_network_equals_that_on_the_cpu() -> None:
 @pytest.mark.parametrize("captured", [False, True])
 def test_another_gpu_than_the_current_one(captured: bool) -> None:
     images = torch.randn(2, 1, 192, 256, generator=torch.Generator().manual_seed(1))
-    ids = draw_masks(2, CANVAS, generator=torch.Generator().manual_seed(2))
+    ids = draw_masks(draw_keys(2, torch.Generator().manual_seed(2)), CANVAS)
     results = []
     for device in ("cuda:0", "cuda:1"):
         mae = nano().to(device)
@@ -276,7 +284,7 @@ def test_captured_steps_learn_like_eager_ones() -> None:
             for half in range(2):
                 generator = torch.Generator().manual_seed(2 * number + half)
                 images = torch.randn(2, 1, 192, 256, generator=generator).cumsum(-1) / 16
-                batch = [images, *draw_masks(2, CANVAS, generator=generator)]
+                batch = [images, *draw_masks(draw_keys(2, generator), CANVAS)]
                 batch = [t.cuda() for t in batch]
                 if captured:
                     step = step or CapturedStep(work, batch, parameters)
@@ -297,7 +305,7 @@ def test_captured_steps_learn_like_eager_ones() -> None:
 
 def test_dropout_differs_from_replay_to_replay() -> None:
     mae = AFFMAE(preset("nano")).cuda().train()
-    ids = [i.cuda() for i in draw_masks(2, CANVAS, generator=torch.Generator().manual_seed(2))]
+    ids = [i.cuda() for i in draw_masks(draw_keys(2, torch.Generator().manual_seed(2)), CANVAS)]
     images = draw(2, 1, 192, 256)
 
     def work(*batch: Tensor) -> Tensor:

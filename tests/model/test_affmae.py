@@ -7,7 +7,7 @@ from torch import Tensor
 from napari_affmae.config import ModelConfig
 from napari_affmae.model import AFFMAE, PRESETS, AFFSegmenter, preset
 from napari_affmae.model.losses import segmentation_loss
-from napari_affmae.model.masking import draw_masks
+from napari_affmae.model.masking import draw_keys, draw_masks
 from napari_affmae.model.patches import patchify, take_tokens, unpatchify
 
 TINY = ModelConfig(
@@ -84,7 +84,7 @@ def test_positions_stay_distinct_cells_at_every_stage(mae: AFFMAE) -> None:
 def test_hidden_pixels_do_not_reach_the_features(mae: AFFMAE) -> None:
     mae.eval()
     batch = images(64, 72)
-    keep, masked = draw_masks(2, (8, 9), 0.5, generator=torch.Generator().manual_seed(0))
+    keep, masked = draw_masks(draw_keys(2, torch.Generator().manual_seed(0)), (8, 9), 0.5)
     patches = patchify(batch, 8)
     noise = torch.randn_like(take_tokens(patches, masked))
     index = masked[..., None].expand_as(noise)
@@ -97,7 +97,7 @@ def test_hidden_pixels_do_not_reach_the_features(mae: AFFMAE) -> None:
 
 def test_loss_is_that_of_the_predictions(mae: AFFMAE) -> None:
     batch = images(64, 64)
-    keep, masked = draw_masks(2, (8, 8), 0.5, generator=torch.Generator().manual_seed(0))
+    keep, masked = draw_masks(draw_keys(2, torch.Generator().manual_seed(0)), (8, 8), 0.5)
     out = mae(batch, keep, masked)
     targets = take_tokens(patchify(batch, 8), masked)
     parts = {name: (p - targets).square().mean() for name, p in out.predictions.items()}
@@ -116,7 +116,7 @@ def test_every_parameter_learns(mae: AFFMAE) -> None:
 def test_pretraining_learns_to_fill_in(mae: AFFMAE) -> None:
     waves = 2 * torch.sin(torch.arange(64) * 0.1)
     batch = (waves[:, None] * waves).expand(4, 2, 64, 64)
-    masks = draw_masks(4, (8, 8), 0.5, generator=torch.Generator().manual_seed(0))
+    masks = draw_masks(draw_keys(4, torch.Generator().manual_seed(0)), (8, 8), 0.5)
     optimiser = torch.optim.AdamW(mae.parameters(), lr=3e-3)
     losses = []
     for _ in range(40):

@@ -10,7 +10,7 @@ from napari_affmae.model.encoder import Encoder
 from napari_affmae.model.heads import Head
 from napari_affmae.model.layers import Linear, Norm, initialise
 from napari_affmae.model.losses import reconstruction_loss
-from napari_affmae.model.masking import draw_masks
+from napari_affmae.model.masking import draw_keys, draw_masks
 from napari_affmae.model.outputs import Level, MAEOutput
 from napari_affmae.model.patches import check_images, pad_to_patches, patchify, take_tokens
 from napari_affmae.model.positions import index_later, positions_of
@@ -67,8 +67,8 @@ class AFFMAE(nn.Module):
         if ids_keep is None or ids_masked is None:
             if ids_keep is not ids_masked:
                 raise ValueError("give both ids_keep and ids_masked, or neither")
-            drawn = draw_masks(len(images), canvas)
-            ids_keep, ids_masked = (ids.to(images.device) for ids in drawn)
+            keys = draw_keys(len(images), device=images.device)
+            ids_keep, ids_masked = draw_masks(keys, canvas)
         query_pos = positions_of(ids_masked, canvas)
         query_index = index_later(query_pos, canvas)
         levels = self.encoder(images, canvas, ids_keep)

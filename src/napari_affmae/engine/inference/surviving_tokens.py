@@ -16,7 +16,7 @@ from napari_affmae.engine.compute.runtime import Runtime, evaluating
 from napari_affmae.engine.store.model_files import load_model
 from napari_affmae.model.encoder import Encoder, Merging
 from napari_affmae.model.mae import canvas_of
-from napari_affmae.model.masking import draw_masks
+from napari_affmae.model.masking import draw_keys, draw_masks
 from napari_affmae.model.outputs import Level
 from napari_affmae.model.patches import check_images, pad_to_patches
 
@@ -92,8 +92,8 @@ def surviving_tokens(
     canvas = canvas_of(padded, patch)
     ids_keep = None
     if mask_ratio:
-        random = torch.Generator().manual_seed(seed)
-        ids_keep, _ = draw_masks(1, canvas, mask_ratio, mask, random)
+        keys = draw_keys(1, torch.Generator().manual_seed(seed))
+        ids_keep, _ = draw_masks(keys, canvas, mask_ratio, mask)
     plan = plan_device(device)
     runtime = Runtime(plan)
     what = f"an image of {image.shape[1]} x {image.shape[2]} pixels"

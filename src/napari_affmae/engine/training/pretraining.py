@@ -34,7 +34,7 @@ from napari_affmae.engine.training.resuming import describe, note_changes, settl
 from napari_affmae.engine.training.task import Task, mean_loss, validation_crops
 from napari_affmae.errors import DataError, UnreadableFileError
 from napari_affmae.model import AFFMAE, preset
-from napari_affmae.model.masking import draw_masks
+from napari_affmae.model.masking import draw_keys, draw_masks
 from napari_affmae.model.patches import pad_to_patches, patchify, unpatchify
 
 _PREVIEW_CROPS = 4
@@ -216,7 +216,9 @@ class Pretraining(Task):
 
     def _mask(self, images: Tensor, random: torch.Generator) -> tuple[Tensor, ...]:
         config = self.config
-        masks = draw_masks(len(images), self._canvas, config.mask_ratio, config.mask, random)
+        masks = draw_masks(
+            draw_keys(len(images), random), self._canvas, config.mask_ratio, config.mask
+        )
         return images, *masks
 
     @property
