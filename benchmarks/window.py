@@ -84,7 +84,6 @@ def settings(arguments: argparse.Namespace) -> PretrainConfig:
         batch=arguments.batch,
         steps=arguments.steps,
         device="cpu",
-        preview_steps=10,
         validation_steps=10,
     )
 

@@ -86,9 +86,7 @@ def pretrain(viewer: napari.Viewer, image: Any) -> None:
     holder, dock = open_dock(viewer, "1. Pretrain")
     dock.sources.check_layer(image)
     dock.training.length.set_values(STEPS, None)
-    dock.training.form.set_values(
-        {"crop": 96, "batch": 4, "preview_steps": 50, "validation_steps": 50}
-    )
+    dock.training.form.set_values({"crop": 96, "batch": 4, "validation_steps": 50})
     wait(lambda: "steps" in dock.training.plan.text())
     dock.panel.start_button.click()
     wait(lambda: len(dock.curves.points("training")[0]) > 0.9 * STEPS)

@@ -126,9 +126,21 @@ class TrainingConfig(Settings):
     seed: int = Field(
         0, ge=0, le=MOST_SEED, title="Seed", description="Of weights, crops and masks."
     )
-    workers: int = Field(2, ge=1, title="Workers", description="Threads that prepare crops.")
+    memory_share: float = Field(
+        0.3,
+        gt=0,
+        le=0.8,
+        title="Memory for images",
+        description="Share of the device's free memory for decoded images; the rest of larger data "
+        "is read again and again while the run goes on.",
+    )
     checkpoint_minutes: float = Field(
         2.0, gt=0, title="Checkpoint every", description="Minutes between checkpoints."
+    )
+    validation_steps: int | Literal["auto"] = Field(
+        "auto",
+        title="Validate every",
+        description="Steps between validations; auto: so often that they take 2 % of the time.",
     )
     normalization: NormalizationConfig = NormalizationConfig()
     augmentation: AugmentationConfig = AugmentationConfig()
@@ -137,8 +149,10 @@ class TrainingConfig(Settings):
     def _one_length(self) -> "TrainingConfig":
         if (self.steps is None) == (self.minutes is None):
             raise ValueError("give either steps or minutes")
-        if isinstance(self.batch, int) and self.batch < 1:
-            raise ValueError(f"batch must be at least 1, got {self.batch}")
+        for name in ("batch", "validation_steps"):
+            number = getattr(self, name)
+            if isinstance(number, int) and number < 1:
+                raise ValueError(f"{name} must be at least 1, got {number}")
         return self
 
 
@@ -154,12 +168,6 @@ class PretrainConfig(TrainingConfig):
     )
     mask: Literal["perlin", "uniform"] = Field(
         "perlin", title="Mask", description="Hidden patches in blobs, or each by itself."
-    )
-    preview_steps: int = Field(
-        200, ge=1, title="Preview every", description="Steps between reconstructions."
-    )
-    validation_steps: int = Field(
-        100, ge=1, title="Validate every", description="Steps between validation losses."
     )
     validation: float = Field(
         0.05, ge=0, lt=1, title="Validation share", description="Planes kept for validation."
@@ -226,9 +234,6 @@ class FinetuneConfig(TrainingConfig):
     )
     validation_gap: int = Field(
         1, ge=0, title="Gap", description="Planes left out between training and validation."
-    )
-    validation_steps: int = Field(
-        100, ge=1, title="Validate every", description="Steps between validations."
     )
 
 

@@ -16,7 +16,7 @@ from napari_affmae.engine import read_metadata, read_metrics
 from napari_affmae.engine.store.checkpoints import list_checkpoints
 
 Cli = Callable[..., Any]
-SMALL = ("--crop", "64", "--batch", "2", "--workers", "1", "--device", "cpu")
+SMALL = ("--crop", "64", "--batch", "2", "--device", "cpu")
 
 
 @pytest.fixture(scope="session")

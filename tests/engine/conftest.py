@@ -43,13 +43,18 @@ def labels(volume: tuple[np.ndarray, np.ndarray]) -> ImageSource:
 @pytest.fixture(scope="session")
 def pretrain_config() -> PretrainConfig:
     return PretrainConfig(
-        crop=64, batch=2, steps=4, validation_steps=2, preview_steps=4, device="cpu", workers=1
+        crop=64,
+        batch=2,
+        steps=4,
+        validation_steps=2,
+        device="cpu",
+        memory_share=1e-6,  # so little that images come and go
     )
 
 
 @pytest.fixture(scope="session")
 def finetune_config() -> FinetuneConfig:
-    return FinetuneConfig(crop=64, batch=2, steps=4, validation_steps=2, device="cpu", workers=1)
+    return FinetuneConfig(crop=64, batch=2, steps=4, validation_steps=2, device="cpu")
 
 
 @pytest.fixture(scope="session")

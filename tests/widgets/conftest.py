@@ -104,7 +104,7 @@ def finetuned(
         for item, name in zip(default_classes(range(4)), SYNTHETIC_CLASSES, strict=True)
     )
     config = FinetuneConfig(
-        crop=64, batch=2, steps=3, validation_steps=3, device="cpu", workers=1, classes=classes
+        crop=64, batch=2, steps=3, validation_steps=3, device="cpu", classes=classes
     )
     run = tmp_path_factory.mktemp("finetuned") / "tiny"
     for _ in finetune([(image, labels)], config, run):

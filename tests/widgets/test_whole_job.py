@@ -11,7 +11,7 @@ from napari_affmae.engine import list_runs
 from napari_affmae.widgets.running.run_panel import Outcome, RunPanel
 
 PLUGIN = "napari-affmae"
-TINY = {"crop": 64, "batch": 1, "device": "cpu", "workers": 1, "validation_steps": 2}
+TINY = {"crop": 64, "batch": 1, "device": "cpu", "validation_steps": 2}
 
 
 def open_dock(viewer: Any, name: str) -> Any:

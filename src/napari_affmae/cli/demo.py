@@ -96,7 +96,6 @@ def _pretrain(source: ImageSource, run: Path, seed: int, console: Console) -> No
         minutes=_PRETRAIN_MINUTES,
         learning_rate=1e-3,
         seed=seed,
-        preview_steps=100,
         validation_steps=50,
     )
     with meter(console, "pretrain") as progress:

@@ -91,7 +91,7 @@ class Reporter:
         self._start = start
         self._expected = False
 
-    def show(self, event: ev.Event) -> None:
+    def show(self, event: ev.Event) -> None:  # noqa: C901 - one branch an event
         """Tell about one event."""
         match event:
             case ev.RunStarted():
@@ -101,6 +101,8 @@ class Reporter:
             case ev.StepDone():
                 self._expect(event)
                 self._meter.update(event.step, event.total_steps, wording.step(event))
+            case ev.PoolFilled() if event.step == 0:
+                self._meter.update(0, None, wording.pool(event))
             case ev.MicroBatchHalved():
                 self._say(f"warning: {wording.halved(event)}", "yellow")
             case ev.Validated():
@@ -112,7 +114,8 @@ class Reporter:
             case ev.RunFinished():
                 self._say(f"finished: {event.path}", "bold")
             case (
-                ev.PreviewReady()
+                ev.PoolFilled()
+                | ev.PreviewReady()
                 | ev.CheckpointSaved()
                 | ev.BandDone()
                 | ev.PlaneDone()

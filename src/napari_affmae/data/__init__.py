@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from napari_affmae.data.checks import Finding, check_pairs, check_sources
     from napari_affmae.data.crops.labelled import LabelledCrops
-    from napari_affmae.data.crops.loader import iterate_batches
     from napari_affmae.data.crops.splits import split_planes
     from napari_affmae.data.crops.unlabelled import PretrainCrops
     from napari_affmae.data.discovery import Found, Skipped, find_pairs, find_sources
@@ -47,8 +46,11 @@ _MODULES = {
         "naming_pair",
         "read_labels",
     ),
-    "crops.loader": ("iterate_batches",),
-    "normalization.normalization": ("NormalizedSource", "normalize_sources"),
+    "normalization.normalization": (
+        "NormalizedSource",
+        "normalize_sources",
+        "normalize_when_read",
+    ),
     "normalization.record": ("NormalizationRecord", "SourceStatistics"),
     "formats.opening": ("SUFFIXES", "open_source"),
     "samples": ("fetch_real_sample", "real_sample", "synthetic_sample"),
@@ -81,10 +83,10 @@ __all__ = [
     "fetch_real_sample",
     "find_pairs",
     "find_sources",
-    "iterate_batches",
     "labelled_planes",
     "naming_pair",
     "normalize_sources",
+    "normalize_when_read",
     "open_source",
     "read_labels",
     "real_sample",

@@ -52,7 +52,9 @@ class StepDone(Event):
     """One optimiser step.
 
     `total_steps` and `seconds_left` are estimates in a run by minutes, and
-    None until the first steps were timed.
+    None until the first steps were timed. `seconds_waited` is how long the step
+    waited for images to be read. On a fast GPU events of several steps come
+    together, some tens of times a second.
     """
 
     step: int
@@ -63,6 +65,25 @@ class StepDone(Event):
     seconds_left: float | None
     losses: Mapping[str, float] = field(default_factory=dict)
     gradient_norm: float | None = None
+    seconds_waited: float = 0.0
+
+
+@dataclass(frozen=True)
+class PoolFilled(Event):
+    """Images were decoded into the pool that crops are cut from.
+
+    Comes while a run waits for images, and now and then later. `held`,
+    `capacity` and `total` are bytes: of what is there, of the pool, and of all
+    images. `read` counts the bytes decoded so far, `seconds_waited` how long
+    steps have waited for them.
+    """
+
+    step: int
+    held: int
+    capacity: int
+    total: int
+    read: int
+    seconds_waited: float
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,12 @@ def started(event: ev.RunStarted) -> str:
     )
 
 
+def pool(event: ev.PoolFilled) -> str:
+    """Say how much of the images is there."""
+    of = "" if event.held >= event.total else f" of {gigabytes(event.total)}"
+    return f"{gigabytes(event.held)}{of} of images in memory"
+
+
 def halved(event: ev.MicroBatchHalved) -> str:
     """Say how a run goes on after it ran out of memory."""
     return (

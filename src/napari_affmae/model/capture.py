@@ -143,21 +143,22 @@ class Captured(Generic[T]):
 
 
 class CapturedStep(Captured[T]):
-    """Forward and backward pass of one shape, recorded once and replayed.
+    """A step of training on inputs of one shape, recorded once and replayed.
 
     See `Captured`. After a replay the parameters have its gradients.
 
     Parameters
     ----------
     step : Callable
-        Computes a loss of `inputs`, and gradients by its `backward`.
+        Computes gradients by the `backward` of a loss of `inputs`; it may update
+        the parameters, too.
     inputs : sequence of Tensor
         On one GPU.
     parameters : sequence of nn.Parameter
         Whatever gets gradients.
-    accumulate : bool
-        Whether replays add to the gradients that the parameters have now, or to
-        zeros where they have none; else each overwrites those of the last.
+    rehearse : Callable, optional
+        What is done with the inputs before `step` is recorded, so that it finds
+        kernels compiled; `step` itself where that changes nothing.
     memory : GraphMemory, optional
         See `Captured`.
     """
@@ -168,20 +169,17 @@ class CapturedStep(Captured[T]):
         inputs: Sequence[Tensor],
         parameters: Sequence[nn.Parameter],
         *,
-        accumulate: bool = False,
+        rehearse: Callable[..., object] | None = None,
         memory: GraphMemory | None = None,
     ) -> None:
-        self.accumulates = accumulate
+        self._rehearse = rehearse or step
         self._parameters = parameters
-        self._before = [parameter.grad for parameter in parameters]
         try:
             super().__init__(step, inputs, memory=memory)
-            self._gradients = [parameter.grad for parameter in parameters]
         except BaseException:
-            self._attach(self._before)
+            self._attach([None] * len(parameters))
             raise
-        finally:
-            del self._before
+        self._gradients = [parameter.grad for parameter in parameters]
 
     def __call__(self, *inputs: Tensor) -> T:
         """Replay with `inputs`, from any device."""
@@ -189,22 +187,12 @@ class CapturedStep(Captured[T]):
         self._attach(self._gradients)
         return result
 
-    def clear(self) -> None:
-        """Set the gradients that replays add to to zero."""
-        self._attach(self._gradients)
-        torch._foreach_zero_([grad for grad in self._gradients if grad is not None])
-
-    def _warm_up(self, work: Callable[..., T]) -> None:
+    def _warm_up(self, work: Callable[..., T]) -> None:  # noqa: ARG002 - it is rehearsed
         self._attach([None] * len(self._parameters))
-        super()._warm_up(work)
+        self._rehearse(*self.inputs)
 
     def _prepare(self) -> None:
-        for parameter, before in zip(self._parameters, self._before, strict=True):
-            # Outside of the recording's memory, which it would use for other things.
-            if self.accumulates and before is None and parameter.grad is not None:
-                parameter.grad = torch.zeros_like(parameter.grad)
-            else:
-                parameter.grad = before if self.accumulates else None
+        self._attach([None] * len(self._parameters))
 
     def _attach(self, gradients: Sequence[Tensor | None]) -> None:
         for parameter, grad in zip(self._parameters, gradients, strict=True):

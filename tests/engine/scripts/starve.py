@@ -23,9 +23,9 @@ RESULT: str = globals()["RESULT"]
 
 torch.set_num_threads(1)
 # Freed blocks go back to the system at once (M_MMAP_THRESHOLD): kept ones would feed the batch.
-ctypes.CDLL(None).mallopt(-3, 2**19)
+ctypes.CDLL(None).mallopt(-3, 2**15)
 image = open_source(synthetic_em((2, 256, 256), seed=0)[0], axes="ZYX", name="volume")
-config = PretrainConfig(crop=256, batch=4, steps=2, device="cpu", workers=1, validation=0)
+config = PretrainConfig(crop=256, batch=4, steps=2, device="cpu", validation=0)
 # oneDNN makes code for each size of batch once. Where no memory is left for code, the thread
 # cannot make any again (its code generator keeps the error): only tensors are to be starved.
 for size in (4, 2, 1):
@@ -39,7 +39,7 @@ try:
             told.append(event.micro_batch)
             pages = int(Path("/proc/self/statm").read_text().split()[0])
             _, hard = resource.getrlimit(resource.RLIMIT_AS)
-            limit = pages * resource.getpagesize() + 12 * 2**20
+            limit = pages * resource.getpagesize() + 4 * 2**20
             resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
         if isinstance(event, MicroBatchHalved):
             told.append(event.micro_batch)

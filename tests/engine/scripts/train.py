@@ -40,10 +40,9 @@ config = PretrainConfig(
     batch=2,
     steps=STEPS,
     validation_steps=5,
-    preview_steps=10,
     device="cpu",
-    workers=1,
     checkpoint_minutes=1e-9,
+    memory_share=1e-6,
 )
 events = pretrain([image], config, Path(RUN), resume=RESUME)
 for event in events:

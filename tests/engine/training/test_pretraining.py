@@ -166,17 +166,20 @@ def test_divergence_keeps_the_checkpoints(tmp_path, image, pretrain_config):
 
 def test_weights_that_are_not_finite_are_not_saved(tmp_path, image, pretrain_config, monkeypatch):
     """The loss of a step tells of the weights before it."""
-    make = Stepper.make
+    launch = Stepper.launch
 
-    def spoil(self, batch, step, rate):
-        measured = make(self, batch, step, rate)
+    def spoil(self, plan, step, rate):
+        launched = launch(self, plan, step, rate)
         if step == 2:
-            next(self._module.parameters()).data.fill_(torch.nan)
-        return measured
+            self._parameters[0].data.fill_(torch.nan)
+        return launched
 
-    monkeypatch.setattr(Stepper, "make", spoil)
+    monkeypatch.setattr(Stepper, "launch", spoil)
     config = pretrain_config.model_copy(
-        update={"checkpoint_minutes": 1e-9, "validation_steps": 9, "preview_steps": 9}
+        update={
+            "checkpoint_minutes": 1e-9,
+            "validation_steps": 9,
+        }
     )
     with pytest.raises(DivergedError, match="step 2: weights are not finite"):
         list(pretrain([image], config, tmp_path))

@@ -24,7 +24,7 @@ class Drive:
         """Choose a full training of a few steps on small crops."""
         dock.full_button.setChecked(True)
         form = dock.full.training.form
-        for name, value in {"crop": 64, "batch": 1, "workers": 1, "validation_steps": 2}.items():
+        for name, value in {"crop": 64, "batch": 1, "validation_steps": 2}.items():
             form.control(name).setValue(value)
         dock.full.training.length.set_values(steps, None)
 

@@ -23,7 +23,7 @@ MILLISECONDS = 300_000
 
 def make_pretrained(runs: Path) -> Path:
     """Pretrain a tiny network for a step."""
-    config = PretrainConfig(crop=64, batch=1, steps=1, device="cpu", workers=1)
+    config = PretrainConfig(crop=64, batch=1, steps=1, device="cpu")
     source = open_source(synthetic_em((1, 64, 64), seed=0)[0], axes="ZYX", name="em")
     for _ in engine.pretrain([source], config, runs / "pretrained"):
         pass

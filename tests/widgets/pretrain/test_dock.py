@@ -41,9 +41,7 @@ def enter(dock: PretrainDock, steps: int) -> None:
             "crop": 64,
             "batch": 2,
             "device": "cpu",
-            "workers": 1,
             "validation_steps": 2,
-            "preview_steps": 2,
         }
     )
 
@@ -120,7 +118,6 @@ def foreign(runs: Path, volume: Any) -> Path:
         crop=64,
         batch=1,
         device="cpu",
-        workers=1,
         minutes=5 / 3,
         betas=(0.9, 0.95),
         learning_rate=0.1234567890123 / 1000,

@@ -1,20 +1,18 @@
-"""Random changes to crops: how they are bent, turned, and lit.
+"""Random changes to crops: how they are bent, turned, and lit, drawn for a whole batch.
 
-Bending resamples once, from true pixels around the crop. All is numpy and scipy
-on purpose: transforms made of torch operations would, in every prefetching
-thread, start a team of their own on the cores that the model trains on.
+What is drawn here is carried out by `affmae_kernels.cut_crops`, where the image lies.
 """
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import BSpline
-from scipy.ndimage import gaussian_filter, map_coordinates
+from scipy.special import ndtri
 
 from napari_affmae.config import AugmentationConfig
+from napari_affmae.data.crops.numbers import uniform
 
 _ROTATION = np.pi / 4
 _LARGEST_SCALE = 1.25
@@ -28,147 +26,130 @@ _GAMMA = (0.7, 1.5)
 _BLUR = (0.3, 1.2)
 _NOISE = 0.25
 
+# Uses of random numbers; see `numbers.words`. Positions of crops have use 0.
+_SHAPES, _KNOTS, _LIGHT = 1, 2, 3
+
+NONE = AugmentationConfig(flips=False, affine=0, elastic=0, intensity=0, noise=0)
+
 
 @dataclass(frozen=True)
-class Geometry:
-    """Where a crop's pixels come from, and how it is turned afterwards.
+class Shapes:
+    """How the crops of a batch are bent and turned.
 
     Attributes
     ----------
-    coordinates : ndarray (2, crop, crop), float64, or None
-        Row and column of each pixel, relative to the crop's corner; None for
-        a straight crop.
-    turns : int
-        Quarter turns.
-    flip : bool
-        Whether it is mirrored.
+    turns : ndarray, (B, 2, 2), float64
+        Quarter turns and mirrors alone.
+    matrices : ndarray, (B, 2, 2), float64
+        Map the offset of a pixel from the crop's centre (row, column): the turns,
+        then rotation, scale and shear.
+    knots : ndarray, (B, 2, K, K), float64
+        Of the displacement that is added to the offset before, pixels.
     """
 
-    coordinates: NDArray[np.float64] | None
-    turns: int
-    flip: bool
+    turns: NDArray[np.float64]
+    matrices: NDArray[np.float64]
+    knots: NDArray[np.float64]
 
-    def window(self, crop: int) -> tuple[slice, slice]:
-        """Rows and columns to read, relative to the crop's corner."""
-        if self.coordinates is None:
-            return slice(0, crop), slice(0, crop)
-        low = np.floor(self.coordinates.min(axis=(1, 2))).astype(int)
-        high = np.ceil(self.coordinates.max(axis=(1, 2))).astype(int) + 1
-        return slice(int(low[0]), int(high[0])), slice(int(low[1]), int(high[1]))
-
-    def bend(self, window: NDArray[Any], crop: int, *, nearest: bool) -> NDArray[Any]:
-        """Sample a window that was read as `window` says, and turn the outcome.
+    def places(self, pixels: NDArray[np.float64], crop: int) -> NDArray[np.float64]:
+        """Say where pixels of each crop come from, relative to its centre.
 
         Parameters
         ----------
-        window : ndarray, (channels, rows, columns)
-            The pixels.
+        pixels : ndarray, (B, 2)
+            One whole pixel (row, column) of each crop.
         crop : int
-            Side of the crop.
-        nearest : bool
-            Nearest pixel instead of bilinear.
+            Side of the crops.
 
         Returns
         -------
-        ndarray, (channels, crop, crop), of the window's dtype
+        ndarray, (B, 2), float64
         """
-        if self.coordinates is not None:
-            rows, columns = self.window(crop)
-            local = self.coordinates - np.array([rows.start, columns.start])[:, None, None]
-            window = np.stack(
-                [
-                    map_coordinates(channel, local, order=0 if nearest else 1, mode="nearest")
-                    for channel in window
-                ]
-            )
-        turned = np.rot90(window, self.turns, axes=(1, 2))
-        return np.ascontiguousarray(turned[:, :, ::-1] if self.flip else turned)
+        basis = spline_basis(crop)
+        rows, columns = (basis[pixels[:, axis].astype(int)] for axis in (0, 1))
+        offsets = pixels - (crop - 1) / 2
+        offsets = offsets + np.einsum("br,bnrc,bc->bn", rows, self.knots, columns)
+        return np.einsum("bij,bj->bi", self.matrices, offsets)
 
 
-STRAIGHT = Geometry(None, 0, False)
+def draw_shapes(
+    config: AugmentationConfig, seed: int, crops: NDArray[np.int64], crop: int
+) -> Shapes:
+    """Draw how crops are bent and turned, from their numbers (B,)."""
+    draws = uniform(seed, crops, 8, _SHAPES).T
+    turns = np.broadcast_to(np.eye(2), (len(crops), 2, 2))
+    if config.flips:
+        turns = _quarter_turns((8 * draws[0]).astype(int))
+    matrices = turns
+    affine, elastic = draws[1] < config.affine, draws[2] < config.elastic
+    if affine.any():
+        matrices = np.where(affine[:, None, None], _affine(draws[3:7]) @ turns, turns)
+    count = spline_basis(crop).shape[1]
+    knots = np.zeros((len(crops), 2, count, count))
+    if elastic.any():
+        noise = uniform(seed, crops[elastic], 2 * count**2, _KNOTS)
+        # The middle of each step of the random numbers: 0 would be infinitely far away.
+        normal = ndtri(noise + 2.0**-54)
+        knots[elastic] = _DISPLACEMENT * normal.reshape(-1, 2, count, count)
+    return Shapes(turns, matrices, knots)
 
 
-class Augmentation:
-    """Draws and applies random changes, each from the generator it is given.
-
-    Parameters
-    ----------
-    config : AugmentationConfig
-        Probabilities.
-    """
-
-    def __init__(self, config: AugmentationConfig) -> None:
-        self._config = config
-
-    def draw_geometry(self, rng: np.random.Generator, crop: int) -> Geometry:
-        """Draw how to bend and turn a crop."""
-        affine = rng.random() < self._config.affine
-        elastic = rng.random() < self._config.elastic
-        turns, flip = 0, False
-        if self._config.flips:
-            turns, flip = int(rng.integers(4)), bool(rng.integers(2))
-        coordinates = _coordinates(rng, crop, affine, elastic) if affine or elastic else None
-        return Geometry(coordinates, turns, flip)
-
-    def relight(self, image: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
-        """Change brightness, contrast, gamma, blur and noise of (channels, rows, columns)."""
-        if rng.random() < self._config.intensity:
-            image = _with_gamma(image, float(np.exp(rng.uniform(*np.log(_GAMMA)))))
-        if rng.random() < self._config.intensity:
-            mean = image.mean(axis=(1, 2), keepdims=True)
-            contrast = np.float32(np.exp(rng.uniform(*np.log(_CONTRAST))))
-            image = (image - mean) * contrast + mean
-        if rng.random() < self._config.intensity:
-            image = image + np.float32(rng.uniform(-_BRIGHTNESS, _BRIGHTNESS))
-        if rng.random() < self._config.noise:
-            image = _blurred_or_noisy(image, rng)
-        return image
-
-
-def _with_gamma(image: NDArray[np.float32], gamma: float) -> NDArray[np.float32]:
-    """Raise values to a power, within the range that they span."""
-    low = image.min(axis=(1, 2), keepdims=True)
-    span = image.max(axis=(1, 2), keepdims=True) - low
-    span[span == 0] = 1
-    changed: NDArray[np.float32] = ((image - low) / span) ** np.float32(gamma) * span + low
-    return changed
-
-
-def _blurred_or_noisy(image: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
-    if rng.random() < 0.5:
-        sigma = rng.uniform(*_BLUR)
-        blurred: NDArray[np.float32] = gaussian_filter(image, (0, sigma, sigma))
-        return blurred
-    noise = rng.standard_normal(image.shape, dtype=np.float32)
-    return image + noise * np.float32(rng.uniform(0, _NOISE))
-
-
-def _coordinates(
-    rng: np.random.Generator, crop: int, affine: bool, elastic: bool
+def draw_light(
+    config: AugmentationConfig, seed: int, crops: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """Row and column of each pixel of a bent crop, relative to its corner, (2, crop, crop)."""
-    centre = (crop - 1) / 2
-    offsets = np.arange(crop) - centre
-    grid = np.stack(np.meshgrid(offsets, offsets, indexing="ij"))
-    if elastic:
-        basis = _spline_basis(crop)
-        knots = rng.normal(0, _DISPLACEMENT, (2, basis.shape[1], basis.shape[1]))
-        # einsum instead of @, which would wake the linear algebra library's threads.
-        columns = np.einsum("nij,cj->nic", knots, basis)
-        grid += np.einsum("ri,nic->nrc", basis, columns)
-    if affine:
-        angle = rng.uniform(-_ROTATION, _ROTATION)
-        scale = _LARGEST_SCALE ** rng.uniform(-1, 1)
-        sine, cosine = np.sin(angle), np.cos(angle)
-        shear = np.eye(2) + rng.uniform(-_SHEAR, _SHEAR, (2, 2)) * (1 - np.eye(2))
-        matrix = scale * np.array([[cosine, -sine], [sine, cosine]]) @ shear
-        grid = matrix[:, :1, None] * grid[0] + matrix[:, 1:, None] * grid[1]
-    return grid + centre
+    """Draw gamma, contrast, brightness, blur (sigma, px) and noise (deviation) of crops.
+
+    Returns
+    -------
+    ndarray, (B, 5), float64
+        1, 1, 0, 0 and 0 where nothing is changed.
+    """
+    chances, draws = np.split(uniform(seed, crops, 10, _LIGHT).T, 2)
+    gamma, contrast, brightness = chances[:3] < config.intensity
+    either, is_blurred = chances[3] < config.noise, chances[4] < 0.5
+    return np.stack(
+        [
+            np.where(gamma, _between(_GAMMA, draws[0]), 1.0),
+            np.where(contrast, _between(_CONTRAST, draws[1]), 1.0),
+            np.where(brightness, _BRIGHTNESS * (2 * draws[2] - 1), 0.0),
+            np.where(either & is_blurred, _BLUR[0] + (_BLUR[1] - _BLUR[0]) * draws[3], 0.0),
+            np.where(either & ~is_blurred, _NOISE * draws[4], 0.0),
+        ],
+        axis=1,
+    )
+
+
+def _between(ends: tuple[float, float], draws: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Draw factors whose logarithms are evenly spread."""
+    low, high = np.log(ends)
+    factors: NDArray[np.float64] = np.exp(low + (high - low) * draws)
+    return factors
+
+
+def _quarter_turns(numbers: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the eight ways to turn by quarters and to mirror, (B, 2, 2)."""
+    turn = np.array([[0.0, -1.0], [1.0, 0.0]])
+    turns = [np.linalg.matrix_power(turn, count) for count in range(4)]
+    every = np.stack([*turns, *(matrix @ np.diag([1.0, -1.0]) for matrix in turns)])
+    chosen: NDArray[np.float64] = every[numbers]
+    return chosen
+
+
+def _affine(draws: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return rotations with scale and shear, (B, 2, 2), from (4, B) numbers."""
+    angle = _ROTATION * (2 * draws[0] - 1)
+    scale = _LARGEST_SCALE ** (2 * draws[1] - 1)
+    sine, cosine = scale * np.sin(angle), scale * np.cos(angle)
+    rotation = np.stack([cosine, -sine, sine, cosine], axis=1).reshape(-1, 2, 2)
+    one = np.ones_like(angle)
+    across, along = _SHEAR * (2 * draws[2:4] - 1)
+    shear = np.stack([one, across, along, one], axis=1).reshape(-1, 2, 2)
+    return rotation @ shear
 
 
 @lru_cache(maxsize=8)
-def _spline_basis(crop: int) -> NDArray[np.float64]:
-    """Cubic B-splines over a crop, (crop, splines): smooth displacement from few numbers."""
+def spline_basis(crop: int) -> NDArray[np.float64]:
+    """Return the cubic B-splines over a crop, (crop, splines), knots 32 pixels apart."""
     intervals = max(1, -(-crop // _KNOT_SPACING))
     knots = np.arange(-3, intervals + 4) * _KNOT_SPACING
     basis: NDArray[np.float64] = BSpline.design_matrix(

@@ -1,21 +1,24 @@
-"""Training crops without labels, each a pure function of seed and index."""
+"""Training crops without labels, each a pure function of seed, number and pool."""
 
-from collections.abc import Sequence
-from threading import Lock
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from affmae_kernels import CropPlan
 from napari_affmae.config import AugmentationConfig
-from napari_affmae.data.crops.augmentation import STRAIGHT, Augmentation
+from napari_affmae.data.crops.augmentation import NONE, draw_shapes
+from napari_affmae.data.crops.numbers import uniform
+from napari_affmae.data.crops.planning import Cutter, make_plan
 from napari_affmae.data.normalization.normalization import NormalizedSource
-from napari_affmae.data.sources.source import shifted
+from napari_affmae.data.pool.blocks import Block, BlockGrid
+from napari_affmae.data.pool.loading import Loaded, load_pixels
+from napari_affmae.data.pool.pool import Pool
 from napari_affmae.errors import DataError, UnreadableFileError
-
-
-def sample_rng(seed: int, index: int) -> np.random.Generator:
-    """Make the generator of one sample: counter-based, so that no state needs storing."""
-    return np.random.Generator(np.random.Philox(key=seed, counter=[0, 0, 0, index]))
 
 
 class PretrainCrops:
@@ -36,11 +39,12 @@ class PretrainCrops:
         None for crops as they are.
     seed : int
         Of all random numbers.
-
-    Attributes
-    ----------
-    left_out : dict of int to UnreadableFileError
-        By the numbers of sources that broke, what happened.
+    device : torch.device
+        Where crops are cut.
+    capacity : int
+        Bytes of the device's memory for decoded blocks.
+    blocks : sequence of int, optional
+        Numbers of the blocks to draw from; all by default.
 
     Raises
     ------
@@ -58,133 +62,110 @@ class PretrainCrops:
         planes: Sequence[Sequence[int]] | None = None,
         augmentation: AugmentationConfig | None = None,
         seed: int = 0,
+        device: torch.device,
+        capacity: int,
+        blocks: Sequence[int] | None = None,
     ) -> None:
-        self._sources = list(sources)
-        self._crop = crop
-        self._planes = chosen_planes(self._sources, planes)
-        self._augmentation = None if augmentation is None else Augmentation(augmentation)
+        self._grid = BlockGrid(sources, crop, planes)
+        self._config = augmentation or NONE
         self._seed = seed
-        self.n_channels = common_channels(self._sources)
-        self.left_out: dict[int, UnreadableFileError] = {}
-        self._lock = Lock()
-        self._areas = [
-            len(chosen) * source.height * source.width
-            for source, chosen in zip(self._sources, self._planes, strict=True)
-        ]
-        if not sum(self._areas):
-            raise DataError("there is no image to draw crops from")
-        self._cumulative = np.cumsum(self._areas) / sum(self._areas)
+        self.pool = Pool(
+            self._grid,
+            self._load,
+            range(len(self._grid)) if blocks is None else blocks,
+            device,
+            capacity,
+            seed,
+            leave_out=True,
+        )
+        self.cut = Cutter.of(self.pool, self._config)
 
-    def sample(self, index: int) -> NDArray[np.float32]:
-        """Crop number `index`.
+    @classmethod
+    def fixed(
+        cls,
+        sources: Sequence[NormalizedSource],
+        crop: int,
+        count: int,
+        *,
+        planes: Sequence[Sequence[int]] | None = None,
+        seed: int = 0,
+        device: torch.device,
+    ) -> tuple[Tensor | None, dict[int, UnreadableFileError | DataError]]:
+        """Cut some crops as they are, reading no other blocks than theirs.
 
         Returns
         -------
-        ndarray, (channels, crop, crop), float32
-
-        Raises
-        ------
-        UnreadableFileError
-            If every file is damaged; names the last.
+        images : Tensor, (count, channels, crop, crop), float32, or None
+            On the device; None if no source can be read.
+        left_out : dict of int to Exception
+            By the numbers of sources that broke, what happened.
         """
-        rng = sample_rng(self._seed, index)
-        while True:
-            number = int(np.searchsorted(self._cumulative, rng.random(), side="right"))
-            try:
-                return self._cut(number, rng)
-            except UnreadableFileError as error:
-                self._leave_out(number, error)
+        numbers = np.arange(count)
+        draws = uniform(seed, numbers, 3)
+        left_out: dict[int, UnreadableFileError | DataError] = {}
+        grid = BlockGrid(sources, crop, planes)
+        while len(left_out) < len(sources):
+            chosen = grid.pick(draws[:, 0], left_out)
+            blocks = np.unique(chosen)
+            crops = cls(
+                sources,
+                crop,
+                planes=planes,
+                seed=seed,
+                device=device,
+                capacity=sys.maxsize,
+                blocks=blocks.tolist(),
+            )
+            with crops.pool as pool, suppress(UnreadableFileError, DataError):
+                pool.fill()  # raises where every source is broken; the others may do
+            left_out |= crops.left_out
+            if not crops.left_out:
+                place = np.argsort(pool.residents.rows["block"])[np.searchsorted(blocks, chosen)]
+                plan = crops._plan(numbers, place, draws[:, 1:])
+                (images,) = crops.cut(CropPlan(*(part.to(device) for part in plan)))
+                return images, left_out
+        return None, left_out
 
-    def _leave_out(self, number: int, error: UnreadableFileError) -> None:
-        """Draw no longer from a source; threads may find out about one at the same time."""
-        with self._lock:
-            self.left_out[number] = error
-            self._areas[number] = 0
-            if not sum(self._areas):
-                raise error
-            self._cumulative = np.cumsum(self._areas) / sum(self._areas)
+    @property
+    def left_out(self) -> dict[int, UnreadableFileError | DataError]:
+        """By the numbers of sources that broke, what happened."""
+        return self.pool.left_out
 
-    def _cut(self, number: int, rng: np.random.Generator) -> NDArray[np.float32]:
-        source = self._sources[number]
-        plane = int(rng.choice(self._planes[number]))
-        top, left = (random_start(rng, size, self._crop) for size in (source.height, source.width))
-        geometry = STRAIGHT
-        if self._augmentation is not None:
-            geometry = self._augmentation.draw_geometry(rng, self._crop)
-        rows, columns = geometry.window(self._crop)
-        window = read_mirrored(source, plane, shifted(rows, top), shifted(columns, left))
-        image = geometry.bend(window, self._crop, nearest=False)
-        return image if self._augmentation is None else self._augmentation.relight(image, rng)
+    def advance(self, first: int) -> Iterator[None]:
+        """Take in the blocks that crops are drawn from; see `Pool.advance`."""
+        return self.pool.advance(first)
 
+    def plan(self, first: int, count: int) -> CropPlan:
+        """Draw crops, whose blocks `advance` took in.
 
-def chosen_planes(
-    sources: Sequence[NormalizedSource], planes: Sequence[Sequence[int]] | None
-) -> list[NDArray[np.int64]]:
-    """Planes of each source as arrays; all where `planes` is None.
+        Parameters
+        ----------
+        first : int
+            Number of the first crop.
+        count : int
+            How many.
 
-    Raises
-    ------
-    ValueError
-        If `planes` has not one entry a source, or names a plane that is not there.
-    """
-    if planes is None:
-        return [np.arange(source.n_planes) for source in sources]
-    if len(planes) != len(sources):
-        raise ValueError(f"planes are given for {len(planes)} of {len(sources)} sources")
-    chosen = [np.asarray(list(numbers), dtype=np.int64) for numbers in planes]
-    for source, numbers in zip(sources, chosen, strict=True):
-        if numbers.size and not (numbers.min() >= 0 and numbers.max() < source.n_planes):
-            raise ValueError(f"planes {numbers.tolist()} of a source with {source.n_planes}")
-    return chosen
+        Returns
+        -------
+        CropPlan
+            On the CPU; `cut` takes it on the pool's device.
+        """
+        numbers = np.arange(first, first + count)
+        rows = self.pool.residents.rows
+        ends = np.cumsum(rows["weight"])
+        draws = uniform(self._seed, numbers, 3)
+        chosen = np.searchsorted(ends, draws[:, 0] * ends[-1], side="right")
+        return self._plan(numbers, chosen, draws[:, 1:])
 
+    def _plan(
+        self, numbers: NDArray[np.int64], chosen: NDArray[np.int64], draws: NDArray[np.float64]
+    ) -> CropPlan:
+        rows = self.pool.residents.rows[chosen]
+        crop = self._grid.crop
+        starts = np.minimum(0, rows["size"] - crop) + (draws * rows["starts"]).astype(np.int64)
+        shapes = draw_shapes(self._config, self._seed, numbers, crop)
+        centres = starts + (crop - 1) / 2
+        return make_plan(rows, centres, shapes, self._config, self._seed, numbers)
 
-def common_channels(sources: Sequence[NormalizedSource]) -> int:
-    """Count the channels that all sources have.
-
-    Raises
-    ------
-    DataError
-        If they differ, or there is no source.
-    """
-    counts = {source.n_channels: source.name for source in sources}
-    if not counts:
-        raise DataError("there is no image to draw crops from")
-    if len(counts) > 1:
-        listing = ", ".join(f"{name} has {count}" for count, name in sorted(counts.items()))
-        raise DataError(f"images differ in channels: {listing}; choose channels, e.g. the first")
-    return next(iter(counts))
-
-
-def random_start(
-    rng: np.random.Generator, size: int, crop: int, must_hold: slice | None = None
-) -> int:
-    """Draw where a crop starts on an axis; below 0 where the axis is shorter than the crop.
-
-    With `must_hold`, the crop covers that part of the axis.
-    """
-    first, last = min(0, size - crop), max(0, size - crop)
-    if must_hold is not None:
-        first = max(first, min(must_hold.stop - crop, last))
-        last = min(last, must_hold.start)
-    return int(rng.integers(first, last + 1))
-
-
-def read_mirrored(
-    source: NormalizedSource, plane: int, rows: slice, columns: slice
-) -> NDArray[np.float32]:
-    """Read a window that may reach beyond the plane, or lie beyond it, which is mirrored there."""
-    inner_rows, row_numbers = _mirrored(rows, source.height)
-    inner_columns, column_numbers = _mirrored(columns, source.width)
-    window = source.read(plane, inner_rows, inner_columns)
-    if (inner_rows, inner_columns) == (rows, columns):
-        return window
-    return window[:, row_numbers[:, None], column_numbers]
-
-
-def _mirrored(part: slice, size: int) -> tuple[slice, NDArray[np.int64]]:
-    """Part of an axis that a slice sees between mirrors at both ends, and each pixel in it."""
-    period = max(1, 2 * (size - 1))
-    numbers = np.arange(part.start, part.stop) % period
-    numbers = np.minimum(numbers, period - numbers)
-    first = int(numbers.min())
-    return slice(first, int(numbers.max()) + 1), numbers - first
+    def _load(self, block: Block) -> Loaded:
+        return Loaded(*load_pixels(self._grid.sources[block.source], block, self.pool.dtype))

@@ -5,7 +5,7 @@ alone, so that the same data always give the same numbers.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -26,17 +26,57 @@ _WINDOWS_PER_PLANE = 4
 _FEW_PLANES_WINDOWS = 24
 
 
-@dataclass(frozen=True)
 class NormalizedSource:
     """A source read as float32 with zero mean and unit variance.
 
     Not finite values become the source's mean. A pixel of a window has the value
     that it has in the whole source, at the window's border too.
+
+    Parameters
+    ----------
+    source : ImageSource
+        The image.
+    config : NormalizationConfig
+        How it is normalised.
+    known : mapping of str to SourceStatistics, optional
+        Statistics by fingerprint. A source that is not among them is fitted when
+        its statistics are first needed, which reads a sample of it.
     """
 
-    source: ImageSource
-    config: NormalizationConfig
-    statistics: SourceStatistics
+    def __init__(
+        self,
+        source: ImageSource,
+        config: NormalizationConfig,
+        known: Mapping[str, SourceStatistics] | None = None,
+    ) -> None:
+        self.source = source
+        self.config = config
+        self._known = known or {}
+        self._statistics: SourceStatistics | None = None
+        self._fitting = Lock()
+
+    @property
+    def statistics(self) -> SourceStatistics:
+        """The numbers that normalise the source; several threads may ask.
+
+        Raises
+        ------
+        DataError
+            If a sample of the source holds no finite value.
+        UnreadableFileError
+            If the file is damaged.
+        """
+        with self._fitting:
+            if self._statistics is None:
+                whole = self.source.whole
+                found = self._known.get(whole.fingerprint()) if self._known else None
+                self._statistics = found or fit_statistics(whole, self.config)
+            return self._statistics
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether the statistics are there already."""
+        return self._statistics is not None
 
     @property
     def name(self) -> str:
@@ -74,16 +114,56 @@ class NormalizedSource:
 
         Raises
         ------
-        IndexError, UnreadableFileError
-            As `ImageSource.read`.
+        IndexError, DataError, UnreadableFileError
+            As `ImageSource.read` and `statistics`.
         """
-        place = self.source.locate(plane, rows, columns)
-        values = _scaled(self.source.whole, *place, self.config, self.statistics)
-        mean = _column(self.statistics.mean)
-        std = _column(self.statistics.std)
-        values -= mean
-        values /= std
+        values = self.read_scaled(plane, rows, columns)
+        values -= _column(self.statistics.mean)
+        values /= _column(self.statistics.std)
         return values
+
+    def read_scaled(
+        self, plane: int, rows: slice = slice(None), columns: slice = slice(None)
+    ) -> NDArray[np.float32]:
+        """Read a part of one plane from 0 to 1, before mean and deviation are taken out."""
+        place = self.source.locate(plane, rows, columns)
+        return _scaled(self.source.whole, *place, self.config, self.statistics)
+
+    @property
+    def is_pointwise(self) -> bool:
+        """Whether `raw_limits` normalise each stored value by itself, and exactly enough.
+
+        Equalisation looks at a pixel's surroundings; wide integers and floats need
+        more digits than float32 has.
+        """
+        return (
+            not self.config.clahe
+            and self.source.dtype.kind in "ui"
+            and (self.source.dtype.itemsize <= 2)
+        )
+
+    def raw_limits(self) -> NDArray[np.float32]:
+        """Return what normalises stored values: ``clip(v, low, high) * scale + offset``.
+
+        Returns
+        -------
+        ndarray, (channels, 4), float32
+            Low, high, scale and offset of each channel.
+        """
+        numbers = self.statistics
+        low, high = np.array(numbers.low), np.array(numbers.high)
+        mean, std = np.array(numbers.mean), np.array(numbers.std)
+        span = high - low
+        sign = -1.0 if self.config.invert else 1.0
+        start = (high if self.config.invert else low) / span * -sign
+        columns = (low, high, sign / (span * std), (start - mean) / std)
+        return np.stack(columns, axis=1).astype(np.float32)
+
+    def scaled_limits(self) -> NDArray[np.float32]:
+        """Return what normalises the values of `read_scaled`; see `raw_limits`."""
+        mean, std = np.array(self.statistics.mean), np.array(self.statistics.std)
+        columns = (np.zeros_like(mean), np.ones_like(mean), 1 / std, -mean / std)
+        return np.stack(columns, axis=1).astype(np.float32)
 
 
 def normalize_sources(
@@ -110,18 +190,21 @@ def normalize_sources(
     UnreadableFileError
         If a file is damaged.
     """
-    known: Mapping[str, SourceStatistics] = {}
-    if stored is not None:
-        config, known = stored.config, stored.statistics
-    return [
-        NormalizedSource(
-            source,
-            config,
-            (known.get(source.whole.fingerprint()) if known else None)
-            or fit_statistics(source.whole, config),
-        )
-        for source in sources
-    ]
+    normalized = normalize_when_read(sources, config, stored)
+    for source in normalized:
+        source.statistics  # noqa: B018 - fits it now, or raises
+    return normalized
+
+
+def normalize_when_read(
+    sources: Sequence[ImageSource],
+    config: NormalizationConfig,
+    stored: NormalizationRecord | None = None,
+) -> list[NormalizedSource]:
+    """Do as `normalize_sources`, but read nothing yet: each is fitted when it is first needed."""
+    if stored is None:
+        return [NormalizedSource(source, config) for source in sources]
+    return [NormalizedSource(source, stored.config, stored.statistics) for source in sources]
 
 
 def fit_statistics(source: ImageSource, config: NormalizationConfig) -> SourceStatistics:

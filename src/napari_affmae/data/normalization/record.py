@@ -34,6 +34,9 @@ class _Normalized(Protocol):
     @property
     def statistics(self) -> SourceStatistics: ...
 
+    @property
+    def is_fitted(self) -> bool: ...
+
 
 class NormalizationRecord(Settings):
     """What a model needs to normalise as in training: stored with it.
@@ -46,7 +49,7 @@ class NormalizationRecord(Settings):
 
     @classmethod
     def of(cls, sources: Sequence[_Normalized]) -> Self:
-        """Record of sources that were normalised alike.
+        """Record of sources that were normalised alike; statistics of those that were needed yet.
 
         Raises
         ------
@@ -56,5 +59,7 @@ class NormalizationRecord(Settings):
         configs = {source.config for source in sources}
         if len(configs) != 1:
             raise ValueError(f"a record holds one normalisation, got {len(configs)}")
-        statistics = {item.source.whole.fingerprint(): item.statistics for item in sources}
+        statistics = {
+            item.source.whole.fingerprint(): item.statistics for item in sources if item.is_fitted
+        }
         return cls(config=configs.pop(), statistics=statistics)

@@ -225,6 +225,26 @@ class ImageSource(ABC):
         """
         return 0
 
+    def changed_since(self, plane: int, revision: int) -> tuple[slice, slice] | None:
+        """Say which part of a plane has changed since a revision of it.
+
+        Parameters
+        ----------
+        plane : int
+            From 0 to `n_planes` - 1.
+        revision : int
+            From `revision`, asked before.
+
+        Returns
+        -------
+        tuple of slice, or None
+            Rows and columns that hold every change; the whole plane where it is
+            not known better. None where nothing has changed.
+        """
+        if self.revision(plane) == revision:
+            return None
+        return slice(0, self.height), slice(0, self.width)
+
     @property
     def editable(self) -> bool:
         """Whether planes may change: whether the source counts revisions of its own."""

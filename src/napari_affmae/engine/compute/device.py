@@ -8,6 +8,7 @@ from traceback import clear_frames
 from types import TracebackType
 from typing import Self
 
+import psutil
 import torch
 
 from affmae_kernels import choose_backend
@@ -59,6 +60,14 @@ class DevicePlan:
                 yield
         else:
             yield
+
+    @property
+    def free_memory(self) -> int:
+        """Bytes that are free where tensors lie, the computer's own where it is shared."""
+        if self.device.type == "cuda":
+            free, _ = torch.cuda.mem_get_info(self.device)
+            return int(free)
+        return int(psutil.virtual_memory().available)
 
     def release_memory(self) -> None:
         """Hand cached memory back, after running out of it."""

@@ -1,37 +1,19 @@
-"""Lightning Fabric, set up for one process on the planned device.
+"""A planned device and precision, at work."""
 
-Fabric gives mixed precision, loss scaling, gradient clipping and data movement.
-Two of its habits are not taken over: modules are called directly, inside
-`Runtime.computing`, because a module wrapped by Fabric would round its inputs to
-16 bits, and a masked autoencoder's inputs are also its targets; and checkpoints
-are our own safetensors, to which Fabric contributes the loss scaler's state.
-
-Importing it takes seconds, so `napari_affmae.engine` does that when a run starts.
-"""
-
-import logging
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
-from lightning_fabric import Fabric
-from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from torch import Tensor, nn
 
 from napari_affmae.engine.compute.device import DevicePlan
 from napari_affmae.engine.events import Notice, RunStarted
 from napari_affmae.model.capture import Copies
 
-# Fabric writes to stderr by a handler of its own; its messages belong to the log.
-_log = logging.getLogger("lightning_fabric")
-_log.handlers.clear()
-_log.propagate = True
-
 KERNELS_COME = (
     "the first pass compiles kernels for this GPU, which takes up to a minute where it has not "
     "been done before; they are kept for later runs"
 )
-_PRECISION = {"fp32": "32-true", "fp16": "16-mixed", "bf16": "bf16-mixed"}
 
 
 class Runtime:
@@ -41,20 +23,10 @@ class Runtime:
     ----------
     plan : DevicePlan
         Device and precision.
-    fabric : Fabric
-        For one device of one process.
     """
 
     def __init__(self, plan: DevicePlan) -> None:
         self.plan = plan
-        # The environment is given because Fabric would otherwise look for cluster
-        # managers and warn about those that it finds beside a single process.
-        self.fabric = Fabric(
-            accelerator=plan.device.type,
-            devices=1 if plan.device.type == "cpu" else [plan.device.index or 0],
-            precision=_PRECISION[plan.precision],  # type: ignore[arg-type]
-            plugins=[LightningEnvironment()],
-        )
 
     @contextmanager
     def computing(self, *, keep_casts: bool = True) -> Iterator[None]:
@@ -65,7 +37,7 @@ class Runtime:
         keep_casts : bool
             Whether weights that were cast to 16 bits are kept until the block ends.
         """
-        with self.plan.active(), self.fabric.autocast():
+        with self.plan.active(), self._autocast():
             before = torch.is_autocast_cache_enabled()
             torch.set_autocast_cache_enabled(keep_casts and before)
             try:
@@ -93,7 +65,12 @@ class Runtime:
 
     def to_device(self, tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Move tensors to the device."""
-        return tuple(self.fabric.to_device(tensor) for tensor in tensors)
+        return tuple(tensor.to(self.plan.device, non_blocking=True) for tensor in tensors)
+
+    def _autocast(self) -> AbstractContextManager[object]:
+        if self.plan.precision == "fp32":
+            return nullcontext()
+        return torch.autocast(self.plan.device.type, self.plan.dtype)
 
     def started(
         self,
@@ -121,16 +98,6 @@ class Runtime:
         """Tell what keeps the first pass waiting."""
         if self.plan.device.type == "cuda" and self.plan.backend == "Triton kernels":
             yield Notice(KERNELS_COME, "info")
-
-    @property
-    def scaler(self) -> dict[str, float]:
-        """State of the loss scaler; empty unless the precision is fp16."""
-        return dict(self.fabric.strategy.precision.state_dict())
-
-    def load_scaler(self, state: Mapping[str, float]) -> None:
-        """Restore the loss scaler; a precision without one needs none."""
-        if self.scaler and state:
-            self.fabric.strategy.precision.load_state_dict(dict(state))
 
 
 @contextmanager

@@ -31,6 +31,11 @@ class Pace:
         self._weight = self._keep * self._weight + 1
 
     @property
+    def is_settled(self) -> bool:
+        """Whether as many steps were timed as halve a step's weight."""
+        return self._weight > 0.5 / (1 - self._keep)
+
+    @property
     def seconds_per_step(self) -> float | None:
         """Smoothed duration of a step, or None before the first."""
         if self._weight:
@@ -60,7 +65,39 @@ class Stopwatch:
         self._before = self.elapsed
         self._since = None
 
+    def discount(self, seconds: float) -> None:
+        """Take back seconds that were counted."""
+        self._before -= seconds
+
     @property
     def elapsed(self) -> float:
         """Seconds counted so far."""
         return self._before + (0.0 if self._since is None else perf_counter() - self._since)
+
+
+class Spacing:
+    """Says when something that costs time is due again, so that it takes a small share of it.
+
+    Parameters
+    ----------
+    least : float
+        Seconds from one time to the next, at least.
+    share : float
+        Of the time, at most, for what is done.
+    growth : float
+        By which factor of the time so far the next time comes later.
+    """
+
+    def __init__(self, least: float, share: float, growth: float = 0.0) -> None:
+        self._least = least
+        self._share = share
+        self._growth = growth
+        self._next: float | None = None
+
+    def is_due(self, elapsed: float) -> bool:
+        """Tell whether it is due, `elapsed` seconds after the start; False before `done`."""
+        return self._next is not None and elapsed >= self._next
+
+    def done(self, elapsed: float, seconds: float) -> None:
+        """Note that it was done, and that this took so many seconds."""
+        self._next = elapsed + max(self._least, seconds / self._share, self._growth * elapsed)

@@ -61,7 +61,7 @@ class Segmenter:
             )
         runtime = Runtime(plan)
         with plan.active():
-            runtime.fabric.to_device(module)
+            module.to(runtime.plan.device)
         tile = self.metadata.crop if config.tile == "auto" else config.tile
         self.predictor = Predictor(module, runtime, tile, config.overlap, config.batch)
         self.started = runtime.started(module, config.batch, config.batch)

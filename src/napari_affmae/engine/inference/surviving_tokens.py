@@ -99,7 +99,7 @@ def surviving_tokens(
     what = f"an image of {image.shape[1]} x {image.shape[2]} pixels"
     with memory_errors(plan, what, "Take a smaller window"):
         with plan.active():
-            runtime.fabric.to_device(module)
+            module.to(runtime.plan.device)
         encoder = module.encoder
         with _importance(encoder) as importance, evaluating(encoder), runtime.computing():
             visible = None if ids_keep is None else ids_keep.to(plan.device)

@@ -111,7 +111,7 @@ class QuickTraining:
         self._runtime = Runtime(plan)
         self.notes += tuple(notice.message for notice in self._runtime.first_pass())
         with plan.active():
-            self._runtime.fabric.to_device(self._module)
+            self._module.to(self._runtime.plan.device)
         self._store = FeatureStore(self._module, self._runtime, self._crop)
         self._samples = StrokeSamples(self._store)
         self.started = self._runtime.started(self._module, _BATCH, _BATCH, total_steps=config.steps)

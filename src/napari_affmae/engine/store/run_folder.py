@@ -42,6 +42,8 @@ Kind = Literal["pretrain", "finetune"]
 FORMAT = 1
 METRICS_FILE = "metrics.jsonl"
 LOCK_FILE = ".lock"
+# Settings that runs of earlier versions have in their records, and that mean nothing any more.
+_RETIRED = frozenset({"workers", "preview_steps"})
 _CONFIGS: dict[str, type[TrainingConfig]] = {
     "pretrain": PretrainConfig,
     "finetune": FinetuneConfig,
@@ -234,7 +236,7 @@ def _now() -> str:
 
 def versions() -> dict[str, str]:
     """Return the versions that a run's numbers depend on."""
-    names = ("napari-affmae", "torch", "numpy", "lightning-fabric")
+    names = ("napari-affmae", "torch", "numpy")
     return {"python": python_version(), **{name: version(name) for name in names}}
 
 
@@ -281,8 +283,9 @@ def read_config(run: Path) -> TrainingConfig:
     """
     record = read_record(run)
     try:
-        return _CONFIGS[record["kind"]].model_validate_json(json.dumps(record["config"]))
-    except (KeyError, ValidationError) as error:
+        settings = {name: v for name, v in record["config"].items() if name not in _RETIRED}
+        return _CONFIGS[record["kind"]].model_validate_json(json.dumps(settings))
+    except (AttributeError, KeyError, ValidationError) as error:
         raise CheckpointError(f"cannot read the settings in {run / RUN_FILE}: {error}") from error
 
 

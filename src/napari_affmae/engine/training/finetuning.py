@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from napari_affmae.config import FinetuneConfig, ModelConfig
+from affmae_kernels import CropPlan
+from napari_affmae.config import AugmentationConfig, FinetuneConfig, ModelConfig
 from napari_affmae.data import (
     LabelEncoder,
     LabelledCrops,
@@ -26,8 +29,9 @@ from napari_affmae.engine.inference.predictor import Predictor
 from napari_affmae.engine.store.metadata import ModelMetadata, read_metadata
 from napari_affmae.engine.store.model_files import load_model
 from napari_affmae.engine.store.run_folder import RunFolder, read_record
-from napari_affmae.engine.training.batch import plan_batch
+from napari_affmae.engine.training.batch import BatchPlan, plan_batch
 from napari_affmae.engine.training.class_weights import class_weights
+from napari_affmae.engine.training.image_memory import PoolPlan, plan_pool
 from napari_affmae.engine.training.labelled_data import (
     Labelled,
     Pairs,
@@ -45,6 +49,8 @@ from napari_affmae.model.losses import segmentation_loss
 _VALIDATION_TILES = 4
 _VALIDATION_OVERLAP = 0.25
 _PREVIEW_CROPS = 4
+# The crops of validations and previews come from the first blocks that fit into it.
+_FIXED_BYTES = 2**28
 
 
 def finetune(
@@ -109,6 +115,7 @@ def finetune(
             module, start = _resumed_module(folder, stored, config, len(classes))
             size = stored["batch"]
         batch = plan_batch(size, config.crop, start["preset"], "finetune", plan)
+        place = plan_pool(plan, config.memory_share, stored)
         yield from check_labelled(both, config, classes, batch.batch)
         data = Labelled.of(pairs, validation, config, classes, stored)
         described = describe(source for pair in both for source in pair)
@@ -119,6 +126,7 @@ def finetune(
                 {
                     **start,
                     "batch": batch.batch,
+                    "pool": place.capacity,
                     "classes": [item.model_dump(mode="json") for item in classes],
                     "normalization": data.record.model_dump(mode="json"),
                     "validation_planes": data.validation,
@@ -134,10 +142,10 @@ def finetune(
                 "share is 0): no scores are measured, and the last weights are kept instead of "
                 "the best. Label a second plane and start again to have one"
             )
-        task = Finetuning(config, module, data, start, batch.batch)
-        training = Training(task, folder, Runtime(plan), batch)
-        training.load_latest()
-        yield from training.events()
+        with closing(Finetuning(config, module, data, start, batch, place)) as task:
+            training = Training(task, folder, Runtime(plan))
+            training.load_latest()
+            yield from training.events()
 
 
 def starting_network(
@@ -210,8 +218,10 @@ class Finetuning(Task):
         Images and labels.
     start : Mapping[str, Any]
         ``preset`` and ``pretrained`` of the run's record.
-    batch : int
+    batch : BatchPlan
         Crops of a step.
+    place : PoolPlan
+        Where decoded images lie.
     """
 
     kind = "finetune"
@@ -222,27 +232,34 @@ class Finetuning(Task):
         module: AFFSegmenter,
         data: Labelled,
         start: Mapping[str, Any],
-        batch: int,
+        batch: BatchPlan,
+        place: PoolPlan,
     ) -> None:
         self.config: FinetuneConfig = config
         self.module: AFFSegmenter = module
-        self.validation_steps = self.preview_steps = config.validation_steps
         self._data = data
         self._start = start
-        self._batch = batch
-        self.crops: LabelledCrops = self._labelled_crops(data.training, config.seed, augmented=True)
-        self._weights = class_weights(config.class_weights, self.crops.class_pixels)
+        self.batch = batch
+        self.crops: LabelledCrops = self._labelled_crops(
+            data.training, config.seed, config.augmentation, place
+        )
+        self._weights = self._weigh()
         self._unknown_told: set[int] = set()
         shown = data.validation if any(data.validation) else data.training
         seed = derived_seed(config.seed, Stream.VALIDATION)
-        self._fixed_crops = self._labelled_crops(shown, seed, augmented=False)
+        small = replace(place, capacity=_FIXED_BYTES)
+        self._fixed_crops = self._labelled_crops(shown, seed, None, small)
         self._fixed: tuple[Tensor, ...] | None = None
         self._scales = (
             {} if start["pretrained"] is None else layer_scales(module, config.layer_decay)
         )
 
     def _labelled_crops(
-        self, planes: Sequence[Sequence[int]], seed: int, *, augmented: bool
+        self,
+        planes: Sequence[Sequence[int]],
+        seed: int,
+        augmentation: AugmentationConfig | None,
+        place: PoolPlan,
     ) -> LabelledCrops:
         return LabelledCrops(
             self._data.pairs,
@@ -250,9 +267,19 @@ class Finetuning(Task):
             self._data.classes,
             self.config.ignore_value,
             planes=planes,
-            augmentation=self.config.augmentation if augmented else None,
+            augmentation=augmentation,
             seed=seed,
+            device=place.device,
+            capacity=place.capacity,
         )
+
+    def close(self) -> None:
+        """End the threads that read images."""
+        self.crops.pool.close()
+        self._fixed_crops.pool.close()
+
+    def _weigh(self) -> Tensor | None:
+        return class_weights(self.config.class_weights, self.crops.survey.class_pixels)
 
     def rate_scale(self, name: str) -> float:
         """Lower the rate from block to block down; see `Task.rate_scale`."""
@@ -261,8 +288,9 @@ class Finetuning(Task):
     def follow(self) -> Generator[Event, None, None]:
         """Look at labels that were painted since the last step; see `Task.follow`."""
         if self.crops.refresh():
-            self._weights = class_weights(self.config.class_weights, self.crops.class_pixels)
-        unknown = self.crops.unknown_values | self._fixed_crops.unknown_values
+            self._weights = self._weigh()
+        surveys = (self.crops.survey, self._fixed_crops.survey)
+        unknown = set().union(*(survey.unknown_values for survey in surveys))
         if unknown - self._unknown_told:
             self._unknown_told |= unknown
             yield Notice(
@@ -270,9 +298,9 @@ class Finetuning(Task):
                 "class in this run; they are ignored. Start a new run to learn them"
             )
 
-    def prepare(self, batch: tuple[Tensor, ...], step: int) -> tuple[Tensor, ...]:  # noqa: ARG002
-        """Take images and labels as they come; see `Task.prepare`."""
-        return batch
+    def cut(self, plan: CropPlan) -> tuple[Tensor, ...]:
+        """Cut images and labels; see `Task.cut`."""
+        return self.crops.cut(plan)
 
     def common(self) -> tuple[Tensor, ...]:
         """Return the weights of the classes, if they differ; see `Task.common`."""
@@ -294,19 +322,20 @@ class Finetuning(Task):
     @property
     def _fixed_batch(self) -> tuple[Tensor, ...]:
         """The same crops at every validation and preview, made anew where labels changed."""
-        if self._fixed_crops.refresh() or self._fixed is None:
-            numbers = range(validation_crops(self._batch))
-            samples = [self._fixed_crops.sample(index) for index in numbers]
-            self._fixed = tuple(
-                torch.from_numpy(np.stack(part)) for part in zip(*samples, strict=True)
-            )
+        crops = self._fixed_crops
+        if crops.refresh() or self._fixed is None:
+            for _ in crops.advance(0):
+                pass
+            plan = crops.plan(0, validation_crops(self.batch.batch))
+            device = crops.cut.pixels.device
+            self._fixed = crops.cut(CropPlan(*(field.to(device) for field in plan)))
         return self._fixed
 
     def validate(self, runtime: Runtime, step: int) -> Generator[Event, None, Validated | None]:
         """Predict the held-out planes whole; the loss is that of fixed crops of them."""
         if not any(self._data.validation):
             return None
-        loss = mean_loss(self, runtime, self._fixed_batch)
+        loss = mean_loss(self, runtime, self._fixed_batch, self.batch.micro_batch)
         predictor = Predictor(
             self.module, runtime, self.config.crop, _VALIDATION_OVERLAP, _VALIDATION_TILES
         )
@@ -326,12 +355,11 @@ class Finetuning(Task):
         """Show the same few crops with labels (-1: not labelled) and predictions."""
         images, targets = (part[:_PREVIEW_CROPS] for part in self._fixed_batch)
         with evaluating(self.module), runtime.computing():
-            logits = [self.module(*runtime.to_device((image,))) for image in images.split(1)]
-        predicted = torch.cat([part.argmax(1).cpu() for part in logits])
+            predicted = self.module(images).argmax(1)
         return {
-            "input": images[:, 0].numpy(),
-            "label": targets.clamp(min=-1).numpy().astype(np.float32),
-            "prediction": predicted.numpy().astype(np.float32),
+            "input": images[:, 0].cpu().numpy(),
+            "label": targets.clamp(min=-1).cpu().numpy().astype(np.float32),
+            "prediction": predicted.cpu().numpy().astype(np.float32),
         }
 
     def metadata(self, step: int, validated: Validated | None) -> ModelMetadata:

@@ -2,21 +2,20 @@
 
 import logging
 import math
-from collections.abc import Generator, Iterator, Mapping
+from collections import deque
+from collections.abc import Generator, Mapping
 from contextlib import closing
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from torch import Tensor
-
-from napari_affmae.data import iterate_batches
 from napari_affmae.engine.compute.device import is_out_of_memory
 from napari_affmae.engine.compute.runtime import Runtime
-from napari_affmae.engine.compute.timing import Pace, Stopwatch
+from napari_affmae.engine.compute.timing import Pace, Spacing, Stopwatch
 from napari_affmae.engine.events import (
     CheckpointSaved,
     Event,
     MicroBatchHalved,
+    Notice,
     PreviewReady,
     RunFinished,
     RunStarted,
@@ -34,18 +33,29 @@ from napari_affmae.engine.store.run_folder import RunFolder
 from napari_affmae.engine.store.run_length import Length
 from napari_affmae.engine.store.run_state import Best, RunState
 from napari_affmae.engine.store.tensors import read_tensors, tensor_bytes
-from napari_affmae.engine.training.batch import BatchPlan
-from napari_affmae.engine.training.optimiser import load_state_tensors, state_tensors
+from napari_affmae.engine.training.optimiser import state_tensors
+from napari_affmae.engine.training.pool_watch import PoolWatch
 from napari_affmae.engine.training.schedule import learning_rate
-from napari_affmae.engine.training.stepper import Stepper
-from napari_affmae.engine.training.task import Task, to_tensors
-from napari_affmae.errors import OutOfMemoryError, UnreadableFileError
+from napari_affmae.engine.training.stepper import Launched, Measured, Stepper
+from napari_affmae.engine.training.task import Task
+from napari_affmae.errors import DivergedError, OutOfMemoryError, UnreadableFileError
 from napari_affmae.files import replace_bytes
 
 logger = logging.getLogger(__name__)
 
 # After these the weights are those of the last whole step, worth a checkpoint.
 _RESUMABLE = (GeneratorExit, KeyboardInterrupt, UnreadableFileError)
+# Steps that a GPU makes while the host looks at the one before.
+_AHEAD = 2
+# What is done beside the steps takes at most these shares of the time.
+_VALIDATION_SHARE = 0.01
+_PREVIEW_SHARE = 0.005
+_VALIDATION_SECONDS = 10.0
+_PREVIEW_SECONDS = 20.0
+_PREVIEW_GROWTH = 0.1
+_POOL_SECONDS = 20.0
+# Above this share of the time, waiting for images is worth a word.
+_WAITING = 0.2
 
 
 class Training:
@@ -59,22 +69,25 @@ class Training:
         Where it is recorded; open.
     runtime : Runtime
         Where it is computed.
-    batch : BatchPlan
-        How many crops a step takes.
     """
 
-    def __init__(self, task: Task, run: RunFolder, runtime: Runtime, batch: BatchPlan) -> None:
+    def __init__(self, task: Task, run: RunFolder, runtime: Runtime) -> None:
         self._task = task
         self._run = run
         self._runtime = runtime
         self._config = task.config
         self._length = Length.of(task.config)
-        self._stepper = Stepper(task, runtime, batch)
+        self._stepper = Stepper(task, runtime)
         self._pace = Pace()
         self._at = RunState.start()
         self._kept = self._at
         self._clock = Stopwatch()
         self._validated: Validated | None = None
+        self._launched: deque[_Flight] = deque()
+        self._validations = Spacing(_VALIDATION_SECONDS, _VALIDATION_SHARE)
+        self._previews = Spacing(_PREVIEW_SECONDS, _PREVIEW_SHARE, _PREVIEW_GROWTH)
+        self._pool = PoolWatch(task.crops.pool, _POOL_SECONDS, _WAITING)
+        self._judged = False
 
     def load_latest(self) -> None:
         """Go on from the run's last checkpoint, if it has one.
@@ -89,8 +102,7 @@ class Training:
             self._at = self._kept = RunState.read(path)
             load_weights(self._task.module, path / MODEL_FILE)
             optimiser = read_tensors(path / OPTIMIZER_FILE)
-            load_state_tensors(self._task.module, self._stepper.optimiser, optimiser)
-            self._runtime.load_scaler(self._at.scaler)
+            self._stepper.updater.load(self._task.module, optimiser, self._at.scaler)
             self._clock = Stopwatch(self._at.elapsed)
         self._run.cut_metrics(self._at.step, self._at.validated or 0)
 
@@ -133,8 +145,17 @@ class Training:
             if self._stepper.updating:
                 logger.warning("interrupted while the weights changed; no checkpoint was written")
             elif self._unsaved:
-                self._save()
+                self._rescue()
             raise
+
+    def _rescue(self) -> None:
+        """Leave a checkpoint of a run that is being stopped."""
+        try:
+            for _ in self._collect(leave=0):
+                pass
+            self._save()
+        except DivergedError as error:
+            logger.warning("no checkpoint was written: %s", error)
 
     def _started(self) -> RunStarted:
         batch = self._stepper.batch
@@ -147,37 +168,51 @@ class Training:
         )
 
     def _train(self) -> Generator[Event, None, None]:
-        size = self._stepper.batch.batch
-        batches = iterate_batches(self._task.crops, size, self._at.step, self._config.workers)
-        with closing(batches):
-            # What is due after a step is done before the next one, and not right after
-            # it, so that a run stopped in between makes up for it when it is resumed.
-            while True:
-                yield from self._task.follow()
-                over = self._length.over(self._at.step, self._clock.elapsed)
-                yield from self._measure_with_room(last=over)
-                waited = self._clock.elapsed - self._kept.elapsed
-                due = waited >= 60 * self._config.checkpoint_minutes
-                if (over or due) and self._unsaved:
-                    yield self._save()
-                if over:
-                    break
-                yield from self._make_step(batches)
+        # What is due after a step is done before the next one, and not right after
+        # it, so that a run stopped in between makes up for it when it is resumed.
+        while True:
+            yield from self._task.follow()
+            over = self._length.over(self._at.step, self._clock.elapsed)
+            yield from self._measure_with_room(last=over)
+            waited = self._clock.elapsed - self._kept.elapsed
+            due = waited >= 60 * self._config.checkpoint_minutes
+            if (over or due) and self._unsaved:
+                yield from self._collect(leave=0)
+                yield self._save()
+            if over:
+                break
+            yield from self._make_step()
         yield self._export()
 
-    def _make_step(self, batches: Iterator[Any]) -> Generator[Event, None, None]:
+    def _make_step(self) -> Generator[Event, None, None]:
         step, started = self._at.step + 1, self._clock.elapsed
-        progress = self._length.progress(step, started)
-        config = self._config
+        config, size = self._config, self._task.batch.batch
         rate = learning_rate(
-            progress, config.learning_rate, config.min_learning_rate, config.warmup
+            self._length.progress(step, started),
+            config.learning_rate,
+            config.min_learning_rate,
+            config.warmup,
         )
-        batch = self._task.prepare(to_tensors(next(batches)), step)
-        while (measured := self._stepper.make(batch, step, rate)) is None:
+        first, waited = (step - 1) * size, self._task.crops.pool.state.waited
+        for _ in self._task.crops.advance(first):
+            yield self._pool.event(self._at.step)
+        waited = self._task.crops.pool.state.waited - waited
+        plan = self._task.crops.plan(first, size)
+        is_warm = self._stepper.is_warm
+        while (launched := self._stepper.launch(plan, step, rate)) is None:
             yield self._note_halved(step)
         self._at = self._at.moved(step=step)
-        self._pace.add(self._clock.elapsed - started)
-        yield self._note_step(batch, rate, measured.loss, measured.losses, measured.gradient_norm)
+        self._launched.append(_Flight(launched, rate, waited))
+        if is_warm:
+            yield from self._collect(leave=_AHEAD)
+            self._pace.add(self._clock.elapsed - started)
+        else:
+            self._pace.add(self._clock.elapsed - started)
+            yield from self._collect(leave=0)
+            # Kernels were compiled, a step recorded, images read: no time to learn in.
+            self._clock.discount(self._clock.elapsed - started)
+        yield from self._pool.look(step, self._clock.elapsed, self._run)
+        yield from self._judge_length()
 
     def _note_halved(self, step: int) -> MicroBatchHalved:
         plan = self._stepper.batch
@@ -186,32 +221,57 @@ class Training:
         )
         return MicroBatchHalved(step, plan.micro_batch, plan.accumulate)
 
-    def _note_step(
-        self,
-        batch: tuple[Tensor, ...],
-        rate: float,
-        loss: float,
-        losses: Mapping[str, float],
-        gradient_norm: float | None,
-    ) -> StepDone:
-        step, elapsed, seconds = self._at.step, self._clock.elapsed, self._pace.seconds_per_step
-        line = {"loss": loss, "losses": dict(losses), "learning_rate": rate}
+    def _collect(self, leave: int) -> Generator[Event, None, None]:
+        """Report the steps that are done, waiting for all but the last `leave`."""
+        while self._launched:
+            if len(self._launched) <= leave and not self._launched[0].launched.is_done:
+                break
+            flight = self._launched.popleft()
+            yield self._note_step(flight, self._stepper.read(flight.launched))
+
+    def _note_step(self, flight: "_Flight", measured: Measured) -> StepDone:
+        step, elapsed, seconds = (
+            flight.launched.step,
+            self._clock.elapsed,
+            self._pace.seconds_per_step,
+        )
         self._run.append_metrics(
-            {"event": "step", "step": step, **line, "gradient_norm": gradient_norm}
+            {
+                "event": "step",
+                "step": step,
+                "loss": measured.loss,
+                "losses": dict(measured.losses),
+                "learning_rate": flight.rate,
+                "gradient_norm": measured.gradient_norm,
+            }
         )
         return StepDone(
             step=step,
             total_steps=self._length.total_steps(step, elapsed, seconds),
-            loss=loss,
-            learning_rate=rate,
-            images_per_second=len(batch[0]) / seconds if seconds else 0.0,
+            loss=measured.loss,
+            learning_rate=flight.rate,
+            images_per_second=self._task.batch.batch / seconds if seconds else 0.0,
             seconds_left=self._length.seconds_left(step, elapsed, seconds),
-            losses=losses,
-            gradient_norm=gradient_norm,
+            losses=measured.losses,
+            gradient_norm=measured.gradient_norm,
+            seconds_waited=flight.waited,
         )
 
+    def _judge_length(self) -> Generator[Event, None, None]:
+        """Say once, as soon as steps were timed, when a run is too short to be worth it."""
+        seconds, step = self._pace.seconds_per_step, self._at.step
+        if self._judged or not self._pace.is_settled:
+            return
+        self._judged = True
+        total = self._length.total_steps(step, self._clock.elapsed, seconds)
+        if total is not None and seconds is not None:
+            crops = self._task.batch.batch * total
+            advice = self._task.judge_length(crops, seconds / self._task.batch.batch)
+            if advice is not None:
+                yield Notice(advice)
+
     def _measure_with_room(self, *, last: bool) -> Generator[Event, None, None]:
-        """Do `_measure`; where memory runs out, once more without that of the recorded passes."""
+        """Do `_measure`; where memory runs out, once more without that of the recorded step."""
         try:
             yield from self._measure(last=last)
             return
@@ -224,21 +284,37 @@ class Training:
     def _measure(self, *, last: bool) -> Generator[Event, None, None]:
         """Validate and preview where that is due at this step and not done yet."""
         step = self._at.step
-        if self._at.validated != step and self._due(self._task.validation_steps, last):
+        if self._at.validated != step and self._validation_is_due(last=last):
+            yield from self._collect(leave=0)
+            started = self._clock.elapsed
             validated = yield from self._task.validate(self._runtime, step)
             self._at = self._at.moved(validated=step)
             if validated is not None:
                 yield from self._note_validation(validated)
-        if self._at.previewed != step and self._due(self._task.preview_steps, last):
+            self._validations.done(self._clock.elapsed, self._clock.elapsed - started)
+        if self._at.previewed != step and self._preview_is_due(last=last):
+            yield from self._collect(leave=0)
+            started = self._clock.elapsed
             images = self._task.preview(self._runtime)
             self._at = self._at.moved(previewed=step)
             if images is not None:
                 path = save_preview(self._run.previews, step, images)
                 yield PreviewReady(step, images, path)
+            self._previews.done(self._clock.elapsed, self._clock.elapsed - started)
 
-    def _due(self, every: int, last: bool) -> bool:
-        step = self._at.step
-        return step > 0 and (last or step % every == 0)
+    def _validation_is_due(self, *, last: bool) -> bool:
+        every, step = self._config.validation_steps, self._at.step
+        if step == 0:
+            self._validations.done(self._clock.elapsed, 0.0)
+            return False
+        if every == "auto":
+            return last or self._validations.is_due(self._clock.elapsed)
+        return last or step % every == 0
+
+    def _preview_is_due(self, *, last: bool) -> bool:
+        """Whether it is time: at once, and from then on now and then."""
+        is_first = self._at.previewed is None
+        return is_first or last or self._previews.is_due(self._clock.elapsed)
 
     def _note_validation(self, validated: Validated) -> Generator[Event, None, None]:
         score = self._task.score(validated)
@@ -263,13 +339,14 @@ class Training:
     def _save(self) -> CheckpointSaved:
         """Write a checkpoint of the current step."""
         self._stepper.check_weights(self._at.step)
-        self._at = self._at.moved(elapsed=self._clock.elapsed, scaler=self._runtime.scaler)
+        scaler = self._stepper.updater.scaler
+        self._at = self._at.moved(elapsed=self._clock.elapsed, scaler=scaler)
         step, best = self._at.step, self._at.best
         validated = self._validated if self._at.validated == step else None
         path = self._run.save(
             step,
             model_bytes(self._task.module, self._task.metadata(step, validated)),
-            tensor_bytes(state_tensors(self._task.module, self._stepper.optimiser)),
+            tensor_bytes(state_tensors(self._task.module, self._stepper.updater.optimiser)),
             self._at.model_dump(),
             best.step if best else None,
         )
@@ -283,6 +360,15 @@ class Training:
         source = checkpoint_path(self._run.checkpoints, step) / MODEL_FILE
         replace_bytes(self._run.model, source.read_bytes())
         return RunFinished(self._at.step, self._run.model)
+
+
+@dataclass(frozen=True)
+class _Flight:
+    """A step that was launched, with its rate and the seconds that it waited for images."""
+
+    launched: Launched
+    rate: float
+    waited: float
 
 
 def _plain(value: Any) -> Any:

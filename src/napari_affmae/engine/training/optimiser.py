@@ -15,6 +15,8 @@ def make_optimiser(
     betas: tuple[float, float],
     weight_decay: float,
     scale: Callable[[str], float],
+    *,
+    fused: bool = False,
 ) -> torch.optim.AdamW:
     """Make AdamW; vectors (norms, biases, single tokens) do not decay.
 
@@ -29,10 +31,13 @@ def make_optimiser(
     scale : Callable[[str], float]
         Factor of the learning rate by parameter name.
 
+    fused : bool
+        Whether one kernel updates all weights, so that a step can be recorded.
+
     Returns
     -------
     torch.optim.AdamW
-        With a rate of 0 until `set_learning_rate` is called.
+        With a rate of 0; ``"scale"`` of each group is its factor.
     """
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in module.named_parameters():
@@ -46,13 +51,9 @@ def make_optimiser(
         ],
         lr=0.0,
         betas=betas,
+        fused=fused,
+        capturable=fused and next(module.parameters()).is_cuda,
     )
-
-
-def set_learning_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
-    """Set the rate of every group to `rate` times the group's factor."""
-    for group in optimiser.param_groups:
-        group["lr"] = rate * group["scale"]
 
 
 def state_tensors(module: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:

@@ -12,11 +12,10 @@ from napari_affmae.config import FinetuneConfig, PretrainConfig
 from napari_affmae.data import (
     LabelledPair,
     default_classes,
-    iterate_batches,
     normalize_sources,
     open_source,
 )
-from napari_affmae.engine.compute.device import plan_device
+from napari_affmae.engine.compute.device import DevicePlan, plan_device
 from napari_affmae.engine.compute.memory import MemoryMeter, memory_meter
 from napari_affmae.engine.compute.runtime import Runtime
 from napari_affmae.engine.compute.seeds import Stream, seeded
@@ -24,10 +23,11 @@ from napari_affmae.engine.events import Event, MicroBatchHalved, PlanMeasured, P
 from napari_affmae.engine.store.run_length import Length
 from napari_affmae.engine.training.batch import plan_batch
 from napari_affmae.engine.training.finetuning import Finetuning, starting_network
+from napari_affmae.engine.training.image_memory import plan_pool
 from napari_affmae.engine.training.labelled_data import Labelled
 from napari_affmae.engine.training.pretraining import Pretraining
 from napari_affmae.engine.training.stepper import Stepper
-from napari_affmae.engine.training.task import Task, to_tensors
+from napari_affmae.engine.training.task import Task
 from napari_affmae.model import AFFMAE, preset
 
 # After a slow warm-up one step tells enough.
@@ -75,10 +75,11 @@ def measure_plan(
         If not even one crop fits.
     """
     plan = plan_device(config.device, config.precision)
-    with memory_meter(plan) as memory:
-        task, size = _make_task(config, classes, pretrained)
-        batch = plan_batch(config.batch, config.crop, size, task.kind, plan)
-        stepper = Stepper(task, Runtime(plan), batch)
+    with (
+        memory_meter(plan) as memory,
+        closing(_make_task(config, classes, pretrained, plan)) as task,
+    ):
+        stepper = Stepper(task, Runtime(plan))
         try:
             seconds = yield from _time_steps(task, stepper, memory)
             peak = memory.peak
@@ -103,52 +104,52 @@ def measure_plan(
 
 def _time_steps(task: Task, stepper: Stepper, memory: MemoryMeter) -> Generator[Event, None, float]:
     """Make steps; return the mean duration of those after the first, in seconds."""
-    config = task.config
     durations: list[float] = []
     total = 1 + _TIMED_STEPS
-    batches = iterate_batches(task.crops, stepper.batch.batch, 0, config.workers)
-    with closing(batches):
-        while len(durations) < total:
-            step = len(durations) + 1
+    size = stepper.batch.batch
+    while len(durations) < total:
+        step = len(durations) + 1
+        started = perf_counter()
+        for _ in task.crops.advance(0):
+            pass
+        plan = task.crops.plan(size * (step - 1), size)
+        # Without a learning rate: noise has nothing to teach, and must not diverge.
+        while (launched := stepper.launch(plan, step, 0.0)) is None:
+            yield MicroBatchHalved(step, stepper.batch.micro_batch, stepper.batch.accumulate)
+            # The smaller passes are recorded in the first step that is made of them.
+            durations.clear()
+            memory.forget()
             started = perf_counter()
-            batch = task.prepare(to_tensors(next(batches)), step)
-            # Without a learning rate: noise has nothing to teach, and must not diverge.
-            while stepper.make(batch, step, 0.0) is None:
-                yield MicroBatchHalved(step, stepper.batch.micro_batch, stepper.batch.accumulate)
-                # The smaller passes are recorded in the first step that is made of them.
-                durations.clear()
-                memory.forget()
-                started = perf_counter()
-            _wait(stepper.runtime.plan.device)
-            durations.append(perf_counter() - started)
-            if durations[0] > _SLOW_SECONDS:
-                total = 2
-            yield PlanProgress(len(durations), total)
+        stepper.read(launched)
+        durations.append(perf_counter() - started)
+        if durations[0] > _SLOW_SECONDS:
+            total = 2
+        yield PlanProgress(len(durations), total)
     return sum(durations[1:]) / len(durations[1:])
 
 
-def _wait(device: torch.device) -> None:
-    """Wait for the optimiser's work, which a GPU does on its own time."""
-    if device.type != "cpu":
-        torch.get_device_module(device).synchronize(device)
-
-
 def _make_task(
-    config: PretrainConfig | FinetuneConfig, classes: int, pretrained: Path | None
-) -> tuple[Task, str]:
-    """Make the task of a run on random images, and tell the preset of its network."""
+    config: PretrainConfig | FinetuneConfig,
+    classes: int,
+    pretrained: Path | None,
+    plan: DevicePlan,
+) -> Task:
+    """Make the task of a run on random images."""
     side = config.crop + _MARGIN
     random = np.random.default_rng(0)
     pixels = random.integers(0, 256, (config.in_channels, side, side), dtype=np.uint8)
     image = open_source(pixels, axes="CYX", name="random image")
     (normalized,) = normalize_sources([image], config.normalization)
+    place = plan_pool(plan, config.memory_share, None)
     if isinstance(config, PretrainConfig):
+        batch = plan_batch(config.batch, config.crop, config.preset, "pretrain", plan)
         with seeded(config.seed, Stream.WEIGHTS, 0, torch.device("cpu")):
             module = AFFMAE(preset(config.preset, config.in_channels))
-        return Pretraining(config, module, [normalized], 1), config.preset
+        return Pretraining(config, module, [normalized], batch, place)
     known = config.classes or default_classes(range(classes))
     values = np.array([item.value for item in known], dtype=np.uint16)
     labels = open_source(values[random.integers(0, len(values), (side, side))], name="labels")
     data = Labelled([LabelledPair(normalized, labels)], [[0]], [[]], known)
     network, start = starting_network(config, len(known), pretrained)
-    return Finetuning(config, network, data, start, 1), str(start["preset"])
+    batch = plan_batch(config.batch, config.crop, str(start["preset"]), "finetune", plan)
+    return Finetuning(config, network, data, start, batch, place)

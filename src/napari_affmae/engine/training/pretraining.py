@@ -1,8 +1,8 @@
 """Masked-autoencoder pretraining."""
 
 from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
 from datetime import UTC, datetime
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from affmae_kernels import CropPlan
 from napari_affmae.config import ModelConfig, PretrainConfig
 from napari_affmae.data import (
     ImageSource,
@@ -18,26 +19,31 @@ from napari_affmae.data import (
     NormalizedSource,
     PretrainCrops,
     check_sources,
-    normalize_sources,
+    normalize_when_read,
     split_planes,
 )
+from napari_affmae.data.crops.numbers import words
 from napari_affmae.engine.compute.device import plan_device
 from napari_affmae.engine.compute.runtime import Runtime, evaluating
-from napari_affmae.engine.compute.seeds import Stream, derived_seed, generator, seeded
+from napari_affmae.engine.compute.seeds import Stream, derived_seed, seeded
 from napari_affmae.engine.events import Event, Notice, Validated
 from napari_affmae.engine.inference.pixel_sizes import common_pixel_size
 from napari_affmae.engine.store.metadata import ModelMetadata
 from napari_affmae.engine.store.run_folder import RunFolder, read_record
-from napari_affmae.engine.training.batch import plan_batch
+from napari_affmae.engine.training.batch import BatchPlan, plan_batch
+from napari_affmae.engine.training.image_memory import PoolPlan, plan_pool
 from napari_affmae.engine.training.loop import Training
 from napari_affmae.engine.training.resuming import describe, note_changes, settle_config
 from napari_affmae.engine.training.task import Task, mean_loss, validation_crops
-from napari_affmae.errors import DataError, UnreadableFileError
+from napari_affmae.engine.wording import duration
+from napari_affmae.errors import DataError
 from napari_affmae.model import AFFMAE, preset
-from napari_affmae.model.masking import draw_keys, draw_masks
+from napari_affmae.model.masking import PERLIN_CELLS, draw_masks
 from napari_affmae.model.patches import pad_to_patches, patchify, unpatchify
 
 _PREVIEW_CROPS = 4
+# From so many crops on, pretraining raises the scores of later fine-tuning (docs/evidence.md).
+WORTHWHILE_CROPS = 200_000
 
 
 def pretrain(
@@ -81,8 +87,9 @@ def pretrain(
         stored = read_record(folder.path) if resume else None
         size = config.batch if stored is None else stored["batch"]
         batch = plan_batch(size, config.crop, config.preset, "pretrain", plan)
+        place = plan_pool(plan, config.memory_share, stored)
         usable = yield from _usable(sources, config, batch.batch)
-        normalized = yield from _normalize(usable, config, stored)
+        normalized = _normalize(usable, config, stored)
         data = describe(source.source for source in normalized)
         if stored is None:
             model = preset(config.preset, config.in_channels)
@@ -93,6 +100,7 @@ def pretrain(
                 {
                     "model": model.model_dump(mode="json"),
                     "batch": batch.batch,
+                    "pool": place.capacity,
                     "normalization": record.model_dump(mode="json"),
                     "data": data,
                 },
@@ -103,12 +111,12 @@ def pretrain(
             folder.note_resumed(config, data)
         with seeded(config.seed, Stream.WEIGHTS, 0, torch.device("cpu")):
             module = AFFMAE(model)
-        task = Pretraining(config, module, normalized, batch.batch)
-        if task.validation is None:
-            yield Notice("there is no validation loss: one plane alone cannot be split", "info")
-        training = Training(task, folder, Runtime(plan), batch)
-        training.load_latest()
-        yield from training.events()
+        with closing(Pretraining(config, module, normalized, batch, place)) as task:
+            if not task.is_validated:
+                yield Notice("there is no validation loss: one plane alone cannot be split", "info")
+            training = Training(task, folder, Runtime(plan))
+            training.load_latest()
+            yield from training.events()
 
 
 def _usable(
@@ -133,20 +141,14 @@ def _usable(
 
 def _normalize(
     sources: Sequence[ImageSource], config: PretrainConfig, stored: Mapping[str, Any] | None
-) -> Generator[Event, None, list[NormalizedSource]]:
-    """Fit or recall the normalisation of each source; leave out what cannot be read."""
+) -> list[NormalizedSource]:
+    """Normalise each source when it is first read, as a stored run did."""
+    if not sources:
+        raise DataError("there is no image to train on: give at least one that can be read")
     record = None
     if stored is not None:
         record = NormalizationRecord.model_validate(stored["normalization"])
-    normalized = []
-    for source in sources:
-        try:
-            normalized += normalize_sources([source], config.normalization, record)
-        except UnreadableFileError as error:
-            yield Notice(f"left out: {error}", "warning", source.name)
-    if not normalized:
-        raise DataError("there is no image to train on: give at least one that can be read")
-    return normalized
+    return normalize_when_read(sources, config.normalization, record)
 
 
 class Pretraining(Task):
@@ -160,13 +162,15 @@ class Pretraining(Task):
         The network.
     sources : sequence of NormalizedSource
         Images.
-    batch : int
+    batch : BatchPlan
         Crops of a step.
+    place : PoolPlan
+        Where decoded images lie.
 
     Attributes
     ----------
-    validation : PretrainCrops or None
-        Crops of the planes that are kept out of training.
+    is_validated : bool
+        Whether planes are kept out of training.
     """
 
     kind = "pretrain"
@@ -176,49 +180,51 @@ class Pretraining(Task):
         config: PretrainConfig,
         module: AFFMAE,
         sources: Sequence[NormalizedSource],
-        batch: int,
+        batch: BatchPlan,
+        place: PoolPlan,
     ) -> None:
         self.config: PretrainConfig = config
         self.module: AFFMAE = module
-        self.validation_steps = config.validation_steps
-        self.preview_steps = config.preview_steps
         self._sources = sources
-        self._batch = batch
+        self.batch = batch
+        self._place = place
         self._told: set[int] = set()
+        self._broken: dict[int, Exception] = {}
         planes = [range(source.n_planes) for source in sources]
-        training, validation = split_planes(planes, config.validation)
+        training, self._held_out = split_planes(planes, config.validation)
+        self.is_validated = any(self._held_out)
+        self._fixed: tuple[Tensor, ...] | None = None
         self.crops: PretrainCrops = PretrainCrops(
             sources,
             config.crop,
             planes=training,
             augmentation=config.augmentation,
             seed=config.seed,
+            device=place.device,
+            capacity=place.capacity,
         )
-        self.validation = self._fixed_crops(validation) if any(validation) else None
 
-    def _fixed_crops(self, planes: Sequence[Sequence[int]] | None) -> PretrainCrops:
-        seed = derived_seed(self.config.seed, Stream.VALIDATION)
-        return PretrainCrops(self._sources, self.config.crop, planes=planes, seed=seed)
+    def close(self) -> None:
+        """End the threads that read images."""
+        self.crops.pool.close()
 
     def follow(self) -> Generator[Event, None, None]:
-        """Tell of images that broke, and are left out; see `Task.follow`."""
-        broken = dict(self.crops.left_out)
-        if self.validation is not None:
-            broken |= self.validation.left_out
+        """Report images that broke, and are left out; see `Task.follow`."""
+        broken = {**self.crops.left_out, **self._broken}
         for number in broken.keys() - self._told:
             self._told.add(number)
             name = self._sources[number].name
             yield Notice(f"left out from now on: {broken[number]}", "warning", name)
 
-    def prepare(self, batch: tuple[Tensor, ...], step: int) -> tuple[Tensor, ...]:
-        """Add masks to images; see `Task.prepare`."""
-        return self._mask(batch[0], generator(self.config.seed, Stream.MASKS, step))
+    def cut(self, plan: CropPlan) -> tuple[Tensor, ...]:
+        """Cut crops and draw their masks; see `Task.cut`."""
+        return self._mask(*self.crops.cut(plan), plan.key)
 
-    def _mask(self, images: Tensor, random: torch.Generator) -> tuple[Tensor, ...]:
+    def _mask(self, images: Tensor, keys: Tensor) -> tuple[Tensor, ...]:
         config = self.config
-        masks = draw_masks(
-            draw_keys(len(images), random), self._canvas, config.mask_ratio, config.mask
-        )
+        # 8, 16, 32 or 64, each for a quarter of the crops, whatever the batch.
+        cells = torch.bitwise_left_shift(torch.full_like(keys, PERLIN_CELLS[0]), keys & 3)
+        masks = draw_masks(keys, self._canvas, config.mask_ratio, config.mask, cells=cells)
         return images, *masks
 
     @property
@@ -233,37 +239,47 @@ class Pretraining(Task):
         output = network(*batch)
         return output.loss, output.losses
 
-    @cached_property
+    @property
     def _fixed_batch(self) -> tuple[Tensor, ...]:
         """The same crops and masks at every validation and preview, prepared once."""
-        crops = self.validation or self._fixed_crops(None)
-        try:
-            samples = [crops.sample(index) for index in range(validation_crops(self._batch))]
-        except UnreadableFileError:
-            # No image that was held out can be read: `follow` names them, and what is
-            # left serves the previews.
-            if self.validation is None:
-                raise
-            crops = self._fixed_crops(None)
-            samples = [crops.sample(index) for index in range(validation_crops(self._batch))]
-        random = generator(self.config.seed, Stream.VALIDATION)
-        return self._mask(torch.from_numpy(np.stack(samples)), random)
+        if self._fixed is None:
+            seed = derived_seed(self.config.seed, Stream.VALIDATION)
+            images = self._fixed_crops(self._held_out if self.is_validated else None, seed)
+            keys = words(seed, np.arange(len(images)), 1).view(np.int64)[:, 0]
+            self._fixed = self._mask(images, torch.from_numpy(keys).to(images.device))
+        return self._fixed
+
+    def _fixed_crops(self, planes: Sequence[Sequence[int]] | None, seed: int) -> Tensor:
+        images, broken = PretrainCrops.fixed(
+            self._sources,
+            self.config.crop,
+            validation_crops(self.batch.batch),
+            planes=planes,
+            seed=seed,
+            device=self._place.device,
+        )
+        self._broken |= broken
+        if images is not None:
+            return images
+        if planes is None:
+            raise next(iter(broken.values()))
+        # `follow` names the held-out images, and what is left serves the previews.
+        return self._fixed_crops(None, seed)
 
     def validate(self, runtime: Runtime, step: int) -> Generator[Event, None, Validated | None]:
         """Compute the loss of the same masked crops of held-out planes."""
         yield from ()
-        if self.validation is None:
+        if not self.is_validated:
             return None
-        return Validated(step, mean_loss(self, runtime, self._fixed_batch))
+        at_once = self.batch.micro_batch
+        return Validated(step, mean_loss(self, runtime, self._fixed_batch, at_once))
 
     def preview(self, runtime: Runtime) -> Mapping[str, NDArray[np.float32]]:
         """Reconstruct the same few crops; the first channel is shown."""
         batch = tuple(tensor[:_PREVIEW_CROPS] for tensor in self._fixed_batch)
-        images, _, ids_masked = batch
         with evaluating(self.module), runtime.computing():
-            crops = zip(*(tensor.split(1) for tensor in batch), strict=True)
-            outputs = [self.module(*runtime.to_device(crop)) for crop in crops]
-        predicted = torch.cat([output.predictions["res2"].float().cpu() for output in outputs])
+            predicted = self.module(*batch).predictions["res2"].float().cpu()
+        images, _, ids_masked = (tensor.cpu() for tensor in batch)
         patch = self.module.config.patch_size
         height, width = images.shape[-2:]
         padded = pad_to_patches(images, patch)
@@ -284,6 +300,15 @@ class Pretraining(Task):
             "reconstruction": reconstruction,
             "error": np.abs(reconstruction - original),
         }
+
+    def judge_length(self, crops: int, seconds_per_crop: float) -> str | None:
+        """Compare the length with what pretraining needs to help; see `Task.judge_length`."""
+        if crops >= WORTHWHILE_CROPS:
+            return None
+        return (
+            f"this run will see about {crops:,} crops; pretraining begins to help at some "
+            f"{WORTHWHILE_CROPS:,}, which take {duration(WORTHWHILE_CROPS * seconds_per_crop)} here"
+        )
 
     def metadata(self, step: int, validated: Validated | None) -> ModelMetadata:
         """Describe the network; see `Task.metadata`."""

@@ -12,7 +12,7 @@ from napari_affmae.errors import AffmaeError, CheckpointError
 C = TypeVar("C", bound=TrainingConfig)
 
 #: What a resumed run may do otherwise than it was started: where it computes.
-FREE = frozenset({"device", "precision", "workers", "checkpoint_minutes"})
+FREE = frozenset({"device", "precision", "checkpoint_minutes", "validation_steps"})
 _LENGTH = ("steps", "minutes")
 
 
@@ -20,7 +20,7 @@ def settle_config(folder: RunFolder, kind: Kind, given: C | None, *, resume: boo
     """Decide on the settings of a run.
 
     A resumed run keeps its stored settings. The given ones, if any, may differ
-    from them in the device, precision, workers and time between checkpoints,
+    from them in the device, precision, and how often to validate and save,
     and in the length, which may only grow: the schedule is then that of the
     longer run from here on.
 

@@ -1,26 +1,29 @@
-"""One optimiser step: micro-batches, mixed precision, memory that runs out."""
+"""One optimiser step: as it comes, or recorded once and replayed."""
 
+import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import starmap
 
 import torch
 from torch import Tensor
 
+from affmae_kernels import CropPlan
 from napari_affmae.engine.compute.device import Shortage
 from napari_affmae.engine.compute.runtime import Runtime
 from napari_affmae.engine.compute.seeds import Stream, seeded
 from napari_affmae.engine.training.batch import BatchPlan
-from napari_affmae.engine.training.optimiser import make_optimiser, set_learning_rate
-from napari_affmae.engine.training.passes import make_passes
 from napari_affmae.engine.training.task import Task
+from napari_affmae.engine.training.updater import Updater
 from napari_affmae.errors import DivergedError
+from napari_affmae.model.capture import CapturedStep, CaptureError
+
+logger = logging.getLogger(__name__)
 
 # The loss scaler starts at 65,536 and halves itself at each skipped step, so after 17
 # of them in a row it no longer scales anything up.
 _MOST_SKIPPED = 25
-# AdamW keeps two numbers for each weight, and takes one more for a moment.
-_OPTIMISER_PARTS = 3
 
 
 @dataclass(frozen=True)
@@ -42,8 +45,50 @@ class Measured:
     gradient_norm: float | None
 
 
+class Launched:
+    """A step that the device may still be making.
+
+    Parameters
+    ----------
+    step : int
+        Its number.
+    values : Tensor
+        What it measures, on the device.
+    names : sequence of str
+        Of the parts of its loss.
+    """
+
+    def __init__(self, step: int, values: Tensor, names: Sequence[str]) -> None:
+        self.step = step
+        self.names = names
+        self._done: torch.cuda.Event | None = None
+        if values.is_cuda:
+            self._values = torch.empty(values.shape, pin_memory=True)
+            self._values.copy_(values, non_blocking=True)
+            self._done = torch.cuda.Event()
+            self._done.record()
+        else:
+            self._values = values
+
+    @property
+    def is_done(self) -> bool:
+        """Whether `read` would not wait."""
+        return self._done is None or self._done.query()
+
+    def read(self) -> list[float]:
+        """Wait for the step; return its loss, the parts, and the norm of the gradient."""
+        if self._done is not None:
+            self._done.synchronize()
+        return self._values.tolist()
+
+
 class Stepper:
     """The network on its device, with its optimiser.
+
+    On a CUDA GPU a step is thousands of small kernels, and launching them takes
+    longer than computing. So there all of it, from cutting the crops to updating
+    the weights, is recorded as a CUDA graph and replayed. Where that fails, steps
+    are made as they come; the log says why.
 
     Attributes
     ----------
@@ -51,7 +96,7 @@ class Stepper:
         The micro-batch shrinks when memory runs out.
     runtime : Runtime
         Device and precision.
-    optimiser : torch.optim.AdamW
+    updater : Updater
         Of the task's network.
     updating : bool
         Whether the weights are being changed: an interrupt has left them
@@ -63,37 +108,39 @@ class Stepper:
         Network and loss.
     runtime : Runtime
         Where to compute.
-    batch : BatchPlan
-        Crops of a step.
     capture : bool
-        Whether to record passes where that is possible.
+        Whether to record steps where that is possible.
     """
 
-    def __init__(
-        self, task: Task, runtime: Runtime, batch: BatchPlan, *, capture: bool = True
-    ) -> None:
-        self.batch = batch
+    def __init__(self, task: Task, runtime: Runtime, *, capture: bool = True) -> None:
+        self.batch = task.batch
         self.runtime = runtime
         self.updating = False
         self._task = task
-        with runtime.plan.active():
-            self._module = runtime.fabric.to_device(task.module).train()
-        config = task.config
-        self.optimiser = make_optimiser(
-            self._module, config.betas, config.weight_decay, task.rate_scale
-        )
-        # Only steps are made through this one: it applies the loss scaler.
-        self._scaled = runtime.fabric.setup_optimizers(self.optimiser)
+        plan = runtime.plan
+        with plan.active():
+            task.module.to(plan.device).train()
+            self.updater = Updater(task, scaled=plan.precision == "fp16")
+        self._network = runtime.network(task.module)
+        self._parameters = [p for p in task.module.parameters() if p.requires_grad]
+        self._names: tuple[str, ...] = ()
         self._skipped = 0
-        self._passes = make_passes(task, runtime, capture=capture)
+        self._can_record = capture and plan.device.type == "cuda"
+        self._recorded: CapturedStep[Tensor] | None = None
+        self._made: BatchPlan | None = None
 
-    def make(self, batch: tuple[Tensor, ...], step: int, rate: float) -> Measured | None:
+    @property
+    def is_warm(self) -> bool:
+        """Whether the next step takes no longer than later ones: a like one was made."""
+        return self._made == self.batch
+
+    def launch(self, plan: CropPlan, step: int, rate: float) -> Launched | None:
         """Make one step, or halve the micro-batch.
 
         Parameters
         ----------
-        batch : tuple of Tensor
-            What `Task.loss` takes, on the CPU.
+        plan : CropPlan
+            Of the crops of the batch, on the CPU.
         step : int
             Number of the step.
         rate : float
@@ -101,33 +148,55 @@ class Stepper:
 
         Returns
         -------
-        Measured or None
+        Launched or None
             None where memory ran out: nothing has changed but `self.batch`, and
             the same step can be tried again.
 
         Raises
         ------
-        DivergedError
-            The loss or gradient is not finite; the weights are those of the
-            step before.
         OutOfMemoryError
             Not even one crop fits.
         """
-        self._passes.clear()
-        plan = self.runtime.plan
-        with Shortage() as shortage, plan.active():
-            with seeded(self._task.config.seed, Stream.DROPOUT, step, plan.device):
-                loss, losses = self._accumulate(batch)
-            return self._update(loss, losses, step, rate)
-        self._passes.release()
-        plan.release_memory()
-        if self.batch.micro_batch == 1 or self.updating:
-            where = "in the optimiser" if self.updating else "with a single crop"
+        device = self.runtime.plan
+        inputs = (*plan, torch.tensor(rate), *self._task.common())
+        with Shortage() as shortage, device.active():
+            with seeded(self._task.config.seed, Stream.DROPOUT, step, device.device):
+                values = self._run(inputs)
+            self._made = self.batch
+            return Launched(step, values, self._names)
+        self.updating, was_updating = False, self.updating
+        self.release()
+        self._forget_gradients()
+        device.release_memory()
+        if self.batch.micro_batch == 1 or was_updating:
+            where = "in the optimiser" if was_updating else "with a single crop"
             raise shortage.error(
-                plan, f"step {step} failed {where}: it does not fit", "Use a smaller crop or preset"
+                device,
+                f"step {step} failed {where}: it does not fit",
+                "Use a smaller crop or preset",
             )
         self.batch = self.batch.halved()
         return None
+
+    def read(self, launched: Launched) -> Measured:
+        """Wait for a step and look at what it measured.
+
+        Raises
+        ------
+        DivergedError
+            The loss or gradient is not finite; the step has changed no weight.
+        """
+        loss, *parts, norm = launched.read()
+        if not math.isfinite(loss):
+            raise self._diverged(launched.step, f"the loss is {loss}")
+        measured = dict(zip(launched.names, parts, strict=True))
+        if math.isfinite(norm):
+            self._skipped = 0
+            return Measured(loss, measured, norm)
+        self._skipped += 1
+        if self.runtime.plan.precision != "fp16" or self._skipped > _MOST_SKIPPED:
+            raise self._diverged(launched.step, f"the norm of the gradient is {norm}")
+        return Measured(loss, measured, None)
 
     def check_weights(self, step: int) -> None:
         """Refuse weights that are not worth a checkpoint.
@@ -142,63 +211,86 @@ class Stepper:
         DivergedError
             If one is not finite.
         """
-        finite = [parameter.isfinite().all() for parameter in self._module.parameters()]
+        finite = [parameter.isfinite().all() for parameter in self._parameters]
         if not torch.stack(finite).all():
             raise self._diverged(step, "weights are not finite")
 
     def release(self) -> bool:
-        """Hand back the memory of recorded passes, which are recorded anew when needed.
+        """Hand back the memory of the recorded step, which is recorded anew when needed.
 
         Returns
         -------
         bool
-            Whether there were any.
+            Whether there was one.
         """
-        had_some = self._passes.release()
-        if had_some:
+        had_one = self._recorded is not None
+        self._recorded = None
+        self._made = None
+        if had_one:
+            self._forget_gradients()
             self.runtime.plan.release_memory()
-        return had_some
+        return had_one
 
-    def _accumulate(self, batch: tuple[Tensor, ...]) -> tuple[float, Mapping[str, float]]:
-        """Add up the gradients of the micro-batches, so that they are those of the batch."""
-        crops = len(batch[0])
-        reserved = self._reserve()
-        parts = zip(*(tensor.split(self.batch.micro_batch) for tensor in batch), strict=True)
-        values = [self._passes(part, len(part[0]) / crops) for part in parts]
-        del reserved
-        # One transfer for all numbers: each would make the host wait for the device.
-        return self._passes.named(torch.stack(values).sum(0).tolist())
+    def _run(self, inputs: tuple[Tensor, ...]) -> Tensor:
+        if self._recorded is None and self._can_record:
+            self._record(inputs)
+        if self._recorded is None:
+            return self._step(*self.runtime.to_device(inputs))
+        # Pinned, since copies from other memory may wait for the step before.
+        return self._recorded(*(tensor.pin_memory() for tensor in inputs))
 
-    def _reserve(self) -> Tensor | None:
-        """Hold the memory of the optimiser's first step, which recorded passes must leave free."""
-        device = self.runtime.plan.device
-        if device.type != "cuda" or self.optimiser.state:
-            return None
-        size = sum(p.numel() * p.element_size() for p in self._module.parameters())
-        return torch.empty(_OPTIMISER_PARTS * size, dtype=torch.uint8, device=device)
+    def _record(self, inputs: tuple[Tensor, ...]) -> None:
+        """Record a step; where that fails, never try again."""
+        try:
+            self._recorded = CapturedStep(
+                self._step,
+                self.runtime.to_device(inputs),
+                self._parameters,
+                rehearse=self._rehearse,
+            )
+        except CaptureError as error:
+            # The error itself would keep this frame, with its tensors.
+            reason = str(error)
+            logger.warning("training steps are not recorded as CUDA graphs, so slower: %s", reason)
+            self._can_record = False
 
-    def _update(self, loss: float, losses: Mapping[str, float], step: int, rate: float) -> Measured:
-        if not math.isfinite(loss):
-            raise self._diverged(step, f"the loss is {loss}")
-        norm = self.runtime.fabric.clip_gradients(
-            self._module,
-            self.optimiser,
-            max_norm=self._task.config.clip,
-            error_if_nonfinite=False,
-        )
-        gradient_norm: float | None = float(norm)  # type: ignore[arg-type]
-        if math.isfinite(gradient_norm):  # type: ignore[arg-type]
-            self._skipped = 0
-        else:
-            self._skipped += 1
-            if not self.runtime.scaler or self._skipped > _MOST_SKIPPED:
-                raise self._diverged(step, f"the norm of the gradient is {gradient_norm}")
-            gradient_norm = None
-        set_learning_rate(self.optimiser, rate)
+    def _rehearse(self, *inputs: Tensor) -> None:
+        """Do what a step does, but change no weight."""
+        self._compute(*inputs)
+        self.updater.prepare()
+
+    def _step(self, *inputs: Tensor) -> Tensor:
+        """Make a step; return what it measures, see `Launched.read`."""
+        self._forget_gradients()
+        values, rate = self._compute(*inputs)
         self.updating = True
-        self._scaled.step()  # type: ignore[union-attr]
+        norm = self.updater(rate)
         self.updating = False
-        return Measured(loss, losses, gradient_norm)
+        return torch.cat([values, norm.reshape(1)])
+
+    def _compute(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Add up the gradients of the micro-batches, so that they are those of the batch."""
+        fields = len(CropPlan._fields)
+        rate, *common = inputs[fields:]
+        parts = zip(
+            *(field.split(self.batch.micro_batch) for field in inputs[:fields]), strict=True
+        )
+        values = [self._pass(part, common) for part in starmap(CropPlan, parts)]
+        return torch.stack(values).sum(0), rate
+
+    def _pass(self, plan: CropPlan, common: Sequence[Tensor]) -> Tensor:
+        share = len(plan.offset) / self.batch.batch
+        batch = self._task.cut(plan)
+        # A recorded pass must not use what autocast has kept from before.
+        with self.runtime.computing(keep_casts=False):
+            loss, losses = self._task.loss(self._network, *batch, *common)
+        self.updater.scaled(loss * share).backward()
+        self._names = tuple(losses)
+        return torch.stack([value.detach() for value in (loss, *losses.values())]) * share
+
+    def _forget_gradients(self) -> None:
+        for parameter in self._parameters:
+            parameter.grad = None
 
     def _diverged(self, step: int, what: str) -> DivergedError:
         config = self._task.config

@@ -5,15 +5,18 @@ from collections.abc import Callable, Generator, Mapping
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from affmae_kernels import CropPlan
 from napari_affmae.config import TrainingConfig
 from napari_affmae.data import LabelledCrops, PretrainCrops
 from napari_affmae.engine.compute.runtime import Runtime, evaluating
 from napari_affmae.engine.events import Event, Validated
 from napari_affmae.engine.store.metadata import ModelMetadata
 from napari_affmae.engine.store.run_folder import Kind
+from napari_affmae.engine.training.batch import BatchPlan
 
 
 class Task(ABC):
@@ -27,45 +30,44 @@ class Task(ABC):
         The network.
     config : TrainingConfig
         Settings of the run.
+    batch : BatchPlan
+        Crops of a step.
     crops : PretrainCrops or LabelledCrops
         Training crops, numbered without end.
-    validation_steps : int
-        Steps between validations.
-    preview_steps : int
-        Steps between previews.
     """
 
     kind: Kind
     module: nn.Module
     config: TrainingConfig
+    batch: BatchPlan
     crops: PretrainCrops | LabelledCrops
-    validation_steps: int
-    preview_steps: int
 
     def rate_scale(self, name: str) -> float:  # noqa: ARG002 - the default is for any name
         """Return the factor of the learning rate of a parameter."""
         return 1.0
 
     @abstractmethod
+    def close(self) -> None:
+        """End the threads that read images."""
+
+    @abstractmethod
     def follow(self) -> Generator[Event, None, None]:
         """Take in what has changed in the data since the last step, and tell of it."""
 
     @abstractmethod
-    def prepare(self, batch: tuple[Tensor, ...], step: int) -> tuple[Tensor, ...]:
-        """Complete a batch from the loader.
+    def cut(self, plan: CropPlan) -> tuple[Tensor, ...]:
+        """Make what `loss` takes of planned crops.
 
         Parameters
         ----------
-        batch : tuple of Tensor
-            On the CPU, each of length B.
-        step : int
-            Number of the step, for what is drawn at random.
+        plan : CropPlan
+            From `crops`, or a part of it; on the device.
 
         Returns
         -------
         tuple of Tensor
-            What `loss` takes, each of length B; cut into parts where the batch
-            does not fit the memory at once.
+            Each of length B, on the device. Nothing may wait for the device, and
+            what is drawn at random follows from the plan's keys.
         """
 
     def common(self) -> tuple[Tensor, ...]:
@@ -107,14 +109,13 @@ class Task(ABC):
     def metadata(self, step: int, validated: Validated | None) -> ModelMetadata:
         """Describe the network as it is now, for its model file."""
 
+    def judge_length(self, crops: int, seconds_per_crop: float) -> str | None:  # noqa: ARG002
+        """Return what to say of a run that sees too few crops to be worth it; None: nothing."""
+        return None
+
     def score(self, validated: Validated) -> float | None:  # noqa: ARG002 - the default has none
         """Return what makes a checkpoint the best, the larger the better; None: no best."""
         return None
-
-
-def to_tensors(batch: "Tensor | tuple[Tensor, ...]") -> tuple[Tensor, ...]:
-    """Make the loader's batch a tuple, whatever the crops consist of."""
-    return batch if isinstance(batch, tuple) else (batch,)
 
 
 def validation_crops(batch: int) -> int:
@@ -130,11 +131,8 @@ def validation_crops(batch: int) -> int:
     return min(max(8, 2 * batch), 32)
 
 
-def mean_loss(task: Task, runtime: Runtime, batch: tuple[Tensor, ...]) -> float:
+def mean_loss(task: Task, runtime: Runtime, batch: tuple[Tensor, ...], at_once: int) -> float:
     """Average the loss over crops, in evaluation mode.
-
-    They are computed one by one: what trains with one crop at a time has the
-    memory for that.
 
     Parameters
     ----------
@@ -143,16 +141,19 @@ def mean_loss(task: Task, runtime: Runtime, batch: tuple[Tensor, ...]) -> float:
     runtime : Runtime
         Device and precision.
     batch : tuple of Tensor
-        What `Task.loss` takes, on the CPU.
+        What `Task.loss` takes, on the device.
+    at_once : int
+        How many crops are computed at once: as many as a training step does, which
+        takes more memory.
 
     Returns
     -------
     float
         The mean.
     """
-    losses = []
+    total = torch.zeros((), device=batch[0].device)
     with evaluating(task.module), runtime.computing():
-        for crop in zip(*(tensor.split(1) for tensor in batch), strict=True):
-            loss, _ = task.loss(task.module, *runtime.to_device((*crop, *task.common())))
-            losses.append(float(loss))
-    return sum(losses) / len(losses)
+        for part in zip(*(tensor.split(at_once) for tensor in batch), strict=True):
+            loss, _ = task.loss(task.module, *part, *runtime.to_device(task.common()))
+            total += loss * len(part[0])
+    return total.item() / len(batch[0])

@@ -30,7 +30,7 @@ from napari_affmae.widgets.running.run_panel import RunPanel
 from napari_affmae.widgets.running.training_form import REST, STEPS, Training
 
 _BASIC = ("preset", "crop", "mask_ratio", "batch", "device")
-_ADVANCED = ("mask", "learning_rate", *STEPS, "validation_steps", "preview_steps", *REST)
+_ADVANCED = ("mask", "learning_rate", *STEPS, "validation_steps", *REST)
 
 
 class PretrainDock(Dock):

@@ -23,7 +23,7 @@ from napari_affmae.widgets.running.run_panel import Outcome, RunPanel
 C = TypeVar("C", PretrainConfig, FinetuneConfig)
 
 #: Advanced settings of every training, in the middle and at the end of the form.
-STEPS = ("warmup", "weight_decay", "clip", "precision", "seed", "workers", "validation")
+STEPS = ("warmup", "weight_decay", "clip", "precision", "seed", "memory_share", "validation")
 REST = ("checkpoint_minutes", "normalization", "augmentation")
 
 
