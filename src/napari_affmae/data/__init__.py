@@ -24,7 +24,11 @@ if TYPE_CHECKING:
         naming_pair,
         read_labels,
     )
-    from napari_affmae.data.normalization.normalization import NormalizedSource, normalize_sources
+    from napari_affmae.data.normalization.normalization import (
+        NormalizedSource,
+        normalize_sources,
+        normalize_when_read,
+    )
     from napari_affmae.data.normalization.record import NormalizationRecord, SourceStatistics
     from napari_affmae.data.samples import fetch_real_sample, real_sample, synthetic_sample
     from napari_affmae.data.sources.source import ImageSource

@@ -69,7 +69,8 @@ class Shapes:
         rows, columns = (basis[pixels[:, axis].astype(int)] for axis in (0, 1))
         offsets = pixels - (crop - 1) / 2
         offsets = offsets + np.einsum("br,bnrc,bc->bn", rows, self.knots, columns)
-        return np.einsum("bij,bj->bi", self.matrices, offsets)
+        places: NDArray[np.float64] = np.einsum("bij,bj->bi", self.matrices, offsets)
+        return places
 
 
 def draw_shapes(
@@ -144,7 +145,8 @@ def _affine(draws: NDArray[np.float64]) -> NDArray[np.float64]:
     one = np.ones_like(angle)
     across, along = _SHEAR * (2 * draws[2:4] - 1)
     shear = np.stack([one, across, along, one], axis=1).reshape(-1, 2, 2)
-    return rotation @ shear
+    matrices: NDArray[np.float64] = rotation @ shear
+    return matrices
 
 
 @lru_cache(maxsize=8)

@@ -40,7 +40,8 @@ def words(seed: int, crops: NDArray[np.int64], count: int, use: int = 0) -> NDAr
 
 def uniform(seed: int, crops: NDArray[np.int64], count: int, use: int = 0) -> NDArray[np.float64]:
     """Draw numbers from 0 to below 1; see `words`."""
-    return (words(seed, crops, count, use) >> np.uint64(11)) * 2.0**-53
+    high_bits = words(seed, crops, count, use) >> np.uint64(11)
+    return high_bits.astype(np.float64) * 2.0**-53
 
 
 def _mixed(word: NDArray[np.uint64] | np.uint64) -> NDArray[np.uint64]:

@@ -33,7 +33,7 @@ class Pace:
     @property
     def is_settled(self) -> bool:
         """Whether as many steps were timed as halve a step's weight."""
-        return self._weight > 0.5 / (1 - self._keep)
+        return bool(self._weight > 0.5 / (1 - self._keep))
 
     @property
     def seconds_per_step(self) -> float | None:

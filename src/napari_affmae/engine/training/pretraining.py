@@ -218,7 +218,8 @@ class Pretraining(Task):
 
     def cut(self, plan: CropPlan) -> tuple[Tensor, ...]:
         """Cut crops and draw their masks; see `Task.cut`."""
-        return self._mask(*self.crops.cut(plan), plan.key)
+        (images,) = self.crops.cut(plan)
+        return self._mask(images, plan.key)
 
     def _mask(self, images: Tensor, keys: Tensor) -> tuple[Tensor, ...]:
         config = self.config

@@ -132,6 +132,5 @@ class Updater:
 
     def _apply(self, divisor: Tensor, skip: Tensor) -> None:
         # The names by which torch's own GradScaler hands both to fused optimisers.
-        self.optimiser.grad_scale = divisor
-        self.optimiser.found_inf = skip
+        vars(self.optimiser).update(grad_scale=divisor, found_inf=skip)
         self.optimiser.step()
