@@ -12,6 +12,7 @@ from napari_affmae.engine.events import (
     Notice,
     PreviewReady,
     RunFinished,
+    RunStarted,
     StepDone,
     Validated,
 )
@@ -139,23 +140,28 @@ def test_class_weights_follow(tmp_path, image, scribbles, live_config):
 
 
 def test_an_image_that_breaks_is_left_out(tmp_path, pretrain_config):
-    arrays = np.random.default_rng(0).random((3, 1, 80, 80))
+    """Before it was read; what was decoded before goes on to be learned from."""
+    arrays = np.random.default_rng(0).random((30, 1, 80, 80))
     images = [Breaking(array, name=f"image {i}") for i, array in enumerate(arrays)]
-    config = pretrain_config.model_copy(update={"steps": 8, "validation": 0.0})
+    config = pretrain_config.model_copy(update={"steps": 80, "validation": 0.0})
     events = []
     for event in pretrain(images, config, tmp_path):
         events.append(event)
         if isinstance(event, StepDone) and event.step == 1:
-            images[1].broken = True
+            for image in images[10:]:
+                image.broken = True
     assert isinstance(events[-1], RunFinished)
     told = [event for event in of_type(events, Notice) if "from now on" in event.message]
-    assert [event.source for event in told] == ["image 1"]
+    left_out = {event.source for event in told}
+    assert left_out
+    assert left_out <= {f"image {i}" for i in range(10, 30)}
+    assert len(left_out) == len(told)
     assert "the disk is gone" in told[0].message
 
 
 def test_a_run_ends_where_no_image_is_left(tmp_path, pretrain_config):
-    images = [Breaking(np.random.default_rng(0).random((80, 80)), name="only")]
-    config = pretrain_config.model_copy(update={"steps": 12, "validation": 0.0})
+    images = [Breaking(np.random.default_rng(0).random((9, 80, 80)), name="only")]
+    config = pretrain_config.model_copy(update={"steps": 60, "validation": 0.0})
     with pytest.raises(UnreadableFileError, match="the disk is gone"):
         break_after_a_step(pretrain(images, config, tmp_path), images[0])
     assert (tmp_path / "checkpoints").is_dir()
@@ -169,7 +175,7 @@ def test_held_out_images_that_break_before_they_are_read(tmp_path, pretrain_conf
     events = []
     for event in pretrain(images, config, tmp_path):
         events.append(event)
-        if isinstance(event, StepDone) and event.step == 1:
+        if isinstance(event, RunStarted):
             images[1].broken = True
     assert isinstance(events[-1], RunFinished)
     told = [event for event in of_type(events, Notice) if "from now on" in event.message]

@@ -104,7 +104,7 @@ class PretrainCrops:
         draws = uniform(seed, numbers, 3)
         left_out: dict[int, UnreadableFileError | DataError] = {}
         grid = BlockGrid(sources, crop, planes)
-        while len(left_out) < len(sources):
+        while not grid.is_empty(left_out):
             chosen = grid.pick(draws[:, 0], left_out)
             blocks = np.unique(chosen)
             crops = cls(

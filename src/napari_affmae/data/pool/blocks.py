@@ -143,9 +143,7 @@ class BlockGrid:
             If there is nothing to choose from.
         """
         counts = np.array([len(chosen) for chosen in self.planes])
-        areas = np.array([source.height * source.width for source in self.sources], dtype=float)
-        areas *= counts
-        areas[list(without)] = 0
+        areas = self._areas(without)
         ends = np.cumsum(areas)
         if not ends[-1]:
             raise DataError("there is no image to draw crops from")
@@ -156,6 +154,20 @@ class BlockGrid:
         place = np.minimum((within * blocks).astype(np.int64), blocks - 1)
         chosen: NDArray[np.int64] = self._ends[source] - blocks + place
         return chosen
+
+    def is_empty(self, without: Collection[int] = ()) -> bool:
+        """Whether there is nothing to `pick` from."""
+        return not self._areas(without).any()
+
+    def _areas(self, without: Collection[int]) -> NDArray[np.float64]:
+        """Count the pixels that the blocks of each source stand for."""
+        areas = [
+            len(chosen) * source.height * source.width
+            for source, chosen in zip(self.sources, self.planes, strict=True)
+        ]
+        of_sources = np.array(areas, dtype=float)
+        of_sources[list(without)] = 0
+        return of_sources
 
 
 @dataclass(frozen=True)

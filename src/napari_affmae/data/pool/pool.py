@@ -175,7 +175,9 @@ class Pool:
         """
         while True:
             self._read_ahead()
-            if not self._coming or self._coming[0][0].due > crop:
+            is_due = self._coming and self._coming[0][0].due <= crop
+            # Where sources broke, the next block may have to come early.
+            if not is_due and (len(self._residents.rows) or not self._coming):
                 break
             arrival, future = self._coming[0]
             yield from self._wait(future)

@@ -1,4 +1,4 @@
-"""Recorded passes, with a stand-in for the GPU's recording; test_gpu.py has the real one."""
+"""Recorded steps and predictions, with a stand-in for a GPU; test_gpu.py has the real one."""
 
 import copy
 import logging
@@ -18,8 +18,8 @@ from napari_affmae.engine.inference.forward_passes import ForwardPasses
 from napari_affmae.engine.inference.predictor import Predictor
 from napari_affmae.engine.training.batch import BatchPlan
 from napari_affmae.engine.training.finetuning import Finetuning, starting_network
+from napari_affmae.engine.training.image_memory import PoolPlan
 from napari_affmae.engine.training.labelled_data import Labelled
-from napari_affmae.engine.training.passes import CapturedPasses
 from napari_affmae.engine.training.pretraining import Pretraining, pretrain
 from napari_affmae.engine.training.stepper import Stepper
 from napari_affmae.model import AFFMAE, AFFSegmenter, capture, preset
@@ -30,30 +30,21 @@ LOGGER = "napari_affmae.engine"
 
 @pytest.fixture
 def recordings(monkeypatch):
-    """Let "recorded" work be computed anew at each replay, into the same tensors; lists them.
+    """Let "recorded" work be computed anew at each replay, into the same tensor; counts them.
 
-    `of` are the parameters whose gradients it makes, `fails` an error of recording.
+    `shape` is that of what steps return, which must not be made while they are recorded;
+    `fails` is an error of recording.
     """
-    made = SimpleNamespace(of=[], count=0, fails=None)
+    made = SimpleNamespace(shape=(5,), count=0, fails=None)
 
     def record(work, memory):
         if made.fails is not None:
             raise made.fails
         made.count += 1
-        before = [None if p.grad is None else p.grad.clone() for p in made.of]
-        result = work()
-        gradients = [p.grad for p in made.of]
-        for grad, old in zip(gradients, before, strict=True):
-            if old is not None:
-                grad.copy_(old)
+        result = work() if made.shape is None else torch.empty(made.shape)
 
         def replay():
-            for p, grad, old in zip(made.of, gradients, before, strict=True):
-                p.grad = None if old is None else grad
             result.copy_(work())
-            for p, grad in zip(made.of, gradients, strict=True):
-                if grad is not None and p.grad is not grad:
-                    grad.copy_(p.grad)
 
         return SimpleNamespace(replay=replay), result
 
@@ -65,42 +56,42 @@ def recordings(monkeypatch):
     monkeypatch.setattr(torch.cuda, "stream", lambda stream: nullcontext())
     monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, 1))
     monkeypatch.setattr(torch.random, "fork_rng", lambda devices: fork([]))
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: self)
     monkeypatch.setattr(capture, "_record", record)
     return made
 
 
-@pytest.fixture(scope="module")
-def crops(image):
-    planes = [torch.from_numpy(image.read(plane)[:, :64, :64]) for plane in range(5)]
-    return torch.stack(planes).float() / 64
-
-
 @pytest.fixture
 def make(image, recordings):
-    """Build a task and its stepper, with passes as they come or recorded."""
+    """Build a task and its stepper, whose steps are made as they come or recorded."""
 
-    def build(micro_batch, *, recorded, dropout=0.0, kind=Pretraining):
+    def build(micro_batch, *, recorded, dropout=0.0):
         torch.manual_seed(0)
         model = preset("nano").model_copy(update={"drop_path": dropout, "decoder_dropout": dropout})
         module = AFFMAE(model)
         module.register_parameter("unused", nn.Parameter(torch.zeros(3)))
         config = PretrainConfig(crop=64, steps=1)
-        task = kind(config, module, normalize_sources([image], config.normalization), 5)
         runtime = Runtime(plan_device("cpu"))
-        stepper = Stepper(task, runtime, BatchPlan(5, micro_batch))
-        if recorded:
-            stepper._passes = CapturedPasses(task, runtime)
-            recordings.of = list(module.parameters())
+        task = Pretraining(
+            config,
+            module,
+            normalize_sources([image], config.normalization),
+            BatchPlan(5, micro_batch),
+            PoolPlan(runtime.plan.device, 2**20),
+        )
+        task.crops.pool.fill()
+        stepper = Stepper(task, runtime)
+        stepper._can_record = recorded
         return task, stepper
 
     return build
 
 
-def learn(task, stepper, crops, steps=3):
+def learn(task, stepper, steps=3, first=1):
     measured = []
-    for step in range(1, steps + 1):
-        batch = task.prepare((crops + 0.1 * step,), step)
-        measured.append(stepper.make(batch, step, 1e-3))
+    for step in range(first, first + steps):
+        launched = stepper.launch(task.crops.plan(5 * step, 5), step, 1e-3)
+        measured.append(None if launched is None else stepper.read(launched))
     return measured
 
 
@@ -111,93 +102,58 @@ def assert_same(ours, theirs):
         assert mine.gradient_norm == pytest.approx(other.gradient_norm, rel=1e-4)
 
 
-@pytest.mark.parametrize(("micro_batch", "shapes"), [(5, 1), (2, 2), (1, 1)])
-def test_recorded_steps_equal_those_as_they_come(make, crops, recordings, micro_batch, shapes):
-    """Also with a last part of another size, whose gradients add to those of the others."""
+@pytest.mark.parametrize("micro_batch", [5, 2, 1])
+def test_recorded_steps_equal_those_as_they_come(make, recordings, micro_batch):
+    """Also with a last part of another size; recording itself changes no weight."""
     (plain_task, plain), (task, recorded) = (make(micro_batch, recorded=r) for r in (False, True))
-    assert_same(learn(task, recorded, crops), learn(plain_task, plain, crops))
-    assert recordings.count == shapes
+    assert_same(learn(task, recorded), learn(plain_task, plain))
+    assert recordings.count == 1
     assert task.module.unused.grad is None
+    for mine, other in zip(task.module.parameters(), plain_task.module.parameters(), strict=True):
+        torch.testing.assert_close(mine, other)
 
 
-def test_gradients_that_are_dropped_come_again(make, crops):
-    (plain_task, plain), (task, recorded) = (make(2, recorded=r) for r in (False, True))
-    first, expected = learn(task, recorded, crops, 1), learn(plain_task, plain, crops, 2)
-    recorded.optimiser.zero_grad(set_to_none=True)
-    second = recorded.make(task.prepare((crops + 0.2,), 2), 2, 1e-3)
-    assert_same([*first, second], expected)
-
-
-def test_recording_leaves_random_numbers_as_they_were(make, crops, recordings):
+def test_recording_leaves_random_numbers_as_they_were(make):
     """The step that records draws what it would have drawn, and so does every replay."""
-    (plain_task, plain), (task, recorded) = (
-        make(2, recorded=r, dropout=0.3) for r in (False, True)
-    )
-    expected = plain.make(plain_task.prepare((crops,), 7), 7, 0.0)
-    prepared = task.prepare((crops,), 7)
-    assert_same([recorded.make(prepared, 7, 0.0) for _ in range(2)], [expected] * 2)
-    assert recorded.make(prepared, 8, 0.0).loss != expected.loss
+    (_, plain), (task, recorded) = (make(2, recorded=r, dropout=0.3) for r in (False, True))
+    plan = task.crops.plan(0, 5)
+    expected = plain.read(plain.launch(plan, 7, 0.0))
+    assert_same([recorded.read(recorded.launch(plan, 7, 0.0)) for _ in range(2)], [expected] * 2)
+    assert recorded.read(recorded.launch(plan, 8, 0.0)).loss != expected.loss
 
 
-def test_what_cannot_be_recorded_is_computed_as_it_comes(make, crops, recordings, caplog):
+def test_what_cannot_be_recorded_is_computed_as_it_comes(make, recordings, caplog):
     (plain_task, plain), (task, recorded) = (make(2, recorded=r) for r in (False, True))
     recordings.fails = CaptureError("AcceleratorError: operation not permitted")
     with caplog.at_level(logging.WARNING, LOGGER):
-        measured = learn(task, recorded, crops)
-    assert_same(measured, learn(plain_task, plain, crops))
+        measured = learn(task, recorded)
+    assert_same(measured, learn(plain_task, plain))
     (record,) = caplog.records
     assert "not recorded as CUDA graphs" in record.message
     assert "AcceleratorError: operation not permitted" in record.message
 
 
-def test_what_cannot_be_recorded_within_a_step_keeps_its_gradients(make, crops, recordings):
-    """The last part, of another size, fails after the others were recorded."""
-    (plain_task, plain), (task, recorded) = (make(2, recorded=r) for r in (False, True))
-    passes = recorded._passes
-    original = passes._record
-
-    def fail_later(*arguments):
-        recordings.fails = CaptureError("no") if recordings.count else None
-        return original(*arguments)
-
-    passes._record = fail_later
-    assert_same(learn(task, recorded, crops), learn(plain_task, plain, crops))
-    assert not passes._recorded
-
-
-def test_memory_that_runs_out_while_recording_halves(make, crops, recordings):
+def test_memory_that_runs_out_while_recording_halves(make, recordings):
     task, recorded = make(5, recorded=True)
-    assert learn(task, recorded, crops, 1)[0] is not None
+    assert learn(task, recorded, 1)[0] is not None
     assert recorded.release()
     recordings.fails = torch.OutOfMemoryError("CUDA out of memory")
-    assert learn(task, recorded, crops, 1) == [None]
+    assert learn(task, recorded, 1) == [None]
     assert recorded.batch.micro_batch == 3
-    assert not recorded._passes._recorded
     recordings.fails = None
-    assert learn(task, recorded, crops, 1)[0] is not None
-    assert recordings.count == 3
+    assert learn(task, recorded, 1)[0] is not None
+    assert recordings.count == 2
 
 
-def test_errors_of_the_first_pass_are_no_matter_of_recording(make, crops):
+def test_errors_of_the_first_pass_are_no_matter_of_recording(make):
     task, recorded = make(5, recorded=True)
     task.module.register_forward_pre_hook(lambda module, inputs: inputs[0].view(-1, 7))
     with pytest.raises(RuntimeError, match="shape"):
-        learn(task, recorded, crops, 1)
-
-
-def test_no_more_than_some_shapes_are_recorded(make, crops, recordings):
-    task, recorded = make(5, recorded=True)
-    for size in (64, 72, 80, 64):
-        for count in (1, 2):
-            part = nn.functional.interpolate(crops[:count], (size, size))
-            task.config = task.config.model_copy(update={"crop": size})
-            recorded._passes.clear()
-            values = recorded._passes(task.prepare((part,), 1), 0.5)
-            assert torch.isfinite(values).all()
-    assert recordings.count == 4
+        learn(task, recorded, 1)
 
 
 def test_weights_of_classes_that_change_take_effect(image, labels, recordings):
+    recordings.shape = (2,)
     classes = default_classes([0, 1, 2, 3])
     config = FinetuneConfig(crop=64, steps=1, classes=classes)
     (normalized,) = normalize_sources([image], config.normalization)
@@ -205,17 +161,16 @@ def test_weights_of_classes_that_change_take_effect(image, labels, recordings):
     curves = []
     for recorded in (False, True):
         module, start = starting_network(config, 4, None)
-        task = Finetuning(config, module, data, start, 2)
-        samples = [task.crops.sample(index) for index in range(2)]
-        batch = tuple(torch.stack([torch.as_tensor(s[i]) for s in samples]) for i in range(2))
         runtime = Runtime(plan_device("cpu"))
-        stepper = Stepper(task, runtime, BatchPlan(2, 2))
-        if recorded:
-            stepper._passes = CapturedPasses(task, runtime)
-            recordings.of = list(module.parameters())
-        curve = [stepper.make(batch, 1, 0.0).loss]
+        place = PoolPlan(runtime.plan.device, 2**20)
+        task = Finetuning(config, module, data, start, BatchPlan(2, 2), place)
+        task.crops.pool.fill()
+        stepper = Stepper(task, runtime)
+        stepper._can_record = recorded
+        plan = task.crops.plan(0, 2)
+        curve = [stepper.read(stepper.launch(plan, 1, 0.0)).loss]
         task._weights = task._weights * torch.tensor([4.0, 1.0, 1.0, 0.5])
-        curve.append(stepper.make(batch, 1, 0.0).loss)
+        curve.append(stepper.read(stepper.launch(plan, 1, 0.0)).loss)
         curves.append(curve)
     assert curves[1] == pytest.approx(curves[0], rel=1e-5)
     assert curves[0][1] != pytest.approx(curves[0][0], rel=1e-3)
@@ -228,6 +183,7 @@ def segmenter():
 
 
 def test_predictions_are_recorded_where_a_shape_comes_often(segmenter, recordings):
+    recordings.shape = None
     passes = ForwardPasses(segmenter, Runtime(plan_device("cpu")))
     passes._can_record = True
     generator = torch.Generator().manual_seed(0)
