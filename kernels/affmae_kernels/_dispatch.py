@@ -1,4 +1,4 @@
-"""Which backend runs an operation."""
+"""The choice of the backend that runs an operation."""
 
 import logging
 from functools import cache
@@ -34,11 +34,11 @@ def choose_backend(
     backend : {"auto", "triton", "torch"}
         ``"auto"`` takes Triton where it can run, and logs once what it took.
     device : torch.device
-        Where the tensors are.
+        The device of the tensors.
     dtype : torch.dtype
         Type of the largest inputs.
     limit : tuple of str, int and int, optional
-        A number's name, its value, and the largest that the kernels take.
+        The name of a number, its value, and the largest value that the kernels take.
 
     Raises
     ------

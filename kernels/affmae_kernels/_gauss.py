@@ -4,16 +4,16 @@ import triton
 import triton.language as tl
 
 _SQRT_HALF = tl.constexpr(0.7071067811865476)
-_DENSITY = tl.constexpr(0.3989422804014327)  # at 0
+_DENSITY = tl.constexpr(0.3989422804014327)  # the density at 0
 
 
 @triton.jit
 def gauss(x):
     """Compute the cumulative distribution and the density of the standard normal.
 
-    By the rational approximation 7.1.26 of Abramowitz and Stegun, whose error is
-    below 1e-7 and which takes half the time of an error function: it shares its
-    exponential with the density.
+    It uses the rational approximation 7.1.26 of Abramowitz and Stegun. That has an
+    error below 1e-7 and takes half the time of an error function, since it shares
+    its exponential with the density.
     """
     bell = tl.exp(-0.5 * x * x)
     t = 1.0 / (1.0 + 0.3275911 * _SQRT_HALF * tl.abs(x))

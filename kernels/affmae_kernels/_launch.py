@@ -1,4 +1,4 @@
-"""What all launchers of Triton kernels share."""
+"""Helpers that all launchers of Triton kernels share."""
 
 import os
 import threading
@@ -17,28 +17,30 @@ def on_device_of(tensor: Tensor) -> AbstractContextManager[object]:
     return torch.cuda.device(tensor.device) if tensor.is_cuda else nullcontext()
 
 
-# Idle streams, which belong to a thread: what one frees on a stream, it alone takes again,
-# after its own work on the main stream.
+# Idle streams. Each thread keeps its own: memory that was freed on a stream is then reused only
+# by the thread that freed it, after that thread's work on the main stream.
 _streams = threading.local()
 
 
 def side_by_side(device: torch.device, calls: Sequence[Callable[[], T]]) -> list[T]:
     """Make calls that do not depend on each other.
 
-    While a CUDA graph is recorded they become parallel branches of it; else they
-    are made one by one, since small kernels end sooner than the next is launched.
+    While a CUDA graph is recorded, they become parallel branches of it. Otherwise
+    they are made one after the other, since small kernels end sooner than the next
+    one is launched.
 
     Parameters
     ----------
     device : torch.device
-        Where their tensors are.
+        The device of their tensors.
     calls : sequence of Callable
-        At least one; the first goes on where the others branch off.
+        At least one. The first stays on the current stream; the others get
+        streams of their own.
 
     Returns
     -------
     list
-        Their results.
+        The results of the calls.
     """
     branches = [begin(device, call) for call in calls[1:]]
     return [calls[0](), *(wait() for wait in branches)]
@@ -47,20 +49,21 @@ def side_by_side(device: torch.device, calls: Sequence[Callable[[], T]]) -> list
 def begin(device: torch.device, call: Callable[[], T]) -> Callable[[], T]:
     """Begin a call whose result is wanted later.
 
-    While a CUDA graph is recorded it becomes a branch beside all that comes until
-    its result is asked for, which has to happen once in the same recording. Else
-    it is made when asked for.
+    While a CUDA graph is recorded, the call becomes a branch that runs beside
+    everything that is recorded before its result is asked for. The result must be
+    asked for once, in the same recording. Otherwise the call is made when its
+    result is asked for.
 
     Parameters
     ----------
     device : torch.device
-        Where its tensors are.
+        The device of its tensors.
     call : Callable
 
     Returns
     -------
     Callable
-        Gives the result.
+        A function that returns the result of the call.
     """
     if device.type != "cuda" or not torch.cuda.is_current_stream_capturing():
         return call
@@ -80,7 +83,7 @@ def begin(device: torch.device, call: Callable[[], T]) -> Callable[[], T]:
 
 
 def interpreted() -> bool:
-    """Tell whether Triton runs its interpreter, whose cost is the number of programs."""
+    """Tell whether Triton runs its interpreter, whose time grows with the number of programs."""
     return os.environ.get("TRITON_INTERPRET") == "1"
 
 
@@ -100,11 +103,11 @@ class Tiling:
     Attributes
     ----------
     shape : tuple of int
-        Rows and columns.
+        Rows and columns of the tensor.
     grid : tuple of int
-        Programs of one tile each.
+        Number of programs along columns and along rows; each works on one tile.
     constants : dict
-        What the kernel is compiled for.
+        Constants that the kernel is compiled for.
 
     Parameters
     ----------
@@ -122,12 +125,14 @@ class Tiling:
 
 
 class SummedTiling(Tiling):
-    """The same for a kernel that also sums columns: a program works through part of the rows.
+    """How the programs of a kernel that also sums columns share a tensor.
+
+    Each program works through one part of the rows, tile after tile.
 
     Attributes
     ----------
     parts, steps : int
-        Parts that rows are cut into, and tiles of a part.
+        Number of parts that the rows are cut into, and of tiles in a part.
     """
 
     ROWS, COLUMNS = 32, 64
@@ -142,7 +147,7 @@ class SummedTiling(Tiling):
 
 
 def either(tensor: Tensor | None, other: Tensor) -> Tensor:
-    """Give a kernel something to point at where it reads nothing."""
+    """Return `other` for None: a kernel needs a pointer even where it reads nothing."""
     return other if tensor is None else tensor
 
 
@@ -152,7 +157,7 @@ def rows_together(x: Tensor) -> Tensor:
 
 
 def to_autocast(*tensors: Tensor) -> list[Tensor]:
-    """Bring an op's large inputs to one type: autocast's, where it is on."""
+    """Convert an operation's large inputs to one type: that of autocast where it is on."""
     device = tensors[0].device.type
     dtype = tensors[0].dtype
     if torch.is_autocast_enabled(device):

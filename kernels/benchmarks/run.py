@@ -1,7 +1,7 @@
 """Time every operation at the sizes of the base preset, on one GPU.
 
-Each call is captured in a CUDA graph, so that launches cost nothing; printed
-and written are medians in microseconds, and the floors beside them: inputs and
+Each call is captured in a CUDA graph, so that launches cost nothing. The script
+prints and saves medians in microseconds, and floors beside them: inputs and
 outputs (and their gradients, backwards) over the bandwidth of a large copy.
 """
 
@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
+from crops import draw_plan, draw_pool
 from torch import Tensor
 
 from affmae_kernels import (
@@ -19,11 +20,13 @@ from affmae_kernels import (
     TokenSearch,
     cluster_attention,
     cluster_merge,
+    cut_crops,
     deformable_attention,
     dice_focal,
     find_neighbourhood,
     gelu,
     index_tokens,
+    mask_noise,
     masked_convolution,
     residual_norm,
 )
@@ -33,6 +36,7 @@ NEIGHBOURHOOD, CLUSTER, MERGE_RATIO, NEAREST = 64, 8, 0.4, 4
 DECODER_HEADS, DECODER_WIDTH, POINTS = 6, 64, 4
 PATCH, CLASSES, MLP_RATIO = 8, 4, 3
 STAGES = ((128, 4), (256, 8), (512, 16), (768, 24))  # channels and heads of "base"
+CROPPED = 2**24  # pixels of a batch of crops
 Call = Callable[[], Tensor]
 
 
@@ -64,20 +68,39 @@ def measure(sizes: Sequence[int], batch: int) -> Iterator[dict[str, object]]:
             ones = torch.ones_like(out)
             both = median_time(lambda c=call, x=leaves, g=ones: torch.autograd.grad(c(), x, g)[0])
             inputs, result = sum(leaf.nbytes for leaf in leaves), out.nbytes
-            row: dict[str, object] = {
-                "device": torch.cuda.get_device_name(),
-                "torch": torch.__version__,
-                "pixels": pixels,
-                "batch": batch,
-                "stage": stage,
-                "operation": name,
-                "forward_us": round(forward, 1),
-                "forward_floor_us": round((inputs + result) / bandwidth, 1),
-                "backward_us": round(both - forward, 1),
-                "backward_floor_us": round((2 * inputs + result) / bandwidth, 1),
-            }
-            print(*(f"{value:>12}" for value in list(row.values())[2:]))
-            yield row
+            times = (forward, both - forward)
+            floors = ((inputs + result) / bandwidth, (2 * inputs + result) / bandwidth)
+            yield row(pixels, batch, stage, name, times, floors)
+        for name, call, moved in preparations(pixels):
+            times, floors = (median_time(call),), (moved / bandwidth,)
+            yield row(pixels, CROPPED // pixels**2, 0, name, times, floors)
+
+
+def row(
+    pixels: int,
+    batch: int,
+    stage: int,
+    name: str,
+    times: Sequence[float],
+    floors: Sequence[float],
+) -> dict[str, object]:
+    """Print and return a row of the table; an operation without gradients has one time."""
+    values: dict[str, object] = {
+        "device": torch.cuda.get_device_name(),
+        "torch": torch.__version__,
+        "pixels": pixels,
+        "batch": batch,
+        "stage": stage,
+        "operation": name,
+        "forward_us": "",
+        "forward_floor_us": "",
+        "backward_us": "",
+        "backward_floor_us": "",
+    }
+    for pass_, time, floor in zip(("forward", "backward"), times, floors, strict=False):
+        values |= {f"{pass_}_us": round(time, 1), f"{pass_}_floor_us": round(floor, 1)}
+    print(*(f"{value:>15}" for value in list(values.values())[2:]))
+    return values
 
 
 def copy_bandwidth() -> float:
@@ -108,6 +131,31 @@ def operations(cells: int, batch: int) -> Iterator[tuple[int, str, Call, list[Te
     yield 0, "decoder norm", *norm(batch, queries.shape[1], DECODER_HEADS * DECODER_WIDTH)
     yield 0, "embedding", *embedding(cells, batch)
     yield 0, "loss", *loss(cells * PATCH, batch)
+
+
+def preparations(pixels: int) -> Iterator[tuple[str, Call, int]]:
+    """Yield name, call and bytes moved of what comes before the network."""
+    device, batch = torch.device("cuda"), CROPPED // pixels**2
+    pool = draw_pool(device)
+    for name, changed, labels in (
+        ("straight crops", False, None),
+        ("straight crops, labelled", False, pool % CLASSES),
+        ("changed crops", True, None),
+    ):
+        # Pixels of the crops are read once, and their images and classes written.
+        moved = batch * pixels**2 * (1 + 4 + (0 if labels is None else 1 + 8))
+        yield name, crops(pool, pixels, batch, changed, labels), moved
+    keys, cells = (torch.full((batch,), 8, device=device) for _ in range(2))
+    canvas = (pixels // PATCH, pixels // PATCH)
+    moved = batch * canvas[0] * canvas[1] * 4
+    yield "mask noise", lambda: mask_noise(keys, canvas, "perlin", cells), moved
+
+
+def crops(pool: Tensor, pixels: int, batch: int, changed: bool, labels: Tensor | None) -> Call:
+    """Prepare the cutting of crops."""
+    plan = draw_plan(batch, pixels, changed, pool.device)
+    how = {"bent": changed, "lit": changed, "blurred": changed}
+    return lambda: cut_crops(pool, plan, pixels, labels=labels, **how)[0]
 
 
 def positions(ids: Tensor, cells: int) -> Tensor:

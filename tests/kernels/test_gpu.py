@@ -1,12 +1,11 @@
 """The Triton kernels on a GPU: precision, capture, and the whole network; skipped without one."""
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 import torch
 from torch import Tensor
-from uninitialised import filled
 
 from affmae_kernels import (
     cluster_attention,
@@ -26,7 +25,10 @@ from napari_affmae.model.masking import draw_keys, draw_masks
 from napari_affmae.model.patches import take_tokens
 from napari_affmae.model.positions import positions_of
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+pytestmark = [
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"),
+    pytest.mark.usefixtures("uninitialised_is_nan"),
+]
 CANVAS = (24, 32)
 OPS = ("attention", "merging", "deformable", "norm", "gelu", "convolution", "wide convolution")
 
@@ -56,13 +58,6 @@ def gradients(call: Callable[..., Tensor], inputs: Sequence[Tensor], backend: st
 def _exact_float32(monkeypatch: pytest.MonkeyPatch) -> None:
     """cuDNN's convolutions would else round float32 inputs to 10 bits."""
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
-
-
-@pytest.fixture(autouse=True)
-def _nothing_uninitialised() -> Iterator[None]:
-    """Memory is NaN until a kernel has written to it."""
-    with filled():
-        yield
 
 
 def relative(found: Tensor, expected: Tensor) -> float:

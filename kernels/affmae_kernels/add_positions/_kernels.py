@@ -9,7 +9,7 @@ def _add_positions_kernel(
     x, pos, across, down, out, rows, columns, half,
     SHARED: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
-    """Look the halves of each row up; `x` is one row where SHARED."""
+    """Add the embedding of a column and of a row to each token; SHARED: `x` is one row."""
     column = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
     row = tl.program_id(1) * ROWS + tl.arange(0, ROWS)
     column_real, row_real = column < columns, row < rows

@@ -23,7 +23,7 @@ def add_positions_triton(x: Tensor, pos: Tensor, waves: tuple[Tensor, Tensor]) -
 def add_positions_forward(
     x: Tensor, pos: Tensor, across: Tensor, down: Tensor, dtype: torch.dtype
 ) -> Tensor:
-    """Add; see `add_positions`. `dtype` is that of the result."""
+    """Add embedded positions; see `add_positions`. `dtype` is the type of the result."""
     out = x.new_empty((*pos.shape[:2], x.shape[-1]), dtype=dtype)
     tiling = Tiling(out)
     with on_device_of(x):

@@ -12,7 +12,7 @@ def add_positions(
     waves: tuple[Tensor, Tensor],
     backend: Backend = "auto",
 ) -> Tensor:
-    """Add to each token what its column and its row are embedded as.
+    """Add the embeddings of its column and of its row to each token.
 
     Parameters
     ----------
@@ -29,8 +29,8 @@ def add_positions(
     Returns
     -------
     Tensor, shape (B, N, C)
-        Of the type of tokens `x`. Of one vector: Triton of autocast's type where
-        that is on, PyTorch float32.
+        For tokens it has the type of `x`. For one vector Triton returns autocast's
+        type where that is on, and PyTorch float32.
 
     Raises
     ------

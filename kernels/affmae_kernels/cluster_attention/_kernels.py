@@ -35,9 +35,11 @@ def _load_vectors(
 ):  # fmt: skip
     """Load a head's blank key and value and the biases of queries and of values.
 
-    A bias of all keys but the blank one moves all logits of a query but one, so
-    the blank key is moved instead, the other way; values likewise, since weights
-    add up to one. The bias of the values is then to be added to the result.
+    A softmax does not change when all its logits move by the same amount. So
+    instead of adding the bias of the keys to every key but the blank one, it is
+    subtracted from the blank key. The weights add up to one, so the bias of the
+    values is likewise subtracted from the blank value; the caller then adds it to
+    the result.
     """
     lane = tl.arange(0, BLOCK_D)
     real = lane < D
@@ -136,7 +138,7 @@ def _cluster_attention_bwd_queries_kernel(
     D: tl.constexpr, BLOCK_D: tl.constexpr, CLUSTER: tl.constexpr,
     TILE: tl.constexpr, KEYS: tl.constexpr, BIASED: tl.constexpr,
 ):  # fmt: skip
-    """Compute the gradients of the queries, and this tile's part of the small ones.
+    """Compute the gradients of the queries, and this tile's part of the small tensors' gradients.
 
     `partial` gets, for each tile and head, the gradients of the geometric map
     (6 numbers), of the blank key and of the blank value (D each), and the sums of
@@ -222,7 +224,8 @@ def _cluster_attention_bwd_queries_kernel(
     tl.store(partial + 2, tl.sum(d2, axis=0))
     tl.store(partial + 3, tl.sum(d3, axis=0))
     tl.store(partial + 4, tl.sum(d4, axis=0))
-    # The gradients of a softmax's logits add up to zero: the constant gets what the blank lacks.
+    # The gradients of a softmax's logits add up to zero, so that of the constant, which moves all
+    # logits but the blank one, is minus that of the blank logit.
     tl.store(partial + 5, -tl.sum(blank_grad, axis=0))
 
 
@@ -292,10 +295,10 @@ def _sum_partials_kernel(
     partial, d_projection, d_weight, d_bias, d_blank_k, d_blank_v, rows, heads,
     D: tl.constexpr, BLOCK_D: tl.constexpr, ROWS: tl.constexpr,
 ):  # fmt: skip
-    """Add a head's parts of the small gradients up, and sort them by parameter.
+    """Add up the tiles' parts of a head's small gradients, and store each parameter's.
 
-    The second index of a program says which: those of the geometric map, of the
-    keys, of the queries, or of the values.
+    The second index of a program chooses the parameters: those of the geometric
+    map (0), of the keys (1), of the queries (2), or of the values (3).
     """
     head, which = tl.program_id(0), tl.program_id(1)
     lane = tl.arange(0, BLOCK_D)
@@ -303,7 +306,8 @@ def _sum_partials_kernel(
     place = head * D + lane
     width: tl.constexpr = 6 + 4 * D
     partial += head * width
-    # For biases see `_load_vectors`: what moves all keys moves the blank one the other way.
+    # The bias of the keys was subtracted from the blank key (see `_load_vectors`): their
+    # gradients differ in sign.
     if which == 0:
         slot = tl.arange(0, 8)
         of_map = _sum_columns(partial, slot, slot < 6, rows, heads * width, ROWS)

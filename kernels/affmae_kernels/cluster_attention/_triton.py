@@ -17,14 +17,14 @@ from affmae_kernels.cluster_attention import _kernels
 from affmae_kernels.neighbours import Neighbourhood
 from affmae_kernels.neighbours._triton import TILE
 
-# Measured on an H200: keys that a tile of queries meets at once and the warps
-# that work on them, forwards and backwards, and queries that a cluster meets at once.
+# Chosen by measurement on an H200. A tile of queries meets so many keys at once, with so many
+# warps, forwards and backwards; a cluster of keys meets so many queries at once.
 FORWARD_KEYS, FORWARD_WARPS = 32, 1
 BACKWARD_KEYS, BACKWARD_WARPS = 32, 1
 QUERIES = 32
-# Parts of the small gradients that are added up at once.
+# The number of parts of the small gradients that a program adds up at once.
 SUMMED_ROWS = 64
-_LEAST_ROWS = 16  # what the matrix units take
+_LEAST_ROWS = 16  # the fewest rows that the matrix units take
 
 
 def cluster_attention_triton(
@@ -77,7 +77,7 @@ def cluster_attention_forward(
     cluster_size: int,
     wanted: int,
 ) -> tuple[Tensor, Tensor]:
-    """Attend; see `cluster_attention`.
+    """Compute cluster attention; see `cluster_attention`.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ def cluster_attention_forward(
         See `ClusterLists`.
     cluster_size : int
     wanted : int
-        Clusters of a query.
+        Number of clusters of a query.
 
     Returns
     -------
@@ -225,7 +225,7 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> N
     *tensors, ctx.cluster_size, ctx.wanted = inputs
     ctx.save_for_backward(*tensors, *output)
     ctx.mark_non_differentiable(output[1])
-    # Else zeros are made for what has no gradient.
+    # Without this, PyTorch would fill tensors of zeros for outputs that have no gradient.
     ctx.set_materialize_grads(False)
 
 
@@ -255,5 +255,5 @@ def _forward_flops(
 def _backward_flops(
     _grad: tuple[int, ...], query_key_value: tuple[int, ...], *shapes: Any, **_: Any
 ) -> int:
-    """Count the five products, of which the logits are computed again."""
+    """Count the five products of the backward pass; one computes the logits again."""
     return _forward_flops(query_key_value, *shapes) * 5 // 2

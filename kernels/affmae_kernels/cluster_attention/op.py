@@ -26,11 +26,11 @@ def cluster_attention(
     Parameters
     ----------
     query_key_value : Tensor of float, shape (B, N, 3, H, D)
-        What each token asks, and the keys and values it offers; sorted by
-        cluster. One tensor, as one layer computes it, and so is its gradient.
+        Queries, keys and values of the tokens, sorted by cluster. They come in one
+        tensor because one layer computes them; so does their gradient.
     projection_bias : Tensor of float, shape (3, H, D), or None
-        Added to `query_key_value`: where a layer left its bias to be added, its
-        gradient costs nothing here.
+        The bias of the layer that made `query_key_value`, if that did not add it.
+        It is added here because its gradient then costs nothing.
     blank_k, blank_v : Tensor of float, shape (H, D)
         The learned key and value that let a query attend to nothing.
     bias_weight : Tensor of float, shape (H, 5)

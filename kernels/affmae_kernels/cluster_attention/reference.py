@@ -59,7 +59,7 @@ class _ClusterAttention(torch.autograd.Function):
             geometry = group.geometry(q.dtype)
             logits = _logits(qt, _take(keys, group), bias_weight, bias, group, geometry)
             blank = (qt @ blank_k[:, None, :, None])[..., 0]
-            # Not by logsumexp, which would take every exponential twice.
+            # logsumexp is not used, because it would compute every exponential twice.
             highest = torch.maximum(logits.amax(-1), blank)
             weights = logits.sub_(highest[..., None]).exp_()
             blank_weight = blank.sub_(highest).exp_()
@@ -123,7 +123,7 @@ def _logits(
     group: TileGroup,
     geometry: Tensor,
 ) -> Tensor:
-    """Compute q k + w g + b of shape (H, n, T, K), minus infinity where hidden."""
+    """Compute the logits q k + w g + b, (H, n, T, K); those of hidden keys are minus infinity."""
     heads, shape = len(bias), geometry.shape[1:]
     offset = torch.addmm(bias[:, None], bias_weight, geometry.flatten(1)).view(heads, *shape)
     logits = torch.baddbmm(offset.flatten(0, 1), queries.flatten(0, 1), keys.flatten(0, 1).mT)
@@ -131,7 +131,7 @@ def _logits(
 
 
 def _scaled_queries(q: Tensor, neighbourhood: Neighbourhood) -> Tensor:
-    """Lay queries over sqrt(D) out as tiles; as they come, they are kept with keys and values."""
+    """Divide queries by sqrt(D) and lay them out as tiles."""
     return _tile_queries(q, neighbourhood) * q.shape[-1] ** -0.5
 
 

@@ -41,7 +41,7 @@ def _normalised(dx, dy, distance, inverse, weight, bias):
 
 @triton.jit
 def _activated(normed, norm_weight, norm_bias, ROW: tl.constexpr):
-    """Scale, shift and GELU."""
+    """Scale and shift, and apply GELU."""
     scaled = normed * tl.load(norm_weight + ROW).to(tl.float32)
     scaled += tl.load(norm_bias + ROW).to(tl.float32)
     share, _density = gauss(scaled)
@@ -178,7 +178,7 @@ def _cluster_merge_bwd_weights_kernel(
     starts, ends, grad, grad_importance, partial, queries, keys, clusters, channels, sxb, sxn,
     CLUSTER: tl.constexpr, ROWS: tl.constexpr, QUERIES: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip
-    """Compute the gradients of a cluster's importances, and its part of the small map's.
+    """Compute the gradients of a cluster's importances, and its part of the map's gradients.
 
     `partial` gets 32 numbers a cluster: the map's weights (20) and biases (4),
     the norm's scales (4) and shifts (4).
@@ -200,7 +200,7 @@ def _cluster_merge_bwd_weights_kernel(
         i = start + tl.arange(0, QUERIES)
         real = i < end
         query = tl.load(query_list + i, mask=real, other=0)
-        # How much each of a pair's four weights is wanted: <x_j, grad of its output>.
+        # The gradient of each of a pair's four weights is <x_j, grad of its output>.
         wa = tl.zeros([ROWS, QUERIES], tl.float32)
         wb, wc, wd = wa, wa, wa
         for first in range(0, channels, CHANNELS):
@@ -222,7 +222,7 @@ def _cluster_merge_bwd_weights_kernel(
         dx, dy = kx[:, None] - qx[None, :], ky[:, None] - qy[None, :]
         distance, inverse = relative_distance(dx, dy)
         a, b, c, d, rstd = _normalised(dx, dy, distance, inverse, weight, bias)
-        # Pairs that do not exist have zero wa to wd, hence no part in any sum.
+        # For pairs that do not exist, wa to wd are zero, so they add nothing to any sum.
         factor = score[:, None]
         ga, da, part = _through_activation(wa * factor, a, norm_weight, norm_bias, slot, 0)
         sums += part

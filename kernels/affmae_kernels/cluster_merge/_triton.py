@@ -19,12 +19,12 @@ from affmae_kernels.neighbours import Neighbourhood
 from affmae_kernels.neighbours._triton import TILE
 
 MAPS = 4
-# Measured on an H200, for 16-bit types; float32 takes twice the shared memory.
+# Chosen by measurement on an H200 for 16-bit types; float32 takes twice the shared memory.
 KEYS = 32
 QUERIES = 16
 CHANNELS = 128
 FLOAT32_CHANNELS = 32
-_LEAST_ROWS = 16  # what the matrix units take
+_LEAST_ROWS = 16  # the fewest rows that the matrix units take
 
 
 def cluster_merge_triton(
@@ -77,7 +77,7 @@ def cluster_merge_forward(
     cluster_size: int,
     wanted: int,
 ) -> Tensor:
-    """Merge; see `cluster_merge`.
+    """Merge neighbourhoods; see `cluster_merge`.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ def cluster_merge_forward(
         See `ClusterLists`.
     cluster_size : int
     wanted : int
-        Clusters of a query.
+        Number of clusters of a query.
     """
     batch, keys, channels = x.shape
     queries, tiles = query_pos.shape[1], ids.shape[1]
@@ -127,8 +127,8 @@ def cluster_merge_backward(
     grad_x : Tensor, shape (B, N, C)
     grad_importance : Tensor of float32, shape (B, N, 1)
     small : Tensor of float32, shape (32,)
-        Those of the map's weights (20) and biases (4), the norm's scales (4)
-        and shifts (4).
+        The gradients of the map's weights (20) and biases (4), and of the norm's
+        scales (4) and shifts (4).
     """
     batch, keys, channels = x.shape
     queries = query_pos.shape[1]
@@ -212,5 +212,5 @@ def _forward_flops(x: tuple[int, ...], *shapes: Any, out_val: Any = None, **_: A
 def _backward_flops(
     _grad: tuple[int, ...], x: tuple[int, ...], *shapes: Any, out_val: Any = None, **_: Any
 ) -> int:
-    """Count two products of the forward pass's size."""
+    """Count two products, each as large as that of the forward pass."""
     return 2 * _forward_flops(x, *shapes)

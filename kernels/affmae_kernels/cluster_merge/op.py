@@ -33,7 +33,6 @@ def cluster_merge(
     bias, norm_weight, norm_bias : Tensor of float, shape (4,)
     neighbourhood : Neighbourhood
         The kept tokens as queries, all tokens as keys.
-
     backend : {"auto", "triton", "torch"}
         What computes.
 

@@ -6,8 +6,8 @@ from torch import Tensor
 from affmae_kernels._launch import blocks, on_device_of
 from affmae_kernels.column_sums import _kernels
 
-# Rows and columns that a program looks at together, and the most parts that rows are cut
-# into; then the same of few and of many parts of sums, and the warps for them.
+# A program adds up ROWS x COLUMNS numbers at once; the rows are cut into MOST_PARTS parts at
+# most. FEW and MANY are the sizes of the programs that add up few parts or many.
 ROWS, COLUMNS = 32, 64
 MOST_PARTS = 128
 FEW = {"ROWS": MOST_PARTS, "COLUMNS": 16, "num_warps": 4}

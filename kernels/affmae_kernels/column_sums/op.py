@@ -18,7 +18,7 @@ def column_sums(x: Tensor, backend: Backend = "auto") -> Tensor:
     Returns
     -------
     Tensor of float32, shape (C,)
-        Of float64 where `x` is.
+        Or of float64, if `x` is.
 
     Raises
     ------

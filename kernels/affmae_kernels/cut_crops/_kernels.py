@@ -10,6 +10,7 @@ import triton.language as tl
 from affmae_kernels._hash_kernels import hashed, normal, seed_of
 
 _RADIUS = tl.constexpr(4)
+_NOT_LABELLED = tl.constexpr(255)
 
 
 @triton.jit
@@ -49,10 +50,25 @@ def _knot_row(knots, j0, j1, j2, j3):
 
 
 @triton.jit
-def _load(at, real, low, high, scale, offset):
-    """Load values of a pool, clip and scale them."""
-    value = tl.load(at, mask=real, other=0).to(tl.float32)
-    return tl.minimum(tl.maximum(value, low), high) * scale + offset
+def _scaled(values, low, high, scale, offset):
+    """Clip and scale values of a pool."""
+    return tl.minimum(tl.maximum(values.to(tl.float32), low), high) * scale + offset
+
+
+@triton.jit
+def _take(source, y, x, y_real, x_real, turned, OTHER: tl.constexpr):
+    """Load a tile whose addresses are sums of one number for each row and each column.
+
+    Where the crop is turned, its columns run along the block's rows: a tile is
+    read with these together and transposed.
+    """
+    if turned:
+        mask = x_real[:, None] & y_real[None, :]
+        values = tl.trans(tl.load(source + x[:, None] + y[None, :], mask=mask, other=OTHER))
+    else:
+        mask = y_real[:, None] & x_real[None, :]
+        values = tl.load(source + y[:, None] + x[None, :], mask=mask, other=OTHER)
+    return values
 
 
 @triton.jit
@@ -91,13 +107,10 @@ def _is_straight(m00, m01, m10, m11, s0, s1, centre):
 
 @triton.jit
 def _cut_straight(
-    pool, real, rows, columns, m00, m01, m10, m11, s0, s1, down, right, low, high, scale, offset
+    pool, labels, rows, columns, m00, m01, m10, m11, s0, s1, down, right, i_real, j_real, labelled,
+    low, high, scale, offset, LABELLED: tl.constexpr,
 ):  # fmt: skip
-    """Load a tile of a straight crop; also returns its address, and where it is in the block.
-
-    Each axis of the crop runs along one of the block, so an address is the sum
-    of a number of the row and a number of the column.
-    """
+    """Load a tile of a straight crop, whose axes run along those of the block."""
     turned = m00 == 0.0
     y = tl.where(turned, m10, m00) * down + tl.where(turned, s1, s0)
     x = tl.where(turned, m01, m11) * right + tl.where(turned, s0, s1)
@@ -105,16 +118,21 @@ def _cut_straight(
     height, width = tl.where(turned, columns, rows), tl.where(turned, rows, columns)
     along_y = _mirrored(y, height).to(tl.int64) * tl.where(turned, 1, columns)
     along_x = _mirrored(x, width).to(tl.int64) * tl.where(turned, columns, 1)
-    at = along_y[:, None] + along_x[None, :]
-    inside = ((y >= 0) & (y < height))[:, None] & ((x >= 0) & (x < width))[None, :]
-    return _load(pool + at, real, low, high, scale, offset), at, inside
+    values = _take(pool, along_y, along_x, i_real, j_real, turned, 0)
+    label = tl.zeros(values.shape, tl.uint8)
+    if LABELLED:
+        y_real, x_real = labelled & (y >= 0) & (y < height), j_real & (x >= 0) & (x < width)
+        label = _take(labels, along_y, along_x, y_real, x_real, turned, _NOT_LABELLED)
+    return _scaled(values, low, high, scale, offset), label
 
 
 @triton.jit
 def _cut_bent(
-    pool, real, rows, columns, m00, m01, m10, m11, s0, s1, y, x, low, high, scale, offset
+    pool, labels, rows, columns, m00, m01, m10, m11, s0, s1, y, x, i_real, j_real, labelled,
+    low, high, scale, offset, LABELLED: tl.constexpr,
 ):  # fmt: skip
-    """Interpolate a tile of a bent crop; also returns the nearest pixels' address, as above."""
+    """Interpolate a tile of a bent crop, and take the nearest pixels' labels."""
+    real = i_real[:, None] & j_real[None, :]
     row, column = m00 * y + m01 * x + s0, m10 * y + m11 * x + s1
     top, left = tl.floor(row), tl.floor(column)
     down, right = row - top, column - left
@@ -122,15 +140,21 @@ def _cut_bent(
     lower = pool + _mirrored(top + 1.0, rows).to(tl.int64) * columns
     first = _mirrored(left, columns).to(tl.int32)
     second = _mirrored(left + 1.0, columns).to(tl.int32)
-    a = _load(upper + first, real, low, high, scale, offset)
-    b = _load(upper + second, real, low, high, scale, offset)
+    a = _scaled(tl.load(upper + first, mask=real, other=0), low, high, scale, offset)
+    b = _scaled(tl.load(upper + second, mask=real, other=0), low, high, scale, offset)
     value = a + (b - a) * right
-    a = _load(lower + first, real, low, high, scale, offset)
-    b = _load(lower + second, real, low, high, scale, offset)
+    a = _scaled(tl.load(lower + first, mask=real, other=0), low, high, scale, offset)
+    b = _scaled(tl.load(lower + second, mask=real, other=0), low, high, scale, offset)
     value += (a + (b - a) * right - value) * down
-    row, column = tl.floor(row + 0.5), tl.floor(column + 0.5)
-    inside = (row >= 0) & (row < rows) & (column >= 0) & (column < columns)
-    return value, row.to(tl.int64) * columns + column.to(tl.int64), inside
+    label = tl.zeros(value.shape, tl.uint8)
+    if LABELLED:
+        row, column = tl.floor(row + 0.5), tl.floor(column + 0.5)
+        inside = (row >= 0) & (row < rows) & (column >= 0) & (column < columns)
+        label = tl.load(
+            labels + row.to(tl.int64) * columns + column.to(tl.int32),
+            mask=labelled[:, None] & j_real[None, :] & inside, other=_NOT_LABELLED,
+        )  # fmt: skip
+    return value, label
 
 
 @triton.jit
@@ -155,60 +179,61 @@ def _cut_crops_fwd_kernel(
     tile_row, tile_column = tl.program_id(0) // across, tl.program_id(0) % across
     lane = tl.arange(0, TILE)
     i, j = tile_row * TILE + lane, tile_column * TILE + lane
-    real = (i < crop)[:, None] & (j < crop)[None, :]
+    i_real, j_real = i < crop, j < crop
+    # Labels are the same for all channels: the first one's programs take them.
+    labelled = i < tl.where(channel == 0, crop, 0)
     rows, columns = tl.load(size + 2 * n), tl.load(size + 2 * n + 1)
     m00, m01 = tl.load(matrix + 4 * n), tl.load(matrix + 4 * n + 1)
     m10, m11 = tl.load(matrix + 4 * n + 2), tl.load(matrix + 4 * n + 3)
     s0, s1 = tl.load(shift + 2 * n), tl.load(shift + 2 * n + 1)
-    limits += (n * tl.num_programs(2) + channel) * 4
-    low, high = tl.load(limits), tl.load(limits + 1)
-    scale, bias = tl.load(limits + 2), tl.load(limits + 3)
+    image = n * tl.num_programs(2) + channel
+    low, high = tl.load(limits + 4 * image), tl.load(limits + 4 * image + 1)
+    scale, bias = tl.load(limits + 4 * image + 2), tl.load(limits + 4 * image + 3)
     pool += tl.load(offset + n) + channel * rows.to(tl.int64) * columns
+    if LABELLED:
+        labels += tl.load(label_offset + n)
     centre = (crop - 1) * 0.5
     down, right = i.to(tl.float32) - centre, j.to(tl.float32) - centre
+    straight, curved = True, False
     if BENT:
         knots += n * 2 * knot_columns * knot_columns + tile_row * knot_columns + tile_column
         curved = _any_knot(knots, knot_columns)
-        if _is_straight(m00, m01, m10, m11, s0, s1, centre) & (curved == 0):
-            value, at, inside = _cut_straight(
-                pool, real, rows, columns, m00, m01, m10, m11, s0, s1, down, right,
-                low, high, scale, bias,
-            )  # fmt: skip
-        else:
-            y = tl.broadcast_to(down[:, None], (TILE, TILE))
-            x = tl.broadcast_to(right[None, :], (TILE, TILE))
-            if curved:
-                t = lane.to(tl.float32) / TILE
-                y += _displacement(knots, knot_columns, t, t)
-                x += _displacement(knots + knot_columns * knot_columns, knot_columns, t, t)
-            value, at, inside = _cut_bent(
-                pool, real, rows, columns, m00, m01, m10, m11, s0, s1, y, x,
-                low, high, scale, bias,
-            )  # fmt: skip
+        straight = _is_straight(m00, m01, m10, m11, s0, s1, centre) & (curved == 0)
+    if straight:
+        value, label = _cut_straight(
+            pool, labels, rows, columns, m00, m01, m10, m11, s0, s1, down, right,
+            i_real, j_real, labelled, low, high, scale, bias, LABELLED,
+        )  # fmt: skip
     else:
-        value, at, inside = _cut_straight(
-            pool, real, rows, columns, m00, m01, m10, m11, s0, s1, down, right,
-            low, high, scale, bias,
+        y = tl.broadcast_to(down[:, None], (TILE, TILE))
+        x = tl.broadcast_to(right[None, :], (TILE, TILE))
+        if curved:
+            t = lane.to(tl.float32) / TILE
+            y += _displacement(knots, knot_columns, t, t)
+            x += _displacement(knots + knot_columns * knot_columns, knot_columns, t, t)
+        value, label = _cut_bent(
+            pool, labels, rows, columns, m00, m01, m10, m11, s0, s1, y, x,
+            i_real, j_real, labelled, low, high, scale, bias, LABELLED,
         )  # fmt: skip
     pixel = i[:, None] * crop + j[None, :]
     if LABELLED:
-        # One channel's program does it for all.
-        mine = (i < tl.where(channel == 0, crop, 0))[:, None] & (j < crop)[None, :]
-        label = tl.load(labels + tl.load(label_offset + n) + at, mask=mine & inside, other=255)
-        label = tl.where(label == 255, ignored, label.to(tl.int32))
-        tl.store(targets + n * crop * crop + pixel, label.to(tl.int64), mask=mine)
+        index = tl.where(label == _NOT_LABELLED, ignored, label.to(tl.int32)).to(tl.int64)
+        here = labelled[:, None] & j_real[None, :]
+        tl.store(targets + n * crop * crop + pixel, index, mask=here)
     light += 5 * n
     if LIT:
         value = _with_light(value, light, low, high, scale, bias)
-    place = (n * tl.num_programs(2) + channel) * crop * crop + pixel
+    out += image * crop * crop
+    real = i_real[:, None] & j_real[None, :]
+    blurry = False
     if BLURRED:
-        if tl.load(light + 3) > 0.0:
-            tl.store(unblurred + place, value, mask=real)
-        else:
-            value = _with_noise(value, light, key + n, channel, pixel)
-            tl.store(out + place, value, mask=real)
+        blurry = tl.load(light + 3) > 0.0
+    if blurry:
+        tl.store(unblurred + image * crop * crop + pixel, value, mask=real)
     else:
-        tl.store(out + place, value, mask=real)
+        if BLURRED:
+            value = _with_noise(value, light, key + n, channel, pixel)
+        tl.store(out + pixel, value, mask=real)
 
 
 @triton.jit(do_not_specialize=["crop"])
@@ -223,7 +248,7 @@ def _cut_crops_blur_kernel(unblurred, light, key, out, crop, TILE: tl.constexpr)
         i = tl.program_id(0) // across * TILE + lane
         j = tl.program_id(0) % across * TILE + lane
         real = (i < crop)[:, None] & (j < crop)[None, :]
-        place = (n * tl.num_programs(2) + channel) * crop * crop
+        image = (n * tl.num_programs(2) + channel) * crop * crop
         # A blur by less changes no pixel.
         fall = -0.5 / (tl.maximum(sigma, 0.05) * tl.maximum(sigma, 0.05))
         total = 1.0
@@ -235,9 +260,9 @@ def _cut_crops_blur_kernel(unblurred, light, key, out, crop, TILE: tl.constexpr)
             line = tl.zeros([TILE, TILE], tl.float32)
             for b in tl.static_range(-_RADIUS, _RADIUS + 1):
                 column = _mirrored((j + b).to(tl.float32), crop).to(tl.int32)
-                at = unblurred + place + row[:, None] + column[None, :]
+                at = unblurred + image + row[:, None] + column[None, :]
                 line += tl.exp(fall * (b * b)) * tl.load(at, mask=real, other=0.0)
             blurred += tl.exp(fall * (a * a)) * line
         pixel = i[:, None] * crop + j[None, :]
         value = _with_noise(blurred / (total * total), light, key + n, channel, pixel)
-        tl.store(out + place + pixel, value, mask=real)
+        tl.store(out + image + pixel, value, mask=real)

@@ -109,7 +109,7 @@ def blurred(images: Tensor, sigma: Tensor) -> Tensor:
     weights = torch.exp(-0.5 * (step / spread) ** 2)
     weights /= 2 * weights.sum(1, keepdim=True) - 1
     around = torch.arange(-RADIUS, crop + RADIUS, device=images.device)
-    around = mirrored(around, around.new_tensor(crop)).long()
+    around = mirrored(around, around.new_full((), crop)).long()
     for axis in (2, 3):
         wide = images.index_select(axis, around)
         images = images * weights[:, 0, None, None, None]

@@ -13,9 +13,9 @@ import triton.language as tl
 
 @triton.jit
 def _distances(x, y, points, near, real, COUNT: tl.constexpr):
-    """Load the nearest tokens of a sample, and how far they are.
+    """Load the four nearest tokens of a sample, and their distances.
 
-    Of up to four; those beyond COUNT repeat the first and are infinitely far.
+    Tokens beyond COUNT repeat the first, with an infinite distance.
     """
     t0 = tl.load(near, mask=real, other=0)
     t1, t2, t3 = t0, t0, t0
@@ -153,7 +153,7 @@ def _deformable_attention_bwd_kernel(
     real = (query < queries) & (sample < SAMPLES)
     used = real & (kth < COUNT)
     place = (image * queries + query) * heads + head
-    # Rows that do not exist have a token like no other's.
+    # Rows that do not exist get -1, which is no token.
     token = tl.load(near + (place * SAMPLES + sample) * COUNT + kth, mask=used, other=-1)
     both = used[:, None] & lane_real[None, :]
     values += image * svb + head * svh
@@ -182,16 +182,17 @@ def _deformable_attention_bwd_kernel(
     logit = tl.load(sampling + logit_place, mask=real, other=0.0).to(tl.float32)
     logit = tl.where(sample < SAMPLES, logit, float("-inf"))
     weight = tl.exp(logit - _spread_max(logit, query_rows))
-    # Each sample counts as often as it has rows.
+    # The sum counts each sample as often as it has rows.
     weight *= WIDE_COUNT / _spread_sum(weight, query_rows)
 
-    # Each row's value on its query's gradient, which is any of the query's groups'.
+    # The product of each row's value with the gradient of its query, which each of the query's
+    # groups holds.
     products = tl.dot(value, tl.trans(arriving), input_precision="ieee")
     products = tl.reshape(products, (ROWS * GROUPS,))
     pulled = tl.gather(products, row * GROUPS + row // group_rows, 0)
     mean = _spread_sum(share * pulled, WIDE_COUNT)
     d_logit = weight * (mean - _spread_sum(weight * mean, query_rows) / WIDE_COUNT)
-    # Of the exponent -power * d of each share.
+    # The gradient of the exponent -power * d of each share.
     d_exponent = weight * share * (pulled - mean)
     # Where the distance is zero, so are dx and dy.
     pull = -sharpness * d_exponent * inverse
@@ -207,8 +208,9 @@ def _deformable_attention_bwd_kernel(
     power_sum = tl.where(raw_power < 1e-6, 0.0, power_sum)
     tl.atomic_add(d_power + program % POWER_PARTS, power_sum, sem="relaxed")
 
-    # Of the rows of one token, the first alone is written, with what all of them take of each
-    # group's gradient. The sums run down the columns, which a thread has to itself.
+    # Several rows may hold the same token. Only the first of them is written, with the sum of
+    # all their shares of each group's gradient. A thread holds whole columns, so it can sum them
+    # without the others.
     same = token[:, None] == token[None, :]
     writer = tl.min(tl.where(same, row[:, None], ROWS), axis=0)
     taken = tl.where(same, (weight * share)[:, None], 0.0)

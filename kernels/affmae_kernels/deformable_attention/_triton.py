@@ -17,16 +17,17 @@ from affmae_kernels.deformable_attention import _kernels
 from affmae_kernels.neighbours import _triton as neighbours
 from affmae_kernels.neighbours.token_table import TokenTable
 
-# Queries of a program. The rows that one program gathers keep its warps busy.
+# Queries of a program forwards. Gathering their rows keeps its warps busy.
 FORWARD_BLOCK, FORWARD_WARPS = 16, 4
-# Backwards, tokens of samples of a program, a power of two: one for each lane of a warp. The
-# more, the more of them are the same, but what finds those is the square of it.
+# Backwards, the number of nearest tokens of a program, a power of two: one for each lane of a
+# warp. Of more tokens, more would be the same; but the comparisons that find those grow with the
+# square of their number.
 BACKWARD_ROWS, BACKWARD_WARPS = 32, 1
-# Without matrix units, products take twice the registers that a warp has.
+# Without matrix units, the products would take twice the registers that a warp has.
 BACKWARD_WARPS_FLOAT32 = 2
-_LEAST_ROWS = 16  # what the matrix units take
+_LEAST_ROWS = 16  # the fewest rows that the matrix units take
 
-# Sums that programs share the power's gradient between, so that few wait for each other.
+# The gradient of the power is added to so many sums, so that few programs wait for each other.
 POWER_PARTS = 64
 
 
@@ -65,14 +66,14 @@ def deformable_attention_forward(
     lengths: Tensor,
     count: int,
 ) -> tuple[Tensor, Tensor]:
-    """Sample; see `deformable_attention`.
+    """Compute deformable attention; see `deformable_attention`.
 
     Parameters
     ----------
     points, heads, lists, lengths : Tensor
         See `TokenTable`.
     count : int
-        Tokens that a sample is interpolated from, at most 4.
+        Number of tokens that a sample is interpolated from, at most 4.
 
     Returns
     -------
@@ -107,8 +108,8 @@ def deformable_attention_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Compute the gradients of `deformable_attention_forward`.
 
-    Those of values and power are added atomically in float32, so their last bits
-    differ from run to run.
+    The gradients of values and power are added atomically in float32, so their
+    last bits differ from run to run.
 
     Returns
     -------
@@ -118,7 +119,8 @@ def deformable_attention_backward(
     tokens, head_count, _ = values.shape[1:]
     grad = rows_together(grad)
     size = values.numel()
-    # Zeroed in one go: what is added atomically, values and parts of the power.
+    # One buffer holds the sums that are added to atomically, those of the values and of the
+    # power, so that one kernel sets them to zero.
     added = values.new_zeros(size + POWER_PARTS, dtype=torch.float32)
     grad_values = added[:size].view(values.shape)
     grad_sampling = sampling.new_empty(sampling.shape)

@@ -30,15 +30,15 @@ def deformable_attention(
         Positions (x, y), cells.
     sampling : Tensor of float, shape (B, Q, H * P * 3)
         Sampling offsets (H, P, 2), being (x, y) in cells, then the sampling
-        points' logits (H, P): what a linear layer puts out, as it is.
+        points' logits (H, P): the output of a linear layer, as it is.
     power : Tensor of float, shape ()
         Sharpness of the interpolation, clamped at 1e-6.
     index : TokenSearch
         The positions of the N tokens (see `index_tokens`); its `count` is the
         number interpolated. The Triton kernels take a `TokenTable`.
     backend : {"auto", "triton", "torch"}
-        What computes. Where PyTorch is to be deterministic, ``"auto"`` leaves
-        Triton, which adds the values' gradients atomically.
+        What computes. Where PyTorch has to be deterministic, ``"auto"`` takes
+        PyTorch, since Triton adds up the values' gradients atomically.
 
     Returns
     -------

@@ -41,7 +41,7 @@ class _DeformableAttention(torch.autograd.Function):
 
     `embedding_bag` is that sum, fused. Its own backward pass for the rows is
     slow, but their gradient is another such sum, over the transposed index.
-    Of the sampling, only the nearest tokens are kept for the backward pass.
+    The backward pass keeps nothing of the sampling but the nearest tokens.
     """
 
     @staticmethod
@@ -64,7 +64,7 @@ class _DeformableAttention(torch.autograd.Function):
             mode="sum",
             per_sample_weights=_bags(interpolation.mul_(weights)),
         )
-        # Of the index the points alone, so that its tables need not outlive the forward pass.
+        # Only the index's points are kept, so that its tables need not outlive the forward pass.
         ctx.save_for_backward(
             query_pos, index.points, values, offsets, weights, power, near.to(torch.int32)
         )
@@ -85,7 +85,7 @@ class _DeformableAttention(torch.autograd.Function):
         (d_shares,) = torch.autograd.grad(out, shares, grad)
         d_shares = d_shares.view(*weights.shape, len(near)).movedim(-1, 0).contiguous()
         d_weights = (interpolation * d_shares).sum(0)
-        # Gradient of the softmax's logits, -power * (distance + 1e-6).
+        # This is the gradient of the softmax's logits, -power * (distance + 1e-6).
         d_logits = d_shares.sub_(d_weights).mul_(interpolation).mul_(weights)
         d_power = -(d_logits * (distance + 1e-6)).sum() * (power >= _LEAST_POWER)
         # The distance's gradient is defined as zero where the distance is zero.
@@ -98,9 +98,10 @@ class _DeformableAttention(torch.autograd.Function):
 def _interpolate(
     near: Tensor, points: Tensor, query_pos: Tensor, offsets: Tensor, power: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Compute the samples' x and y seen from each token, distances, and interpolation weights.
+    """Compute the offsets of samples from their tokens, the distances, and interpolation weights.
 
-    All are (nearest, B, Q, H, P): short last dimensions are slow on a CPU.
+    All results are (nearest, B, Q, H, P): the nearest tokens come first, because short last
+    dimensions are slow on a CPU.
     """
     points = points.to(offsets.dtype)
     first = torch.arange(len(points), device=near.device) * points.shape[1]

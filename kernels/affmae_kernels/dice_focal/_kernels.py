@@ -3,21 +3,21 @@
 The softmax is computed again in the backward pass, so nothing of the logits'
 size is stored but their gradient.
 
-Strides from column to column are not specialised: were they known to be one, a
-thread would hold eight neighbours of a class, for the widest loads, and the
-classes of a pixel would lie in several threads, to be added up through shared
-memory.
+Strides from column to column are not specialised. If Triton knew that they are
+one, it would give each thread eight neighbouring pixels of a class, for the widest
+loads. The classes of a pixel would then lie in several threads, which would have to
+add them up through shared memory.
 """
 
 import triton
 import triton.language as tl
 
-_TINY = tl.constexpr(1e-37)  # a logarithm's least argument
+_TINY = tl.constexpr(1e-37)  # the least argument of a logarithm
 
 
 @triton.jit
 def _place(pixel, width, row_stride, column_stride, FLAT: tl.constexpr):
-    """Find pixels of an image in memory; `FLAT`: its rows follow each other evenly."""
+    """Find pixels of an image in memory; FLAT: each row begins where the one before ends."""
     if FLAT:
         place = pixel * column_stride
     else:
@@ -31,11 +31,11 @@ def _classify(
     target_row_stride, target_column_stride, classes, ignored,
     FLAT: tl.constexpr, CLASSES: tl.constexpr,
 ):  # fmt: skip
-    """Compute the softmax (CLASSES x pixels) and, of each pixel, what the losses need of it."""
+    """Compute the softmax (CLASSES x pixels), and the numbers of each pixel that losses need."""
     lane = tl.arange(0, CLASSES)
     real = pixel < pixels
     place = _place(pixel, width, row_stride, column_stride, FLAT)
-    # Zeros beyond the image and not minus infinity, so that no pixel's softmax is 0 / 0.
+    # Pixels beyond the image get zeros. With minus infinity their softmax would be 0 / 0.
     x = tl.load(
         logits + lane.to(tl.int64)[:, None] * class_stride + place[None, :],
         mask=(lane < classes)[:, None] & real[None, :], other=0.0,
@@ -50,7 +50,8 @@ def _classify(
     shares = tl.exp(x)
     total = tl.sum(shares, axis=0)
     each = 1.0 / total
-    # From the other classes' shares: one minus a share near one has no digits left.
+    # This is the sum of the other classes' shares, since one minus a share near one would lose
+    # its digits.
     rest = tl.sum(tl.where(own, 0.0, shares), axis=0) * each
     log_own = tl.sum(tl.where(own, x, 0.0), axis=0) - tl.log(total)
     return shares * each[None, :], own, label, rest, log_own
@@ -58,7 +59,7 @@ def _classify(
 
 @triton.jit
 def _focus(weight, label, rest, gamma, WEIGHTED: tl.constexpr):
-    """Raise one minus the probability of each pixel's class to `gamma`, times the weight."""
+    """Compute (1 - probability of each pixel's class) ** gamma, times the weight of the class."""
     focus = tl.exp2(gamma * tl.log2(tl.maximum(rest, _TINY)))
     if WEIGHTED:
         focus *= tl.load(weight + label, mask=label >= 0, other=0.0).to(tl.float32)
@@ -75,8 +76,9 @@ def _dice_focal_fwd_kernel(
 ):  # fmt: skip
     """Compute a program's part of the sums over pixels.
 
-    `partial` gets, of each class, the probability at its pixels, that at all
-    labelled ones, and their number; then the focal loss.
+    `partial` gets three sums for each class: its probability over the pixels of the
+    class, its probability over all labelled pixels, and the number of its pixels.
+    Then comes the focal loss.
     """
     image = tl.program_id(1).to(tl.int64)
     logits += image * image_stride
@@ -109,7 +111,7 @@ def _dice_focal_finish_kernel(
     partial, loss, slopes, share, images, programs, classes,
     CLASSES: tl.constexpr, PROGRAMS: tl.constexpr,
 ):  # fmt: skip
-    """Add up the programs' parts: the loss, and its slopes by the sums of each image."""
+    """Add up the programs' parts, and compute the loss and its slopes by the sums of each image."""
     lane, row = tl.arange(0, CLASSES), tl.arange(0, PROGRAMS)
     lane_real = lane < classes
     counted = lane_real & (lane > 0)
@@ -169,7 +171,7 @@ def _dice_focal_bwd_kernel(
     by_p = tl.load(slopes + classes, mask=lane_real, other=0.0)
     through = by_p[:, None] + tl.where(own, by_hit[:, None], 0.0)
     through = p * (through - tl.sum(p * through, axis=0)[None, :])
-    # Of the focal loss by the logarithm of the class's own probability.
+    # This is the slope of the focal loss by the logarithm of the class's own probability.
     focus = _focus(weight, label, rest, gamma, WEIGHTED)
     slope = gamma * (1.0 - rest) * log_own * focus / tl.maximum(rest, _TINY) - focus
     through += (slope * tl.load(share))[None, :] * tl.where(own, rest[None, :], -p)

@@ -8,7 +8,8 @@ from torch import Tensor
 from affmae_kernels._launch import blocks, either, next_power_of_2, on_device_of
 from affmae_kernels.dice_focal import _kernels
 
-# Numbers that a program holds of each tensor, its fewest pixels, and the programs forwards.
+# A program holds so many numbers of each tensor, for so many pixels at least; and the number of
+# programs forwards.
 NUMBERS = 1024
 FEWEST_PIXELS = 64
 WARPS = 4
@@ -35,7 +36,7 @@ def dice_focal_forward(
     -------
     loss : Tensor of float32, shape ()
     slopes : Tensor of float32, shape (B, 2, K)
-        Of the Dice loss, by the sums of p y and of p over an image.
+        Slopes of the Dice loss by the sums of p y and of p over an image.
     share : Tensor of float32, shape ()
         One over the number of labelled pixels.
     """
@@ -69,7 +70,7 @@ def dice_focal_backward(
     gamma: float,
     ignored: int,
 ) -> Tensor:
-    """Compute the gradient of `dice_focal_forward` for the logits, like them in memory."""
+    """Compute the gradient of the logits of `dice_focal_forward`, with their strides."""
     batch, classes, height, width = logits.shape
     grad_logits = torch.empty_like(logits)
     constants = _constants(weight, logits, target, grad_logits)
@@ -120,7 +121,7 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None
     *tensors, ctx.gamma, ctx.ignored = inputs
     _, slopes, share = output
     ctx.mark_non_differentiable(slopes, share)
-    # Else zeros are made for the slopes, which have no gradient.
+    # Without this, PyTorch would fill tensors of zeros for the slopes, which have no gradient.
     ctx.set_materialize_grads(False)
     ctx.save_for_backward(*tensors, slopes, share)
 

@@ -5,7 +5,7 @@ from torch import Tensor
 from affmae_kernels._dispatch import Backend, choose_backend
 from affmae_kernels.dice_focal.reference import dice_focal_reference
 
-# Above it, a program's sums of each class would not fit its registers.
+# For more classes, a program's sums would not fit its registers.
 MOST_CLASSES = 32
 IGNORED = -100
 
@@ -35,10 +35,10 @@ def dice_focal(
     logits : Tensor of float, shape (B, K, H, W)
         Of K >= 2 classes; any strides.
     target : Tensor of int64, shape (B, H, W)
-        Class indices or `ignored`. What else there is, PyTorch refuses and
-        Triton ignores.
+        Class indices or `ignored`. Other values are refused by PyTorch, and ignored
+        by Triton.
     weight : Tensor of float, shape (K,), optional
-        Of each class in the focal loss; Triton has no gradient for it.
+        Weight of each class in the focal loss; Triton computes no gradient for it.
     gamma : float
         At least 0.
     ignored : int

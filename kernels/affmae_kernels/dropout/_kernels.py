@@ -44,7 +44,7 @@ def _relu_dropout_bwd_kernel(
     grad, out, grad_x, partial, rows, columns, scale, steps,
     BIASED: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
-    """Compute the gradient of `x`, and a program's part of the bias'."""
+    """Compute the gradient of `x`, and a program's part of the gradient of the bias."""
     column = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
     part = tl.program_id(1)
     column_real = column < columns
@@ -53,7 +53,7 @@ def _relu_dropout_bwd_kernel(
         row = (part * steps + step) * ROWS + tl.arange(0, ROWS)
         real = (row < rows)[:, None] & column_real[None, :]
         place = row.to(tl.int64)[:, None] * columns + column[None, :]
-        # What is positive was kept.
+        # Elements that are positive were kept.
         kept = tl.load(out + place, mask=real, other=0.0) > 0
         through = tl.load(grad + place, mask=real, other=0.0).to(tl.float32)
         through = tl.where(kept, through * scale, 0.0)

@@ -33,7 +33,7 @@ def relu_dropout_triton(x: Tensor, bias: Tensor | None, rate: float) -> Tensor:
 def relu_dropout_forward(
     x: Tensor, bias: Tensor | None, seed: Tensor | None, rate: float
 ) -> Tensor:
-    """Drop; see `relu_dropout`. `seed` is (1,) int64; None: drop nothing."""
+    """Apply ReLU and dropout; see `relu_dropout`. `seed` is (1,) int64; None drops nothing."""
     out = torch.empty_like(x)
     tiling = Tiling(x)
     with on_device_of(x):

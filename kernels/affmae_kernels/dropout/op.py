@@ -7,14 +7,14 @@ from affmae_kernels.dropout.reference import relu_dropout_reference
 
 
 def relu_dropout(x: Tensor, bias: Tensor | None, rate: float, backend: Backend = "auto") -> Tensor:
-    """Zero what of ``x + bias`` is negative, and of the rest a share at random.
+    """Zero the negative elements of ``x + bias``, and a random share of the others.
 
     Parameters
     ----------
     x : Tensor of float, shape (..., C)
         May be overwritten.
     bias : Tensor of float, shape (C,), or None
-        What a layer left to be added; see `residual_norm`.
+        The bias of the layer that made `x`, which did not add it; see `residual_norm`.
     rate : float
         Share zeroed, the others being scaled up; 0 is a ReLU.
     backend : {"auto", "triton", "torch"}

@@ -31,8 +31,8 @@ def dropout(x: Tensor, rate: float) -> Tensor:
 def relu_dropout_reference(x: Tensor, bias: Tensor | None, rate: float) -> Tensor:
     """See `affmae_kernels.relu_dropout`.
 
-    On a CPU it remembers nothing but its result, whose zeros are where no
-    gradient passes.
+    On a CPU it keeps only its result for the backward pass: no gradient passes where
+    that is zero.
     """
     if bias is not None:
         x = x + bias

@@ -27,7 +27,7 @@ def _gelu_bwd_kernel(
     grad, x, bias, grad_x, partial, rows, columns, steps,
     BIASED: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
-    """Compute the gradient of `x`, and a program's part of the bias'."""
+    """Compute the gradient of `x`, and a program's part of the gradient of the bias."""
     column = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
     part = tl.program_id(1)
     column_real = column < columns

@@ -1,8 +1,9 @@
 """Triton kernels of the masked convolution: some output pixels, all channels a program.
 
 With few input channels the taps of a pixel are gathered into a row, and the
-convolution is one small matrix product here; else it comes computed. Nothing
-but the result is stored; the backward pass computes it again.
+convolution is one small matrix product in the kernel. With more, the kernel is
+given the result of the convolution. Nothing but the output is stored; the backward
+pass computes the rest again.
 """
 
 import triton
@@ -16,7 +17,7 @@ def _convolve(
     x, visible, weight, bias, image, pixel, height, width, columns, patch, channels, outputs,
     MASKED: tl.constexpr, CONVOLVED: tl.constexpr, TAPS: tl.constexpr, OUTPUTS: tl.constexpr,
 ):  # fmt: skip
-    """Convolve some pixels (pixels x OUTPUTS), or load what is convolved; add bias and mask.
+    """Convolve some pixels (pixels x OUTPUTS) or load their convolution; add the bias, and mask.
 
     Also returns the taps (pixels x TAPS), or what was loaded, and the mask.
     """
@@ -38,7 +39,7 @@ def _convolve(
     if MASKED:
         cell = pixel // half // patch * columns + pixel % half // patch
         shown = tl.load(visible + cell, mask=real, other=0.0).to(tl.float32)
-    # Zero where nothing is, so that sums over channels need no mask.
+    # Lanes without a channel are zero, so that sums over channels need no mask.
     return taps, tl.where(lane_real[None, :], summed * shown[:, None], 0.0), shown
 
 
@@ -110,9 +111,9 @@ def _masked_convolution_bwd_kernel(
 ):  # fmt: skip
     """Compute a program's part of all gradients.
 
-    `partial` gets those of the taps (TAPS x outputs), then of bias, norm weight
-    and norm bias (a row each). Of what comes convolved `grad_x` gets the
-    gradient, and there are no taps.
+    `partial` gets the gradients of the taps (TAPS x outputs), then a row each for
+    bias, norm weight and norm bias. If `x` is the result of the convolution, there
+    are no taps, and `grad_x` gets the gradient of `x`.
     """
     image = tl.program_id(1).to(tl.int64)
     lane = tl.arange(0, OUTPUTS)

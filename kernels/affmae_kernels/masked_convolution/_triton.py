@@ -11,12 +11,12 @@ from affmae_kernels._launch import blocks, either, next_power_of_2, on_device_of
 from affmae_kernels.column_sums._triton import sum_parts
 from affmae_kernels.masked_convolution import _kernels
 
-# Pixels of a program, and the programs of a backward pass.
+# The number of pixels that a program works on at once, and of programs of a backward pass.
 PIXELS = 16
 WARPS = 1
 PROGRAMS = 1024
 _KERNEL = 9
-_LEAST_ROWS = 16  # what the matrix units take
+_LEAST_ROWS = 16  # the fewest rows that the matrix units take
 _EPSILON = 1e-5
 
 
@@ -52,17 +52,17 @@ def masked_convolution_forward(
     norm_weight: Tensor,
     norm_bias: Tensor,
 ) -> Tensor:
-    """Convolve; see `masked_convolution`.
+    """Compute the masked convolution; see `masked_convolution`.
 
     Parameters
     ----------
     x : Tensor, shape (B, c, H, W); without a weight (B, H / 2, W / 2, C)
-        What to convolve, or what is convolved.
+        The images, or without a weight the result of their convolution.
 
     Returns
     -------
     Tensor, shape (B, H / 2, W / 2, C)
-        Of the type of `weight`, else of `x`.
+        It has the type of `weight`, or without one that of `x`.
     """
     out = _result(x, weight)
     pixels = out.shape[1] * out.shape[2]
@@ -90,9 +90,9 @@ def masked_convolution_backward(
     Returns
     -------
     large : Tensor
-        That of `weight`, (C, c, 3, 3) float32; without one that of `x`.
+        The gradient of `weight`, (C, c, 3, 3) float32; without one that of `x`.
     small : Tensor of float32, shape (3, C)
-        Those of bias, norm weight and norm bias.
+        The gradients of bias, norm weight and norm bias.
     """
     constants = _constants(x, visible, weight)
     outputs = len(bias)
@@ -196,7 +196,7 @@ def _forward_flops(
     x: tuple[int, ...], _visible: Any, weight: tuple[int, ...] | None, *_: Any,
     out_val: Any = None, **__: Any,
 ) -> int:  # fmt: skip
-    """Count the convolution, where it is done here."""
+    """Count the convolution, if the kernel computes it."""
     return 0 if weight is None else _convolution_flops(x, weight)
 
 

@@ -5,7 +5,7 @@ from torch import Tensor
 from affmae_kernels._dispatch import Backend, choose_backend
 from affmae_kernels.masked_convolution.reference import masked_convolution_reference
 
-# Above it, a convolution is a large matrix product, and cuDNN's is better.
+# With more channels, the convolution is a large matrix product, which cuDNN computes faster.
 MOST_CHANNELS = 8
 
 
@@ -25,7 +25,7 @@ def masked_convolution(
     Parameters
     ----------
     x : Tensor of float, shape (B, c, H, W)
-        H and W even, and halved still multiples of the canvas.
+        H and W are even, and their halves are multiples of the canvas.
     visible : Tensor of float, shape (B, 1, rows, columns), or None
         1 at visible patches, 0 at hidden ones; None: all are visible.
     weight : Tensor of float, shape (C, c, 3, 3)

@@ -17,7 +17,7 @@ _FARTHEST = tl.constexpr(0x7FFFFFFFFFFFFFFF)
 
 @triton.jit
 def _insert(key, a, b, c, d):
-    """Insert `key` into four ascending keys; the last result is what fell out."""
+    """Insert `key` into four ascending keys; the last result is the largest of the five."""
     a, key = tl.minimum(a, key), tl.maximum(a, key)
     b, key = tl.minimum(b, key), tl.maximum(b, key)
     c, key = tl.minimum(c, key), tl.maximum(c, key)
@@ -68,7 +68,7 @@ def _ring_cell(i, ring):
 
 @triton.jit
 def _locate(x, y, rows, columns, side):
-    """Find a location's bucket, and how far off unseen points must be.
+    """Find a location's bucket, and numbers that bound the distance of points not seen yet.
 
     Returns the bucket (the nearest one, off the canvas), the squared distance
     to the canvas, and the margin m in buckets: after ring r, an unseen point's
@@ -120,7 +120,8 @@ def _search(
                 a, b, c, d, e, f, g, h = _visit(node, x, y, points, a, b, c, d, e, f, g, h, COUNT)
         reach = (ring + margin) * side
         farthest = _squared_distance(_kth(a, b, c, d, e, f, g, h, COUNT))
-        # Less than the bound, and by more than its rounding: a tie may be unseen.
+        # The distance must be less than the bound by more than its rounding, since a point that is
+        # not seen yet may tie.
         finished = farthest < (outside + reach * reach) * 0.9999
         ring += 1
         searching = tl.where(finished | (ring > last), 0, searching)
@@ -129,7 +130,7 @@ def _search(
 
 @triton.jit
 def _visit(node, x, y, points, a, b, c, d, e, f, g, h, COUNT: tl.constexpr):
-    """Insert the points `node` (where not -1) into each location's keys."""
+    """Insert the points `node` that are not -1 into each location's keys."""
     found = node >= 0
     px = tl.load(points + 2 * node, mask=found, other=0.0)
     py = tl.load(points + 2 * node + 1, mask=found, other=0.0)
@@ -196,7 +197,7 @@ def _finished_ring(i):
 
 @triton.jit
 def _spiral_tokens(i, column, row, searching, heads, rows, columns):
-    """Look the i-th cells of the spirals around some cells up: tokens or -1, columns, rows."""
+    """Look up the i-th cells of spirals around some cells: their tokens or -1, columns and rows."""
     dx, dy = _spiral_cell(i)
     p = column[:, None] + dx[None, :]
     q = row[:, None] + dy[None, :]
@@ -212,11 +213,11 @@ def _list_candidates_kernel(
 ):  # fmt: skip
     """List for each block of cells the tokens that may be among the COUNT nearest inside it.
 
-    The distance to the COUNT-th nearest token changes by at most the distance
-    moved; so from the block's centre, no such token lies farther than that
-    distance and the block's diagonal. A list that is too long has only its true
-    length written, beyond LENGTH. Each program looks at CELLS cells of the
-    spirals around BLOCK centres at once.
+    From one place to another, the distance to the COUNT-th nearest token changes by
+    at most the distance between the places. So none of these tokens lies farther from
+    the block's centre than the COUNT-th nearest to the centre, plus the block's
+    diagonal. If a list would be longer than LENGTH, only its length is written. Each
+    program looks at CELLS cells of the spirals around BLOCK centres at once.
     """
     image = tl.program_id(1).to(tl.int64)
     block = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
@@ -287,8 +288,8 @@ def _nearest_samples_kernel(
 ):  # fmt: skip
     """Write the COUNT (at most 4) nearest tokens of every sampled location.
 
-    Locations within MARGIN of the canvas look through the list of their block
-    of cells; the few others, and those of too long a list, search ring by ring.
+    Locations within MARGIN of the canvas are looked up in the list of their block of
+    cells. The few others, and those whose list is too long, are searched ring by ring.
     """
     image = tl.program_id(1).to(tl.int64)
     i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)

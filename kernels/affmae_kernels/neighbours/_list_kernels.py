@@ -1,4 +1,4 @@
-"""Triton kernels that list who attends to whom: clusters of queries, and queries of clusters."""
+"""Triton kernels that list the clusters of each tile of queries, and the queries of clusters."""
 
 import triton
 import triton.language as tl
@@ -50,11 +50,11 @@ def _tile_lists_kernel(
         theirs = tl.load(clusters + other_query * wanted + other % SLOTS, mask=there, other=-1).to(
             tl.int32
         )
-        # Sums run down the columns, which a thread has to itself.
+        # A thread holds whole columns, so it can sum them without the others.
         same = theirs[:, None] == mine[None, :]
         earlier += tl.sum((same & (other[:, None] < entry[None, :])).to(tl.int32), axis=0)
         bit = (tl.zeros_like(other) + 1) << (other // SLOTS)
-        # A query has each cluster once, so the sum is a union.
+        # A query has each cluster only once, so the sum of its bits is their union.
         owners += tl.sum(tl.where(same, bit[:, None], 0), axis=0)
     first = real & (earlier == 0)
     slot = tl.cumsum(first.to(tl.int32), axis=0) - 1
@@ -82,7 +82,7 @@ def _scatter_queries_kernel(
 ):  # fmt: skip
     """Write each query into the lists of its clusters, in any order.
 
-    `cursors` hold where each list ends, and go down to where it starts.
+    `cursors` hold the end of each list at first, and its start when all is written.
     """
     image = tl.program_id(1).to(tl.int64)
     i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)

@@ -1,4 +1,4 @@
-"""What kernels on tiles of queries and on clusters of keys have in common."""
+"""Functions that kernels on tiles of queries and on clusters of keys share."""
 
 import triton
 import triton.language as tl
@@ -8,7 +8,7 @@ import triton.language as tl
 def relative_distance(dx, dy):
     """Compute the distance and its inverse.
 
-    Where the distance is zero, the inverse is any number: it is only ever
+    Where the distance is zero, the inverse may be any number, because it is only
     multiplied with dx, dy or the distance.
     """
     squared = dx * dx + dy * dy
@@ -26,7 +26,7 @@ def load_positions(positions, tokens, real):
 
 @triton.jit
 def load_tile_keys(ids, bits, start, length, key_count, CLUSTER: tl.constexpr, KEYS: tl.constexpr):
-    """Load which keys the next KEYS places of a tile's union are, and who owns them."""
+    """Load the keys of the next KEYS places of a tile's union, and which queries own them."""
     TOGETHER: tl.constexpr = KEYS // CLUSTER
     place = tl.arange(0, KEYS)
     slot = start + place // CLUSTER

@@ -13,18 +13,18 @@ from torch import Tensor
 from affmae_kernels._launch import blocks, interpreted, next_power_of_2, on_device_of
 from affmae_kernels.neighbours import _kernels, _list_kernels
 
-# Cells around the canvas whose candidates are listed too, and the longest list.
-# Both only matter for speed: what lies beyond them is searched ring by ring.
+# Blocks up to so many cells off the canvas have lists of candidates too; and the longest list.
+# Both matter only for speed: locations without a list are searched ring by ring.
 MARGIN = 8
 LIST_LENGTH = 64
 MOST_NEIGHBOURS = 8
-# Cells that a list's program looks at at once, for blocks of one cell and for larger ones:
-# about as many as it mostly needs.
+# A program that lists candidates looks at so many cells at once, for blocks of one cell and for
+# larger blocks: about as many as it mostly needs.
 CELLS = (64, 128)
-# Queries of a tile: the bits of the integer that says who owns a cluster.
+# Queries of a tile. Each has a bit in the integer that tells which queries own a cluster.
 TILE = 32
-# One warp, so that a program's reductions stay inside it; the interpreter takes its time
-# a program.
+# A program has one warp, so that its reductions stay inside the warp. The interpreter gets larger
+# programs, because its time grows with their number.
 _SEARCH = {"BLOCK": 1024 if interpreted() else 32, "num_warps": 1, "enable_fp_fusion": False}
 
 
@@ -38,7 +38,7 @@ class Buckets:
     canvas : tuple of int
         Rows and columns of the canvas, cells.
     side : float
-        Of a bucket, cells. With 1 and integer positions, buckets are cells.
+        Side of a bucket, cells. With 1 and integer positions, buckets are cells.
     """
 
     def __init__(self, points: Tensor, canvas: tuple[int, int], side: float) -> None:
@@ -149,7 +149,7 @@ def nearest_clusters(
     Tensor of int64, shape (B, N, count)
         Nearest first, ties to the lower index.
     """
-    # About one cluster in a bucket.
+    # Buckets are so large that they hold about one cluster each.
     side = max(1.0, math.sqrt(canvas[0] * canvas[1] / centres.shape[1]))
     return Buckets(centres, canvas, side).nearest(locations, count, chained=True)
 
@@ -181,14 +181,14 @@ def list_candidates(
     margin : int
         Cells around the canvas that have lists too.
     length : int
-        Of the longest list.
+        Length of the longest list.
 
     Returns
     -------
     lists : Tensor of int64, shape (B, blocks down, blocks across, length)
         Row, column and index of a token, packed into 16, 16 and 32 bits.
     lengths : Tensor of int32, shape (B, blocks down, blocks across)
-        Longer than `length` where the list is not complete.
+        Their lengths; larger than `length` where a list is not complete.
     """
     batch, rows, columns = heads.shape
     side = block_side(tokens, rows * columns)
@@ -228,14 +228,14 @@ def nearest_samples(
     ----------
     query_pos : Tensor of float32, shape (B, Q, 2)
     offsets : Tensor of float, shape (B, Q, S, 2)
-        Of the S samples of each query.
+        Offsets of the S samples of each query.
     heads, points : Tensor
-        Of the tokens' `Buckets`.
+        See the tokens' `Buckets`.
     lists, lengths : Tensor
         See `list_candidates`.
     count : int
     margin : int
-        That of the lists.
+        The margin of the lists.
 
     Returns
     -------
@@ -269,7 +269,7 @@ def tile_lists(clusters: Tensor, cluster_count: int) -> tuple[Tensor, Tensor, Te
     Returns
     -------
     ids : Tensor of int32, shape (B, tiles, U)
-        Clusters, U being the most that a tile can have; rubbish beyond the length.
+        Clusters, U being the most that a tile can have; places beyond the length are not written.
     bits : Tensor of int32, shape (B, tiles, U)
         Bit i is set where query i of the tile attends to the cluster.
     lengths : Tensor of int32, shape (B, tiles)
@@ -319,7 +319,7 @@ def query_lists(clusters: Tensor, cluster_count: int) -> tuple[Tensor, Tensor]:
         _list_kernels._scatter_queries_kernel[grid](
             clusters, cursors, scattered, queries, wanted, cluster_count, BLOCK=256
         )
-        # What scattering left of the cursors is where each list starts.
+        # After scattering, the cursors hold the start of each list.
         _list_kernels._sort_queries_kernel[(batch * cluster_count,)](
             cursors, ends, scattered, ordered, CHUNK=64, num_warps=1
         )

@@ -1,4 +1,4 @@
-"""Who attends to whom, listed for the Triton kernels."""
+"""Lists of clusters and of queries for the Triton kernels of attention and merging."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -14,7 +14,7 @@ from affmae_kernels.neighbours import _triton
 class ClusterLists:
     """Clusters of each tile of queries, and queries of each cluster.
 
-    Sizes follow from shapes alone; what a list does not use is rubbish.
+    Sizes follow from shapes alone; places that a list does not use are not written.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""Which index answers questions for the nearest tokens."""
+"""The choice of the index that finds the nearest tokens."""
 
 from collections.abc import Callable
 from functools import partial
@@ -58,10 +58,10 @@ def index_tokens(
 def index_later(
     points: Tensor, canvas: tuple[int, int], count: int, backend: Backend = "auto"
 ) -> Callable[[], TokenSearch]:
-    """Begin to index tokens; the function returned gives the index, and is called once.
+    """Begin to index tokens; return a function that gives the index, to be called once.
 
-    The work is little, but a long chain of it: while a CUDA graph is recorded it is
-    done beside what comes before the call, else at the call. See `index_tokens` for
-    parameters and errors.
+    Indexing is a long chain of small kernels. While a CUDA graph is recorded, they
+    run beside the work that is recorded before the function is called. Otherwise they
+    run when it is called. See `index_tokens` for parameters and errors.
     """
     return begin(points.device, partial(index_tokens, points, canvas, count, backend))

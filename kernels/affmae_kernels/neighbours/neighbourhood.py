@@ -1,4 +1,4 @@
-"""Which keys each query attends to, and how queries share them.
+"""The keys that each query attends to, and how queries share them.
 
 Tokens of a stage are sorted by cluster, so consecutive queries want nearly the
 same clusters. They are therefore worked on in tiles of `TILE` queries against
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from affmae_kernels.neighbours.cluster_lists import ClusterLists
 
 TILE = 16
-# Tiles worked on together: enough for the matrix units, few enough for the cache.
+# A group has so many tiles: enough for the matrix units, few enough for the cache.
 _TILES_AT_ONCE = 16
 
 
@@ -55,7 +55,7 @@ class TileGroup:
     def geometry(self, dtype: torch.dtype) -> Tensor:
         """Compute the relative geometry of every key seen from every query.
 
-        It takes little time and much room, so it is not kept.
+        It takes little time to compute and much memory to keep, so it is not kept.
 
         Returns
         -------
@@ -87,16 +87,16 @@ class Neighbourhood:
 
     @property
     def cluster_count(self) -> int:
-        """Clusters of an image."""
+        """Number of clusters of an image."""
         return -(-self.key_pos.shape[1] // self.cluster_size)
 
     @property
     def tile_count(self) -> int:
-        """Tiles of an image."""
+        """Number of tiles of an image."""
         return -(-self.query_pos.shape[1] // TILE)
 
     def select(self, queries: Tensor) -> "Neighbourhood":
-        """Keep some queries, all keys.
+        """Keep some queries and all keys.
 
         Parameters
         ----------
@@ -112,7 +112,7 @@ class Neighbourhood:
 
     @cached_property
     def lists(self) -> "ClusterLists":
-        """What the Triton kernels take instead of `groups`."""
+        """The lists that the Triton kernels take instead of `groups`."""
         from affmae_kernels.neighbours.cluster_lists import ClusterLists  # needs Triton
 
         return ClusterLists.build(self.query_pos, self.key_pos, self.clusters, self.cluster_count)
@@ -137,7 +137,7 @@ class Neighbourhood:
             owned = torch.zeros(
                 (*wanted[tiles].shape[:2], width), dtype=torch.bool, device=union.device
             ).scatter_(-1, slots[tiles], value=True)
-            # A padded place points at cluster 0: nobody owns it.
+            # A padded place points at cluster 0, and no query owns it.
             ids = torch.where(ids < self.cluster_count, ids, 0)
             ids = ids + first[tiles, None] * self.cluster_count
             visible = owned[..., None] & real[ids][:, None]
@@ -228,7 +228,7 @@ def relative_geometry(query_pos: Tensor, key_pos: Tensor) -> Tensor:
     for axis, offset in enumerate((dx, dy)):
         torch.sub(key_pos[..., axis], query_pos[..., axis], out=offset)
     torch.hypot(dx, dy, out=d)
-    # Where the distance is zero, so are the offsets, and any finite number will do.
+    # Where the distance is zero, the offsets are too, so the scale may be any finite number.
     scale = d.clamp(min=torch.finfo(d.dtype).tiny).reciprocal_()
     torch.mul(dy, scale, out=sine)
     torch.mul(dx, scale, out=cosine)
@@ -247,8 +247,9 @@ def _union(wanted: Tensor, fill: int) -> tuple[Tensor, Tensor]:
     Parameters
     ----------
     wanted : Tensor of int64, shape (tiles, T, M)
+        Clusters of each query.
     fill : int
-        Pads the shorter unions; larger than any cluster.
+        Number that pads the shorter unions; larger than any cluster.
 
     Returns
     -------

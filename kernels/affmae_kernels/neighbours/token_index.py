@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-# Cells around the canvas that have a block of their own. Locations farther out
-# (the decoder's learned offsets are unbounded) are compared with every point.
+# So many cells around the canvas lie in blocks too. Locations farther out, which the decoder's
+# learned offsets may reach, are compared with every point.
 MARGIN = 8
 _CHUNK = 8192
 _INDEX = 0xFFFFFFFF
@@ -79,14 +79,14 @@ class TokenIndex:
         while side > max(1, spacing):
             side //= 2
             candidates, grid = _refine(candidates, grid, side, extent, padded, count)
-        # A place in the lists first: then all steps of a search run along the blocks.
+        # The places in the lists come first, so that each step of a search runs along the blocks.
         x, y = (t.flatten(0, 1).mT.contiguous() for t in _positions(padded, candidates))
         flat = candidates.flatten(0, 1).mT.contiguous()
         sizes = (flat < n).sum(0, dtype=torch.int32)
         return cls(points, count, side, grid, sizes, flat, x, y)
 
     def nearest(self, locations: Tensor, count: int | None = None) -> Tensor:
-        """Find the nearest points, nearest first, ties to the lower index.
+        """Find the nearest points, the nearest first; of points that tie, the lower index first.
 
         Parameters
         ----------
@@ -112,7 +112,7 @@ class TokenIndex:
         block = ((image * rows + block_of[..., 1]) * columns + block_of[..., 0]).flatten()
         x, y = locations.detach().float().flatten(0, 1).unbind(1)
         parts = []
-        # Queries with lists of like length go together: the longest sets the width.
+        # Queries with lists of like length go together, since the longest sets a part's width.
         sizes, order = self.sizes.index_select(0, block).sort()
         for part, width in zip(
             order.split(_CHUNK),
@@ -138,7 +138,7 @@ class TokenIndex:
         squared = dx.sub_(x).square_().add_(dy.sub_(y).square_())
         best: list[Tensor] = []
         for key in _keys(squared, candidates):
-            # Insertion into the sorted ones, of all queries at once.
+            # This inserts one key into the sorted ones, for all queries at once.
             rest = key
             for place, other in enumerate(best):
                 best[place], rest = torch.minimum(other, rest), torch.maximum(other, rest)
@@ -155,7 +155,7 @@ class TokenIndex:
 
 
 def _keys(squared: Tensor, index: Tensor) -> Tensor:
-    """Join distance and index to integers that order by distance, ties by index.
+    """Join distance and index to an integer that sorts by distance, and ties by index.
 
     Non-negative floats order like their bits, so ties are broken exactly.
     """

@@ -1,7 +1,7 @@
 """Triton kernels that order by marking places in a table and listing the marked ones.
 
-A program lists those of one image: that takes a few microseconds, where sorting
-takes tens.
+One program lists the marked places of an image. That takes a few microseconds,
+where sorting takes tens.
 """
 
 import triton
@@ -35,7 +35,7 @@ def _mark_indices_kernel(indices, table, count, size, BLOCK: tl.constexpr):
 def _list_marked_kernel(
     table, found, at, count, size, PLACED: tl.constexpr, BLOCK: tl.constexpr
 ):  # fmt: skip
-    """List what is not -1 in a table, in order, and where it stands if PLACED."""
+    """List the numbers of a table that are not -1, in order; PLACED: also list their places."""
     image = tl.program_id(0).to(tl.int64)
     lane = tl.arange(0, BLOCK)
     before = 0
@@ -52,7 +52,7 @@ def _list_marked_kernel(
 
 @triton.jit(do_not_specialize=["count", "reach"])
 def _settle_ties_kernel(found, at, ranks_by_place, order, count, reach, BLOCK: tl.constexpr):
-    """Put tokens whose ranks tie in ascending order; ties reach over so many places at most."""
+    """Put tokens whose ranks tie in ascending order; a tie reaches over `reach` places at most."""
     image = tl.program_id(1).to(tl.int64)
     i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     real = i < count

@@ -8,7 +8,7 @@ from affmae_kernels.ordering import _kernels
 from affmae_kernels.ordering.cell_order import CellOrder
 
 BLOCK = 128
-# Places that a program lists at once.
+# The number of places that a program lists at once, and its warps.
 LISTED, LIST_WARPS = 4096, 16
 
 
@@ -28,7 +28,7 @@ def order_tokens_triton(pos: Tensor, columns: int, order: CellOrder) -> Tensor:
 def order_by_place(
     pos: Tensor, places: Tensor, ranks_by_place: Tensor, columns: int, most_tied: int
 ) -> Tensor:
-    """Order tokens; see `order_tokens` and `CellOrder`."""
+    """Order tokens by the places of their cells; see `order_tokens` and `CellOrder`."""
     batch, count, _ = pos.shape
     cells = len(places)
     table = pos.new_full((batch, cells), -1, dtype=torch.int32)
@@ -46,7 +46,7 @@ def order_by_place(
 
 @torch.library.custom_op("affmae::sort_distinct", mutates_args=())
 def sort_distinct(indices: Tensor, size: int) -> Tensor:
-    """Sort; see `ascending`."""
+    """Sort distinct indices; see `ascending`."""
     batch, count = indices.shape
     table = indices.new_full((batch, size), -1, dtype=torch.int32)
     ordered = torch.empty_like(indices)

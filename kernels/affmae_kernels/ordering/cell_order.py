@@ -14,13 +14,13 @@ class CellOrder:
     Attributes
     ----------
     ranks : Tensor of int32, shape (cells,)
-        Of each cell, row-major; equal where cells tie.
+        The rank of each cell, row-major; cells that tie have the same.
     places : Tensor of int32, shape (cells,)
-        Of each cell among all of them, ties in row-major order.
+        The place of each cell among all cells; those that tie are in row-major order.
     ranks_by_place : Tensor of int32, shape (cells,)
         The ranks, ascending.
     most_tied : int
-        Cells of the largest tie.
+        Number of cells of the largest tie.
     """
 
     ranks: Tensor

@@ -14,9 +14,9 @@ def order_tokens(pos: Tensor, columns: int, order: CellOrder, backend: Backend =
     pos : Tensor of float, shape (B, N, 2)
         Positions (x, y): whole and distinct cells of the canvas.
     columns : int
-        Of the canvas.
+        Columns of the canvas.
     order : CellOrder
-        On the device of `pos`.
+        The order of the canvas' cells, on the device of `pos`.
     backend : {"auto", "triton", "torch"}
         What computes.
 
@@ -45,7 +45,7 @@ def ascending(indices: Tensor, size: int, backend: Backend = "auto") -> Tensor:
     Parameters
     ----------
     indices : Tensor of int64, shape (B, n)
-        From 0 to below `size`, in each row distinct.
+        Numbers from 0 to below `size`, distinct in each row.
     size : int
     backend : {"auto", "triton", "torch"}
         What computes.

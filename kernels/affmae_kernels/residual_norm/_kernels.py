@@ -21,7 +21,7 @@ def _residual_norm_fwd_kernel(
     row, lane = tl.arange(0, ROWS), tl.arange(0, CHANNELS)
     row_real, lane_real = first + row < rows, lane < channels
     real = row_real[:, None] & lane_real[None, :]
-    # From the program's first row on, so that 32 bits suffice for each element's place.
+    # Places count from the program's first row, so that 32 bits suffice for them.
     start = first.to(tl.int64) * channels
     place = row[:, None] * channels + lane[None, :]
     value = tl.load(x + start + place, mask=real, other=0.0).to(tl.float32)
@@ -35,7 +35,7 @@ def _residual_norm_fwd_kernel(
         if SCALED:
             image = (first + row) // image_rows
             added *= tl.load(factors + image, mask=row_real, other=0.0).to(tl.float32)[:, None]
-        # As it is kept for the backward pass, so that both see the same numbers.
+        # The sum is rounded here as it is stored, so that the backward pass sees the same numbers.
         rounded = (value + added).to(total.dtype.element_ty)
         tl.store(total + start + place, rounded, mask=real)
         value = rounded.to(tl.float32)
@@ -57,7 +57,7 @@ def _residual_norm_bwd_kernel(
     CONTINUED: tl.constexpr, BRANCH: tl.constexpr, BIASED: tl.constexpr, SCALED: tl.constexpr,
     DROP: tl.constexpr, ROWS: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip
-    """Compute the gradients of both summands, and a program's part of the small ones.
+    """Compute the gradients of both summands, and a program's part of the small gradients.
 
     `partial` gets those of weight and bias, and of the branch's bias if there is one.
     """

@@ -10,7 +10,7 @@ from affmae_kernels.column_sums._triton import sum_parts
 from affmae_kernels.dropout._triton import draw_seed, noise
 from affmae_kernels.residual_norm import _kernels
 
-# Numbers that a program holds of each tensor, and the programs of a backward pass.
+# A program holds so many numbers of each tensor; and the number of programs of a backward pass.
 NUMBERS = 2048
 WARPS = 2
 PROGRAMS = 512
@@ -55,14 +55,14 @@ def residual_norm_forward(
     epsilon: float,
     dtype: torch.dtype,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Normalise; see `residual_norm`.
+    """Normalise a sum; see `residual_norm`.
 
     Parameters
     ----------
     seed : Tensor of int64, shape (1,), or None
-        Of the elements that are dropped; None: drop nothing.
+        Decides which elements are dropped; without it none are.
     dtype : torch.dtype
-        Of the results.
+        Type of the results.
 
     Returns
     -------
@@ -70,7 +70,7 @@ def residual_norm_forward(
     total : Tensor of `dtype`, shape (B, ..., C)
         The sum; empty without a branch.
     mean, inverse : Tensor of float32, shape (B, ...)
-        Of each row, its mean and one over its standard deviation.
+        The mean of each row, and one over its standard deviation.
     """
     out, total, mean, inverse = _results(x, branch, dtype)
     constants = _constants(x.shape[-1], branch is not None, branch_bias, factors, seed)
@@ -107,7 +107,7 @@ def residual_norm_backward(
     grad_branch : Tensor of `branch_dtype`
         Empty where that is None.
     small : Tensor of float32, shape (2, C) or (3, C)
-        Those of weight, bias, and the branch's bias if there is one.
+        The gradients of weight, bias, and the branch's bias if there is one.
     """
     channels = total.shape[-1]
     grad_x, grad_branch = _gradients(total, x_dtype, branch_dtype)
@@ -190,7 +190,7 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None
     x, branch, weight, bias, branch_bias, factors, seed, ctx.rate, _, _ = inputs
     _, total, mean, inverse = output
     ctx.mark_non_differentiable(mean, inverse)
-    # Else zeros are made for the outputs that nothing follows.
+    # Without this, PyTorch would fill tensors of zeros for outputs that are not used.
     ctx.set_materialize_grads(False)
     ctx.dtypes = (x.dtype, None if branch is None else branch.dtype)
     ctx.small = (weight, bias) if branch_bias is None else (weight, bias, branch_bias)

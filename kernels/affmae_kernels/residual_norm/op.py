@@ -22,7 +22,7 @@ def residual_norm(
 ) -> tuple[Tensor, Tensor]:
     """Normalise ``x + factors * dropout(branch + branch_bias)`` over its channels.
 
-    The bias is that of the layer which made the branch: added here it costs
+    `branch_bias` is the bias of the layer that made the branch. Adding it here costs
     nothing, and its gradient is summed where the branch's is computed.
 
     Parameters
@@ -33,8 +33,8 @@ def residual_norm(
     weight, bias : Tensor of float, shape (C,)
     branch_bias : Tensor of float, shape (C,), optional
     factors : Tensor of float, shape (B,), optional
-        What each image's branch is multiplied with, as stochastic depth does;
-        without gradient.
+        Factors by which the branch of each image is multiplied, as stochastic
+        depth does; they get no gradient.
     rate : float
         Share of the branch's elements that are zeroed, the others being
         scaled up; drawn anew in each call.
@@ -46,10 +46,10 @@ def residual_norm(
     Returns
     -------
     normed : Tensor, shape (B, ..., C)
-        Triton: of autocast's type where that is on, else that of `x`; statistics
-        are float32. PyTorch: what `layer_norm` returns.
+        Triton returns autocast's type where that is on, else that of `x`, and
+        computes statistics in float32. PyTorch returns the type of `layer_norm`.
     total : Tensor, shape (B, ..., C)
-        The sum, in like type; `x` itself without a branch.
+        The sum, of the same type; `x` itself without a branch.
 
     Raises
     ------
