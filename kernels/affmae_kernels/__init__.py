@@ -12,6 +12,7 @@ from affmae_kernels.column_sums import column_sums
 from affmae_kernels.cut_crops import CropPlan, cut_crops
 from affmae_kernels.deformable_attention import deformable_attention
 from affmae_kernels.dice_focal import dice_focal
+from affmae_kernels.drawing import drawing_from, generator_of
 from affmae_kernels.dropout import dropout, relu_dropout
 from affmae_kernels.gelu import gelu
 from affmae_kernels.mask_noise import mask_noise
@@ -44,9 +45,11 @@ __all__ = [
     "cut_crops",
     "deformable_attention",
     "dice_focal",
+    "drawing_from",
     "dropout",
     "find_neighbourhood",
     "gelu",
+    "generator_of",
     "hide",
     "index_later",
     "index_tokens",

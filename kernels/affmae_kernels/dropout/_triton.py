@@ -7,6 +7,7 @@ from torch import Tensor
 
 from affmae_kernels._launch import SummedTiling, Tiling, either, on_device_of
 from affmae_kernels.column_sums._triton import sum_parts
+from affmae_kernels.drawing import generator_of
 from affmae_kernels.dropout import _kernels
 
 _NOISE = 2**24
@@ -14,7 +15,7 @@ _NOISE = 2**24
 
 def draw_seed(device: torch.device) -> Tensor:
     """Draw the seed of one call, on the device: nothing waits for it."""
-    return torch.randint(2**31, (1,), device=device)
+    return torch.randint(2**31, (1,), device=device, generator=generator_of(device))
 
 
 def noise(rate: float) -> tuple[int, float]:

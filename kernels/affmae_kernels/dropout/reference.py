@@ -7,6 +7,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from affmae_kernels.drawing import generator_of
+
 
 def dropout(x: Tensor, rate: float) -> Tensor:
     """Zero elements at random and scale the others up.
@@ -23,7 +25,8 @@ def dropout(x: Tensor, rate: float) -> Tensor:
     if rate == 0:
         return x
     if not x.is_cpu:
-        return torch.native_dropout(x, rate, True)[0]
+        kept = torch.rand(x.shape, device=x.device, generator=generator_of(x.device)) >= rate
+        return torch.where(kept, x, 0) * (1 / (1 - rate))
     out: Tensor = _Dropout.apply(x, rate)
     return out
 
@@ -75,6 +78,8 @@ class _ReLUDropout(torch.autograd.Function):
 def _draw_kept(x: Tensor, rate: float) -> Tensor:
     """Draw which elements of `x` dropout keeps."""
     # Each 64-bit number drawn is the noise of four elements.
-    words = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
+    words = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(
+        -(2**63), None, generator=generator_of(x.device)
+    )
     noise = words.view(torch.int16)[: x.numel()].view(x.shape)
     return noise >= round(rate * 2**16) - 2**15

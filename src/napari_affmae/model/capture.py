@@ -97,6 +97,9 @@ class Captured(Generic[T]):
         inputs' values in any other way.
     inputs : sequence of Tensor
         On one GPU.
+    generator : torch.Generator, optional
+        What the work draws from beside PyTorch's default generator: a replay goes
+        on from its state.
     memory : GraphMemory, optional
         Shared with other recordings; what a replay returned, and gradients that
         it overwrote, then hold until any of them is replayed.
@@ -113,6 +116,7 @@ class Captured(Generic[T]):
         work: Callable[..., T],
         inputs: Sequence[Tensor],
         *,
+        generator: torch.Generator | None = None,
         memory: GraphMemory | None = None,
     ) -> None:
         self.inputs = [t.clone() for t in inputs]
@@ -125,7 +129,7 @@ class Captured(Generic[T]):
                     self._warm_up(work)
             torch.cuda.current_stream().wait_stream(memory.stream)
             self._prepare()
-            self._graph, self._result = _record(lambda: work(*self.inputs), memory)
+            self._graph, self._result = _record(lambda: work(*self.inputs), memory, generator)
 
     def __call__(self, *inputs: Tensor) -> T:
         """Replay with `inputs`, from any device."""
@@ -159,7 +163,7 @@ class CapturedStep(Captured[T]):
     rehearse : Callable, optional
         What is done with the inputs before `step` is recorded, so that it finds
         kernels compiled; `step` itself where that changes nothing.
-    memory : GraphMemory, optional
+    generator, memory
         See `Captured`.
     """
 
@@ -170,12 +174,13 @@ class CapturedStep(Captured[T]):
         parameters: Sequence[nn.Parameter],
         *,
         rehearse: Callable[..., object] | None = None,
+        generator: torch.Generator | None = None,
         memory: GraphMemory | None = None,
     ) -> None:
         self._rehearse = rehearse or step
         self._parameters = parameters
         try:
-            super().__init__(step, inputs, memory=memory)
+            super().__init__(step, inputs, generator=generator, memory=memory)
         except BaseException:
             self._attach([None] * len(parameters))
             raise
@@ -199,9 +204,13 @@ class CapturedStep(Captured[T]):
             parameter.grad = grad
 
 
-def _record(work: Callable[[], T], memory: GraphMemory) -> tuple[torch.cuda.CUDAGraph, T]:
+def _record(
+    work: Callable[[], T], memory: GraphMemory, generator: torch.Generator | None
+) -> tuple[torch.cuda.CUDAGraph, T]:
     """Record work on the current device."""
     graph = torch.cuda.CUDAGraph()
+    if generator is not None:
+        graph.register_generator_state(generator)
     results: list[T] = []
     failures: list[Exception] = []
     # The outer stream is for a recording that ends with an error: torch leaves its own current.

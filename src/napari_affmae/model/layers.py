@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from affmae_kernels import column_sums, gelu, residual_norm
+from affmae_kernels import column_sums, gelu, generator_of, residual_norm
 
 
 class Branch(NamedTuple):
@@ -193,7 +193,9 @@ def draw_paths(rates: Tensor, batch: int) -> Tensor:
         they are skipped, and what keeps the mean elsewhere.
     """
     rates = rates[:, None, None]
-    drawn = torch.rand(len(rates), 2, batch, device=rates.device)
+    drawn = torch.rand(
+        len(rates), 2, batch, device=rates.device, generator=generator_of(rates.device)
+    )
     return (drawn >= rates) / (1 - rates)
 
 

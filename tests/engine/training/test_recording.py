@@ -37,7 +37,7 @@ def recordings(monkeypatch):
     """
     made = SimpleNamespace(shape=(5,), count=0, fails=None)
 
-    def record(work, memory):
+    def record(work, memory, generator):
         if made.fails is not None:
             raise made.fails
         made.count += 1

@@ -1,5 +1,6 @@
 """One optimiser step, on the real network."""
 
+import threading
 from collections.abc import Mapping
 
 import pytest
@@ -220,3 +221,25 @@ def test_the_state_of_the_updater_comes_back(make, plan):
         step_of(one, plan, 2, 1e-3)
     for mine, theirs in zip(task.module.parameters(), other_task.module.parameters(), strict=True):
         assert torch.equal(mine, theirs)
+
+
+def test_runs_beside_each_other_draw_what_they_draw_alone(make, plan):
+    """Two networks train in two threads; dropout of each is as if the other were not there."""
+
+    def train(stepper, losses):
+        torch.set_num_threads(1)
+        for step in range(1, 9):
+            losses.append(step_of(stepper, plan, step, 1e-3).loss)
+
+    alone: list[float] = []
+    train(make(5, dropout=0.2)[1], alone)
+    together = [[], []]
+    steppers = [make(5, dropout=0.2)[1] for _ in together]
+    threads = [
+        threading.Thread(target=train, args=pair) for pair in zip(steppers, together, strict=True)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert together == [alone, alone]

@@ -4,6 +4,7 @@ Nothing is carried from step to step, so a resumed run, and a step repeated
 after running out of memory, draw what they would have drawn.
 """
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import IntEnum
@@ -48,12 +49,16 @@ def generator(seed: int, stream: Stream, step: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(derived_seed(seed, stream, step))
 
 
+# The generators of torch belong to the whole process.
+_lock = threading.Lock()
+
+
 @contextmanager
 def seeded(seed: int, stream: Stream, step: int, device: torch.device) -> Iterator[None]:
     """Seed torch's global generators for a block, and leave them as they were.
 
-    Dropout and initial weights take theirs from these. A block must not yield:
-    the generators belong to the whole process.
+    Initial weights take theirs from these. Other threads wait, so a block must be
+    short, and must not yield.
 
     Parameters
     ----------
@@ -66,13 +71,14 @@ def seeded(seed: int, stream: Stream, step: int, device: torch.device) -> Iterat
     modules = [torch.random]
     if device.type != "cpu":
         modules.append(torch.get_device_module(device))
-    states = [module.get_rng_state() for module in modules]
     value = derived_seed(seed, stream, step)
-    torch.default_generator.manual_seed(value)
-    for module in modules[1:]:
-        module.manual_seed(value)
-    try:
-        yield
-    finally:
-        for module, state in zip(modules, states, strict=True):
-            module.set_rng_state(state)
+    with _lock:
+        states = [module.get_rng_state() for module in modules]
+        torch.default_generator.manual_seed(value)
+        for module in modules[1:]:
+            module.manual_seed(value)
+        try:
+            yield
+        finally:
+            for module, state in zip(modules, states, strict=True):
+                module.set_rng_state(state)

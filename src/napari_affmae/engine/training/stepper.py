@@ -9,10 +9,10 @@ from itertools import starmap
 import torch
 from torch import Tensor
 
-from affmae_kernels import CropPlan
+from affmae_kernels import CropPlan, drawing_from
 from napari_affmae.engine.compute.device import Shortage
 from napari_affmae.engine.compute.runtime import Runtime
-from napari_affmae.engine.compute.seeds import Stream, seeded
+from napari_affmae.engine.compute.seeds import Stream, derived_seed
 from napari_affmae.engine.training.batch import BatchPlan
 from napari_affmae.engine.training.task import Task
 from napari_affmae.engine.training.updater import Updater
@@ -123,6 +123,8 @@ class Stepper:
             self.updater = Updater(task, scaled=plan.precision == "fp16")
         self._network = runtime.network(task.module)
         self._parameters = [p for p in task.module.parameters() if p.requires_grad]
+        # A generator of its own, since others may train beside it.
+        self._random = torch.Generator(plan.device)
         self._names: tuple[str, ...] = ()
         self._skipped = 0
         self._can_record = capture and plan.device.type == "cuda"
@@ -159,9 +161,10 @@ class Stepper:
         """
         device = self.runtime.plan
         inputs = (*plan, torch.tensor(rate), *self._task.common())
+        seed = derived_seed(self._task.config.seed, Stream.DROPOUT, step)
         with Shortage() as shortage, device.active():
-            with seeded(self._task.config.seed, Stream.DROPOUT, step, device.device):
-                values = self._run(inputs)
+            with drawing_from(self._random):
+                values = self._run(inputs, seed)
             self._made = self.batch
             return Launched(step, values, self._names)
         self.updating, was_updating = False, self.updating
@@ -231,9 +234,11 @@ class Stepper:
             self.runtime.plan.release_memory()
         return had_one
 
-    def _run(self, inputs: tuple[Tensor, ...]) -> Tensor:
+    def _run(self, inputs: tuple[Tensor, ...], seed: int) -> Tensor:
         if self._recorded is None and self._can_record:
             self._record(inputs)
+        # So that a step draws the same whether it is the one that records, or not.
+        self._random.manual_seed(seed)
         if self._recorded is None:
             return self._step(*self.runtime.to_device(inputs))
         # Pinned, since copies from other memory may wait for the step before.
@@ -247,6 +252,7 @@ class Stepper:
                 self.runtime.to_device(inputs),
                 self._parameters,
                 rehearse=self._rehearse,
+                generator=self._random,
             )
         except CaptureError as error:
             # The error itself would keep this frame, with its tensors.
