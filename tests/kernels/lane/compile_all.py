@@ -216,7 +216,7 @@ def prepare_all() -> None:
     for dtype in POOL_DTYPES:
         pool = torch.zeros(8).to(dtype)
         crops.cut_crops_forward(pool, labels, *plan, 32, True, True, True, -100)
-        crops.cut_crops_forward(pool, None, *plan, 32, False, False, False, -100)
+    crops.cut_crops_forward(labels, None, *plan, 32, False, False, False, -100)
 
 
 if __name__ == "__main__":

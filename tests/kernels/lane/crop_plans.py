@@ -40,8 +40,10 @@ def draw_plan(
     shift[:] = random.integers(-30, 30, (batch, 2)) + (crop - 1) / 2
     shift[0], shift[4] = np.add(((4, 6), (20, 16)), (crop - 1) / 2 % 1)
     if bent:
-        # Two stay straight: one is displaced, the others are turned and scaled.
-        matrix[2:5] += random.normal(0, 0.4, (3, 2, 2))
+        # One stays straight; two lie half-way between rows or columns; the others are bent.
+        shift[0, 0] += 0.5
+        shift[2, 1] += 0.5
+        matrix[3:5] += random.normal(0, 0.4, (2, 2, 2))
         shift[3:] += random.normal(0, 3, (3, 2))
         bends[4:] = random.normal(0, 4, (2, 2, knots, knots))
     low = random.uniform(-20, 100, (batch, channels))
