@@ -8,13 +8,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from napari_affmae.data.checks import Finding, check_pairs, check_sources
+    from napari_affmae.data.checks import check_pairs, check_sources, require_channels
     from napari_affmae.data.crops.labelled import LabelledCrops
     from napari_affmae.data.crops.loader import iterate_batches
     from napari_affmae.data.crops.splits import split_planes
     from napari_affmae.data.crops.unlabelled import PretrainCrops
     from napari_affmae.data.discovery import Found, Skipped, find_pairs, find_sources
     from napari_affmae.data.formats.opening import SUFFIXES, open_source
+    from napari_affmae.data.image_checks import Finding
     from napari_affmae.data.labels import (
         LabelEncoder,
         LabelledPair,
@@ -33,7 +34,8 @@ if TYPE_CHECKING:
     from napari_affmae.data.synthetic import SYNTHETIC_CLASSES, synthetic_em
 
 _MODULES = {
-    "checks": ("Finding", "check_pairs", "check_sources"),
+    "checks": ("check_pairs", "check_sources", "require_channels"),
+    "image_checks": ("Finding",),
     "crops.unlabelled": ("PretrainCrops",),
     "discovery": ("Found", "Skipped", "find_pairs", "find_sources"),
     "crops.labelled": ("LabelledCrops",),
@@ -88,6 +90,7 @@ __all__ = [
     "open_source",
     "read_labels",
     "real_sample",
+    "require_channels",
     "split_planes",
     "synthetic_em",
     "synthetic_sample",

@@ -2,7 +2,7 @@
 
 import colorsys
 from collections import Counter
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +16,8 @@ from napari_affmae.data.sources.source import ImageSource
 from napari_affmae.errors import DataError, UnreadableFileError, UnreadablePairError
 
 _GOLDEN_RATIO = 0.618034
+_BAND_PIXELS, _TILE = 2**22, 256
+_SMALL_VALUES = 2**16
 
 
 @dataclass(frozen=True)
@@ -113,9 +115,26 @@ def count_values(labels: ImageSource, planes: Iterable[int] | None = None) -> Co
     """Count pixels by label value, over all planes or the given ones."""
     counts: Counter[int] = Counter()
     for plane in range(labels.n_planes) if planes is None else planes:
-        values, pixels = np.unique(read_labels(labels, plane), return_counts=True)
-        counts.update(dict(zip(values.tolist(), pixels.tolist(), strict=True)))
+        for rows in _bands(labels):
+            values, pixels = _counted(read_labels(labels, plane, rows))
+            counts.update(dict(zip(values.tolist(), pixels.tolist(), strict=True)))
     return counts
+
+
+def _bands(labels: ImageSource) -> Iterator[slice]:
+    """Parts of a plane that are small as int64 too, of a height that fits most tiles."""
+    height = max(1, _BAND_PIXELS // (_TILE * labels.width)) * _TILE
+    for top in range(0, labels.height, height):
+        yield slice(top, top + height)
+
+
+def _counted(values: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Values that occur, and how often; small ones without sorting."""
+    if values.min() >= 0 and values.max() < _SMALL_VALUES:
+        pixels = np.bincount(values.ravel())
+        occurring = np.flatnonzero(pixels)
+        return occurring, pixels[occurring]
+    return np.unique(values, return_counts=True)
 
 
 def labelled_planes(labels: ImageSource, ignore_value: int | None) -> list[int]:

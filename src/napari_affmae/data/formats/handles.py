@@ -119,7 +119,7 @@ class HandlePool:
             with entry.opening:
                 if entry.file is None:
                     entry.file = opener()
-            self._trim()
+                    self._trim()
             yield entry.file
         finally:
             with self._lock:

@@ -8,7 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_affmae.config import SegmentConfig
-from napari_affmae.data import ImageSource, NormalizedSource, normalize_sources
+from napari_affmae.data import (
+    ImageSource,
+    NormalizedSource,
+    normalize_sources,
+    require_channels,
+)
 from napari_affmae.engine.compute.device import plan_device
 from napari_affmae.engine.compute.runtime import Runtime
 from napari_affmae.engine.compute.timing import Stopwatch
@@ -18,7 +23,7 @@ from napari_affmae.engine.inference.predictor import Predictor
 from napari_affmae.engine.inference.tiles import Band
 from napari_affmae.engine.store.metadata import ModelMetadata
 from napari_affmae.engine.store.model_files import load_model
-from napari_affmae.errors import CheckpointError, DataError
+from napari_affmae.errors import CheckpointError
 from napari_affmae.model import AFFMAE
 
 
@@ -140,12 +145,7 @@ def normalize_like(source: ImageSource, metadata: ModelMetadata) -> NormalizedSo
     DataError
         If its channels are not the model's.
     """
-    wanted = metadata.model.in_channels
-    if source.n_channels != wanted:
-        raise DataError(
-            f"{source.name} has {source.n_channels} channels and the model takes {wanted}; "
-            "choose channels of the image, or another model"
-        )
+    require_channels(source, metadata.model.in_channels)
     record = metadata.normalization
     return normalize_sources([source], record.config, record)[0]
 

@@ -16,6 +16,7 @@ from napari_affmae.data import (
     NormalizationRecord,
     NormalizedSource,
     normalize_sources,
+    require_channels,
 )
 from napari_affmae.engine.compute.device import plan_device
 from napari_affmae.engine.compute.runtime import Runtime
@@ -161,12 +162,7 @@ class QuickTraining:
             If the file is damaged.
         """
         if source not in self._normalized:
-            wanted = self._module.config.in_channels
-            if source.n_channels != wanted:
-                raise DataError(
-                    f"{source.name} has {source.n_channels} channels and the network takes "
-                    f"{wanted}; choose channels of the image, or another network"
-                )
+            require_channels(source, self._module.config.in_channels)
             settings = NormalizationConfig()
             self._normalized[source] = normalize_sources([source], settings, self._record)[0]
         return self._normalized[source]

@@ -1,0 +1,192 @@
+"""Looks at the pixels of one image for what would spoil a training on it."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_affmae.data.appearance import Membranes, bar_height, membranes
+from napari_affmae.data.sources.source import ImageSource, spread
+from napari_affmae.errors import AffmaeError
+
+Level = Literal["info", "warning", "error"]
+
+NAMED = 3
+
+_MOST_PLANES = 16
+_WINDOW = 512
+_WINDOWS_AXIS = 4
+_BAR_PLANES = 4
+_BAR_SIDE = 2048
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that a check found.
+
+    Attributes
+    ----------
+    level : "info", "warning" or "error"
+        With an error, the source cannot be used as it is.
+    message : str
+        What is wrong, where, and what to do; does not name `sources`.
+    sources : tuple of ImageSource
+        What it is about; none where it compares several, and names them.
+    """
+
+    level: Level
+    message: str
+    sources: tuple[ImageSource, ...] = ()
+
+    @property
+    def source(self) -> str | None:
+        """Names of the sources that it is about, to be shown before the message."""
+        return shortened([source.name for source in self.sources]) or None
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What was found on one image; `membranes` is None where nobody looked at them."""
+
+    findings: list[Finding]
+    membranes: Membranes | None = None
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether no finding is an error."""
+        return all(finding.level != "error" for finding in self.findings)
+
+
+def inspect(source: ImageSource, most_pixels: int, *, contrast: bool) -> Inspection:
+    """Look at an image.
+
+    Parameters
+    ----------
+    source : ImageSource
+        The image or stack.
+    most_pixels : int
+        About how many pixels are read, at least one window's.
+    contrast : bool
+        Whether to judge the membranes too, which takes longest.
+
+    Returns
+    -------
+    Inspection
+        A file that cannot be read is among its findings as an error.
+    """
+    try:
+        inspection = Inspection(list(_check_pixels(source, most_pixels)))
+        if contrast and inspection.is_usable:
+            inspection = Inspection(inspection.findings, membranes(source))
+        # A run records it, and now the file is open and its pixels are decoded.
+        source.fingerprint()
+    except AffmaeError as error:
+        return Inspection([Finding("error", str(error), (source,))])
+    return inspection
+
+
+def shortened(names: Sequence[str]) -> str:
+    """List some names, and how many more there are."""
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more
+
+
+def _check_pixels(source: ImageSource, most_pixels: int) -> Iterator[Finding]:
+    about = (source,)
+    constant, not_finite, no_value = [], [], []
+    grey = source.n_channels > 1
+    looked_at, windows = _sample(source, most_pixels)
+    for plane in looked_at:
+        pixels = _read(source, plane, windows)
+        finite = np.isfinite(pixels)
+        if not finite.any():
+            no_value.append(plane)
+            continue
+        if not finite.all():
+            not_finite.append(plane)
+        if _is_constant(pixels[finite]):
+            constant.append(plane)
+        grey = grey and bool((pixels[:3] == pixels[:1]).all())
+    if len(no_value) == len(looked_at):
+        yield Finding("error", "no pixel has a finite value, nothing can be learned from it", about)
+        return
+    not_finite += no_value
+    if constant == looked_at:
+        yield Finding("error", "all of one single value, nothing can be learned from it", about)
+    elif constant:
+        yield Finding(
+            "warning", f"{_planes(constant, source)} of one single value; leave such out", about
+        )
+    if not_finite:
+        where = _planes(not_finite, source)
+        yield Finding(
+            "warning", f"NaN or infinite values in {where}; they are read as the mean", about
+        )
+    if grey:
+        yield Finding(
+            "warning", "colour channels are equal; choose channel 0 to read it as grey", about
+        )
+    yield from _check_bar(source, looked_at, most_pixels)
+
+
+def _sample(source: ImageSource, most_pixels: int) -> tuple[list[int], list[tuple[slice, slice]]]:
+    """Choose planes, and on each of them all pixels or some windows of a grid.
+
+    Of planes there are as many as the pixels allow, and of windows as many as fit one plane.
+    """
+    axes = []
+    for size in (source.height, source.width):
+        count = min(_WINDOWS_AXIS, -(-size // _WINDOW))
+        starts = np.linspace(0, max(0, size - _WINDOW), count).astype(int).tolist()
+        axes.append([slice(start, min(size, start + _WINDOW)) for start in starts])
+    grid = [(rows, columns) for rows in axes[0] for columns in axes[1]]
+    most_windows = max(1, most_pixels // (source.n_channels * _WINDOW**2))
+    windows = [grid[number] for number in spread(len(grid), most_windows)]
+    planes = spread(source.n_planes, min(_MOST_PLANES, max(1, most_windows // len(windows))))
+    return planes, windows
+
+
+def _read(source: ImageSource, plane: int, windows: Sequence[tuple[slice, slice]]) -> NDArray[Any]:
+    """Pixels of windows: (channels, n)."""
+    return np.concatenate(
+        [
+            source.read(plane, rows, columns).reshape(source.n_channels, -1)
+            for rows, columns in windows
+        ],
+        axis=1,
+    )
+
+
+def _is_constant(pixels: NDArray[Any]) -> bool:
+    return bool(pixels.min() == pixels.max())  # their difference may overflow
+
+
+def _planes(planes: Sequence[int], source: ImageSource) -> str:
+    """Words for planes, or for the image if it has only one."""
+    if source.n_planes == 1:
+        return "the image"
+    named = shortened([str(plane) for plane in sorted(planes)])
+    return f"plane{'s' if len(planes) > 1 else ''} {named}"
+
+
+def _check_bar(
+    source: ImageSource, looked_at: Sequence[int], most_pixels: int
+) -> Iterator[Finding]:
+    height, width = source.height, source.width
+    rows = slice(max(height // 2, height - _BAR_SIDE), height)
+    columns = slice(0, min(width, _BAR_SIDE, max(_WINDOW, most_pixels // (rows.stop - rows.start))))
+    bars = []
+    for number in spread(len(looked_at), _BAR_PLANES):
+        bottom = source.read(looked_at[number], rows, columns)[0]
+        if np.isfinite(bottom).all() and not _is_constant(bottom):
+            bars.append((bar_height(bottom), looked_at[number]))
+    bar, plane = max(bars, default=(0, 0))
+    if bar:
+        yield Finding(
+            "warning",
+            f"the bottom {bar} rows of {_planes([plane], source)} look like an information bar "
+            "or an empty band; crop them off, or the network learns them",
+            (source,),
+        )
