@@ -11,7 +11,7 @@ from rich.console import Console
 
 from napari_affmae.config import LabelClass
 from napari_affmae.data import ImageSource, default_classes, find_pairs, find_sources
-from napari_affmae.data.formats.opening import split_inner
+from napari_affmae.data.formats.recipe import split_inner
 from napari_affmae.data.sources.layout import parse_channels
 from napari_affmae.errors import DataError
 

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from napari_affmae.data.crops.splits import split_planes
     from napari_affmae.data.crops.unlabelled import PretrainCrops
     from napari_affmae.data.discovery import Found, Skipped, find_pairs, find_sources
-    from napari_affmae.data.formats.opening import SUFFIXES, open_source
+    from napari_affmae.data.formats.opening import open_source
+    from napari_affmae.data.formats.recipe import SUFFIXES
     from napari_affmae.data.image_checks import Finding
     from napari_affmae.data.labels import (
         LabelEncoder,
@@ -52,7 +53,8 @@ _MODULES = {
     "crops.loader": ("iterate_batches",),
     "normalization.normalization": ("NormalizedSource", "normalize_sources"),
     "normalization.record": ("NormalizationRecord", "SourceStatistics"),
-    "formats.opening": ("SUFFIXES", "open_source"),
+    "formats.opening": ("open_source",),
+    "formats.recipe": ("SUFFIXES",),
     "samples": ("fetch_real_sample", "real_sample", "synthetic_sample"),
     "sources.source": ("ImageSource",),
     "crops.splits": ("split_planes",),

@@ -7,13 +7,8 @@ from functools import partial
 from pathlib import Path
 
 from napari_affmae.config import RUN_FILE
-from napari_affmae.data.formats.opening import (
-    SUFFIXES,
-    default_name,
-    is_zarr,
-    open_source,
-    split_inner,
-)
+from napari_affmae.data.formats.opening import open_source
+from napari_affmae.data.formats.recipe import SUFFIXES, default_name, is_zarr, split_inner
 from napari_affmae.data.labels import naming_pair
 from napari_affmae.data.sources.layout import CHANNEL_AXES
 from napari_affmae.data.sources.source import ImageSource
