@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from napari_affmae.data.formats.opening import open_source
     from napari_affmae.data.formats.recipe import SUFFIXES
     from napari_affmae.data.image_checks import Finding
+    from napari_affmae.data.label_grid import labelled_squares
     from napari_affmae.data.labels import (
         LabelEncoder,
         LabelledPair,
@@ -40,6 +41,7 @@ _MODULES = {
     "crops.unlabelled": ("PretrainCrops",),
     "discovery": ("Found", "Skipped", "find_pairs", "find_sources"),
     "crops.labelled": ("LabelledCrops",),
+    "label_grid": ("labelled_squares",),
     "labels": (
         "LabelEncoder",
         "LabelledPair",
@@ -87,6 +89,7 @@ __all__ = [
     "find_sources",
     "iterate_batches",
     "labelled_planes",
+    "labelled_squares",
     "naming_pair",
     "normalize_sources",
     "open_source",

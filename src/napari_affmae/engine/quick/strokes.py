@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from napari_affmae.config import IGNORE_INDEX
-from napari_affmae.data import LabelEncoder, NormalizedSource
+from napari_affmae.data import LabelEncoder, NormalizedSource, labelled_squares
 from napari_affmae.engine.quick.features import FeatureStore
 
 BLOCK = 64  # pixels
@@ -152,22 +152,25 @@ def _blocks_of(view: View, encoder: LabelEncoder) -> Iterator[Block]:
         )
     name = f"plane {view.plane} of the labels of {view.source.name}"
     indices = encoder.encode(view.labels, name)
-    places = np.argwhere(indices != IGNORE_INDEX)
-    classes = indices[places[:, 0], places[:, 1]]
-    places += (rows.start, columns.start)
-    if not len(places):
-        return
-    numbers, inverse = np.unique(places // BLOCK, axis=0, return_inverse=True)
-    order = np.argsort(inverse.ravel(), kind="stable")
-    ends = np.cumsum(np.bincount(inverse.ravel()))
-    for (row, column), chosen in zip(numbers * BLOCK, np.split(order, ends[:-1]), strict=True):
+    painted = indices != IGNORE_INDEX
+    first = (rows.start // BLOCK, columns.start // BLOCK)
+    squares = labelled_squares(painted, BLOCK, (rows.start, columns.start))
+    for row, column in (np.argwhere(squares) + first).tolist():
+        top, left = row * BLOCK, column * BLOCK
+        within = (_within(top, rows), _within(left, columns))
+        places = np.argwhere(painted[within])
         yield Block(
             view,
-            slice(int(row), int(row) + BLOCK),
-            slice(int(column), int(column) + BLOCK),
-            places[chosen] - (row, column),
-            classes[chosen],
+            slice(top, top + BLOCK),
+            slice(left, left + BLOCK),
+            places + np.array([max(0, rows.start - top), max(0, columns.start - left)]),
+            indices[within][painted[within]],
         )
+
+
+def _within(start: int, part: slice) -> slice:
+    """Part of a view, counted from its beginning, that a block holds on one axis."""
+    return slice(max(0, start - part.start), start + BLOCK - part.start)
 
 
 def _some(blocks: list[Block], seed: int) -> list[Block]:
