@@ -58,7 +58,7 @@ def test_what_is_found_alike_of_several_images_is_one_finding(volume):
     wrong = [pair for label in (7, 7, 8) for pair in pairs(volume, np.full(volume.shape, label))]
     findings = check_pairs(wrong, classes=default_classes([0, 1]))
     assert [len(item.sources) for item in findings if item.level == "error"] == [2, 1]
-    assert "7 (384000 px); add classes for them (--class)" in messages(findings, "error")[0]
+    assert "7 (384000 px); add classes for them, or make" in messages(findings, "error")[0]
 
 
 def test_not_finite_values_are_named(volume):

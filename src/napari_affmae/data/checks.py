@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from napari_affmae.config import LabelClass
 from napari_affmae.data.image_checks import Finding, Inspection, Level, inspect, shortened
-from napari_affmae.data.labels import LabelEncoder, check_shapes, count_values
+from napari_affmae.data.labels import CLASS_ADVICE, LabelEncoder, check_shapes, count_values
 from napari_affmae.data.sources.source import ImageSource, spread
 from napari_affmae.data.threads import map_in_order
 from napari_affmae.errors import AffmaeError, DataError, UnreadableFileError
@@ -219,8 +219,7 @@ def _unknown(found: Sequence[tuple[ImageSource, Counter[int]]]) -> Finding:
     listing = shortened([f"{value} ({count} px)" for value, count in sorted(total.items())])
     return Finding(
         "error",
-        f"values that no class has: {listing}; add classes for them (--class), "
-        "or make one the value of what is not labelled (--ignore-value)",
+        f"values that no class has: {listing}; {CLASS_ADVICE}",
         tuple(labels for labels, _ in found),
     )
 

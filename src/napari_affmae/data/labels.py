@@ -15,6 +15,8 @@ from napari_affmae.data.normalization.normalization import NormalizedSource
 from napari_affmae.data.sources.source import ImageSource
 from napari_affmae.errors import DataError, UnreadableFileError, UnreadablePairError
 
+CLASS_ADVICE = "add classes for them, or make one of them the value of what is not labelled"
+
 _GOLDEN_RATIO = 0.618034
 _BAND_PIXELS, _TILE = 2**22, 256
 _SMALL_VALUES = 2**16
@@ -70,7 +72,7 @@ def check_shapes(image: ImageSource, labels: ImageSource) -> None:
     if labels.n_channels != 1:
         raise DataError(
             f"{labels.name} has {labels.n_channels} channels; labels are one integer a pixel, "
-            "not colours: convert it, or choose the axes if its channels are planes"
+            "not colours: convert it, or name its axes if the channels are planes"
         )
     sizes = [(source.n_planes, source.height, source.width) for source in (image, labels)]
     if sizes[0] != sizes[1]:
@@ -230,8 +232,7 @@ class LabelEncoder:
         listing = ", ".join(f"{value} ({count} px)" for value, count in sorted(unknown.items())[:8])
         raise DataError(
             f"{name} holds values that no class has: {listing}; the classes have "
-            f"{self._sorted.tolist()}. Add classes for them (--class), or make one the value of "
-            "what is not labelled (--ignore-value)"
+            f"{self._sorted.tolist()}; {CLASS_ADVICE}"
         )
 
 

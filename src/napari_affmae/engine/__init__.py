@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from napari_affmae.engine.inference.segmentation import Segmenter, segment
     from napari_affmae.engine.inference.surviving_tokens import TokenStage, surviving_tokens
     from napari_affmae.engine.inference.uncertainty import uncertainty
-    from napari_affmae.engine.quick.training import QuickTraining, View
+    from napari_affmae.engine.quick.training import QuickTraining, QuickView
     from napari_affmae.engine.store.authors_checkpoint import import_checkpoint
     from napari_affmae.engine.store.housekeeping import delete_run, export_model, rename_run
     from napari_affmae.engine.store.metadata import ModelMetadata, read_metadata
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
 __all__ = [
     "ModelMetadata",
     "QuickTraining",
+    "QuickView",
     "RunSummary",
     "Scores",
     "Segmenter",
     "TokenStage",
-    "View",
     "delete_run",
     "describe_plan",
     "evaluate",
@@ -73,7 +73,7 @@ _MODULES = {
     "training.planning": ("measure_plan",),
     "wording": ("describe_plan",),
     "training.pretraining": ("pretrain",),
-    "quick.training": ("QuickTraining", "View"),
+    "quick.training": ("QuickTraining", "QuickView"),
     "store.registry": ("RunSummary", "list_runs"),
     "store.run_folder": ("read_config", "read_metrics", "read_record"),
     "store.run_names": ("new_run_path",),

@@ -63,7 +63,7 @@ def _open_multiscale(group: zarr.Group, multiscale: Mapping[str, Any]) -> OpenFi
     if not isinstance(array, zarr.Array):
         raise ValueError(
             f"its metadata say that the full resolution is in {dataset['path']!r}, "
-            "where no array is; choose one by FOLDER:/NAME"
+            "where no array is; choose one by its name behind the path, as in folder.zarr:/name"
         )
     axes = multiscale.get("axes")
     if axes is None:

@@ -89,7 +89,9 @@ def _layout(path: Path, file: OpenFile, axes: str | None, name: str) -> Layout:
     try:
         return Layout(file.shape, file.axes or default_axes(file.shape, file.dtype))
     except ValueError as error:
-        raise UnreadableFileError(f"cannot read {path}: {error}; name its axes") from error
+        raise UnreadableFileError(
+            f"cannot read {path}: {error}; name its axes, here or in the file"
+        ) from error
 
 
 def _plane_distance(file: OpenFile, axes: str) -> float | None:

@@ -3,9 +3,8 @@
 from collections.abc import Generator, Iterable
 
 from napari_affmae.data import ImageSource
+from napari_affmae.data.sources.source import PixelSize
 from napari_affmae.engine.events import Notice
-
-PixelSize = tuple[float, float]
 
 # Augmentation scales by less; beyond it, structures look unlike those that were learned.
 _FACTOR = 1.5

@@ -24,7 +24,7 @@ _MOST_BLOCKS = _MOST_SAMPLES // _FEWEST_PIXELS
 
 
 @dataclass(frozen=True)
-class View:
+class QuickView:
     """A rectangle of one plane, with its strokes.
 
     Attributes
@@ -76,7 +76,7 @@ class Block:
 
     Attributes
     ----------
-    view : View
+    view : QuickView
         Where from.
     rows, columns : slice
         The square, in pixels of the plane; it may reach beyond it.
@@ -86,7 +86,7 @@ class Block:
         (n,) int64 their class indices.
     """
 
-    view: View
+    view: QuickView
     rows: slice
     columns: slice
     painted: NDArray[np.int64]
@@ -112,14 +112,14 @@ class Samples:
     classes: Tensor
 
 
-def painted_blocks(views: Sequence[View], encoder: LabelEncoder, seed: int) -> list[Block]:
+def painted_blocks(views: Sequence[QuickView], encoder: LabelEncoder, seed: int) -> list[Block]:
     """List the blocks that hold painted pixels, at most some of each class in a block.
 
     Of very many blocks, some of each class are chosen.
 
     Parameters
     ----------
-    views : sequence of View
+    views : sequence of QuickView
         With or without labels.
     encoder : LabelEncoder
         From label values to class indices.
@@ -140,7 +140,7 @@ def painted_blocks(views: Sequence[View], encoder: LabelEncoder, seed: int) -> l
     return [_thinned(block, most, seed) for block in blocks]
 
 
-def _blocks_of(view: View, encoder: LabelEncoder) -> Iterator[Block]:
+def _blocks_of(view: QuickView, encoder: LabelEncoder) -> Iterator[Block]:
     if view.labels is None:
         return
     rows, columns = view.bounds()

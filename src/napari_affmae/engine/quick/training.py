@@ -26,7 +26,13 @@ from napari_affmae.engine.events import Event, StepDone, TileDone, ViewPredicted
 from napari_affmae.engine.inference.pixel_sizes import common_pixel_size
 from napari_affmae.engine.inference.uncertainty import uncertainty
 from napari_affmae.engine.quick.features import FeatureStore, TileCount
-from napari_affmae.engine.quick.strokes import Block, Samples, StrokeSamples, View, painted_blocks
+from napari_affmae.engine.quick.strokes import (
+    Block,
+    QuickView,
+    Samples,
+    StrokeSamples,
+    painted_blocks,
+)
 from napari_affmae.engine.quick.view import predict_view
 from napari_affmae.engine.store.metadata import ModelMetadata
 from napari_affmae.engine.store.model_files import load_model, model_bytes
@@ -34,7 +40,7 @@ from napari_affmae.errors import AffmaeError, DataError, TooFewClassesError
 from napari_affmae.files import replace_bytes
 from napari_affmae.model import AFFMAE, AFFSegmenter, QuickSegmenter, preset
 
-__all__ = ["QuickTraining", "View"]
+__all__ = ["QuickTraining", "QuickView"]
 
 _PRESET = "nano"
 _CROP = 256
@@ -188,7 +194,7 @@ class QuickTraining:
             )
         self.classes = distinct_classes(classes)
 
-    def update(self, strokes: Sequence[View], show: View) -> Generator[Event, None, None]:
+    def update(self, strokes: Sequence[QuickView], show: QuickView) -> Generator[Event, None, None]:
         """Train the head on all strokes, and predict what is shown.
 
         The head goes on from where it was, unless other classes than before
@@ -197,9 +203,9 @@ class QuickTraining:
 
         Parameters
         ----------
-        strokes : sequence of View
+        strokes : sequence of QuickView
             All that is painted, with labels.
-        show : View
+        show : QuickView
             What to predict. Its labels are not looked at.
 
         Yields
@@ -374,7 +380,7 @@ class QuickTraining:
         self._since_start += 1
         return float(loss.detach())
 
-    def _show(self, view: View) -> Generator[TileDone | ViewPredicted, None, None]:
+    def _show(self, view: QuickView) -> Generator[TileDone | ViewPredicted, None, None]:
         probabilities = yield from predict_view(self._module, self._store, view)
         values = np.array([item.value for item in self.classes])
         labels = values.astype(np.min_scalar_type(values.max()))[probabilities.argmax(0)]

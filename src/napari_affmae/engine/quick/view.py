@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 
 from napari_affmae.engine.events import TileDone
 from napari_affmae.engine.quick.features import FeatureStore, TileCount
-from napari_affmae.engine.quick.strokes import View
+from napari_affmae.engine.quick.strokes import QuickView
 from napari_affmae.model import QuickSegmenter
 from napari_affmae.model.local_features import REACH, gaussian_blur
 
 
 def predict_view(
-    module: QuickSegmenter, store: FeatureStore, view: View
+    module: QuickSegmenter, store: FeatureStore, view: QuickView
 ) -> Generator[TileDone, None, NDArray[np.float32]]:
     """Predict a view, in bands of rows, so that its features need not be there at once.
 
@@ -25,7 +25,7 @@ def predict_view(
         The network.
     store : FeatureStore
         Its features.
-    view : View
+    view : QuickView
         What to predict; its labels are not looked at.
 
     Yields
