@@ -44,7 +44,7 @@ def test_constant_planes_are_named(volume):
     (finding,) = check_sources([open_source(stack, name="a.tif")])
     assert finding.level == "warning"
     assert finding.source == "a.tif"
-    assert "planes 2, 4 of one single value" in finding.message
+    assert "planes 2, 4 with only one value" in finding.message
     (finding,) = check_sources([open_source(np.zeros((64, 64)), name="a.tif")])
     assert finding.level == "error"
 

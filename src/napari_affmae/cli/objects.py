@@ -46,7 +46,7 @@ def run_objects(
     given : dict[str, Any]
         Settings that were given, unchecked.
     plane_distance : float or None
-        Nanometres from plane to plane, where the images do not say or are wrong.
+        Nanometres from plane to plane, if the images have none or a wrong one.
     overwrite : bool
         Whether results that are there may be replaced.
     console : rich.console.Console
@@ -57,7 +57,7 @@ def run_objects(
     typer.BadParameter
         A result would replace an input, another result, or a file that is
         there; an image holds no whole numbers; or a distance of planes is given
-        for objects that end with their plane.
+        for objects that lie in one plane each.
     """
     config = build(ObjectsConfig, given)
     if plane_distance is not None and not config.three_d:
@@ -89,7 +89,7 @@ def run_objects(
 
 
 def _labels_among(sources: Sequence[ImageSource], console: Console) -> list[ImageSource]:
-    """Keep the label images, told by their first planes; say what else is left out.
+    """Keep the label images, recognised by their first planes; print what is left out.
 
     The probabilities that `segment` writes lie beside its labels.
 
@@ -129,7 +129,7 @@ def _number(
     file: PlaneFile,
     progress: Meter,
 ) -> Iterator[Table]:
-    """Write the numbered planes of an image; give tables of their objects."""
+    """Write the numbered planes of an image; yield tables of their objects."""
     count = 0
     for planes in _blocks(source, config.three_d):
         classes = _read(source, planes)
@@ -145,7 +145,7 @@ def _number(
 
 
 def _read(source: ImageSource, planes: range) -> NDArray[np.integer[Any]]:
-    """Read planes in their own type: a whole volume of int64 would take eight times as much."""
+    """Read planes in their own dtype, because int64 would need eight times the memory."""
     whole = source.dtype if source.dtype.kind in "ui" else np.int64
     classes = np.empty((len(planes), source.height, source.width), whole)
     for target, plane in zip(classes, planes, strict=True):

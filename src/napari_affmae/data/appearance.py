@@ -1,4 +1,4 @@
-"""What a look at the pixels tells: dark or bright membranes, information bars."""
+"""Recognises dark or bright membranes and information bars by the pixels."""
 
 from typing import Any, Literal
 
@@ -13,7 +13,8 @@ Membranes = Literal["dark", "bright", "unclear"]
 
 _RIDGE_SCALES = (1.5, 3.0)
 _RIDGE_WINDOWS = 8
-# On EM of six kinds dark membranes gave -0.03 to 0.3 and bright ones -0.3 to -0.1.
+# On six kinds of EM, images with dark membranes scored -0.03 to 0.3, and images with
+# bright ones -0.3 to -0.1.
 _DARK_ABOVE = 0.03
 _BRIGHT_BELOW = -0.07
 
@@ -26,7 +27,7 @@ _BAR_TEXT_ROWS = 3
 
 
 def membranes(source: ImageSource) -> Membranes:
-    """Tell whether thin lines of an image are darker or brighter than what they bound."""
+    """Judge whether thin lines of an image are darker or brighter than their surroundings."""
     scores = []
     for window in list(sample_windows(source))[:_RIDGE_WINDOWS]:
         pixels = _within_one(source.read(*window)[0])
@@ -41,7 +42,7 @@ def membranes(source: ImageSource) -> Membranes:
 
 
 def _within_one(pixels: NDArray[Any]) -> NDArray[np.float64]:
-    """Scale pixels to -1..1, where squares and differences of any dtype's values are finite."""
+    """Scale pixels to -1..1, so that squares and differences are finite for every dtype."""
     values = pixels.astype(np.float64)
     largest = np.abs(values).max()
     return values / largest if 0 < largest < np.inf else values

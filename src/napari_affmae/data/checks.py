@@ -1,4 +1,4 @@
-"""Looks at images and labels before a run, for what would spoil it."""
+"""Checks images and labels before a run for problems that would spoil it."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -10,7 +10,7 @@ from napari_affmae.data.sources.source import ImageSource, spread
 from napari_affmae.data.threads import map_in_order
 from napari_affmae.errors import AffmaeError, DataError, UnreadableFileError
 
-# What is looked at of all images together, so that a run on very many starts in seconds.
+# Limits for all images together, so that a run on very many images starts in seconds.
 _MOST_PIXELS = 2**30
 _MOST_SOURCES = 2048
 _MOST_CONTRASTS = 64
@@ -45,7 +45,7 @@ def require_channels(source: ImageSource, in_channels: int) -> None:
 def check_sources(
     sources: Sequence[ImageSource], *, crop: int | None = None, batch: int | None = None
 ) -> list[Finding]:
-    """Look for what would spoil training on images.
+    """Check images for problems that would spoil training.
 
     Only some planes of a stack are read, and windows of large planes. The more images
     there are, the fewer; of thousands, only some are looked at.
@@ -55,13 +55,13 @@ def check_sources(
     sources : sequence of ImageSource
         The images.
     crop, batch : int, optional
-        Side of a crop and crops of a step, to tell whether the images are enough.
+        Side of a crop and crops of a step, to judge whether there are enough images.
 
     Returns
     -------
     list of Finding
-        Unreadable files are among them as errors. What is found alike of several
-        images is one finding.
+        An unreadable file is a finding with an error. The same finding on several
+        images is listed once.
     """
     looked_at = _spread_over(len(sources), _MOST_SOURCES)
     contrasts = {looked_at[number] for number in _spread_over(len(looked_at), _MOST_CONTRASTS)}
@@ -101,7 +101,7 @@ def check_pairs(
     crop: int | None = None,
     batch: int | None = None,
 ) -> list[Finding]:
-    """Look for what would spoil training on images with labels.
+    """Check images and labels for problems that would spoil training.
 
     Parameters
     ----------
@@ -112,7 +112,7 @@ def check_pairs(
     ignore_value : int, optional
         Label value that means not labelled.
     crop, batch : int, optional
-        As for `check_sources`.
+        See `check_sources`.
 
     Returns
     -------
@@ -152,7 +152,7 @@ def _count(pair: tuple[ImageSource, ImageSource]) -> Counter[int] | Finding:
 
 
 def _merged(findings: Sequence[Finding]) -> list[Finding]:
-    """Make one of findings that say the same of several sources."""
+    """Merge findings that have the same message about several sources."""
     alike: dict[tuple[Level, str], list[ImageSource]] = {}
     for finding in findings:
         alike.setdefault((finding.level, finding.message), []).extend(finding.sources)
@@ -189,7 +189,7 @@ def _check_pixel_sizes(sources: Sequence[ImageSource]) -> Iterator[Finding]:
         yield Finding(
             "warning",
             f"pixel sizes differ: from {sizes[0][0]:g} nm ({sizes[0][1]}) to {sizes[-1][0]:g} nm "
-            f"({sizes[-1][1]}); structures then differ in size, rescale where that matters",
+            f"({sizes[-1][1]}); structures then differ in size; rescale the images if that matters",
         )
 
 
@@ -199,7 +199,7 @@ def _check_amount(
     small = [source.name for source in sources if min(source.height, source.width) < crop]
     if small:
         yield Finding(
-            "info", f"smaller than the crop of {crop} px, so mirrored at edges: {shortened(small)}"
+            "info", f"smaller than the crop of {crop} px, mirrored at the edges: {shortened(small)}"
         )
     crops = sum(
         source.n_planes * max(1, source.height // crop) * max(1, source.width // crop)
@@ -214,7 +214,7 @@ def _check_amount(
 
 
 def _unknown(found: Sequence[tuple[ImageSource, Counter[int]]]) -> Finding:
-    """Tell of values without a class, the same in several labels, with all their pixels."""
+    """Report values without a class that several labels share, with the number of pixels."""
     total = sum((unknown for _, unknown in found), Counter[int]())
     listing = shortened([f"{value} ({count} px)" for value, count in sorted(total.items())])
     return Finding(

@@ -32,7 +32,7 @@ class Skipped:
 
 @dataclass(frozen=True)
 class Found:
-    """What `find_sources` found, both in the order of their paths."""
+    """Result of `find_sources`, in the order of the paths."""
 
     sources: list[ImageSource]
     skipped: list[Skipped]
@@ -57,7 +57,7 @@ def find_sources(
     paths : str, Path, or several of them
         Files and folders.
     axes, channels
-        As for `open_source`, for every file.
+        See `open_source`; they apply to every file.
 
     Raises
     ------
@@ -130,7 +130,7 @@ def find_pairs(
         Label files or folders. Without it, `images` is a folder that holds the
         folders ``images`` and ``labels``.
     axes, channels
-        As for `open_source`, for the images.
+        See `open_source`; they apply to the images.
     label_axes : str, optional
         Axes of the label images; `axes` without its channels by default.
 
@@ -251,11 +251,11 @@ def _walk(folder: Path, walked: set[Path]) -> Iterator[Path | Skipped]:
 
 
 def _why_not(folder: Path, beside: set[str], walked: set[Path]) -> str | None:
-    """Tell why the files in a folder are no images to learn from; None if they may be."""
+    """Return why the images in a folder are left out; None if they are used."""
     if folder.name == _LABELS and _IMAGES in beside:
         return "labels of the images beside it"
     if (folder / RUN_FILE).is_file() or (folder.name == _PREVIEWS and RUN_FILE in beside):
-        return "a run and its pictures; choose the folder itself to read them"
+        return "the folder of a run; to use its pictures, choose that folder itself"
     if folder.resolve() in walked:
-        return "the same folder as one that is read already"
+        return "a link to a folder that is read already"
     return None

@@ -1,4 +1,4 @@
-"""Looks at the pixels of one image for what would spoil a training on it."""
+"""Checks the pixels of one image for problems that would spoil training."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ _BAR_SIDE = 2048
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that a check found.
+    """A problem or fact that a check found.
 
     Attributes
     ----------
@@ -33,7 +33,7 @@ class Finding:
     message : str
         What is wrong, where, and what to do; does not name `sources`.
     sources : tuple of ImageSource
-        What it is about; none where it compares several, and names them.
+        The sources concerned; empty if the message compares and names sources itself.
     """
 
     level: Level
@@ -42,13 +42,13 @@ class Finding:
 
     @property
     def source(self) -> str | None:
-        """Names of the sources that it is about, to be shown before the message."""
+        """Names of the sources, to be shown before the message."""
         return shortened([source.name for source in self.sources]) or None
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """What was found on one image; `membranes` is None where nobody looked at them."""
+    """Findings on one image; `membranes` is None if they were not judged."""
 
     findings: list[Finding]
     membranes: Membranes | None = None
@@ -114,15 +114,15 @@ def _check_pixels(source: ImageSource, most_pixels: int) -> Iterator[Finding]:
         return
     not_finite += no_value
     if constant == looked_at:
-        yield Finding("error", "all of one single value, nothing can be learned from it", about)
+        yield Finding("error", "all pixels have the same value: nothing can be learned", about)
     elif constant:
         yield Finding(
-            "warning", f"{_planes(constant, source)} of one single value; leave such out", about
+            "warning", f"{_planes(constant, source)} with only one value; leave such out", about
         )
     if not_finite:
         where = _planes(not_finite, source)
         yield Finding(
-            "warning", f"NaN or infinite values in {where}; they are read as the mean", about
+            "warning", f"NaN or infinite values in {where}; they are replaced by the mean", about
         )
     if grey:
         yield Finding(

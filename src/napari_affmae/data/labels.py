@@ -1,4 +1,4 @@
-"""Label images: integers that stand for classes, and one that stands for unknown."""
+"""Label images: every value is a class, or means that a pixel is not labelled."""
 
 import colorsys
 from collections import Counter
@@ -24,7 +24,7 @@ _SMALL_VALUES = 2**16
 
 @dataclass(frozen=True)
 class LabelledPair:
-    """An image and its labels, of the same planes and size.
+    """An image and its labels, which have the same number of planes and size.
 
     Raises
     ------
@@ -41,7 +41,7 @@ class LabelledPair:
 
 @contextmanager
 def naming_pair(image: object, labels: object) -> Generator[None, None, None]:
-    """Name an image and its labels where one of them cannot be read.
+    """Add the names of an image and its labels to the error if one of them cannot be read.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ def naming_pair(image: object, labels: object) -> Generator[None, None, None]:
 
 
 def check_shapes(image: ImageSource, labels: ImageSource) -> None:
-    """Raise where an image and its labels do not fit each other.
+    """Check that an image and its labels fit each other.
 
     Raises
     ------
@@ -124,14 +124,14 @@ def count_values(labels: ImageSource, planes: Iterable[int] | None = None) -> Co
 
 
 def _bands(labels: ImageSource) -> Iterator[slice]:
-    """Parts of a plane that are small as int64 too, of a height that fits most tiles."""
+    """Divide a plane into bands that are small even as int64; the height fits most tiles."""
     height = max(1, _BAND_PIXELS // (_TILE * labels.width)) * _TILE
     for top in range(0, labels.height, height):
         yield slice(top, top + height)
 
 
 def _counted(values: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Values that occur, and how often; small ones without sorting."""
+    """Return the values that occur, and how often; small values need no sorting."""
     if values.min() >= 0 and values.max() < _SMALL_VALUES:
         pixels = np.bincount(values.ravel())
         occurring = np.flatnonzero(pixels)
@@ -140,7 +140,7 @@ def _counted(values: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.i
 
 
 def labelled_planes(labels: ImageSource, ignore_value: int | None) -> list[int]:
-    """List the planes that hold labels; without an ignored value these are all.
+    """List the planes that hold labels; these are all planes if no value is ignored.
 
     Raises
     ------
@@ -154,14 +154,14 @@ def labelled_planes(labels: ImageSource, ignore_value: int | None) -> list[int]:
 
 
 class LabelEncoder:
-    """From label values to class indices.
+    """Converts label values to class indices.
 
     Parameters
     ----------
     classes : sequence of LabelClass
         In the order of their indices.
     ignore_value : int or None
-        The value that means not labelled.
+        The value of pixels that are not labelled.
 
     Raises
     ------
@@ -187,12 +187,12 @@ class LabelEncoder:
         return len(self._sorted)
 
     def encode(self, values: NDArray[np.int64], name: str) -> NDArray[np.int64]:
-        """Class index of every value, `IGNORE_INDEX` where not labelled.
+        """Return the class index of every value, `IGNORE_INDEX` where not labelled.
 
         Raises
         ------
         DataError
-            If a value has no class; `name` tells where.
+            If a value has no class; the message begins with `name`.
         """
         indices, strange = self._encode(values)
         if strange.any():
@@ -200,12 +200,12 @@ class LabelEncoder:
         return indices
 
     def encode_known(self, values: NDArray[np.int64]) -> tuple[NDArray[np.int64], set[int]]:
-        """Class index of every value, `IGNORE_INDEX` also where it has no class.
+        """Return the class index of every value, `IGNORE_INDEX` also for values without a class.
 
         Returns
         -------
         indices : ndarray
-            Of the shape of `values`, int64.
+            int64, of the same shape as `values`.
         unknown : set of int
             The values that have no class.
         """
@@ -213,7 +213,7 @@ class LabelEncoder:
         return indices, set(values[strange].tolist())
 
     def _encode(self, values: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """Class indices, and where values are neither a class nor the ignored one."""
+        """Return class indices, and where values are neither a class nor the ignored one."""
         position = np.searchsorted(self._sorted, values).clip(max=self.n_classes - 1)
         indices: NDArray[np.int64] = self._order[position].astype(np.int64)
         indices[self._sorted[position] != values] = IGNORE_INDEX
@@ -237,7 +237,7 @@ class LabelEncoder:
 
 
 def default_classes(values: Iterable[int]) -> tuple[LabelClass, ...]:
-    """Classes for label values, with distinct colours; 0 is named background.
+    """Make classes for label values, with distinct colours; 0 is named background.
 
     Parameters
     ----------
@@ -256,7 +256,7 @@ def default_classes(values: Iterable[int]) -> tuple[LabelClass, ...]:
 
 
 def default_class(value: int, index: int | None = None) -> LabelClass:
-    """Class for a label value, with the colour of an index, by default that of the value."""
+    """Make a class for a label value; `index` chooses its colour, by default the value."""
     name = "background" if value == 0 else f"class {value}"
     return LabelClass(value=value, name=name, color=_color(value if index is None else index))
 

@@ -1,4 +1,4 @@
-"""Decoded planes that are kept, where a plane can only be decoded whole."""
+"""A cache of decoded planes, for formats that can only decode a whole plane."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -37,7 +37,7 @@ def opened_chunks(
     close: Callable[[], None] = nothing,
     notes: Sequence[str] = (),
 ) -> OpenFile:
-    """Open a chunked array, keeping what is decoded where that is worthwhile."""
+    """Open a chunked array, with a cache if its chunks are large planes."""
     if not KeptChunks.worthwhile(array):
         return OpenFile(array, axes, pixel_size, close, notes)
     kept = KeptChunks(array)
@@ -45,11 +45,10 @@ def opened_chunks(
 
 
 class KeptChunks:
-    """An array with large chunks, of which those read last stay decoded.
+    """An array with large chunks, which keeps the decoded chunks that were read last.
 
-    A crop of an image that is compressed as one piece costs the decoding of the
-    whole image, again for each crop. A piece that several threads ask for is decoded
-    by the first; the others wait for it.
+    If an image is compressed as one piece, every crop would decode the whole image. A
+    piece that several threads need is decoded by the first, and the others wait.
 
     Parameters
     ----------

@@ -90,7 +90,7 @@ def _layout(path: Path, file: OpenFile, axes: str | None, name: str) -> Layout:
         return Layout(file.shape, file.axes or default_axes(file.shape, file.dtype))
     except ValueError as error:
         raise UnreadableFileError(
-            f"cannot read {path}: {error}; name its axes, here or in the file"
+            f"cannot read {path}: {error}; name its axes in the file, or when it is opened"
         ) from error
 
 

@@ -28,18 +28,18 @@ from napari_affmae.model import AFFMAE
 
 
 class Segmenter:
-    """A model that knows classes, on its device.
+    """A segmentation model on its device.
 
     Attributes
     ----------
     metadata : ModelMetadata
-        What belongs to the model.
+        Metadata of the model file.
     predictor : Predictor
         Its network.
     started : RunStarted
-        Where it runs, in words.
+        The device that it runs on.
     notices : tuple of Notice
-        What the user should know before it runs.
+        What the user should be told before it runs.
 
     Parameters
     ----------
@@ -131,14 +131,14 @@ class Segmenter:
 
 
 def normalize_like(source: ImageSource, metadata: ModelMetadata) -> NormalizedSource:
-    """Normalise an image as a model's record says.
+    """Normalise an image as the model's training images were.
 
     Parameters
     ----------
     source : ImageSource
         The image.
     metadata : ModelMetadata
-        Of the model.
+        Metadata of the model.
 
     Raises
     ------
@@ -168,8 +168,8 @@ def segment(
     Yields
     ------
     Event
-        `RunStarted`, perhaps a `Notice`, then `TileDone`, before it `BandDone` where the
-        tiles finish rows, and after a plane's last tile `PlaneDone`.
+        `RunStarted` and any `Notice` first. Then `TileDone` for each batch of tiles,
+        preceded by `BandDone` if rows are finished, and `PlaneDone` after each plane.
 
     Raises
     ------

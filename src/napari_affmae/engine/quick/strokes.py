@@ -1,4 +1,4 @@
-"""Painted pixels as samples for a light head: a few of each block of a plane."""
+"""Chooses painted pixels, a few in each block of a plane, as samples for the light head."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -15,11 +15,11 @@ from napari_affmae.data import LabelEncoder, NormalizedSource, labelled_squares
 from napari_affmae.engine.quick.features import FeatureStore
 
 BLOCK = 64  # pixels
-# Of a class in a block: neighbours in a stroke say much the same.
+# Samples of a class in a block; neighbours in a stroke have similar features.
 _MOST_PIXELS = 256
-# Of all blocks together, about; what a class has at least in a block.
+# Samples of all blocks together, approximately; and the minimum of a class in a block.
 _MOST_SAMPLES, _FEWEST_PIXELS = 30_000, 8
-# Where whole stacks are painted, features of so many blocks tell enough.
+# If whole stacks are painted, this many blocks are representative.
 _MOST_BLOCKS = _MOST_SAMPLES // _FEWEST_PIXELS
 
 
@@ -77,13 +77,13 @@ class Block:
     Attributes
     ----------
     view : QuickView
-        Where from.
+        The view that holds the square.
     rows, columns : slice
         The square, in pixels of the plane; it may reach beyond it.
     painted : ndarray
         (n, 2) int64 rows and columns in the square.
     classes : ndarray
-        (n,) int64 their class indices.
+        (n,) int64 class indices of these pixels.
     """
 
     view: QuickView
@@ -94,7 +94,7 @@ class Block:
 
     @property
     def key(self) -> bytes:
-        """What tells the block from others, and from itself when more is painted."""
+        """A hash that identifies the block and its painted pixels."""
         view = self.view
         digest = hashlib.blake2b(self.painted.tobytes() + self.classes.tobytes())
         revision = view.source.source.revision(view.plane)
@@ -113,18 +113,18 @@ class Samples:
 
 
 def painted_blocks(views: Sequence[QuickView], encoder: LabelEncoder, seed: int) -> list[Block]:
-    """List the blocks that hold painted pixels, at most some of each class in a block.
+    """List the blocks that hold painted pixels, with a limited number of pixels of each class.
 
-    Of very many blocks, some of each class are chosen.
+    If there are very many blocks, some of each class are chosen.
 
     Parameters
     ----------
     views : sequence of QuickView
         With or without labels.
     encoder : LabelEncoder
-        From label values to class indices.
+        Converts label values to class indices.
     seed : int
-        Of the choice.
+        Seed of the choice.
 
     Raises
     ------
@@ -134,7 +134,7 @@ def painted_blocks(views: Sequence[QuickView], encoder: LabelEncoder, seed: int)
         If labels have another shape than their view.
     """
     blocks = _some([block for view in views for block in _blocks_of(view, encoder)], seed)
-    # A power of two, so that one more block seldom changes the choice in all others.
+    # A power of two, so that an additional block rarely changes the choice in the others.
     share = max(_FEWEST_PIXELS, _MOST_SAMPLES // max(1, len(blocks)))
     most = min(_MOST_PIXELS, 1 << (share.bit_length() - 1))
     return [_thinned(block, most, seed) for block in blocks]
@@ -169,7 +169,7 @@ def _blocks_of(view: QuickView, encoder: LabelEncoder) -> Iterator[Block]:
 
 
 def _within(start: int, part: slice) -> slice:
-    """Part of a view, counted from its beginning, that a block holds on one axis."""
+    """Part of a view that lies in a block, on one axis, counted from the view's beginning."""
     return slice(max(0, start - part.start), start + BLOCK - part.start)
 
 
@@ -177,7 +177,7 @@ def _some(blocks: list[Block], seed: int) -> list[Block]:
     """Choose no more than `_MOST_BLOCKS`, an equal share for each class."""
     if len(blocks) <= _MOST_BLOCKS:
         return blocks
-    # An order of their places alone: what is painted elsewhere later changes little of it.
+    # Ordered by position only, so that strokes painted later hardly change the choice.
     order = sorted(range(len(blocks)), key=lambda number: _lot(blocks[number], seed))
     holding: dict[int, list[int]] = {}
     for number in order:
@@ -212,7 +212,7 @@ def _thinned(block: Block, most: int, seed: int) -> Block:
 
 
 class StrokeSamples:
-    """Samples of painted blocks; those of blocks that did not change are kept.
+    """A cache of the samples of painted blocks that have not changed.
 
     Parameters
     ----------
@@ -228,11 +228,11 @@ class StrokeSamples:
         return block.key in self._kept
 
     def keep(self, blocks: Sequence[Block]) -> None:
-        """Forget all other blocks."""
+        """Drop the samples of all other blocks."""
         self._kept = {key: self._kept[key] for key in (block.key for block in blocks)}
 
     def region(self, block: Block) -> tuple[NormalizedSource, int, slice, slice]:
-        """Source, plane, rows and columns that the block's features are interpolated from."""
+        """Return the part of a plane from which the block's features are interpolated."""
         view, patch = block.view, self._store.patch
         extent = self._store.extent(view.source)
         rows, columns = (

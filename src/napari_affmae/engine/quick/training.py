@@ -45,22 +45,22 @@ __all__ = ["QuickTraining", "QuickView"]
 _PRESET = "nano"
 _CROP = 256
 _BATCH = 1024
-_ADAPTED_TO = 4096  # cells, and pixels
+_ADAPTED_TO = 4096  # number of cells, and of pixels
 _WEIGHT_DECAY = 0.01
-_LATER = 3  # a later training takes one of so many parts of the steps
+_LATER = 3  # a later training makes this fraction of the steps: 1 / _LATER
 
 
 class QuickTraining:
-    """Interactive training: paint, update, look, paint more.
+    """Interactive training on strokes, repeated while the user paints.
 
     Attributes
     ----------
     classes : tuple of LabelClass
         In the order of their indices.
     started : RunStarted
-        Device, precision and backend, in words.
+        Device, precision and backend.
     notes : tuple of str
-        What the user should hear of, such as that no pretrained network was given.
+        Messages for the user, for instance that no pretrained network was given.
 
     Parameters
     ----------
@@ -70,13 +70,13 @@ class QuickTraining:
         head goes on learning if its classes are the same. None takes random
         weights, which know less.
     sources : sequence of ImageSource
-        Images that will be looked at, at least one; others may follow.
+        At least one image; more can be added later.
     classes : sequence of LabelClass
         At least two.
     config : QuickConfig
         Settings.
     ignore_value : int or None
-        Label value that means not painted.
+        Label value of pixels that are not painted.
 
     Raises
     ------
@@ -124,7 +124,7 @@ class QuickTraining:
         self.started = self._runtime.started(self._module, _BATCH, _BATCH, total_steps=config.steps)
 
     def _load(self, channels: int) -> None:
-        """Make the network, and recall what belongs to it."""
+        """Make the network and read its metadata."""
         network: AFFMAE | AFFSegmenter | QuickSegmenter
         config, count = self._config, len(self.classes)
         self._record: NormalizationRecord | None = None
@@ -153,7 +153,7 @@ class QuickTraining:
             self._since_start = config.steps
 
     def normalize(self, source: ImageSource) -> NormalizedSource:
-        """Normalise an image as the pretrained network's record says, or fit and keep it.
+        """Normalise an image by the pretrained network's record, or by its own statistics.
 
         Parameters
         ----------
@@ -174,7 +174,7 @@ class QuickTraining:
         return self._normalized[source]
 
     def rename(self, classes: Sequence[LabelClass]) -> None:
-        """Give the classes other names and colours, which nothing has to be learned for.
+        """Change the names and colours of the classes, without training.
 
         Parameters
         ----------
@@ -184,7 +184,7 @@ class QuickTraining:
         Raises
         ------
         ValueError
-            If the values are others, or two have the same name.
+            If the values differ, or two classes have the same name.
         """
         values = [item.value for item in self.classes]
         if [item.value for item in classes] != values:
@@ -195,31 +195,31 @@ class QuickTraining:
         self.classes = distinct_classes(classes)
 
     def update(self, strokes: Sequence[QuickView], show: QuickView) -> Generator[Event, None, None]:
-        """Train the head on all strokes, and predict what is shown.
+        """Train the head on all strokes, and predict the shown view.
 
-        The head goes on from where it was, unless other classes than before
-        are painted: then it starts anew. Closing the generator between events
+        Training continues from the current head, or starts anew if the painted
+        classes have changed. Closing the generator between events
         is safe; the next update goes on.
 
         Parameters
         ----------
         strokes : sequence of QuickView
-            All that is painted, with labels.
+            All painted views, with labels.
         show : QuickView
-            What to predict. Its labels are not looked at.
+            The view to predict; its labels are not used.
 
         Yields
         ------
         Event
-            `TileDone` while features are computed of what is painted and shown,
-            `StepDone` while the head trains, `TileDone` again while it predicts,
-            and at last `ViewPredicted`.
+            `TileDone` while the features of the painted and shown views are
+            computed, `StepDone` while the head trains, `TileDone` again while it
+            predicts, and finally `ViewPredicted`.
 
         Raises
         ------
         TooFewClassesError
-            If nothing or only one class is painted. The features are there then,
-            for the next update.
+            If nothing or only one class is painted. The features are computed
+            before, so that the next update is fast.
         DataError
             If a label has no class.
         OutOfMemoryError
@@ -231,7 +231,7 @@ class QuickTraining:
         """
         bounds = show.bounds()
         blocks = painted_blocks(strokes, self._encoder, self._config.seed)
-        # Classes are painted one after the other: the image is looked at while there is only one.
+        # Users paint one class after the other; features are computed while there is only one.
         yield from self._prepare(blocks)
         progress = TileCount(len(self._store.missing(show.source, show.plane, *bounds)))
         yield from self._store.fill(show.source, show.plane, *bounds, progress)
@@ -255,7 +255,7 @@ class QuickTraining:
         Raises
         ------
         AffmaeError
-            If nothing was learned yet.
+            If nothing has been trained yet.
         DiskFullError
             If the disk has no room.
         """
@@ -282,7 +282,7 @@ class QuickTraining:
         return path
 
     def _painted(self, blocks: Sequence[Block]) -> Tensor:
-        """Tell which classes are painted: (classes,) bool."""
+        """Return which classes are painted: (classes,) bool."""
         painted = torch.zeros(len(self.classes), dtype=torch.bool)
         for block in blocks:
             painted[torch.from_numpy(block.classes)] = True
@@ -326,7 +326,7 @@ class QuickTraining:
         if not self._since_start or not torch.equal(painted, head.learned.cpu()):
             self._start_anew(painted, random)
         steps = max(math.ceil(config.steps / _LATER), config.steps - self._since_start)
-        # Rare classes are drawn more often than their share, by the rule of `class_weights`.
+        # Rare classes are drawn more often than they occur, as in `class_weights`.
         counts = torch.bincount(samples.classes).cpu()
         weights = counts.clamp(min=1).float().rsqrt()[samples.classes.cpu()]
         inputs = head.standardise(samples.cells, samples.pixels)

@@ -17,7 +17,7 @@ from napari_affmae.model.local_features import REACH, gaussian_blur
 def predict_view(
     module: QuickSegmenter, store: FeatureStore, view: QuickView
 ) -> Generator[TileDone, None, NDArray[np.float32]]:
-    """Predict a view, in bands of rows, so that its features need not be there at once.
+    """Predict a view in bands of rows, so that not all its features are needed at once.
 
     Parameters
     ----------
@@ -26,7 +26,7 @@ def predict_view(
     store : FeatureStore
         Its features.
     view : QuickView
-        What to predict; its labels are not looked at.
+        The view to predict; its labels are not used.
 
     Yields
     ------
@@ -47,7 +47,7 @@ def predict_view(
     """
     patch, tile, extent = store.patch, store.tile, store.extent(view.source)
     bounds = view.bounds()
-    # Around it, as far as its pixels are interpolated and blurred.
+    # Border around the view that interpolation and blur need.
     margin = patch + math.ceil(REACH * module.smoothness)
     rows, columns = (
         _around(part, margin, patch, size) for part, size in zip(bounds, extent, strict=True)
