@@ -119,7 +119,7 @@ def parse_classes(words: Sequence[str]) -> list[LabelClass]:
     Raises
     ------
     typer.BadParameter
-        A word has another form, or two have the same value.
+        A text has another form, or two classes have the same value.
     """
     parsed: dict[int, tuple[str, str]] = {}
     for word in words:

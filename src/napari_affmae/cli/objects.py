@@ -15,9 +15,11 @@ from napari_affmae.cli.progress import Meter, meter
 from napari_affmae.cli.segment import check_results, result_paths
 from napari_affmae.config import ObjectsConfig
 from napari_affmae.data import ImageSource, read_labels
+from napari_affmae.data.labels import check_single_channel
 from napari_affmae.engine import label_objects, measure_objects
 from napari_affmae.engine.results.ome_tiff import PlaneFile
 from napari_affmae.engine.results.tables import Table, table_text
+from napari_affmae.errors import DataError
 from napari_affmae.files import replace_bytes
 
 
@@ -102,7 +104,7 @@ def _labels_among(sources: Sequence[ImageSource], console: Console) -> list[Imag
     for source in sources:
         try:
             _check_labels(source)
-        except TypeError as error:
+        except (DataError, TypeError) as error:
             reasons.append(str(error))
         else:
             kept.append(source)
@@ -114,10 +116,7 @@ def _labels_among(sources: Sequence[ImageSource], console: Console) -> list[Imag
 
 
 def _check_labels(source: ImageSource) -> None:
-    if source.n_channels != 1:
-        raise TypeError(
-            f"{source.name} has {source.n_channels} channels; labels are one integer a pixel"
-        )
+    check_single_channel(source)
     read_labels(source, 0)
 
 

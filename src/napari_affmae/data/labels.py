@@ -39,6 +39,21 @@ class LabelledPair:
         check_shapes(self.image.source, self.labels)
 
 
+def check_single_channel(labels: ImageSource) -> None:
+    """Check that label values are integers and not colours.
+
+    Raises
+    ------
+    DataError
+        If the labels have several channels.
+    """
+    if labels.n_channels != 1:
+        raise DataError(
+            f"{labels.name} has {labels.n_channels} channels; labels are one integer a pixel, "
+            "not colours: convert it, or name its axes if the channels are planes"
+        )
+
+
 @contextmanager
 def naming_pair(image: object, labels: object) -> Generator[None, None, None]:
     """Add the names of an image and its labels to the error if one of them cannot be read.
@@ -69,11 +84,7 @@ def check_shapes(image: ImageSource, labels: ImageSource) -> None:
     DataError
         If their shapes differ or the labels have several channels.
     """
-    if labels.n_channels != 1:
-        raise DataError(
-            f"{labels.name} has {labels.n_channels} channels; labels are one integer a pixel, "
-            "not colours: convert it, or name its axes if the channels are planes"
-        )
+    check_single_channel(labels)
     sizes = [(source.n_planes, source.height, source.width) for source in (image, labels)]
     if sizes[0] != sizes[1]:
         raise DataError(

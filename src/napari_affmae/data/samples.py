@@ -150,13 +150,13 @@ def _fetch(name: str, sha256: str, progress: Progress | None) -> Path:
 class _Bar:
     """Reports pooch's progress; it has the methods of a progress bar."""
 
-    tell: Progress
+    report: Progress
     total: int = 0
     done: int = 0
 
     def update(self, count: int) -> None:
         self.done += count
-        self.tell(self.done, self.total)
+        self.report(self.done, self.total)
 
     def reset(self) -> None:
         # At the end, pooch resets the bar and then adds the whole size.

@@ -272,8 +272,9 @@ def test_images_smaller_than_a_patch_row(pretrained):
 def test_views_larger_than_what_is_kept(training, stripes):
     strokes = [whole(training, stripes, painted(1, 2, 5))]
     kept = last(list(training.update(strokes, whole(training, stripes))))
-    training._store._capacity = 1
-    training._store._kept.clear()
+    training._store = FeatureStore(
+        training._module, training._runtime, training._store.tile, capacity=1
+    )
     shown = list(training._show(whole(training, stripes)))
     assert len(training._store._kept) == 1
     np.testing.assert_allclose(last(shown).probabilities, kept.probabilities, atol=1e-5)

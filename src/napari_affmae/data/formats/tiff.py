@@ -127,9 +127,9 @@ def _voxel_size(tiff: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> Vox
             to_nanometres(float(scan.get("PixelHeight", 0)), "m"),
             to_nanometres(float(scan.get("PixelWidth", 0)), "m"),
         )
-    told = tiff.imagej_metadata if tiff.is_imagej and tiff.imagej_metadata else {}
-    unit = told.get("unit")
-    distance = to_nanometres(abs(float(told.get("spacing", 0))), unit)
+    imagej = tiff.imagej_metadata if tiff.is_imagej and tiff.imagej_metadata else {}
+    unit = imagej.get("unit")
+    distance = to_nanometres(abs(float(imagej.get("spacing", 0))), unit)
     return distance, *_resolution_pixel_size(series.keyframe.tags, unit)
 
 

@@ -39,7 +39,7 @@ class Segmenter:
     started : RunStarted
         The device that it runs on.
     notices : tuple of Notice
-        What the user should be told before it runs.
+        Messages for the user before it runs.
 
     Parameters
     ----------

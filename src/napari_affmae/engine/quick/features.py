@@ -1,12 +1,12 @@
 """A cache of the features of image tiles."""
 
-from collections import OrderedDict
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from time import perf_counter
 from typing import NamedTuple
 
 import torch
+from cachetools import LRUCache
 from torch import Tensor
 
 from napari_affmae.data import NormalizedSource
@@ -91,8 +91,11 @@ class FeatureStore:
         unit = round(self.patch / OVERLAP)
         self.tile = -(-crop // unit) * unit
         memory = runtime.plan.memory
-        self._capacity = capacity if memory is None else min(capacity, int(_GPU_SHARE * memory))
-        self._kept: OrderedDict[TileKey, QuickFeatures] = OrderedDict()
+        size = capacity if memory is None else min(capacity, int(_GPU_SHARE * memory))
+        # Features of a tile that exceed the capacity are kept alone.
+        self._kept: LRUCache[TileKey, QuickFeatures] = LRUCache(
+            size, lambda features: min(_bytes(features), size)
+        )
         window = torch.from_numpy(tile_window(self.tile))
         cell_window = torch.from_numpy(tile_window(self.tile // self.patch))
         (self._window, self._cell_window) = runtime.to_device((window, cell_window))
@@ -171,9 +174,6 @@ class FeatureStore:
             with self._runtime.computing():
                 features = self._module.features(*images)
         self._kept[key] = features
-        kept = sum(map(_bytes, self._kept.values()))
-        while kept > self._capacity and len(self._kept) > 1:
-            kept -= _bytes(self._kept.popitem(last=False)[1])
         return features
 
     def assemble(
@@ -230,10 +230,7 @@ class FeatureStore:
         return torch.cat(drawn[0]), torch.cat(drawn[1])
 
     def _get(self, key: TileKey) -> QuickFeatures:
-        if key not in self._kept:
-            return self.compute(key)
-        self._kept.move_to_end(key)
-        return self._kept[key]
+        return self._kept[key] if key in self._kept else self.compute(key)
 
     def _tiles(
         self, source: NormalizedSource, plane: int, rows: slice, columns: slice
