@@ -114,7 +114,7 @@ def _check_pixels(source: ImageSource, most_pixels: int) -> Iterator[Finding]:
         return
     not_finite += no_value
     if constant == looked_at:
-        yield Finding("error", "all pixels have the same value: nothing can be learned", about)
+        yield Finding("error", "all of one single value: nothing can be learned from it", about)
     elif constant:
         yield Finding(
             "warning", f"{_planes(constant, source)} with only one value; leave such out", about
