@@ -1,7 +1,8 @@
 """Checks the pixels of one image for problems that would spoil training."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal
 
 import numpy as np
@@ -18,6 +19,7 @@ NAMED = 3
 _MOST_PLANES = 16
 _WINDOW = 512
 _WINDOWS_AXIS = 4
+_SMALL_PLANE = 2**20  # values
 _BAR_PLANES = 4
 _BAR_SIDE = 2048
 
@@ -98,8 +100,10 @@ def _check_pixels(source: ImageSource, most_pixels: int) -> Iterator[Finding]:
     constant, not_finite, no_value = [], [], []
     grey = source.n_channels > 1
     looked_at, windows = _sample(source, most_pixels)
+    read = _reader(source)
     for plane in looked_at:
-        pixels = _read(source, plane, windows)
+        parts = [read(plane, *window).reshape(source.n_channels, -1) for window in windows]
+        pixels = np.concatenate(parts, axis=1)
         finite = np.isfinite(pixels)
         if not finite.any():
             no_value.append(plane)
@@ -128,7 +132,7 @@ def _check_pixels(source: ImageSource, most_pixels: int) -> Iterator[Finding]:
         yield Finding(
             "warning", "colour channels are equal; choose channel 0 to read it as grey", about
         )
-    yield from _check_bar(source, looked_at, most_pixels)
+    yield from _check_bar(source, read, looked_at, most_pixels)
 
 
 def _sample(source: ImageSource, most_pixels: int) -> tuple[list[int], list[tuple[slice, slice]]]:
@@ -148,15 +152,12 @@ def _sample(source: ImageSource, most_pixels: int) -> tuple[list[int], list[tupl
     return planes, windows
 
 
-def _read(source: ImageSource, plane: int, windows: Sequence[tuple[slice, slice]]) -> NDArray[Any]:
-    """Pixels of windows: (channels, n)."""
-    return np.concatenate(
-        [
-            source.read(plane, rows, columns).reshape(source.n_channels, -1)
-            for rows, columns in windows
-        ],
-        axis=1,
-    )
+def _reader(source: ImageSource) -> Callable[[int, slice, slice], NDArray[Any]]:
+    """Return how parts of planes are read: small planes are decoded once, as a whole."""
+    if source.n_channels * source.height * source.width > _SMALL_PLANE:
+        return source.read
+    whole = cache(source.read)
+    return lambda plane, rows, columns: whole(plane)[:, rows, columns]
 
 
 def _is_constant(pixels: NDArray[Any]) -> bool:
@@ -172,14 +173,17 @@ def _planes(planes: Sequence[int], source: ImageSource) -> str:
 
 
 def _check_bar(
-    source: ImageSource, looked_at: Sequence[int], most_pixels: int
+    source: ImageSource,
+    read: Callable[[int, slice, slice], NDArray[Any]],
+    looked_at: Sequence[int],
+    most_pixels: int,
 ) -> Iterator[Finding]:
     height, width = source.height, source.width
     rows = slice(max(height // 2, height - _BAR_SIDE), height)
     columns = slice(0, min(width, _BAR_SIDE, max(_WINDOW, most_pixels // (rows.stop - rows.start))))
     bars = []
     for number in spread(len(looked_at), _BAR_PLANES):
-        bottom = source.read(looked_at[number], rows, columns)[0]
+        bottom = read(looked_at[number], rows, columns)[0]
         if np.isfinite(bottom).all() and not _is_constant(bottom):
             bars.append((bar_height(bottom), looked_at[number]))
     bar, plane = max(bars, default=(0, 0))
