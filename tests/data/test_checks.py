@@ -270,3 +270,18 @@ def test_an_image_with_other_channels_than_the_model_is_refused(volume):
     checks.require_channels(source, 6)
     with pytest.raises(DataError, match="a has 6 channels and the model takes 1"):
         checks.require_channels(source, 1)
+
+
+def test_an_empty_border_or_plane_makes_no_image_constant(volume, monkeypatch):
+    """However little of each image is looked at, it is not left out for what was not seen."""
+    monkeypatch.setattr(checks, "_MOST_PIXELS", 1)
+    rng = np.random.default_rng(0)
+    mosaic = np.zeros((1, 2000, 2000), np.uint8)
+    mosaic[0, 100:400, 100:1900] = rng.integers(0, 255, (300, 1800))
+    stack = np.zeros((9, 600, 600), np.uint8)
+    stack[7] = rng.integers(0, 255, (600, 600))
+    found = check_sources([open_source(mosaic, name="mosaic"), open_source(stack, name="stack")])
+    assert messages(found, "error") == []
+    (warning,) = [item for item in found if "only one value" in item.message]
+    assert warning.source == "stack"
+    assert messages(check_sources([open_source(0 * mosaic)]), "error")

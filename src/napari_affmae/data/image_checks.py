@@ -1,7 +1,7 @@
 """Checks the pixels of one image for problems that would spoil training."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Literal
 
@@ -16,9 +16,12 @@ Level = Literal["info", "warning", "error"]
 
 NAMED = 3
 
+_Read = Callable[[int, slice, slice], NDArray[Any]]
+
 _MOST_PLANES = 16
 _WINDOW = 512
 _WINDOWS_AXIS = 4
+_FULL_SAMPLE = _MOST_PLANES * _WINDOWS_AXIS**2 * _WINDOW**2
 _SMALL_PLANE = 2**20  # values
 _BAR_PLANES = 4
 _BAR_SIDE = 2048
@@ -95,50 +98,72 @@ def shortened(names: Sequence[str]) -> str:
     return ", ".join(names[:NAMED]) + more
 
 
+@dataclass(frozen=True)
+class _Seen:
+    """Planes that were read, and which of them hold what."""
+
+    planes: list[int]
+    constant: list[int]
+    no_value: list[int]
+    not_finite: list[int]
+    is_grey: bool
+
+
 def _check_pixels(source: ImageSource, most_pixels: int) -> Iterator[Finding]:
-    about = (source,)
-    constant, not_finite, no_value = [], [], []
-    grey = source.n_channels > 1
-    looked_at, windows = _sample(source, most_pixels)
     read = _reader(source)
-    for plane in looked_at:
+    seen = _look(source, read, most_pixels)
+    if seen.constant or seen.no_value:
+        # A few windows may lie in an empty border, and a few planes before the tissue begins.
+        seen = _look(source, read, max(most_pixels, _FULL_SAMPLE * source.n_channels))
+    yield from _judge(source, seen)
+    if len(seen.no_value) < len(seen.planes):
+        yield from _check_bar(source, read, seen.planes, most_pixels)
+
+
+def _look(source: ImageSource, read: _Read, most_pixels: int) -> _Seen:
+    planes, windows = _sample(source, most_pixels)
+    seen = _Seen(planes, [], [], [], source.n_channels > 1)
+    for plane in planes:
         parts = [read(plane, *window).reshape(source.n_channels, -1) for window in windows]
         pixels = np.concatenate(parts, axis=1)
         finite = np.isfinite(pixels)
         if not finite.any():
-            no_value.append(plane)
+            seen.no_value.append(plane)
             continue
         if not finite.all():
-            not_finite.append(plane)
+            seen.not_finite.append(plane)
         if _is_constant(pixels[finite]):
-            constant.append(plane)
-        grey = grey and bool((pixels[:3] == pixels[:1]).all())
-    if len(no_value) == len(looked_at):
+            seen.constant.append(plane)
+        if seen.is_grey and (pixels[:3] != pixels[:1]).any():
+            seen = replace(seen, is_grey=False)
+    return seen
+
+
+def _judge(source: ImageSource, seen: _Seen) -> Iterator[Finding]:
+    about = (source,)
+    if seen.no_value == seen.planes:
         yield Finding("error", "no pixel has a finite value, nothing can be learned from it", about)
         return
-    not_finite += no_value
-    if constant == looked_at:
+    if seen.constant == seen.planes:
         yield Finding("error", "all of one single value: nothing can be learned from it", about)
-    elif constant:
-        yield Finding(
-            "warning", f"{_planes(constant, source)} with only one value; leave such out", about
-        )
-    if not_finite:
-        where = _planes(not_finite, source)
+    elif seen.constant:
+        where = _planes(seen.constant, source)
+        yield Finding("warning", f"{where} with only one value; leave such out", about)
+    if seen.not_finite or seen.no_value:
+        where = _planes(seen.not_finite + seen.no_value, source)
         yield Finding(
             "warning", f"NaN or infinite values in {where}; they are replaced by the mean", about
         )
-    if grey:
+    if seen.is_grey:
         yield Finding(
             "warning", "colour channels are equal; choose channel 0 to read it as grey", about
         )
-    yield from _check_bar(source, read, looked_at, most_pixels)
 
 
 def _sample(source: ImageSource, most_pixels: int) -> tuple[list[int], list[tuple[slice, slice]]]:
     """Choose planes, and on each of them all pixels or some windows of a grid.
 
-    Of planes there are as many as the pixels allow, and of windows as many as fit one plane.
+    The windows come first: there are several planes only if all windows of one are read.
     """
     axes = []
     for size in (source.height, source.width):
@@ -147,12 +172,16 @@ def _sample(source: ImageSource, most_pixels: int) -> tuple[list[int], list[tupl
         axes.append([slice(start, min(size, start + _WINDOW)) for start in starts])
     grid = [(rows, columns) for rows in axes[0] for columns in axes[1]]
     most_windows = max(1, most_pixels // (source.n_channels * _WINDOW**2))
-    windows = [grid[number] for number in spread(len(grid), most_windows)]
-    planes = spread(source.n_planes, min(_MOST_PLANES, max(1, most_windows // len(windows))))
-    return planes, windows
+    windows = [grid[number] for number in _some(len(grid), most_windows)]
+    return _some(source.n_planes, min(_MOST_PLANES, most_windows // len(windows))), windows
 
 
-def _reader(source: ImageSource) -> Callable[[int, slice, slice], NDArray[Any]]:
+def _some(total: int, count: int) -> list[int]:
+    """Spread numbers evenly; a single one is the middle."""
+    return [total // 2] if count == 1 else spread(total, count)
+
+
+def _reader(source: ImageSource) -> _Read:
     """Return how parts of planes are read: small planes are decoded once, as a whole."""
     if source.n_channels * source.height * source.width > _SMALL_PLANE:
         return source.read
@@ -174,7 +203,7 @@ def _planes(planes: Sequence[int], source: ImageSource) -> str:
 
 def _check_bar(
     source: ImageSource,
-    read: Callable[[int, slice, slice], NDArray[Any]],
+    read: _Read,
     looked_at: Sequence[int],
     most_pixels: int,
 ) -> Iterator[Finding]:
