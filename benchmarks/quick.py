@@ -26,7 +26,7 @@ from scipy.ndimage import binary_erosion
 
 from napari_affmae.config import QuickConfig
 from napari_affmae.data import count_values, default_classes, find_pairs, read_labels
-from napari_affmae.engine import QuickTraining, View
+from napari_affmae.engine import QuickTraining, QuickView
 from napari_affmae.engine.events import ViewPredicted
 from napari_affmae.engine.inference.scores import ConfusionMatrix
 from napari_affmae.errors import DataError
@@ -113,18 +113,20 @@ def run(arguments: argparse.Namespace, strokes: int, seed: int) -> list[Trial]:
         ignore_value=NOTHING,
     )
     images = [training.normalize(image) for image, _ in (here, there)]
-    views = [View(image, 0, square, square) for image in images]
+    views = [QuickView(image, 0, square, square) for image in images]
     half = painted.copy()
     half[: len(half) // 2] = NOTHING
     complete = len(set(np.unique(half))) == len(values) + 1
-    alone = look(training, View(images[0], 0, square, square, of_one_class(painted)), views[0])
+    alone = look(training, QuickView(images[0], 0, square, square, of_one_class(painted)), views[0])
     start = time.perf_counter()
-    update(training, View(images[0], 0, square, square, half if complete else painted), views[0])
+    update(
+        training, QuickView(images[0], 0, square, square, half if complete else painted), views[0]
+    )
     first = time.perf_counter() - start
     start = time.perf_counter()
-    same = update(training, View(images[0], 0, square, square, painted), views[0])
+    same = update(training, QuickView(images[0], 0, square, square, painted), views[0])
     later = time.perf_counter() - start
-    other = update(training, View(images[0], 0, square, square, painted), views[1])
+    other = update(training, QuickView(images[0], 0, square, square, painted), views[1])
     rest = np.where(painted == NOTHING, targets[0], NOTHING)
     pixels = int((painted != NOTHING).sum())
     ours = Trial(
@@ -145,7 +147,7 @@ def run(arguments: argparse.Namespace, strokes: int, seed: int) -> list[Trial]:
     return [ours, Trial(PixelForest.name, strokes, pixels, math.nan, seconds, seconds, *theirs)]
 
 
-def look(training: QuickTraining, strokes: View, show: View) -> float:
+def look(training: QuickTraining, strokes: QuickView, show: QuickView) -> float:
     """Update while one class is painted, and return the seconds until that is said."""
     start = time.perf_counter()
     try:
@@ -160,7 +162,7 @@ def of_one_class(painted: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.where(painted == painted.max(), painted, NOTHING)
 
 
-def update(training: QuickTraining, strokes: View, show: View) -> NDArray[np.integer]:
+def update(training: QuickTraining, strokes: QuickView, show: QuickView) -> NDArray[np.integer]:
     """Run one update to its end."""
     for event in training.update([strokes], show):
         if isinstance(event, ViewPredicted):

@@ -1,15 +1,15 @@
-"""Errors that a run can end in, worded for the person who started it.
+"""Errors that can end a run, with messages for the person who started it.
 
 Wrong arguments raise `ValueError` or `TypeError`; these classes are for states
-that only show while working. None of them is a `RuntimeError`: napari's
-generator workers drop those without a word.
+that only occur during the work. None of them is a `RuntimeError`, because napari's
+generator workers silently drop those.
 """
 
 from pathlib import Path
 
 
 class AffmaeError(Exception):
-    """Something went wrong that the user can act on.
+    """An error that the user can act on.
 
     The message says what happened, where, and what to do.
     """
@@ -39,7 +39,7 @@ class UnwritableError(AffmaeError):
     message : str
         What happened, why, and what to do.
     path : Path, optional
-        What could not be written.
+        The file or folder that could not be written.
     """
 
     def __init__(self, message: str, path: Path | None = None) -> None:
@@ -48,7 +48,7 @@ class UnwritableError(AffmaeError):
 
 
 class DiskFullError(UnwritableError):
-    """The run folder's disk has no room left."""
+    """The disk of the run folder is full."""
 
 
 class DeviceUnavailableError(AffmaeError):
@@ -60,7 +60,7 @@ class DataError(AffmaeError):
 
 
 class TooFewClassesError(DataError):
-    """Fewer than two classes are painted: there is nothing to tell apart yet."""
+    """Fewer than two classes are painted, so there is nothing to learn yet."""
 
 
 class UnreadablePairError(DataError, UnreadableFileError):

@@ -1,4 +1,4 @@
-"""Writing files so that a killed process or a full disk leaves no half of one."""
+"""Writes files so that an interruption or a full disk leaves no incomplete file."""
 
 import errno
 import json
@@ -17,19 +17,19 @@ _NO_SPACE = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 @contextmanager
 def write_errors(path: Path, needed: int | None = None) -> Iterator[None]:
-    """Turn what the system refuses in the block into errors that name the place.
+    """Turn errors of the system in the block into errors that name the file and a remedy.
 
     Parameters
     ----------
     path : Path
         Where the block writes.
     needed : int, optional
-        Bytes that it is about to write, for the message.
+        Bytes that the block writes, for the message.
 
     Raises
     ------
     DiskFullError
-        If there is no space left; says how much is needed and how much is free.
+        If there is no space left; the message says how much is needed and free.
     UnwritableError
         If it cannot be written for another reason.
     """
@@ -70,7 +70,7 @@ def write_bytes(path: Path, *parts: bytes) -> None:
 
 
 def replace_bytes(path: Path, *parts: bytes) -> None:
-    """Write a file beside `path` and rename it, so that readers see the old or the new one.
+    """Write a file under another name and rename it, so that readers see the old or the new one.
 
     Parameters
     ----------

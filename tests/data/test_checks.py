@@ -1,12 +1,16 @@
+from collections import Counter
+
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+from napari_affmae.data import checks
 from napari_affmae.data.appearance import bar_height
 from napari_affmae.data.checks import check_pairs, check_sources
 from napari_affmae.data.formats.opening import open_source
 from napari_affmae.data.labels import default_classes
 from napari_affmae.data.synthetic import synthetic_em
+from napari_affmae.errors import DataError
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +44,7 @@ def test_constant_planes_are_named(volume):
     (finding,) = check_sources([open_source(stack, name="a.tif")])
     assert finding.level == "warning"
     assert finding.source == "a.tif"
-    assert "planes 2, 4 of one single value" in finding.message
+    assert "planes 2, 4 with only one value" in finding.message
     (finding,) = check_sources([open_source(np.zeros((64, 64)), name="a.tif")])
     assert finding.level == "error"
 
@@ -54,7 +58,7 @@ def test_what_is_found_alike_of_several_images_is_one_finding(volume):
     wrong = [pair for label in (7, 7, 8) for pair in pairs(volume, np.full(volume.shape, label))]
     findings = check_pairs(wrong, classes=default_classes([0, 1]))
     assert [len(item.sources) for item in findings if item.level == "error"] == [2, 1]
-    assert "7 (384000 px); add classes for them (--class)" in messages(findings, "error")[0]
+    assert "7 (384000 px); add classes for them, or make" in messages(findings, "error")[0]
 
 
 def test_not_finite_values_are_named(volume):
@@ -189,3 +193,95 @@ def test_labels_that_are_no_classes(volume):
     empty = np.zeros_like(volume)
     found = messages(check_pairs(pairs(volume, empty), ignore_value=0), "warning")
     assert found[0] == "no labelled pixel was seen"
+
+
+def test_of_very_many_images_some_are_looked_at(volume, monkeypatch):
+    monkeypatch.setattr(checks, "_MOST_SOURCES", 4)
+    monkeypatch.setattr(checks, "_MOST_CONTRASTS", 3)
+    read = Counter()
+
+    class Noting:
+        shape, dtype = volume[0].shape, volume.dtype
+
+        def __init__(self, number):
+            self.number = number
+
+        def __getitem__(self, index):
+            read[self.number] += 1
+            return 255 - volume[0][index] if self.number == 9 else volume[0][index]
+
+    sources = [open_source(Noting(number), name=f"{number}") for number in range(10)]
+    found = check_sources(sources)
+    assert sorted(read) == [0, 3, 6, 9]
+    assert messages(found, "info") == ["the pixels of 4 of the 10 images were checked"]
+    (warning,) = messages(found, "warning")
+    assert "look bright in 9, unlike in 2 others of the 3 images looked at" in warning
+
+
+def test_many_large_stacks_are_read_less_each(volume, monkeypatch):
+    monkeypatch.setattr(checks, "_MOST_PIXELS", 2**21)
+    read = Counter()
+    noise = np.random.default_rng(0).integers(0, 255, (4096, 2048), dtype=np.uint8)
+
+    class Huge:
+        shape, dtype = (500, 9000, 9000), np.dtype(np.uint8)
+
+        def __init__(self, number):
+            self.number = number
+
+        def __getitem__(self, index):
+            _, rows, columns = index
+            size = (rows.stop - rows.start, columns.stop - columns.start)
+            read[self.number] += size[0] * size[1]
+            return noise[: size[0], : size[1]]
+
+    monkeypatch.setattr(checks, "_MOST_CONTRASTS", 1)
+    sources = [open_source(Huge(number), name=f"{number}") for number in range(8)]
+    assert check_sources(sources) == []
+    assert set(read) == set(range(8))
+    # One window, a strip for the bar, and the corners that the fingerprint is made of.
+    assert all(read[number] < 2**21 for number in range(1, 8))
+
+
+def test_findings_come_in_the_order_of_the_images(volume):
+    sources = [open_source(np.full((40, 40), number), name=f"{number}") for number in range(40)]
+    (finding,) = check_sources(sources)
+    assert finding.sources == tuple(sources)
+
+
+def test_a_file_that_breaks_where_only_membranes_look_is_an_error(volume):
+    class Torn:
+        shape, dtype = (9000, 9000), np.dtype(np.uint8)
+
+        def __getitem__(self, index):
+            if index[0].stop - index[0].start == 256:
+                raise OSError("torn")
+            return np.random.default_rng(0).integers(
+                0, 255, [part.stop - part.start for part in index], dtype=np.uint8
+            )
+
+    (finding,) = check_sources([open_source(Torn(), name="a")])
+    assert (finding.level, finding.source) == ("error", "a")
+    assert "torn" in finding.message
+
+
+def test_an_image_with_other_channels_than_the_model_is_refused(volume):
+    source = open_source(volume, axes="CYX", name="a")
+    checks.require_channels(source, 6)
+    with pytest.raises(DataError, match="a has 6 channels and the model takes 1"):
+        checks.require_channels(source, 1)
+
+
+def test_an_empty_border_or_plane_makes_no_image_constant(volume, monkeypatch):
+    """However little of each image is looked at, it is not left out for what was not seen."""
+    monkeypatch.setattr(checks, "_MOST_PIXELS", 1)
+    rng = np.random.default_rng(0)
+    mosaic = np.zeros((1, 2000, 2000), np.uint8)
+    mosaic[0, 100:400, 100:1900] = rng.integers(0, 255, (300, 1800))
+    stack = np.zeros((9, 600, 600), np.uint8)
+    stack[7] = rng.integers(0, 255, (600, 600))
+    found = check_sources([open_source(mosaic, name="mosaic"), open_source(stack, name="stack")])
+    assert messages(found, "error") == []
+    (warning,) = [item for item in found if "only one value" in item.message]
+    assert warning.source == "stack"
+    assert messages(check_sources([open_source(0 * mosaic)]), "error")

@@ -6,6 +6,7 @@ import tifffile
 import zarr
 
 from napari_affmae.data.discovery import find_pairs, find_sources
+from napari_affmae.data.formats import tiff
 from napari_affmae.errors import DataError
 
 
@@ -33,6 +34,18 @@ def test_files_and_folders_together(tmp_path, stack):
     found = find_sources([tmp_path / "f", tmp_path / "a.tif"], axes="CYX", channels=[0, 4])
     assert [s.name for s in found.sources] == ["b.tif", "a.tif"]
     assert all(s.n_channels == 2 for s in found.sources)
+
+
+def test_every_file_is_opened_once_and_no_pixel_is_read(tmp_path, stack, monkeypatch):
+    for number in range(40):
+        tifffile.imwrite(tmp_path / f"{number:02d}.tif", stack, compression="zlib")
+    opened = []
+    open_file = tiff.open_file
+    monkeypatch.setattr(tiff, "open_file", lambda path: opened.append(path) or open_file(path))
+    monkeypatch.setattr(tifffile.TiffPage, "decode", None)
+    sources = find_sources(tmp_path).sources
+    assert sorted(opened) == [source.path for source in sources]
+    assert len(opened) == 40
 
 
 def test_axes_that_do_not_fit_name_the_file(tmp_path, stack):

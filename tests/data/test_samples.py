@@ -99,7 +99,7 @@ def test_a_server_that_lost_the_file(server):
 
 def test_a_cache_that_cannot_be_written(server, tmp_path):
     (tmp_path / "cache").write_text("a file where the folder should be")
-    with pytest.raises(AffmaeError, match="cannot keep the sample"):
+    with pytest.raises(AffmaeError, match="cannot write the sample"):
         fetch_real_sample()
 
 

@@ -52,14 +52,16 @@ def test_wheel_holds_both_packages_and_one_manifest(built: dict[str, Path], whic
 
 def test_every_module_is_in_the_wheel(built: dict[str, Path]) -> None:
     with zipfile.ZipFile(built["wheel"]) as archive:
-        packed = {name for name in archive.namelist() if name.endswith(".py")}
+        packed = {name for name in archive.namelist() if name.endswith((".py", ".pyi"))}
     sources = {
         file.relative_to(root).as_posix()
         for root in (ROOT / "src", ROOT / "kernels")
-        for file in root.glob("*/**/*.py")
+        for file in (*root.glob("*/**/*.py"), *root.glob("*/**/*.pyi"))
         if not file.is_relative_to(ROOT / "kernels" / "benchmarks")
     }
     assert packed == sources
+    # The public names of these rooms are read from their stubs when they are imported.
+    assert {f"napari_affmae/{room}/__init__.pyi" for room in ("data", "engine")} <= packed
 
 
 def test_sdist_builds_the_same_wheel_and_holds_what_the_tests_need(built: dict[str, Path]) -> None:

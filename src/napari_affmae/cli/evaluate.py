@@ -56,7 +56,7 @@ def run_evaluate(
 
 
 def measure(pairs: Sequence[Pair], model: Path, config: SegmentConfig, console: Console) -> Scores:
-    """Segment labelled images and count, showing the progress.
+    """Segment labelled images and compute the scores, showing the progress.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ def _number(value: float) -> str:
 
 
 def _plain(scores: Scores) -> dict[str, Any]:
-    """Give the scores as JSON values; a class that is absent everywhere has null."""
+    """Convert the scores to JSON values; a class that occurs nowhere has null."""
     rows = {
         name: {"iou": _or_null(iou), "dice": _or_null(scores.dice[name])}
         for name, iou in scores.iou.items()

@@ -31,7 +31,7 @@ def run_import(
     overwrite : bool
         Whether `out` may exist.
     console : rich.console.Console
-        Where to say that it is done.
+        Where the result is reported.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The command that tells what there is: this machine, a run, a model, images."""
+"""The command that describes this machine, a run, a model or images."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""From paths and words of the command line to what the engine takes."""
+"""Converts arguments of the command line to sources and settings of the engine."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ from rich.console import Console
 
 from napari_affmae.config import LabelClass
 from napari_affmae.data import ImageSource, default_classes, find_pairs, find_sources
-from napari_affmae.data.formats.opening import split_inner
+from napari_affmae.data.formats.recipe import split_inner
 from napari_affmae.data.sources.layout import parse_channels
 from napari_affmae.errors import DataError
 
@@ -20,7 +20,7 @@ Pair = tuple[ImageSource, ImageSource]
 
 @dataclass(frozen=True)
 class Reading:
-    """How images are read: the options ``--axes`` and ``--channels``."""
+    """The options ``--axes`` and ``--channels``, which say how images are read."""
 
     axes: str | None = None
     channels: str | None = None
@@ -32,7 +32,7 @@ class Reading:
 
 @contextmanager
 def argument_errors() -> Iterator[None]:
-    """Report what the library calls a wrong argument as a wrong argument of the command.
+    """Report a wrong argument of the library as a wrong argument of the command.
 
     Raises
     ------
@@ -46,12 +46,12 @@ def argument_errors() -> Iterator[None]:
 
 
 def check_exists(*paths: Path) -> None:
-    """Refuse paths that lead nowhere; ``file.h5:/dataset`` names a part of a file.
+    """Check that paths exist; ``file.h5:/dataset`` names a part of a file.
 
     Raises
     ------
     typer.BadParameter
-        Naming the first one.
+        If a path does not exist; the message names the first one.
     """
     for path in paths:
         if not split_inner(str(path))[0].exists():
@@ -59,23 +59,23 @@ def check_exists(*paths: Path) -> None:
 
 
 def check_folder(folder: Path) -> None:
-    """Refuse a folder of results that cannot be made, for a file is in its way.
+    """Check that no file is in the place of a folder of results.
 
     Raises
     ------
     typer.BadParameter
-        Naming the file.
+        If there is one; the message names it.
     """
     for part in (folder, *folder.parents):
         if part.is_file():
             raise typer.BadParameter(
-                f"--out: {folder} cannot be a folder of results, for {part} is a file; "
+                f"--out: {folder} cannot be a folder of results, because {part} is a file; "
                 "choose another folder"
             )
 
 
 def open_images(paths: Sequence[Path], reading: Reading, console: Console) -> list[ImageSource]:
-    """Open all images among files and folders, and tell which files were left out.
+    """Open all images among files and folders, and print which files were left out.
 
     Raises
     ------
@@ -119,7 +119,7 @@ def parse_classes(words: Sequence[str]) -> list[LabelClass]:
     Raises
     ------
     typer.BadParameter
-        A word has another form, or two have the same value.
+        A text has another form, or two classes have the same value.
     """
     parsed: dict[int, tuple[str, str]] = {}
     for word in words:

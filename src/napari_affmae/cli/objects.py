@@ -15,9 +15,11 @@ from napari_affmae.cli.progress import Meter, meter
 from napari_affmae.cli.segment import check_results, result_paths
 from napari_affmae.config import ObjectsConfig
 from napari_affmae.data import ImageSource, read_labels
+from napari_affmae.data.labels import check_single_channel
 from napari_affmae.engine import label_objects, measure_objects
 from napari_affmae.engine.results.ome_tiff import PlaneFile
 from napari_affmae.engine.results.tables import Table, table_text
+from napari_affmae.errors import DataError
 from napari_affmae.files import replace_bytes
 
 
@@ -46,7 +48,7 @@ def run_objects(
     given : dict[str, Any]
         Settings that were given, unchecked.
     plane_distance : float or None
-        Nanometres from plane to plane, where the images do not say or are wrong.
+        Nanometres from plane to plane, if the images have none or a wrong one.
     overwrite : bool
         Whether results that are there may be replaced.
     console : rich.console.Console
@@ -57,7 +59,7 @@ def run_objects(
     typer.BadParameter
         A result would replace an input, another result, or a file that is
         there; an image holds no whole numbers; or a distance of planes is given
-        for objects that end with their plane.
+        for objects that lie in one plane each.
     """
     config = build(ObjectsConfig, given)
     if plane_distance is not None and not config.three_d:
@@ -89,7 +91,7 @@ def run_objects(
 
 
 def _labels_among(sources: Sequence[ImageSource], console: Console) -> list[ImageSource]:
-    """Keep the label images, told by their first planes; say what else is left out.
+    """Keep the label images, recognised by their first planes; print what is left out.
 
     The probabilities that `segment` writes lie beside its labels.
 
@@ -102,7 +104,7 @@ def _labels_among(sources: Sequence[ImageSource], console: Console) -> list[Imag
     for source in sources:
         try:
             _check_labels(source)
-        except TypeError as error:
+        except (DataError, TypeError) as error:
             reasons.append(str(error))
         else:
             kept.append(source)
@@ -114,10 +116,7 @@ def _labels_among(sources: Sequence[ImageSource], console: Console) -> list[Imag
 
 
 def _check_labels(source: ImageSource) -> None:
-    if source.n_channels != 1:
-        raise TypeError(
-            f"{source.name} has {source.n_channels} channels; labels are one integer a pixel"
-        )
+    check_single_channel(source)
     read_labels(source, 0)
 
 
@@ -129,7 +128,7 @@ def _number(
     file: PlaneFile,
     progress: Meter,
 ) -> Iterator[Table]:
-    """Write the numbered planes of an image; give tables of their objects."""
+    """Write the numbered planes of an image; yield tables of their objects."""
     count = 0
     for planes in _blocks(source, config.three_d):
         classes = _read(source, planes)
@@ -145,7 +144,7 @@ def _number(
 
 
 def _read(source: ImageSource, planes: range) -> NDArray[np.integer[Any]]:
-    """Read planes in their own type: a whole volume of int64 would take eight times as much."""
+    """Read planes in their own dtype, because int64 would need eight times the memory."""
     whole = source.dtype if source.dtype.kind in "ui" else np.int64
     classes = np.empty((len(planes), source.height, source.width), whole)
     for target, plane in zip(classes, planes, strict=True):

@@ -1,4 +1,4 @@
-"""One picture that shows what a demo run made."""
+"""A picture that shows the results of a demo run."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ _DPI = 90
 
 @dataclass(frozen=True)
 class Example:
-    """A plane with its label and what the network says: (height, width) each."""
+    """A plane, its labels and the prediction, each (height, width)."""
 
     image: NDArray[Any]
     label: NDArray[np.integer]
@@ -44,9 +44,9 @@ def draw_report(
     path : Path
         The PNG.
     title : str
-        A line above it all.
+        Line at the top.
     examples : Sequence[Example]
-        A row each.
+        Examples, one in each row.
     classes : Sequence[LabelClass]
         For colours and their legend.
     reconstruction : Mapping[str, ndarray]

@@ -15,7 +15,7 @@ from napari_affmae.cli.inputs import (
 )
 from napari_affmae.cli.options import Given, build
 from napari_affmae.cli.progress import Reporter, meter
-from napari_affmae.cli.stopping import follow
+from napari_affmae.cli.stopping import report_run
 from napari_affmae.config import SegmentConfig
 from napari_affmae.data import ImageSource
 from napari_affmae.engine import Segmenter
@@ -38,7 +38,7 @@ def run_segment(
 ) -> None:
     """Segment every image and write the label images, stack for stack.
 
-    An image that cannot be segmented is told, and the others are.
+    If an image cannot be segmented, this is reported and the others are segmented.
 
     Parameters
     ----------
@@ -82,7 +82,7 @@ def run_segment(
         try:
             with meter(console, source.name) as progress, PlaneWriter(target, source) as writer:
                 reporter = Reporter(console, progress, planes=source.n_planes, start=number == 0)
-                follow(segmenter.segment(source), [reporter.show, writer.take], console)
+                report_run(segmenter.segment(source), [reporter.show, writer.take], console)
         except (DataError, UnreadableFileError) as error:
             failed.append(source.name)
             _say(console, f"error: {error}", "red")
@@ -91,14 +91,14 @@ def run_segment(
     if failed:
         raise AffmaeError(
             f"{len(failed)} of {len(targets)} images could not be segmented: {', '.join(failed)}. "
-            "Mend them or take them out; the same command with --skip-existing does the rest"
+            "Repair or remove them; then repeat the command with --skip-existing"
         )
 
 
 def _missing(
     targets: Mapping[Path, ImageSource], config: SegmentConfig, console: Console
 ) -> dict[Path, ImageSource]:
-    """Keep what lacks a result, and say how many do not."""
+    """Keep the images without a result, and print how many have one."""
     missing = {
         target: source
         for target, source in targets.items()
@@ -146,12 +146,12 @@ def _tiff_name(name: str) -> Path:
 def check_results(
     sources: Sequence[ImageSource], files: Sequence[Path], *, overwrite: bool
 ) -> None:
-    """Refuse results that would replace an input, or, unless told to, another file.
+    """Check that results replace no input and, unless `overwrite` is set, no other file.
 
     Raises
     ------
     typer.BadParameter
-        Naming the first one; or a file is where their folder is to be.
+        If one does, naming it; or if a file is in the place of their folder.
     """
     for folder in {file.parent for file in files}:
         check_folder(folder)

@@ -48,7 +48,7 @@ def stop_on_signal() -> Iterator[StopRequest]:
             signal.signal(number, handler)
 
 
-def follow(
+def report_run(
     events: Generator[Event, None, None],
     listeners: Sequence[Callable[[Event], None]],
     console: Console,
@@ -93,7 +93,7 @@ def follow(
     raise typer.Exit(STOPPED)
 
 
-def command_line(*extra: str) -> str:
+def own_command_line(*extra: str) -> str:
     """Return this process's command line, with further options at its end."""
     arguments = [argument for argument in sys.argv[1:] if argument not in extra]
     return shlex.join(["napari-affmae", *arguments, *extra])

@@ -17,7 +17,7 @@ from napari_affmae.cli.inputs import (
 )
 from napari_affmae.cli.options import Given, build
 from napari_affmae.cli.progress import Reporter, meter
-from napari_affmae.cli.stopping import command_line, follow
+from napari_affmae.cli.stopping import own_command_line, report_run
 from napari_affmae.config import FinetuneConfig, PretrainConfig
 from napari_affmae.engine import describe_plan, finetune, measure_plan, pretrain
 from napari_affmae.engine.events import Event, PlanMeasured
@@ -65,7 +65,9 @@ def run_pretrain(
         return
     events = pretrain(sources, config, run, resume=resume)
     with meter(console, "pretrain") as progress:
-        follow(events, [Reporter(console, progress).show], console, resume=command_line("--resume"))
+        report_run(
+            events, [Reporter(console, progress).show], console, resume=own_command_line("--resume")
+        )
 
 
 @dataclass(frozen=True)
@@ -128,7 +130,9 @@ def run_finetune(
         resume=resume,
     )
     with meter(console, "finetune") as progress:
-        follow(events, [Reporter(console, progress).show], console, resume=command_line("--resume"))
+        report_run(
+            events, [Reporter(console, progress).show], console, resume=own_command_line("--resume")
+        )
 
 
 def _tell_plan(events: Generator[Event, None, None], console: Console) -> None:
@@ -139,7 +143,7 @@ def _tell_plan(events: Generator[Event, None, None], console: Console) -> None:
             typer.echo(describe_plan(event))
 
     with meter(console, "plan") as progress:
-        follow(events, [Reporter(console, progress).show, tell], console)
+        report_run(events, [Reporter(console, progress).show, tell], console)
 
 
 def _settings_before(run: Path, given: Given) -> Given:

@@ -1,89 +1,96 @@
-"""Looks at images and labels before a run, for what would spoil it."""
+"""Checks images and labels before a run for problems that would spoil it."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
-
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Iterator, Sequence
 
 from napari_affmae.config import LabelClass
-from napari_affmae.data.appearance import bar_height, membranes
-from napari_affmae.data.labels import LabelEncoder, check_shapes, count_values
+from napari_affmae.data.image_checks import Finding, Inspection, Level, inspect, shortened
+from napari_affmae.data.labels import CLASS_ADVICE, LabelEncoder, check_shapes, count_values
 from napari_affmae.data.sources.source import ImageSource, spread
-from napari_affmae.errors import AffmaeError, UnreadableFileError
+from napari_affmae.data.threads import map_in_order
+from napari_affmae.errors import AffmaeError, DataError, UnreadableFileError
 
-Level = Literal["info", "warning", "error"]
+# Limits for all images together, so that a run on very many images starts in seconds.
+_MOST_PIXELS = 2**30
+_MOST_SOURCES = 2048
+_MOST_CONTRASTS = 64
 
-_PLANES_LOOKED_AT = 16
-_BAR_PLANES = 4
-_BAR_COLUMNS = 2048
-_WINDOW = 512
-_WINDOWS_AXIS = 4
+_LABELLED_PLANES = 16
 _PIXEL_SIZE_RATIO = 1.5
 _MOST_CLASSES = 64
-_NAMED = 3
 
 
-@dataclass(frozen=True)
-class Finding:
-    """Something that a check found.
+def require_channels(source: ImageSource, in_channels: int) -> None:
+    """Refuse an image whose channels a model cannot take.
 
-    Attributes
+    Parameters
     ----------
-    level : "info", "warning" or "error"
-        With an error, the source cannot be used as it is.
-    message : str
-        What is wrong, where, and what to do; does not name `sources`.
-    sources : tuple of ImageSource
-        What it is about; none where it compares several, and names them.
+    source : ImageSource
+        The image.
+    in_channels : int
+        Channels that the model takes.
+
+    Raises
+    ------
+    DataError
+        If the image has another number of channels.
     """
-
-    level: Level
-    message: str
-    sources: tuple[ImageSource, ...] = ()
-
-    @property
-    def source(self) -> str | None:
-        """Names of the sources that it is about, to be shown before the message."""
-        return _names([source.name for source in self.sources]) or None
+    if source.n_channels != in_channels:
+        raise DataError(
+            f"{source.name} has {source.n_channels} channels and the model takes {in_channels}; "
+            "choose channels of the image, or another model"
+        )
 
 
 def check_sources(
     sources: Sequence[ImageSource], *, crop: int | None = None, batch: int | None = None
 ) -> list[Finding]:
-    """Look for what would spoil training on images.
+    """Check images for problems that would spoil training.
 
-    Only some planes of a stack are read, and windows of large planes.
+    Only some planes of a stack are read, and windows of large planes. The more images
+    there are, the fewer; of thousands, only some are looked at.
 
     Parameters
     ----------
     sources : sequence of ImageSource
         The images.
     crop, batch : int, optional
-        Side of a crop and crops of a step, to tell whether the images are enough.
+        Side of a crop and crops of a step, to judge whether there are enough images.
 
     Returns
     -------
     list of Finding
-        Unreadable files are among them as errors. What is found alike of several
-        images is one finding.
+        An unreadable file is a finding with an error. The same finding on several
+        images is listed once.
     """
+    looked_at = _spread_over(len(sources), _MOST_SOURCES)
+    contrasts = {looked_at[number] for number in _spread_over(len(looked_at), _MOST_CONTRASTS)}
+    share = _MOST_PIXELS // max(1, len(looked_at))
+
+    def inspected(number: int) -> Inspection:
+        return inspect(sources[number], share, contrast=number in contrasts)
+
+    inspections = dict(zip(looked_at, map_in_order(inspected, looked_at), strict=True))
     findings: list[Finding] = []
-    readable: list[ImageSource] = []
-    for source in sources:
-        of_source = _guarded(_check_source, source)
+    for number, source in enumerate(sources):
         findings += [Finding("info", note, (source,)) for note in source.notes]
-        findings += of_source
-        if not any(finding.level == "error" for finding in of_source):
-            readable.append(source)
+        if number in inspections:
+            findings += inspections[number].findings
     findings = _merged(findings)
-    findings += _check_contrast(readable)
-    findings += _check_pixel_sizes(readable)
+    if len(looked_at) < len(sources):
+        message = f"the pixels of {len(looked_at)} of the {len(sources)} images were checked"
+        findings.append(Finding("info", message))
+    seen = [(sources[number], inspection) for number, inspection in inspections.items()]
+    broken = {source for source, inspection in seen if not inspection.is_usable}
+    findings += _check_contrast(seen)
+    findings += _check_pixel_sizes([source for source in sources if source not in broken])
     if crop is not None:
         findings += _check_amount(sources, crop, batch)
     return findings
+
+
+def _spread_over(total: int, most: int) -> list[int]:
+    return spread(total, most) if total else []
 
 
 def check_pairs(
@@ -94,7 +101,7 @@ def check_pairs(
     crop: int | None = None,
     batch: int | None = None,
 ) -> list[Finding]:
-    """Look for what would spoil training on images with labels.
+    """Check images and labels for problems that would spoil training.
 
     Parameters
     ----------
@@ -105,7 +112,7 @@ def check_pairs(
     ignore_value : int, optional
         Label value that means not labelled.
     crop, batch : int, optional
-        As for `check_sources`.
+        See `check_sources`.
 
     Returns
     -------
@@ -116,18 +123,9 @@ def check_pairs(
     of_labels: list[Finding] = []
     strangers: dict[frozenset[int], list[tuple[ImageSource, Counter[int]]]] = {}
     counts: Counter[int] = Counter()
-    complete = True
-    for image, labels in pairs:
-        looked_at = spread(labels.n_planes, _PLANES_LOOKED_AT)
-        complete &= len(looked_at) == labels.n_planes
-        try:
-            check_shapes(image, labels)
-            of_pair = count_values(labels, looked_at)
-        except UnreadableFileError as error:
-            of_labels.append(Finding("error", str(error), (labels,)))
-            continue
-        except (AffmaeError, TypeError) as error:  # these name the labels
-            of_labels.append(Finding("error", str(error)))
+    for (_, labels), of_pair in zip(pairs, map_in_order(_count, pairs), strict=True):
+        if isinstance(of_pair, Finding):
+            of_labels.append(of_pair)
             continue
         counts += of_pair
         if classes and (unknown := LabelEncoder(classes, ignore_value).unknown(of_pair)):
@@ -136,124 +134,43 @@ def check_pairs(
             of_labels.append(Finding("warning", "no labelled pixel was seen", (labels,)))
     findings += _merged(of_labels)
     findings += map(_unknown, strangers.values())
+    complete = all(labels.n_planes <= _LABELLED_PLANES for _, labels in pairs)
     findings += _check_classes(counts, classes, ignore_value, complete)
     return findings
 
 
+def _count(pair: tuple[ImageSource, ImageSource]) -> Counter[int] | Finding:
+    """Count the values of labels on some planes, or say why that is not possible."""
+    image, labels = pair
+    try:
+        check_shapes(image, labels)
+        return count_values(labels, spread(labels.n_planes, _LABELLED_PLANES))
+    except UnreadableFileError as error:
+        return Finding("error", str(error), (labels,))
+    except (AffmaeError, TypeError) as error:  # these name the labels
+        return Finding("error", str(error))
+
+
 def _merged(findings: Sequence[Finding]) -> list[Finding]:
-    """Make one of findings that say the same of several sources."""
+    """Merge findings that have the same message about several sources."""
     alike: dict[tuple[Level, str], list[ImageSource]] = {}
     for finding in findings:
         alike.setdefault((finding.level, finding.message), []).extend(finding.sources)
     return [Finding(*said, tuple(sources)) for said, sources in alike.items()]
 
 
-def _guarded(
-    check: Callable[[ImageSource], Iterator[Finding]], source: ImageSource
-) -> list[Finding]:
-    try:
-        return list(check(source))
-    except AffmaeError as error:
-        return [Finding("error", str(error), (source,))]
-
-
-def _check_source(source: ImageSource) -> Iterator[Finding]:
-    about = (source,)
-    constant, not_finite, no_value = [], [], []
-    grey = source.n_channels > 1
-    looked_at = spread(source.n_planes, _PLANES_LOOKED_AT)
-    for plane in looked_at:
-        pixels = _look(source, plane)
-        finite = np.isfinite(pixels)
-        if not finite.any():
-            no_value.append(plane)
-            continue
-        if not finite.all():
-            not_finite.append(plane)
-        if _is_constant(pixels[finite]):
-            constant.append(plane)
-        grey = grey and bool((pixels[:3] == pixels[:1]).all())
-    if len(no_value) == len(looked_at):
-        yield Finding("error", "no pixel has a finite value, nothing can be learned from it", about)
-        return
-    not_finite += no_value
-    if constant == looked_at:
-        yield Finding("error", "all of one single value, nothing can be learned from it", about)
-    elif constant:
-        yield Finding(
-            "warning", f"{_planes(constant, source)} of one single value; leave such out", about
-        )
-    if not_finite:
-        where = _planes(not_finite, source)
-        yield Finding(
-            "warning", f"NaN or infinite values in {where}; they are read as the mean", about
-        )
-    if grey:
-        yield Finding(
-            "warning", "colour channels are equal; choose channel 0 to read it as grey", about
-        )
-    yield from _check_bar(source)
-
-
-def _look(source: ImageSource, plane: int) -> NDArray[Any]:
-    """Pixels of a plane, (channels, n): all, or a grid of windows of a large plane."""
-    starts = []
-    for size in (source.height, source.width):
-        count = min(_WINDOWS_AXIS, -(-size // _WINDOW))
-        starts.append(np.linspace(0, max(0, size - _WINDOW), count).astype(int))
-    return np.concatenate(
-        [
-            source.read(
-                plane, slice(int(top), int(top) + _WINDOW), slice(int(left), int(left) + _WINDOW)
-            ).reshape(source.n_channels, -1)
-            for top in starts[0]
-            for left in starts[1]
-        ],
-        axis=1,
-    )
-
-
-def _is_constant(pixels: NDArray[Any]) -> bool:
-    return bool(pixels.min() == pixels.max())  # their difference may overflow
-
-
-def _planes(planes: Sequence[int], source: ImageSource) -> str:
-    """Words for planes, or for the image if it has only one."""
-    if source.n_planes == 1:
-        return "the image"
-    named = ", ".join(map(str, sorted(planes)[:_NAMED]))
-    more = f" and {len(planes) - _NAMED} more" if len(planes) > _NAMED else ""
-    return f"plane{'s' if len(planes) > 1 else ''} {named}{more}"
-
-
-def _check_bar(source: ImageSource) -> Iterator[Finding]:
-    bars = []
-    for plane in spread(source.n_planes, _BAR_PLANES):
-        lower_half = slice(source.height // 2, None)
-        bottom = source.read(plane, lower_half, slice(0, _BAR_COLUMNS))[0]
-        if np.isfinite(bottom).all() and not _is_constant(bottom):
-            bars.append((bar_height(bottom), plane))
-    height, plane = max(bars, default=(0, 0))
-    if height:
-        place = _planes([plane], source)
+def _check_contrast(seen: Sequence[tuple[ImageSource, Inspection]]) -> Iterator[Finding]:
+    judged = [(source, item.membranes) for source, item in seen if item.membranes is not None]
+    dark = [source.name for source, kind in judged if kind == "dark"]
+    bright = [source.name for source, kind in judged if kind == "bright"]
+    if dark and bright:
+        fewer, more = sorted((dark, bright), key=len)
+        looks = "dark" if fewer is dark else "bright"
+        usable = sum(inspection.is_usable for _, inspection in seen)
+        among = f" of the {len(judged)} images looked at" if len(judged) < usable else ""
         yield Finding(
             "warning",
-            f"the bottom {height} rows of {place} look like an information bar "
-            "or an empty band; crop them off, or the network learns them",
-            (source,),
-        )
-
-
-def _check_contrast(sources: Sequence[ImageSource]) -> Iterator[Finding]:
-    kinds = {kind: list[str]() for kind in ("dark", "bright", "unclear")}
-    for source in sources:
-        kinds[membranes(source)].append(source.name)
-    if kinds["dark"] and kinds["bright"]:
-        fewer, more = sorted((kinds["dark"], kinds["bright"]), key=len)
-        looks = "dark" if fewer is kinds["dark"] else "bright"
-        yield Finding(
-            "warning",
-            f"membranes look {looks} in {_names(fewer)}, unlike in {len(more)} others; "
+            f"membranes look {looks} in {shortened(fewer)}, unlike in {len(more)} others{among}; "
             "invert one kind, so that all have the same contrast",
         )
 
@@ -272,7 +189,7 @@ def _check_pixel_sizes(sources: Sequence[ImageSource]) -> Iterator[Finding]:
         yield Finding(
             "warning",
             f"pixel sizes differ: from {sizes[0][0]:g} nm ({sizes[0][1]}) to {sizes[-1][0]:g} nm "
-            f"({sizes[-1][1]}); structures then differ in size, rescale where that matters",
+            f"({sizes[-1][1]}); structures then differ in size; rescale the images if that matters",
         )
 
 
@@ -282,7 +199,7 @@ def _check_amount(
     small = [source.name for source in sources if min(source.height, source.width) < crop]
     if small:
         yield Finding(
-            "info", f"smaller than the crop of {crop} px, so mirrored at edges: {_names(small)}"
+            "info", f"smaller than the crop of {crop} px, mirrored at the edges: {shortened(small)}"
         )
     crops = sum(
         source.n_planes * max(1, source.height // crop) * max(1, source.width // crop)
@@ -297,13 +214,12 @@ def _check_amount(
 
 
 def _unknown(found: Sequence[tuple[ImageSource, Counter[int]]]) -> Finding:
-    """Tell of values without a class, the same in several labels, with all their pixels."""
+    """Report values without a class that several labels share, with the number of pixels."""
     total = sum((unknown for _, unknown in found), Counter[int]())
-    listing = _names([f"{value} ({count} px)" for value, count in sorted(total.items())])
+    listing = shortened([f"{value} ({count} px)" for value, count in sorted(total.items())])
     return Finding(
         "error",
-        f"values that no class has: {listing}; add classes for them (--class), "
-        "or make one the value of what is not labelled (--ignore-value)",
+        f"values that no class has: {listing}; {CLASS_ADVICE}",
         tuple(labels for labels, _ in found),
     )
 
@@ -318,7 +234,7 @@ def _check_classes(
     absent = [item.name for item in classes if not counts[item.value]]
     if absent:
         yield Finding(
-            "warning", f"no pixel{seen} has the class {_names(absent)}; it cannot be learned"
+            "warning", f"no pixel{seen} has the class {shortened(absent)}; it cannot be learned"
         )
     values = set(counts) - {ignore_value}
     if not classes and len(values) > _MOST_CLASSES:
@@ -330,8 +246,3 @@ def _check_classes(
     negative = sorted(value for value in values if value < 0)
     if negative:
         yield Finding("error", f"label values must be at least 0, found {negative[0]}; change them")
-
-
-def _names(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more

@@ -1,20 +1,18 @@
 """Images in folders, and images with their labels."""
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from napari_affmae.config import RUN_FILE
-from napari_affmae.data.formats.opening import (
-    SUFFIXES,
-    default_name,
-    is_zarr,
-    open_source,
-    split_inner,
-)
+from napari_affmae.data.formats.opening import open_source
+from napari_affmae.data.formats.recipe import SUFFIXES, default_name, is_zarr, split_inner
 from napari_affmae.data.labels import naming_pair
 from napari_affmae.data.sources.layout import CHANNEL_AXES
 from napari_affmae.data.sources.source import ImageSource
+from napari_affmae.data.threads import map_in_order
 from napari_affmae.errors import DataError, UnreadableFileError
 
 Paths = str | Path | Iterable[str | Path]
@@ -34,7 +32,7 @@ class Skipped:
 
 @dataclass(frozen=True)
 class Found:
-    """What `find_sources` found, both in the order of their paths."""
+    """Result of `find_sources`, in the order of the paths."""
 
     sources: list[ImageSource]
     skipped: list[Skipped]
@@ -59,7 +57,7 @@ def find_sources(
     paths : str, Path, or several of them
         Files and folders.
     axes, channels
-        As for `open_source`, for every file.
+        See `open_source`; they apply to every file.
 
     Raises
     ------
@@ -70,23 +68,44 @@ def find_sources(
     """
     found = Found([], [])
     in_stacks: set[Path] = set()
-    for root in _as_list(paths):
-        if not split_inner(str(root))[0].exists():
-            raise UnreadableFileError(f"{root} does not exist")
-        for path, name in _images_below(Path(root), found.skipped):
-            if path.resolve() in in_stacks:
-                continue
-            try:
-                source = open_source(path, axes=axes, channels=channels, name=name)
-            except UnreadableFileError as error:
-                found.skipped.append(Skipped(path, str(error)))
-                continue
-            found.sources.append(source)
-            in_stacks |= _several(source)
+    opened = partial(_opened, axes=axes, channels=channels)
+    for path, item in map_in_order(opened, _candidates(paths, in_stacks)):
+        if _is_in(path, in_stacks):  # opened before its stack was known
+            continue
+        if isinstance(item, Skipped):
+            found.skipped.append(item)
+        else:
+            found.sources.append(item)
+            in_stacks |= _files_of_stack(item)
     return found
 
 
-def _several(source: ImageSource) -> set[Path]:
+def _candidates(paths: Paths, in_stacks: set[Path]) -> Iterator[tuple[Path, str] | Skipped]:
+    for root in _as_list(paths):
+        if not split_inner(str(root))[0].exists():
+            raise UnreadableFileError(f"{root} does not exist")
+        for item in _images_below(Path(root)):
+            if isinstance(item, Skipped) or not _is_in(item[0], in_stacks):
+                yield item
+
+
+def _opened(
+    item: tuple[Path, str] | Skipped, *, axes: str | None, channels: int | Sequence[int] | None
+) -> tuple[Path, ImageSource | Skipped]:
+    if isinstance(item, Skipped):
+        return item.path, item
+    path, name = item
+    try:
+        return path, open_source(path, axes=axes, channels=channels, name=name)
+    except UnreadableFileError as error:
+        return path, Skipped(path, str(error))
+
+
+def _is_in(path: Path, files: set[Path]) -> bool:
+    return bool(files) and path.resolve() in files
+
+
+def _files_of_stack(source: ImageSource) -> set[Path]:
     """Files of a source that is spread over several; each of them opens the whole."""
     return {file.resolve() for file in source.files} if len(source.files) > 1 else set()
 
@@ -111,7 +130,7 @@ def find_pairs(
         Label files or folders. Without it, `images` is a folder that holds the
         folders ``images`` and ``labels``.
     axes, channels
-        As for `open_source`, for the images.
+        See `open_source`; they apply to the images.
     label_axes : str, optional
         Axes of the label images; `axes` without its channels by default.
 
@@ -139,17 +158,21 @@ def find_pairs(
     if len(image_paths) == len(label_paths) == 1:
         label_paths = dict.fromkeys(image_paths, *label_paths.values())
     _complain_about_singles(image_paths, label_paths)
-    pairs = []
+    pairs: list[tuple[ImageSource, ImageSource]] = []
     in_stacks: set[Path] = set()
-    for name, image_path in image_paths.items():
-        if image_path.resolve() in in_stacks:
-            continue
-        label_path = label_paths[name]
+
+    def opened(name: str) -> tuple[ImageSource, ImageSource]:
+        image_path, label_path = image_paths[name], label_paths[name]
         with naming_pair(image_path, label_path):
             image = open_source(image_path, axes=axes, channels=channels, name=name)
             label = open_source(label_path, axes=label_axes, name=f"labels {name}")
-        pairs.append((image, label))
-        in_stacks |= _several(image)
+        return image, label
+
+    names = (name for name, path in image_paths.items() if not _is_in(path, in_stacks))
+    for image, label in map_in_order(opened, names):
+        if not _is_in(image_paths[image.name], in_stacks):  # opened before its stack was known
+            pairs.append((image, label))
+            in_stacks |= _files_of_stack(image)
     return pairs
 
 
@@ -173,7 +196,10 @@ def _by_name(paths: Paths, what: str) -> dict[str, Path]:
     for root in _as_list(paths):
         if not split_inner(str(root))[0].exists():
             raise DataError(f"{root} does not exist")
-        for path, name in _images_below(Path(root), []):
+        for item in _images_below(Path(root)):
+            if isinstance(item, Skipped):
+                continue
+            path, name = item
             stem = _stem(name)
             if stem in files:
                 raise DataError(f"two {what}s have the same name: {files[stem]} and {path}")
@@ -195,39 +221,41 @@ def _as_list(paths: Paths) -> list[str | Path]:
     return [paths] if isinstance(paths, str | Path) else list(paths)
 
 
-def _images_below(root: Path, skipped: list[Skipped]) -> Iterator[tuple[Path, str]]:
+def _images_below(root: Path) -> Iterator[tuple[Path, str] | Skipped]:
     """Paths of images with their names relative to `root`, in the order of names."""
     if not root.is_dir() or is_zarr(root):
         yield root, default_name(root)
         return
-    for path in _walk(root, skipped, {root.resolve()}):
-        yield path, path.relative_to(root).as_posix()
+    for item in _walk(root, {root.resolve()}):
+        yield item if isinstance(item, Skipped) else (item, item.relative_to(root).as_posix())
 
 
-def _walk(folder: Path, skipped: list[Skipped], walked: set[Path]) -> Iterator[Path]:
-    entries = sorted(folder.iterdir())
+def _walk(folder: Path, walked: set[Path]) -> Iterator[Path | Skipped]:
+    with os.scandir(folder) as listing:
+        entries = sorted(listing, key=lambda entry: entry.name)
     names = {entry.name for entry in entries}
     for entry in entries:
         if entry.name.startswith("."):
             continue
+        path = Path(entry.path)
         if not entry.is_dir():
-            if entry.suffix.lower() in SUFFIXES:
-                yield entry
-        elif is_zarr(entry):
-            yield entry
-        elif reason := _why_not(entry, names, walked):
-            skipped.append(Skipped(entry, reason))
+            if path.suffix.lower() in SUFFIXES:
+                yield path
+        elif is_zarr(path):
+            yield path
+        elif reason := _why_not(path, names, walked):
+            yield Skipped(path, reason)
         else:
-            walked.add(entry.resolve())
-            yield from _walk(entry, skipped, walked)
+            walked.add(path.resolve())
+            yield from _walk(path, walked)
 
 
 def _why_not(folder: Path, beside: set[str], walked: set[Path]) -> str | None:
-    """Tell why the files in a folder are no images to learn from; None if they may be."""
+    """Return why the images in a folder are left out; None if they are used."""
     if folder.name == _LABELS and _IMAGES in beside:
         return "labels of the images beside it"
     if (folder / RUN_FILE).is_file() or (folder.name == _PREVIEWS and RUN_FILE in beside):
-        return "a run and its pictures; choose the folder itself to read them"
+        return "the folder of a run; to use its pictures, choose that folder itself"
     if folder.resolve() in walked:
-        return "the same folder as one that is read already"
+        return "a link to a folder that is read already"
     return None

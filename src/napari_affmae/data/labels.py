@@ -1,8 +1,8 @@
-"""Label images: integers that stand for classes, and one that stands for unknown."""
+"""Label images: every value is a class, or means that a pixel is not labelled."""
 
 import colorsys
 from collections import Counter
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -15,12 +15,16 @@ from napari_affmae.data.normalization.normalization import NormalizedSource
 from napari_affmae.data.sources.source import ImageSource
 from napari_affmae.errors import DataError, UnreadableFileError, UnreadablePairError
 
+CLASS_ADVICE = "add classes for them, or make one of them the value of what is not labelled"
+
 _GOLDEN_RATIO = 0.618034
+_BAND_PIXELS, _TILE = 2**22, 256
+_SMALL_VALUES = 2**16
 
 
 @dataclass(frozen=True)
 class LabelledPair:
-    """An image and its labels, of the same planes and size.
+    """An image and its labels, which have the same number of planes and size.
 
     Raises
     ------
@@ -35,9 +39,24 @@ class LabelledPair:
         check_shapes(self.image.source, self.labels)
 
 
+def check_single_channel(labels: ImageSource) -> None:
+    """Check that label values are integers and not colours.
+
+    Raises
+    ------
+    DataError
+        If the labels have several channels.
+    """
+    if labels.n_channels != 1:
+        raise DataError(
+            f"{labels.name} has {labels.n_channels} channels; labels are one integer a pixel, "
+            "not colours: convert it, or name its axes if the channels are planes"
+        )
+
+
 @contextmanager
 def naming_pair(image: object, labels: object) -> Generator[None, None, None]:
-    """Name an image and its labels where one of them cannot be read.
+    """Add the names of an image and its labels to the error if one of them cannot be read.
 
     Parameters
     ----------
@@ -58,18 +77,14 @@ def naming_pair(image: object, labels: object) -> Generator[None, None, None]:
 
 
 def check_shapes(image: ImageSource, labels: ImageSource) -> None:
-    """Raise where an image and its labels do not fit each other.
+    """Check that an image and its labels fit each other.
 
     Raises
     ------
     DataError
         If their shapes differ or the labels have several channels.
     """
-    if labels.n_channels != 1:
-        raise DataError(
-            f"{labels.name} has {labels.n_channels} channels; labels are one integer a pixel, "
-            "not colours: convert it, or choose the axes if its channels are planes"
-        )
+    check_single_channel(labels)
     sizes = [(source.n_planes, source.height, source.width) for source in (image, labels)]
     if sizes[0] != sizes[1]:
         raise DataError(
@@ -113,13 +128,30 @@ def count_values(labels: ImageSource, planes: Iterable[int] | None = None) -> Co
     """Count pixels by label value, over all planes or the given ones."""
     counts: Counter[int] = Counter()
     for plane in range(labels.n_planes) if planes is None else planes:
-        values, pixels = np.unique(read_labels(labels, plane), return_counts=True)
-        counts.update(dict(zip(values.tolist(), pixels.tolist(), strict=True)))
+        for rows in _bands(labels):
+            values, pixels = _counted(read_labels(labels, plane, rows))
+            counts.update(dict(zip(values.tolist(), pixels.tolist(), strict=True)))
     return counts
 
 
+def _bands(labels: ImageSource) -> Iterator[slice]:
+    """Divide a plane into bands that are small even as int64; the height fits most tiles."""
+    height = max(1, _BAND_PIXELS // (_TILE * labels.width)) * _TILE
+    for top in range(0, labels.height, height):
+        yield slice(top, top + height)
+
+
+def _counted(values: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the values that occur, and how often; small values need no sorting."""
+    if values.min() >= 0 and values.max() < _SMALL_VALUES:
+        pixels = np.bincount(values.ravel())
+        occurring = np.flatnonzero(pixels)
+        return occurring, pixels[occurring]
+    return np.unique(values, return_counts=True)
+
+
 def labelled_planes(labels: ImageSource, ignore_value: int | None) -> list[int]:
-    """List the planes that hold labels; without an ignored value these are all.
+    """List the planes that hold labels; these are all planes if no value is ignored.
 
     Raises
     ------
@@ -133,14 +165,14 @@ def labelled_planes(labels: ImageSource, ignore_value: int | None) -> list[int]:
 
 
 class LabelEncoder:
-    """From label values to class indices.
+    """Converts label values to class indices.
 
     Parameters
     ----------
     classes : sequence of LabelClass
         In the order of their indices.
     ignore_value : int or None
-        The value that means not labelled.
+        The value of pixels that are not labelled.
 
     Raises
     ------
@@ -166,12 +198,12 @@ class LabelEncoder:
         return len(self._sorted)
 
     def encode(self, values: NDArray[np.int64], name: str) -> NDArray[np.int64]:
-        """Class index of every value, `IGNORE_INDEX` where not labelled.
+        """Return the class index of every value, `IGNORE_INDEX` where not labelled.
 
         Raises
         ------
         DataError
-            If a value has no class; `name` tells where.
+            If a value has no class; the message begins with `name`.
         """
         indices, strange = self._encode(values)
         if strange.any():
@@ -179,12 +211,12 @@ class LabelEncoder:
         return indices
 
     def encode_known(self, values: NDArray[np.int64]) -> tuple[NDArray[np.int64], set[int]]:
-        """Class index of every value, `IGNORE_INDEX` also where it has no class.
+        """Return the class index of every value, `IGNORE_INDEX` also for values without a class.
 
         Returns
         -------
         indices : ndarray
-            Of the shape of `values`, int64.
+            int64, of the same shape as `values`.
         unknown : set of int
             The values that have no class.
         """
@@ -192,7 +224,7 @@ class LabelEncoder:
         return indices, set(values[strange].tolist())
 
     def _encode(self, values: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """Class indices, and where values are neither a class nor the ignored one."""
+        """Return class indices, and where values are neither a class nor the ignored one."""
         position = np.searchsorted(self._sorted, values).clip(max=self.n_classes - 1)
         indices: NDArray[np.int64] = self._order[position].astype(np.int64)
         indices[self._sorted[position] != values] = IGNORE_INDEX
@@ -211,13 +243,12 @@ class LabelEncoder:
         listing = ", ".join(f"{value} ({count} px)" for value, count in sorted(unknown.items())[:8])
         raise DataError(
             f"{name} holds values that no class has: {listing}; the classes have "
-            f"{self._sorted.tolist()}. Add classes for them (--class), or make one the value of "
-            "what is not labelled (--ignore-value)"
+            f"{self._sorted.tolist()}; {CLASS_ADVICE}"
         )
 
 
 def default_classes(values: Iterable[int]) -> tuple[LabelClass, ...]:
-    """Classes for label values, with distinct colours; 0 is named background.
+    """Make classes for label values, with distinct colours; 0 is named background.
 
     Parameters
     ----------
@@ -236,7 +267,7 @@ def default_classes(values: Iterable[int]) -> tuple[LabelClass, ...]:
 
 
 def default_class(value: int, index: int | None = None) -> LabelClass:
-    """Class for a label value, with the colour of an index, by default that of the value."""
+    """Make a class for a label value; `index` chooses its colour, by default the value."""
     name = "background" if value == 0 else f"class {value}"
     return LabelClass(value=value, name=name, color=_color(value if index is None else index))
 

@@ -1,4 +1,4 @@
-"""Images to try the program on: made-up ones, and real ones to download.
+"""Sample images: synthetic ones, and real ones to download.
 
 The real ones are a part of FIB-25, isotropic FIB-SEM of the medulla of
 *Drosophila* at 10 nm, with neurons traced by people. They are training_sample2
@@ -31,20 +31,20 @@ from napari_affmae.errors import AffmaeError, DataError
 Sample = tuple[NDArray[np.uint8], NDArray[np.uint8], tuple[LabelClass, ...]]
 Progress = Callable[[int, int], None]
 
-# Made within two seconds.
+# Large enough to learn from, and made within two seconds.
 _SHAPE = (32, 256, 256)
 _URL = "https://storage.googleapis.com/ffn-flyem-fib25/training_sample2"
 _IMAGE = ("grayscale_maps.h5", "ea031c98ee2de778a9a3a1e6d410df5de73e4ac28022df8e7255d84e3394cafa")
 _NEURONS = ("groundtruth.h5", "fd508e7aee1fe51ac9ae0460db4a841d275236f013c1f2552314b4f21b1010ea")
-# Pieces of a neuron on a plane that are smaller, in pixels, are gaps of the tracing.
+# In pixels of a plane; smaller pieces of a neuron are gaps in the tracing.
 _SMALLEST_PIECE = 30
 
-# It writes to standard error by a handler of its own.
+# Pooch's logger has its own handler, which writes to standard error.
 pooch.get_logger().setLevel(logging.WARNING)
 
 
 def synthetic_sample() -> Sample:
-    """Make a small volume of synthetic EM, with labels; the same each time.
+    """Make a small volume of synthetic EM with labels, which is always the same.
 
     Returns
     -------
@@ -103,7 +103,7 @@ def fetch_real_sample(progress: Progress | None = None) -> tuple[Path, Path]:
     Parameters
     ----------
     progress : callable, optional
-        Called with the bytes that came and those that a file has.
+        Called with the bytes received and the size of the file.
 
     Returns
     -------
@@ -114,8 +114,8 @@ def fetch_real_sample(progress: Progress | None = None) -> tuple[Path, Path]:
     Raises
     ------
     AffmaeError
-        If there is no connection, what came is not what was expected, or it
-        cannot be written to the cache.
+        If there is no connection, a file has the wrong checksum, or it cannot be
+        written to the cache.
     """
     return _fetch(*_IMAGE, progress), _fetch(*_NEURONS, progress)
 
@@ -137,8 +137,8 @@ def _fetch(name: str, sha256: str, progress: Progress | None) -> Path:
             "no connection"
         ) from error
     except OSError as error:
-        raise AffmaeError(f"cannot keep the sample in {cache}: {error}") from error
-    except ValueError as error:  # pooch's word for a checksum that differs
+        raise AffmaeError(f"cannot write the sample to {cache}: {error}") from error
+    except ValueError as error:  # pooch raises it for a wrong checksum
         raise AffmaeError(
             f"what was downloaded from {_URL}/{name} is not the sample: {error}. Try again later, "
             "or take the synthetic sample"
@@ -148,18 +148,18 @@ def _fetch(name: str, sha256: str, progress: Progress | None) -> Path:
 
 @dataclass
 class _Bar:
-    """What pooch takes for a progress bar."""
+    """Reports pooch's progress; it has the methods of a progress bar."""
 
-    tell: Progress
+    report: Progress
     total: int = 0
     done: int = 0
 
     def update(self, count: int) -> None:
         self.done += count
-        self.tell(self.done, self.total)
+        self.report(self.done, self.total)
 
     def reset(self) -> None:
-        # Pooch goes back to the start at the end, and then says that all is done.
+        # At the end, pooch resets the bar and then adds the whole size.
         self.done = 0
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Made-up electron microscopy of cells, with its labels.
+"""Synthetic electron microscopy of cells, with labels.
 
 Cells are a warped Voronoi tessellation with membranes where two meet;
 mitochondria are ellipsoids with cristae, vesicles small rings in clusters.

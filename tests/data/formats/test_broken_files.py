@@ -118,5 +118,5 @@ def test_missing_and_foreign_files(tmp_path):
         UnreadableFileError, match=r"no known kind; known are zarr folders and \.tif"
     ):
         open_source(tmp_path / "a.docx")
-    with pytest.raises(UnreadableFileError, match="find_sources reads"):
+    with pytest.raises(UnreadableFileError, match="choose one of the images in it"):
         open_source(tmp_path)

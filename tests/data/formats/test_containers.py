@@ -66,7 +66,7 @@ def test_ambiguous_hdf5_lists_its_datasets(tmp_path, stack):
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["raw"] = stack
         file["label"] = stack
-    with pytest.raises(UnreadableFileError, match=r"label \(5, 40, 56\), raw.*FILE:/NAME"):
+    with pytest.raises(UnreadableFileError, match=r"label \(5, 40, 56\), raw.*file.h5:/name"):
         open_source(tmp_path / "a.h5")
     with pytest.raises(UnreadableFileError, match=r"no image array '/nothing'; it has: label"):
         open_source(f"{tmp_path / 'a.h5'}:/nothing")

@@ -72,7 +72,15 @@ def test_kept_planes_stay_within_their_size():
     for plane in (0, 1, 2, 0, 5):
         part = kept[plane, slice(5, 9), slice(0, 7)]
         np.testing.assert_array_equal(part, large[plane, 5:9, :7])
-    assert [key[0] for key in kept._kept] == [0, 5]
+    assert [key[0] for key in kept._piece.cache] == [0, 5]
+
+
+def test_a_piece_that_is_larger_than_what_is_kept_is_kept_alone():
+    large = np.random.default_rng(0).integers(0, 255, (3, 600, 600), dtype=np.uint8)
+    kept = KeptChunks(zarr.array(large, chunks=(1, 600, 600)), size=1000)
+    for plane in (0, 2):
+        np.testing.assert_array_equal(kept[plane, slice(5, 9), slice(0, 7)], large[plane, 5:9, :7])
+    assert [key[0] for key in kept._piece.cache] == [2]
 
 
 def test_imagej_hyperstack(tmp_path, assert_reads):

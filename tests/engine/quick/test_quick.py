@@ -13,7 +13,7 @@ from napari_affmae.config import FinetuneConfig, LabelClass, QuickConfig, Segmen
 from napari_affmae.data import ImageSource, LabelEncoder, open_source
 from napari_affmae.engine import (
     QuickTraining,
-    View,
+    QuickView,
     evaluate,
     finetune,
     load_model,
@@ -56,8 +56,10 @@ def painted(*values: int, columns: slice = slice(0, 150)) -> NDArray[np.int64]:
     return labels[:, columns]
 
 
-def whole(training: QuickTraining, source: ImageSource, labels: Any = None, plane: int = 0) -> View:
-    return View(training.normalize(source), plane, slice(0, 100), slice(0, 150), labels)
+def whole(
+    training: QuickTraining, source: ImageSource, labels: Any = None, plane: int = 0
+) -> QuickView:
+    return QuickView(training.normalize(source), plane, slice(0, 100), slice(0, 150), labels)
 
 
 @pytest.fixture
@@ -95,7 +97,7 @@ def test_other_planes_and_parts_of_them(training, stripes):
     strokes = [whole(training, stripes, painted(1, 2, 5))]
     full = last(list(training.update(strokes, whole(training, stripes, plane=1))))
     assert (full.labels == truth(slice(0, 150))).mean() > 0.85
-    part = View(training.normalize(stripes), 1, slice(33, 45), slice(90, 117))
+    part = QuickView(training.normalize(stripes), 1, slice(33, 45), slice(90, 117))
     shown = last(list(training._show(part)))
     again = last(list(training._show(whole(training, stripes, plane=1))))
     np.testing.assert_allclose(
@@ -106,7 +108,7 @@ def test_other_planes_and_parts_of_them(training, stripes):
 def test_strokes_in_several_views_are_those_of_one(training, stripes, pretrained):
     source = training.normalize(stripes)
     halves = [slice(0, 70), slice(70, 150)]
-    views = [View(source, 0, slice(0, 100), c, painted(1, 2, 5)[:, c]) for c in halves]
+    views = [QuickView(source, 0, slice(0, 100), c, painted(1, 2, 5)[:, c]) for c in halves]
     events = list(training.update(views, whole(training, stripes)))
     other = QuickTraining(pretrained[0], [stripes], CLASSES, CONFIG)
     same = list(other.update([whole(other, stripes, painted(1, 2, 5))], whole(other, stripes)))
@@ -158,7 +160,9 @@ def test_wrong_strokes(training, stripes):
         )
     with pytest.raises(ValueError, match="at least one of the 100 x 150"):
         next(
-            training.update([], View(training.normalize(stripes), 0, slice(100, 120), slice(0, 9)))
+            training.update(
+                [], QuickView(training.normalize(stripes), 0, slice(100, 120), slice(0, 9))
+            )
         )
     with pytest.raises(ValueError, match="planes 0 to 1, the view is of 2"):
         next(training.update([], whole(training, stripes, plane=2)))
@@ -259,7 +263,7 @@ def test_images_smaller_than_a_patch_row(pretrained):
     training = QuickTraining(pretrained[0], [tiny], CLASSES[:2], CONFIG)
     labels = np.zeros((20, 30), np.int64)
     labels[:5, :8], labels[15:, 20:] = 1, 2
-    view = View(training.normalize(tiny), 0, slice(None), slice(None), labels)
+    view = QuickView(training.normalize(tiny), 0, slice(None), slice(None), labels)
     predicted = last(list(training.update([view], view)))
     assert predicted.labels.shape == (20, 30)
     assert (predicted.labels[:5, :8] == 1).all()
@@ -268,8 +272,9 @@ def test_images_smaller_than_a_patch_row(pretrained):
 def test_views_larger_than_what_is_kept(training, stripes):
     strokes = [whole(training, stripes, painted(1, 2, 5))]
     kept = last(list(training.update(strokes, whole(training, stripes))))
-    training._store._capacity = 1
-    training._store._kept.clear()
+    training._store = FeatureStore(
+        training._module, training._runtime, training._store.tile, capacity=1
+    )
     shown = list(training._show(whole(training, stripes)))
     assert len(training._store._kept) == 1
     np.testing.assert_allclose(last(shown).probabilities, kept.probabilities, atol=1e-5)

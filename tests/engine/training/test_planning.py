@@ -1,13 +1,10 @@
 """What a run will take, measured before it starts."""
 
-import numpy as np
 import pytest
 import torch
 
 from napari_affmae.config import FinetuneConfig, PretrainConfig
 from napari_affmae.engine import describe_plan, measure_plan
-from napari_affmae.engine.compute.device import plan_device
-from napari_affmae.engine.compute.memory import memory_meter
 from napari_affmae.engine.events import MicroBatchHalved, PlanMeasured, PlanProgress, RunStarted
 from napari_affmae.errors import DeviceUnavailableError, OutOfMemoryError
 from napari_affmae.model import AFFMAE
@@ -102,18 +99,6 @@ def test_what_never_fits_is_an_error(pretrain_config, hungry):
 def test_a_device_that_is_not_there():
     with pytest.raises(DeviceUnavailableError):
         next(measure_plan(PretrainConfig(steps=1, device="cuda:63")))
-
-
-def test_memory_of_the_process_is_what_it_grew_by():
-    with memory_meter(plan_device("cpu")) as memory:
-        held = np.ones(100_000_000, np.uint8)
-        assert memory.peak < 200_000_000
-        del held
-        more = np.ones(300_000_000, np.uint8)
-    assert 290_000_000 < memory.peak < 420_000_000
-    memory.forget()
-    del more
-    assert memory.peak <= 420_000_000
 
 
 def test_words():

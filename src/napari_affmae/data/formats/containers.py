@@ -35,6 +35,7 @@ def choose_array(shapes: Mapping[str, Sequence[int]], inner: str | None) -> str:
     largest = [name for name, size in sizes.items() if size == max(sizes.values())]
     if len(largest) > 1:
         raise ValueError(
-            f"holds several arrays of the largest size: {listing}; choose one by FILE:/NAME"
+            f"holds several arrays of the largest size: {listing}; choose one by its name behind "
+            "the path, as in file.h5:/name"
         )
     return largest[0]

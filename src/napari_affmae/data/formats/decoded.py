@@ -1,12 +1,12 @@
-"""Decoded planes that are kept, where a plane can only be decoded whole."""
+"""A cache of decoded planes, for formats that can only decode a whole plane."""
 
 import math
-import threading
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from threading import Condition
 from typing import Any, Protocol
 
 import numpy as np
+from cachetools import LRUCache, cached
 from numpy.typing import NDArray
 
 from napari_affmae.data.formats.handles import OpenFile, nothing
@@ -37,7 +37,7 @@ def opened_chunks(
     close: Callable[[], None] = nothing,
     notes: Sequence[str] = (),
 ) -> OpenFile:
-    """Open a chunked array, keeping what is decoded where that is worthwhile."""
+    """Open a chunked array, with a cache if its chunks are large planes."""
     if not KeptChunks.worthwhile(array):
         return OpenFile(array, axes, pixel_size, close, notes)
     kept = KeptChunks(array)
@@ -45,24 +45,26 @@ def opened_chunks(
 
 
 class KeptChunks:
-    """An array with large chunks, of which those read last stay decoded.
+    """An array with large chunks, which keeps the decoded chunks that were read last.
 
-    A crop of an image that is compressed as one piece costs the decoding of the
-    whole image, again for each crop.
+    If an image is compressed as one piece, every crop would decode the whole image. A
+    piece that several threads need is decoded by the first, and the others wait.
 
     Parameters
     ----------
     array : ChunkedArray
         The array.
     size : int
-        Bytes to keep, besides the piece read last.
+        Bytes to keep; a larger piece is kept alone.
     """
 
     def __init__(self, array: ChunkedArray, size: int = _SIZE) -> None:
         self._array = array
         self._size = size
-        self._kept: OrderedDict[tuple[Any, ...], NDArray[Any]] = OrderedDict()
-        self._lock = threading.Lock()
+        kept: LRUCache[Any, NDArray[Any]] = LRUCache(size, lambda piece: min(piece.nbytes, size))
+        self._piece = cached(kept, key=_key, condition=Condition())(
+            lambda index: np.asarray(array[index])
+        )
         self._whole = [
             chunk >= size > 1 for size, chunk in zip(array.shape, array.chunks, strict=True)
         ]
@@ -107,15 +109,7 @@ class KeptChunks:
         )
         return piece[within]
 
-    def _piece(self, index: tuple[Any, ...]) -> NDArray[Any]:
-        key = tuple((part.start, part.stop) if isinstance(part, slice) else part for part in index)
-        with self._lock:
-            if key in self._kept:
-                self._kept.move_to_end(key)
-                return self._kept[key]
-        piece = np.asarray(self._array[index])
-        with self._lock:
-            self._kept[key] = piece
-            while len(self._kept) > 1 and sum(p.nbytes for p in self._kept.values()) > self._size:
-                self._kept.popitem(last=False)
-        return piece
+
+def _key(index: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Make an index hashable, which slices are not before Python 3.12."""
+    return tuple((part.start, part.stop) if isinstance(part, slice) else part for part in index)

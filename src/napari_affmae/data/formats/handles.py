@@ -1,4 +1,4 @@
-"""Open files, of which only so many stay open at a time.
+"""A pool of open files, which limits how many are open at a time.
 
 A folder may hold more images than a process may have open files, or than fit
 into memory where they must be decoded whole. So sources keep a recipe to open
@@ -24,19 +24,19 @@ _BYTES = 2**29
 
 
 def nothing() -> None:
-    """Close what needs no closing."""
+    """Do nothing; for files that need no closing."""
 
 
 @dataclass(frozen=True)
 class OpenFile:
-    """An open file's array, and what the file says about it.
+    """The array of an open file, and the file's metadata.
 
     Attributes
     ----------
     array : ArrayLike
         Read by basic indexing, safely from several threads.
     axes : str or None
-        One letter an axis, or None where the file does not say.
+        One letter for each axis; None if the file has no axes.
     pixel_size : (float, float) or None
         (row, column) in nanometres.
     plane_distance : float or None
@@ -44,11 +44,11 @@ class OpenFile:
     close : callable
         Closes the file.
     notes : sequence of str
-        Choices made on opening that the user should hear of.
+        Choices made on opening that the user should know.
     resident : int
         Bytes that it may keep in memory while it is open.
     files : sequence of Path
-        Where it is spread over several files, all of them.
+        All files of an image that is stored in several files.
     """
 
     array: ArrayLike
@@ -74,7 +74,7 @@ class OpenFile:
 
 @dataclass
 class _Entry:
-    """A file that is open, or that its first reader is opening while others wait."""
+    """A file that is open, or is being opened by its first reader while others wait."""
 
     file: OpenFile | None = None
     readers: int = 0
@@ -92,7 +92,7 @@ class _Entry:
 
 @dataclass
 class HandlePool:
-    """At most `files` open files that keep `size` bytes in memory, besides those being read."""
+    """Keeps at most `files` files open and `size` bytes in memory, besides files being read."""
 
     files: int = _FILES
     size: int = _BYTES
@@ -109,7 +109,7 @@ class HandlePool:
 
     @contextmanager
     def use(self, key: int, opener: Callable[[], OpenFile]) -> Iterator[OpenFile]:
-        """Lend the file of `key`, opening it if it is not open; it stays open meanwhile."""
+        """Give access to the file of `key`, which is opened if needed and stays open meanwhile."""
         with self._lock:
             entry = self._entries.setdefault(key, _Entry())
             self._entries.move_to_end(key)
@@ -119,7 +119,7 @@ class HandlePool:
             with entry.opening:
                 if entry.file is None:
                     entry.file = opener()
-            self._trim()
+                    self._trim()
             yield entry.file
         finally:
             with self._lock:
@@ -144,7 +144,7 @@ class HandlePool:
 
     def _trim(self) -> None:
         with self._lock:
-            # Of a list of numbers, because garbage collection may discard files meanwhile.
+            # Iterates over a copy, because garbage collection may discard files meanwhile.
             known = [(key, self._entries.get(key)) for key in list(self._entries)]
             entries = [(key, entry) for key, entry in known if entry is not None]
             resident = sum(entry.resident for _, entry in entries)

@@ -63,7 +63,7 @@ def _open_multiscale(group: zarr.Group, multiscale: Mapping[str, Any]) -> OpenFi
     if not isinstance(array, zarr.Array):
         raise ValueError(
             f"its metadata say that the full resolution is in {dataset['path']!r}, "
-            "where no array is; choose one by FOLDER:/NAME"
+            "where no array is; choose one by its name behind the path, as in folder.zarr:/name"
         )
     axes = multiscale.get("axes")
     if axes is None:
@@ -77,7 +77,7 @@ def _open_multiscale(group: zarr.Group, multiscale: Mapping[str, Any]) -> OpenFi
     if letters is None:
         raise ValueError(
             f"its metadata name the axes {names}, which do not fit shape {array.shape} "
-            "or have not one Y and one X"
+            "or do not have one Y and one X"
         )
     sizes = _scale(multiscale, dataset, named)
     file = opened_chunks(array, letters, pixel_size(sizes.get("Y"), sizes.get("X")))
@@ -90,7 +90,7 @@ def _scale(
     """Nanometres a step along each axis: the product of the level's scale and the image's."""
     scale = [1.0] * len(axes)
     found = False
-    # Scales of a wrong count are not believed.
+    # Scales with a wrong number of axes are ignored.
     for holder in (dataset, multiscale):
         for transform in holder.get("coordinateTransformations", ()):
             if transform.get("type") == "scale" and len(transform["scale"]) == len(axes):

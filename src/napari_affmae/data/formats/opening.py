@@ -1,9 +1,8 @@
 """From a path or an array to an image source."""
 
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -12,41 +11,30 @@ from numpy.typing import NDArray
 
 from napari_affmae.data.formats.containers import is_image
 from napari_affmae.data.formats.handles import POOL, OpenFile
+from napari_affmae.data.formats.recipe import FileRecipe, default_name, split_inner
 from napari_affmae.data.sources.layout import CHANNEL_AXES, Layout, default_axes, parse_axes
 from napari_affmae.data.sources.source import ArrayLike, ArraySource, ImageSource, PixelSize
 from napari_affmae.errors import UnreadableFileError
-
-_TIFF, _PNG_JPEG, _MRC, _HDF5, _ZARR = "tiff", "png_jpeg", "mrc", "hdf5", "ome_zarr"
-_KINDS = {
-    **dict.fromkeys((".tif", ".tiff", ".btf", ".tf8"), _TIFF),
-    **dict.fromkeys((".png", ".jpg", ".jpeg"), _PNG_JPEG),
-    **dict.fromkeys((".mrc", ".mrcs", ".rec", ".map", ".st"), _MRC),
-    **dict.fromkeys((".h5", ".hdf5", ".hdf"), _HDF5),
-}
-_CONTAINERS = (_HDF5, _ZARR)
-
-SUFFIXES = tuple(_KINDS)
-
-_ZARR_MARKERS = (".zarray", ".zgroup", "zarr.json")
 
 
 class FileSource(ImageSource):
     """Planes of a file that is open only while a limited number of others are.
 
-    Made by `open_source`.
+    Made by `open_source`. It can be pickled: the copy opens the file again when it
+    is first read, in whatever process that is.
     """
 
     def __init__(
         self,
-        path: Path,
-        opener: Callable[[], OpenFile],
+        recipe: FileRecipe,
         *,
+        path: Path,
         axes: str | None,
         channels: int | Sequence[int] | None,
         name: str,
         pixel_size: PixelSize | None,
     ) -> None:
-        with closing(opener()) as file:
+        with closing(recipe.open()) as file:
             if not is_image(file.shape, file.dtype):
                 raise UnreadableFileError(
                     f"{path} holds no image: shape {file.shape}, dtype {file.dtype}"
@@ -63,12 +51,22 @@ class FileSource(ImageSource):
                 channels=channels,
                 notes=file.notes,
             )
-        self._opener = opener
+        self._recipe = recipe
+        self._join_pool()
+
+    def _join_pool(self) -> None:
         self._key = POOL.new_key()
         weakref.finalize(self, POOL.discard, self._key)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_key"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._join_pool()
+
     def _reopen(self) -> OpenFile:
-        file = self._opener()
+        file = self._recipe.open()
         if file.shape != self.layout.shape or file.dtype != self.stored_dtype:
             file.close()
             raise UnreadableFileError(f"{self.path} changed since it was opened")
@@ -91,7 +89,9 @@ def _layout(path: Path, file: OpenFile, axes: str | None, name: str) -> Layout:
     try:
         return Layout(file.shape, file.axes or default_axes(file.shape, file.dtype))
     except ValueError as error:
-        raise UnreadableFileError(f"cannot read {path}: {error}; name its axes") from error
+        raise UnreadableFileError(
+            f"cannot read {path}: {error}; name its axes in the file, or when it is opened"
+        ) from error
 
 
 def _plane_distance(file: OpenFile, axes: str) -> float | None:
@@ -143,80 +143,14 @@ def open_source(
         If `data` is neither a path nor an array, or its elements are no real numbers.
     """
     if isinstance(data, str | Path):
-        return _open_path(str(data), axes, channels, name, pixel_size)
+        return FileSource(
+            FileRecipe.of(str(data)),
+            path=split_inner(str(data))[0],
+            axes=axes,
+            channels=channels,
+            name=name or default_name(data),
+            pixel_size=pixel_size,
+        )
     if all(hasattr(data, attribute) for attribute in ("shape", "dtype", "__getitem__")):
         return ArraySource(data, axes=axes, channels=channels, name=name, pixel_size=pixel_size)
     raise TypeError(f"an image is a path or an array, got {type(data).__name__}")
-
-
-def _open_path(
-    text: str,
-    axes: str | None,
-    channels: int | Sequence[int] | None,
-    name: str | None,
-    pixel_size: PixelSize | None,
-) -> ImageSource:
-    path, inner = split_inner(text)
-    return FileSource(
-        path,
-        _opener(path, inner),
-        axes=axes,
-        channels=channels,
-        name=name or default_name(text),
-        pixel_size=pixel_size,
-    )
-
-
-def split_inner(text: str) -> tuple[Path, str | None]:
-    """Split ``file.h5:/dataset`` into the file and the array inside."""
-    head, separator, inner = text.rpartition(":/")
-    suffix = Path(head).suffix.lower()
-    if separator and (suffix == ".zarr" or _KINDS.get(suffix) == _HDF5):
-        return Path(head), f"/{inner.strip('/')}"
-    return Path(text), None
-
-
-def default_name(path: str | Path) -> str:
-    """Name a file by its last part, and by the array inside: ``file.h5:/dataset``."""
-    file, inner = split_inner(str(path))
-    return file.name if inner is None else f"{file.name}:{inner}"
-
-
-def is_zarr(folder: Path) -> bool:
-    """Whether a folder is a zarr array or group."""
-    return any((folder / marker).is_file() for marker in _ZARR_MARKERS)
-
-
-def _opener(path: Path, inner: str | None) -> Callable[[], OpenFile]:
-    """Recipe to open a file by its kind.
-
-    The kind's module, and the libraries behind it, are imported only for a file of it.
-    """
-    if not path.exists():
-        raise UnreadableFileError(f"{path} does not exist")
-    if path.is_dir():
-        if not is_zarr(path):
-            raise UnreadableFileError(
-                f"{path} is a folder but no zarr; find_sources reads the images of a folder"
-            )
-        kind = _ZARR
-    elif path.suffix.lower() in _KINDS:
-        kind = _KINDS[path.suffix.lower()]
-    else:
-        raise UnreadableFileError(
-            f"{path} is of no known kind; known are zarr folders and {', '.join(SUFFIXES)}"
-        )
-    open_kind = import_module(f"napari_affmae.data.formats.{kind}").open_file
-    arguments = (path, inner) if kind in _CONTAINERS else (path,)
-
-    def opener() -> OpenFile:
-        try:
-            file: OpenFile = open_kind(*arguments)
-        except MemoryError:
-            raise
-        except Exception as error:  # decoders raise errors of every kind
-            reason = str(error) or type(error).__name__
-            raise UnreadableFileError(f"cannot read {path}: {reason}") from error
-        return file
-
-    return opener

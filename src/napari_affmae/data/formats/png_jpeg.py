@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,8 @@ _TAIL_SEARCHED = 65536
 class EncodedImage:
     """A PNG or JPEG, which can only be decoded whole.
 
-    The decoded image is kept until the file is closed.
+    The decoded image is kept until the file is closed. The first thread that asks for
+    it decodes it, and others wait.
     """
 
     def __init__(self, path: Path, kind: _Kind) -> None:
@@ -39,16 +41,18 @@ class EncodedImage:
             self.shape: tuple[int, ...] = (image.height, image.width, *pixel.shape[2:])
         self.dtype: np.dtype[Any] = pixel.dtype
         self._decoded: NDArray[Any] | None = None
+        self._decoding = Lock()
 
     def __getitem__(self, index: Any) -> Any:
         """Read a part, decoding the image the first time."""
-        decoded = self._decoded
-        if decoded is None:
-            with self._kind(self._path) as image:
-                decoded = self._decoded = np.asarray(
-                    image if image.mode == self._mode else image.convert(self._mode)
-                )
-        return decoded[index]
+        with self._decoding:
+            if self._decoded is None:
+                self._decoded = self._decode()
+            return self._decoded[index]
+
+    def _decode(self) -> NDArray[Any]:
+        with self._kind(self._path) as image:
+            return np.asarray(image if image.mode == self._mode else image.convert(self._mode))
 
     def drop(self) -> None:
         """Forget the decoded image."""

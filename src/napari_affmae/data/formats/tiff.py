@@ -98,7 +98,7 @@ def _check_complete(tiff: tifffile.TiffFile, series: tifffile.TiffPageSeries) ->
 
 
 def _next_page_offset(tiff: tifffile.TiffFile) -> int:
-    """Where the last page that could be read says that the next one is; 0 for none.
+    """Return the offset of the next page that the last readable page names; 0 for none.
 
     tifffile ends the list of pages at the first that it cannot reach.
     """
@@ -127,9 +127,9 @@ def _voxel_size(tiff: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> Vox
             to_nanometres(float(scan.get("PixelHeight", 0)), "m"),
             to_nanometres(float(scan.get("PixelWidth", 0)), "m"),
         )
-    told = tiff.imagej_metadata if tiff.is_imagej and tiff.imagej_metadata else {}
-    unit = told.get("unit")
-    distance = to_nanometres(abs(float(told.get("spacing", 0))), unit)
+    imagej = tiff.imagej_metadata if tiff.is_imagej and tiff.imagej_metadata else {}
+    unit = imagej.get("unit")
+    distance = to_nanometres(abs(float(imagej.get("spacing", 0))), unit)
     return distance, *_resolution_pixel_size(series.keyframe.tags, unit)
 
 
@@ -161,8 +161,8 @@ def _resolution_pixel_size(
 ) -> tuple[float | None, float | None]:
     """Pixel size by the resolution tags, in ImageJ's `unit` or the tags' own.
 
-    Resolutions without ImageJ's unit are mostly meant for printers (72 dpi);
-    only pixels below a micrometre are believed.
+    Resolutions without ImageJ's unit are mostly meant for printers (72 dpi), so they
+    are used only for pixels below a micrometre.
     """
     trusted = unit is not None
     if unit is None:

@@ -1,4 +1,4 @@
-"""Which axes of an array are rows, columns, channels and planes."""
+"""Finds which axes of an array are rows, columns, channels and planes."""
 
 import math
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ CHANNEL_AXES = "CS"
 
 
 def default_axes(shape: Sequence[int], dtype: DTypeLike) -> str:
-    """Axes of an array that says nothing about them.
+    """Return the axes of an array that has no metadata about them.
 
     The last two axes are rows and columns, all before them are planes. The one
     exception: a last axis of 3 or 4 samples of uint8 behind at least two others
@@ -31,7 +31,7 @@ def default_axes(shape: Sequence[int], dtype: DTypeLike) -> str:
 
 
 def named_axes(names: Sequence[str | None], shape: Sequence[int]) -> str | None:
-    """Axes of an array by the names in its file; None where they tell no rows and columns.
+    """Return the axes by their names in a file; None if rows or columns are not named.
 
     A name of one letter is an axis, ``channel`` is C, and every other name counts planes.
     """
@@ -42,7 +42,7 @@ def named_axes(names: Sequence[str | None], shape: Sequence[int]) -> str | None:
 
 
 def parse_axes(axes: str, shape: Sequence[int], name: str) -> str:
-    """Check axes that the user named, one letter for each axis of the array called `name`.
+    """Check the user's axes: one letter for each axis of the array called `name`.
 
     Raises
     ------
@@ -68,7 +68,7 @@ def plane_number(position: Sequence[int], plane_shape: Sequence[int]) -> int:
 
 
 def parse_channels(text: str) -> tuple[int, ...] | None:
-    """Read which channels a user wants: numbers with commas between them; None for all.
+    """Parse channel numbers with commas between them; None for all channels.
 
     Raises
     ------

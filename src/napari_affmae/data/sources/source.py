@@ -44,15 +44,15 @@ class ImageSource(ABC):
     Parameters
     ----------
     name : str
-        What messages call it.
+        Name in messages.
     layout : Layout
         Shape and axes of the stored array.
     dtype : numpy.dtype
         Native dtype of the elements; booleans are read as uint8.
     path : Path, optional
-        The file, if it is one.
+        The file, if the source is one.
     files : sequence of Path
-        All files, where there are several.
+        All files, if there are several.
     pixel_size : (float, float), optional
         (row, column) in nanometres, where known.
     plane_distance : float, optional
@@ -61,7 +61,7 @@ class ImageSource(ABC):
     channels : int or sequence of int, optional
         The channels to read, in this order; all by default.
     notes : sequence of str
-        Choices made on opening that the user should hear of.
+        Choices made on opening that the user should know.
 
     Raises
     ------
@@ -168,7 +168,7 @@ class ImageSource(ABC):
             block = self._fetch(self.layout.index(plane, rows, columns, self.channels))
         except (MemoryError, AffmaeError):
             raise
-        except Exception as error:  # decoders and lazy arrays raise errors of every kind
+        except Exception as error:  # decoders and lazy arrays raise many kinds of errors
             place = self.path or self.name
             raise UnreadableFileError(
                 f"cannot read plane {plane} of {place}: {str(error) or type(error).__name__}"
@@ -176,7 +176,7 @@ class ImageSource(ABC):
         return np.array(self.layout.arrange(block, self.channels), dtype=self.dtype, order="C")
 
     def locate(self, plane: int, rows: slice, columns: slice) -> tuple[int, slice, slice]:
-        """Say where a part of one plane lies in `whole`; arguments as those of `read`."""
+        """Convert a part of a plane to a part of `whole`; arguments as in `read`."""
         return self._bounded(plane, rows, columns)
 
     def _bounded(self, plane: int, rows: slice, columns: slice) -> tuple[int, slice, slice]:
@@ -186,10 +186,10 @@ class ImageSource(ABC):
 
     @abstractmethod
     def _fetch(self, index: tuple[Any, ...]) -> NDArray[Any]:
-        """Read the stored array at a basic index; errors of every kind may come out."""
+        """Read the stored array at a basic index; may raise any kind of error."""
 
     def fingerprint(self) -> str:
-        """Tell this content from others, wherever it is stored.
+        """Return a hash that identifies the content, wherever it is stored.
 
         Hashes the shape, the dtype and small windows on a few planes, so it is
         cheap on any size and equal for a file, its copy and its array.
@@ -209,7 +209,7 @@ class ImageSource(ABC):
         return digest.hexdigest()[:32]
 
     def revision(self, plane: int) -> int:  # noqa: ARG002 - what is stored has one revision
-        """Tell how often a plane has changed since the source was opened.
+        """Return how often a plane has changed since the source was opened.
 
         Parameters
         ----------
@@ -247,11 +247,11 @@ class ImageSource(ABC):
 
     @property
     def editable(self) -> bool:
-        """Whether planes may change: whether the source counts revisions of its own."""
+        """Whether planes may change, so that the source counts revisions."""
         return type(self).revision is not ImageSource.revision
 
     def close(self) -> None:  # noqa: B027 - nothing to close is common
-        """Give open files back; reading again opens them again."""
+        """Close open files; reading opens them again."""
 
     def __enter__(self) -> Self:
         return self

@@ -15,7 +15,7 @@ class WindowSource(ImageSource):
     Parameters
     ----------
     source : ImageSource
-        What it is cut from, perhaps a window itself.
+        The source that it is cut from, which may be a window itself.
     planes : sequence of int or None
         Planes of the source, in this order; None for all.
     rows, columns : slice
@@ -25,7 +25,7 @@ class WindowSource(ImageSource):
     def __init__(
         self, source: ImageSource, planes: Sequence[int] | None, rows: slice, columns: slice
     ) -> None:
-        # All planes keep their axes; chosen ones are a list.
+        # The axes that count planes are kept only if all planes are.
         counts = source.plane_shape if planes is None else (len(planes),)
         shape = (*counts, source.n_channels, rows.stop - rows.start, columns.stop - columns.start)
         super().__init__(
@@ -62,7 +62,7 @@ class WindowSource(ImageSource):
         return part
 
     def close(self) -> None:
-        """Give open files of the source back; reading again opens them again."""
+        """Close open files of the source; reading opens them again."""
         self._source.close()
 
 

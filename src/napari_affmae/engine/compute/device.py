@@ -1,4 +1,4 @@
-"""Where a run computes, in which precision, and what fits there."""
+"""Device, precision and memory of a run."""
 
 import gc
 from collections.abc import Iterator
@@ -16,24 +16,24 @@ from napari_affmae.config import Precision
 from napari_affmae.errors import DeviceUnavailableError, OutOfMemoryError
 
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-# What oneDNN says where it gets no memory for weights or scratch space.
+# Messages of oneDNN when it gets no memory for weights or scratch space.
 _ONEDNN_ERRORS = {"could not create a primitive", "could not create a memory object"}
 
 
 @dataclass(frozen=True)
 class DevicePlan:
-    """The device and precision that a run settled on.
+    """The device and precision of a run.
 
     Attributes
     ----------
     device : torch.device
-        With an index where the kind of device has several.
+        With an index if there can be several of its kind.
     precision : {"fp32", "fp16", "bf16"}
-        Of matrix products; weights and losses stay float32.
+        Precision of matrix products; weights and losses stay float32.
     words : str
-        The device in the user's words, for instance ``"NVIDIA H100, 80 GB"``.
+        Description for the user, for instance ``"NVIDIA H100, 80 GB"``.
     memory : int or None
-        Bytes of the device's own memory; None where it shares the computer's.
+        Bytes of the device's own memory; None if it shares the computer's.
     """
 
     device: torch.device
@@ -48,7 +48,7 @@ class DevicePlan:
 
     @property
     def backend(self) -> str:
-        """What computes the network's operations, in words."""
+        """Description of what computes the network's operations."""
         chosen = choose_backend("auto", self.device, self.dtype)
         return "Triton kernels" if chosen == "triton" else "PyTorch"
 
@@ -70,7 +70,7 @@ class DevicePlan:
         return int(psutil.virtual_memory().available)
 
     def release_memory(self) -> None:
-        """Hand cached memory back, after running out of it."""
+        """Free cached memory, after running out of it."""
         gc.collect()
         if self.device.type != "cpu":
             torch.get_device_module(self.device).empty_cache()
@@ -92,7 +92,7 @@ def plan_device(device: str = "auto", precision: Precision = "auto") -> DevicePl
     Returns
     -------
     DevicePlan
-        The choice, with words for the user.
+        The choice, with a description for the user.
 
     Raises
     ------
@@ -112,10 +112,10 @@ def plan_device(device: str = "auto", precision: Precision = "auto") -> DevicePl
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether an exception means that memory ran out, on a GPU or the CPU."""
+    """Return whether an exception means that memory ran out, on a GPU or the CPU."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    # On the CPU, neither torch's allocator nor oneDNN has an exception class of its own.
+    # On the CPU, torch's allocator and oneDNN have no exception class of their own.
     words = str(error)
     return isinstance(error, RuntimeError) and (
         "DefaultCPUAllocator" in words
@@ -126,12 +126,12 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 class Shortage:
-    """Notes memory that runs out in a `with` block; what follows the block can make up for it.
+    """Catches a lack of memory in a `with` block, so that the code after it can react.
 
     Attributes
     ----------
     reason : str or None
-        How it ran out; None where it did not.
+        Message of the error; None if memory did not run out.
     """
 
     reason: str | None = None
@@ -148,12 +148,12 @@ class Shortage:
         if error is None or not is_out_of_memory(error):
             return False
         self.reason = str(error)
-        # They hold the tensors, and whoever handles the error would hold them.
+        # The frames hold tensors, which would stay alive as long as the error.
         clear_frames(trace)
         return True
 
     def error(self, plan: DevicePlan, what: str, advice: str) -> OutOfMemoryError:
-        """Make the error of a shortage that nothing makes up for."""
+        """Make the error for a lack of memory that cannot be avoided."""
         return OutOfMemoryError(
             f"{what} the memory of {plan.words} ({self.reason}). {advice}, "
             "or close other programs that use this memory"
@@ -167,14 +167,14 @@ def memory_errors(plan: DevicePlan, what: str, advice: str) -> Iterator[None]:
     Parameters
     ----------
     plan : DevicePlan
-        Where it ran out.
+        The device that ran out of memory.
     what, advice : str
-        For the message: what does not fit, and what to do.
+        What does not fit, and what the user can do; for the message.
 
     Raises
     ------
     OutOfMemoryError
-        After memory that is cached was handed back.
+        If memory ran out in the block; cached memory is freed first.
     """
     with Shortage() as shortage:
         yield

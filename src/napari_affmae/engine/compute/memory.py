@@ -2,6 +2,8 @@
 
 import gc
 import threading
+from collections.abc import Callable
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
@@ -14,9 +16,9 @@ _SECONDS_BETWEEN_SAMPLES = 0.005
 
 
 class MemoryMeter:
-    """A context manager that finds the most memory that its block took.
+    """A context manager that measures the most memory that its block took.
 
-    This one stands for devices whose peak cannot be asked for, as Apple's.
+    This class is for devices that do not report a peak, such as Apple's GPU.
     """
 
     def __enter__(self) -> Self:
@@ -72,13 +74,20 @@ class _GpuMemory(MemoryMeter):
 
 
 class _ProcessMemory(MemoryMeter):
-    """Growth of the process, looked at by a thread while it computes."""
+    """Growth of the process, looked at by a thread while it computes.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    read : callable, optional
+        Returns the bytes that the process holds now.
+    """
+
+    def __init__(self, read: Callable[[], int] | None = None) -> None:
         _hand_back()
         self._available = int(psutil.virtual_memory().available)
-        self._process = psutil.Process()
-        self._before = self._most = self._now()
+        self._read = read or _resident
+        self._before = self._read()
+        self._most = _Most(self._before)
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="affmae-memory", daemon=True)
 
@@ -88,18 +97,21 @@ class _ProcessMemory(MemoryMeter):
 
     @property
     def peak(self) -> int:
-        return self._most - self._before
+        self._sample()
+        return self._most.value - self._before
 
     def forget(self) -> None:
         _hand_back()
-        self._most = self._now()
+        # Replaced, not set: a sample that the thread is taking belongs to what is forgotten.
+        self._most = _Most(self._read())
 
-    def _now(self) -> int:
-        return int(self._process.memory_info().rss)
+    def _sample(self) -> None:
+        most = self._most
+        most.value = max(most.value, self._read())
 
     def _watch(self) -> None:
         while not self._over.wait(_SECONDS_BETWEEN_SAMPLES):
-            self._most = max(self._most, self._now())
+            self._sample()
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -115,7 +127,18 @@ class _ProcessMemory(MemoryMeter):
         self._thread.join()
 
 
+@dataclass
+class _Most:
+    """The most bytes that were seen since some moment."""
+
+    value: int
+
+
+def _resident() -> int:
+    return int(psutil.Process().memory_info().rss)
+
+
 def _hand_back() -> None:
-    """Return to the system what earlier runs have left: it would be used again, unseen."""
+    """Return freed memory to the system; a run that used it again would not seem to grow."""
     gc.collect()
     psutil.heap_trim()

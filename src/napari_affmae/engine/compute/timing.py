@@ -6,14 +6,14 @@ from time import perf_counter
 class Pace:
     """Smoothed duration of a step.
 
-    The first step is kept out as soon as there is a second one: it carries
+    The first step is ignored as soon as there is a second one, because it includes
     compilation, allocation and the start of the prefetching threads. Later
     ones are averaged with weights that halve every `half_life` steps.
 
     Parameters
     ----------
     half_life : float
-        Number of steps after which a duration counts half.
+        Number of steps after which the weight of a duration is halved.
     """
 
     def __init__(self, half_life: float = 10.0) -> None:
@@ -23,7 +23,7 @@ class Pace:
         self._weight = 0.0
 
     def add(self, seconds: float) -> None:
-        """Take in the duration of a step, in seconds."""
+        """Add the duration of a step, in seconds."""
         if self._first is None:
             self._first = seconds
             return
@@ -44,12 +44,12 @@ class Pace:
 
 
 class Stopwatch:
-    """Time spent in a run, without its consumer's share.
+    """Time spent in a run, without the time that its consumer takes.
 
     Parameters
     ----------
     elapsed : float
-        Seconds to start from, where a run is resumed.
+        Seconds to start from, for a resumed run.
     """
 
     def __init__(self, elapsed: float = 0.0) -> None:
@@ -57,11 +57,11 @@ class Stopwatch:
         self._since: float | None = None
 
     def start(self) -> None:
-        """Count from here on."""
+        """Start or go on counting."""
         self._since = perf_counter()
 
     def stop(self) -> None:
-        """Do not count from here on."""
+        """Stop counting."""
         self._before = self.elapsed
         self._since = None
 

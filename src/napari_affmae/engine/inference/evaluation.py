@@ -39,7 +39,7 @@ def evaluate(
     config : SegmentConfig
         Tiles, device and precision.
     on_event : callable, optional
-        Gets `RunStarted`, `Notice` and `TileDone`.
+        Called with each `RunStarted`, `Notice` and `TileDone`.
 
     Returns
     -------
@@ -87,7 +87,7 @@ def count_confusion(
     planes: Sequence[Sequence[int]],
     encoder: LabelEncoder,
 ) -> Generator[TileDone, None, ConfusionMatrix]:
-    """Predict labelled planes and count which class was taken for which.
+    """Predict labelled planes and count the predicted class of every labelled pixel.
 
     Parameters
     ----------
@@ -135,7 +135,7 @@ def count_confusion(
 def _target(
     labels: ImageSource, plane: int, rows: slice, encoder: LabelEncoder
 ) -> NDArray[np.int64]:
-    """Read class indices; values that were painted without a class are not labelled."""
+    """Read class indices; painted values without a class count as not labelled."""
     values = read_labels(labels, plane, rows)
     if labels.revision(plane):
         return encoder.encode_known(values)[0]

@@ -1,4 +1,4 @@
-"""Forward passes of a network that segments: as they come, or recorded and replayed."""
+"""Forward passes of a segmentation network, computed directly or recorded and replayed."""
 
 import logging
 from collections import Counter
@@ -12,18 +12,18 @@ from napari_affmae.model.capture import Captured, CaptureError, GraphMemory
 
 logger = logging.getLogger(__name__)
 
-# Recording takes as long as a few passes. A validation, which starts anew each time,
-# or a small image may have no more than these; a large one has hundreds.
+# Recording takes as long as a few passes. A validation, which records anew each time,
+# and a small image need only so many; a large image needs hundreds.
 _BEFORE_RECORDING = 8
-# Full batches of tiles, and the rest at the end of each row.
+# Shapes that are recorded: a full batch of tiles, and the rest at the end of a row.
 _MOST_SHAPES = 4
 
 
 class ForwardPasses:
     """Class probabilities of batches of tiles.
 
-    On a GPU of CUDA, passes of a shape that comes often are recorded as a CUDA
-    graph, which reads the weights as they are when it is replayed.
+    On a CUDA GPU, passes of a frequent shape are recorded as a CUDA graph, which
+    reads the current weights whenever it is replayed.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ class ForwardPasses:
         self, module: AFFSegmenter | QuickSegmenter, runtime: Runtime, *, capture: bool = True
     ) -> None:
         self._runtime = runtime
-        # The head of quick training computes in float32, so its weights must stay that.
+        # The head of quick training computes in float32, so its weights must stay float32.
         self._network = module if isinstance(module, QuickSegmenter) else runtime.network(module)
         self._can_record = capture and runtime.plan.device.type == "cuda"
         self._seen: Counter[torch.Size] = Counter()
@@ -65,18 +65,18 @@ class ForwardPasses:
         return self._compute(*self._runtime.to_device((tiles,))).cpu()
 
     def release(self) -> None:
-        """Give up what was recorded, and its memory."""
+        """Free the recorded passes and their memory."""
         self._recorded.clear()
         self._memory = None
 
     def _compute(self, tiles: Tensor) -> Tensor:
-        # A recorded pass must not use what autocast has kept from before.
+        # A recorded pass must not use weights that autocast has cached before.
         with self._runtime.computing(keep_casts=False):
             probabilities: Tensor = self._network(tiles).float().softmax(1)
             return probabilities
 
     def _record(self, tiles: Tensor) -> bool:
-        """Record passes of a shape, if that is worth it; tell whether it was done."""
+        """Record passes of a shape if that saves time; return whether they were recorded."""
         if (
             not self._can_record
             or self._seen[tiles.shape] <= _BEFORE_RECORDING
@@ -90,7 +90,7 @@ class ForwardPasses:
                 self._compute, self._runtime.to_device((tiles,)), memory=self._memory
             )
         except CaptureError as error:
-            # Not the error itself, which whoever keeps the message would keep, with its tensors.
+            # Only the text: the error itself would keep tensors alive as long as the message.
             reason = str(error)
             logger.warning("predictions are not recorded as CUDA graphs, so slower: %s", reason)
             self._can_record = False

@@ -1,4 +1,4 @@
-"""Single objects of a class: found, separated, counted and measured."""
+"""Finds, separates, counts and measures the objects of a class."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -19,12 +19,11 @@ def label_objects(
     min_size: int,
     separation: float,
 ) -> NDArray[np.int32]:
-    """Give each object of a class a number.
+    """Give the objects of a class numbers.
 
-    An object is what hangs together by the sides of its pixels (faces of its
-    voxels). With `separation`, objects that touch are cut apart by a watershed
-    of the distance to their border: where the way from one middle to another
-    narrows by at least that many pixels.
+    Pixels that share a side (voxels that share a face) belong to one object. With
+    `separation`, touching objects are divided by a watershed of the distance to
+    their border, if that distance falls by at least so many pixels between them.
 
     Parameters
     ----------
@@ -33,12 +32,12 @@ def label_objects(
     value : int or sequence of int
         The classes whose objects are wanted; an object never joins two classes.
     three_d : bool
-        Whether objects go on from plane to plane. Then some 25 bytes a voxel
-        are needed, with `separation` twice that.
+        Whether objects extend over several planes. This needs about 25 bytes for
+        each voxel, and twice that with `separation`.
     min_size : int
-        Objects of fewer pixels are dropped, after they were cut apart.
+        Objects of fewer pixels are removed, after touching ones were divided.
     separation : float
-        Pixels; 0 cuts nothing, larger numbers cut less.
+        In pixels. 0 divides no objects; the larger the number, the fewer are divided.
 
     Returns
     -------
@@ -89,7 +88,7 @@ def measure_objects(
     spacing : sequence of two or three float, optional
         Size of a pixel (row, column), or of a voxel (plane, row, column).
     unit : str
-        Of the spacing.
+        Unit of the spacing.
     classes : ndarray, as `objects`, optional
         Class values.
 
@@ -142,10 +141,10 @@ def _components(mask: NDArray[np.bool_], separation: float) -> NDArray[np.intege
     if separation == 0 or not mask.any():
         return components
     distance = distance_transform_edt(mask).astype(np.float32)
-    # Maxima that rise by less than `separation` above the way to a higher one vanish.
+    # Removes maxima that rise by less than `separation` above the saddle to a higher one.
     levelled = reconstruction(distance - np.float32(separation), distance)
     markers = label(local_maxima(levelled) & mask)
-    # What is thinner than `separation` everywhere has no maximum left, and stays whole.
+    # An object that is thinner than `separation` has no maximum left; it is not divided.
     marked = np.zeros(components.max() + 1, bool)
     marked[components[markers > 0]] = True
     whole = mask & ~marked[components]
@@ -155,7 +154,7 @@ def _components(mask: NDArray[np.bool_], separation: float) -> NDArray[np.intege
 
 
 def _large(objects: NDArray[np.integer[Any]], min_size: int) -> NDArray[np.int32]:
-    """Drop small objects and number the others without gaps."""
+    """Remove small objects and number the others without gaps."""
     counts = np.bincount(objects.ravel())
     kept = counts >= max(min_size, 1)
     kept[:1] = False

@@ -3,18 +3,17 @@
 from collections.abc import Generator, Iterable
 
 from napari_affmae.data import ImageSource
+from napari_affmae.data.sources.source import PixelSize
 from napari_affmae.engine.events import Notice
 
-PixelSize = tuple[float, float]
-
-# Augmentation scales by less; beyond it, structures look unlike those that were learned.
+# Augmentation scales by less than this; structures that differ more look unfamiliar.
 _FACTOR = 1.5
-# Microscopes round, and calibrate anew.
+# Pixel sizes of the same microscope differ by rounding and calibration.
 _SAME = 1.05
 
 
 def common_pixel_size(sources: Iterable[ImageSource]) -> PixelSize | None:
-    """Return the pixel size of all images, None where it is not known or not one.
+    """Return the pixel size of all images; None if it is unknown or differs between them.
 
     Parameters
     ----------
@@ -30,14 +29,14 @@ def common_pixel_size(sources: Iterable[ImageSource]) -> PixelSize | None:
 def note_pixel_sizes(
     sources: Iterable[ImageSource], trained: PixelSize | None
 ) -> Generator[Notice, None, None]:
-    """Tell of images whose pixels are much larger or smaller than in training.
+    """Report images whose pixels are much larger or smaller than in training.
 
     Parameters
     ----------
     sources : iterable of ImageSource
-        Those whose pixel size is not known are passed over.
+        The images; those of unknown pixel size are skipped.
     trained : (float, float) or None
-        (row, column) of the training images, nanometres, where known.
+        (row, column) in nanometres of the training images, if known.
 
     Yields
     ------
@@ -50,8 +49,8 @@ def note_pixel_sizes(
         size = source.pixel_size
         if size is not None and _ratio(size, trained) > _FACTOR:
             yield Notice(
-                f"its pixels are {_words(size)} and those that the model was trained on "
-                f"{_words(trained)}, so that what it knows looks larger or smaller here; scale "
+                f"its pixels are {_words(size)} but the model was trained on "
+                f"{_words(trained)}, so structures look larger or smaller than in training; scale "
                 "the images to about that size, or pretrain on images like these",
                 source=source.name,
             )

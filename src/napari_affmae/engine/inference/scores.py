@@ -18,7 +18,7 @@ class Scores:
     iou, dice : Mapping[str, float]
         By class name; NaN for a class that neither labels nor predictions have.
     mean_iou, mean_dice : float
-        Over the classes that are not NaN; NaN where nothing was labelled.
+        Mean over the classes that are not NaN; NaN if nothing was labelled.
     confusion : ndarray
         (classes, classes) int64: pixels of a labelled class (row) that were
         predicted as a class (column).
@@ -69,7 +69,7 @@ class ConfusionMatrix:
         Returns
         -------
         Scores
-            Of everything counted so far.
+            Scores of all pixels counted so far.
         """
         both = self.counts.diagonal()
         sizes = self.counts.sum(0) + self.counts.sum(1)

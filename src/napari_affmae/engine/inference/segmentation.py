@@ -8,7 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_affmae.config import SegmentConfig
-from napari_affmae.data import ImageSource, NormalizedSource, normalize_sources
+from napari_affmae.data import (
+    ImageSource,
+    NormalizedSource,
+    normalize_sources,
+    require_channels,
+)
 from napari_affmae.engine.compute.device import plan_device
 from napari_affmae.engine.compute.runtime import Runtime
 from napari_affmae.engine.compute.timing import Stopwatch
@@ -18,23 +23,23 @@ from napari_affmae.engine.inference.predictor import Predictor
 from napari_affmae.engine.inference.tiles import Band
 from napari_affmae.engine.store.metadata import ModelMetadata
 from napari_affmae.engine.store.model_files import load_model
-from napari_affmae.errors import CheckpointError, DataError
+from napari_affmae.errors import CheckpointError
 from napari_affmae.model import AFFMAE
 
 
 class Segmenter:
-    """A model that knows classes, on its device.
+    """A segmentation model on its device.
 
     Attributes
     ----------
     metadata : ModelMetadata
-        What belongs to the model.
+        Metadata of the model file.
     predictor : Predictor
         Its network.
     started : RunStarted
-        Where it runs, in words.
+        The device that it runs on.
     notices : tuple of Notice
-        What the user should know before it runs.
+        Messages for the user before it runs.
 
     Parameters
     ----------
@@ -126,26 +131,21 @@ class Segmenter:
 
 
 def normalize_like(source: ImageSource, metadata: ModelMetadata) -> NormalizedSource:
-    """Normalise an image as a model's record says.
+    """Normalise an image as the model's training images were.
 
     Parameters
     ----------
     source : ImageSource
         The image.
     metadata : ModelMetadata
-        Of the model.
+        Metadata of the model.
 
     Raises
     ------
     DataError
         If its channels are not the model's.
     """
-    wanted = metadata.model.in_channels
-    if source.n_channels != wanted:
-        raise DataError(
-            f"{source.name} has {source.n_channels} channels and the model takes {wanted}; "
-            "choose channels of the image, or another model"
-        )
+    require_channels(source, metadata.model.in_channels)
     record = metadata.normalization
     return normalize_sources([source], record.config, record)[0]
 
@@ -168,8 +168,8 @@ def segment(
     Yields
     ------
     Event
-        `RunStarted`, perhaps a `Notice`, then `TileDone`, before it `BandDone` where the
-        tiles finish rows, and after a plane's last tile `PlaneDone`.
+        `RunStarted` and any `Notice` first. Then `TileDone` for each batch of tiles,
+        preceded by `BandDone` if rows are finished, and `PlaneDone` after each plane.
 
     Raises
     ------

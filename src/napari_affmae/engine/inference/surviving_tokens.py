@@ -1,4 +1,4 @@
-"""Which patches of an image stay tokens, from stage to stage of the encoder."""
+"""Shows which patches of an image remain tokens in each stage of the encoder."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -48,11 +48,10 @@ def surviving_tokens(
     seed: int = 0,
     device: str = "auto",
 ) -> list[TokenStage]:
-    """Tell where a network keeps its tokens on an image.
+    """Compute where a network keeps its tokens on an image.
 
     Every patch starts as a token; after each stage the less important ones are
-    merged into their neighbours, so tokens end up where the network finds
-    something to see.
+    merged into their neighbours, so tokens remain where the network finds detail.
 
     Parameters
     ----------
@@ -66,14 +65,14 @@ def surviving_tokens(
     mask : {"perlin", "uniform"}
         How hidden patches are drawn.
     seed : int
-        Of the hidden patches.
+        Seed of the choice of hidden patches.
     device : str
-        As in the settings.
+        As in `TrainingConfig.device`.
 
     Returns
     -------
     list of TokenStage
-        Fine to coarse; positions of a stage are among those of the one before.
+        From fine to coarse; the positions of a stage are a subset of those before.
 
     Raises
     ------
@@ -110,7 +109,7 @@ def surviving_tokens(
 
 @contextmanager
 def _importance(encoder: Encoder) -> Iterator[list[Tensor]]:
-    """Collect what the merging between stages thinks of each token, in the stages' order."""
+    """Collect the importance that each merging step gives to its tokens, in order."""
     seen: list[Tensor] = []
 
     def note(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:

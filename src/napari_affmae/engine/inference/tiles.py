@@ -1,9 +1,9 @@
-"""Covering a plane with overlapping tiles and blending what they say.
+"""Covers a plane with overlapping tiles and blends their predictions.
 
 MONAI's sliding window inferer takes and returns whole-plane tensors: with four
-classes, 20,000 x 20,000 pixels would be 6.4 GB of float32 before anything is
-decided. Here tiles are read lazily and rows are finished as soon as no later
-tile touches them, so that memory holds one row of tiles.
+classes, 20,000 x 20,000 pixels would be 6.4 GB of float32. Here tiles are read when
+they are needed, and rows are finished as soon as no later tile touches them, so that
+memory holds one row of tiles.
 """
 
 from collections.abc import Generator, Iterable, Iterator
@@ -35,7 +35,7 @@ class Predict(Protocol):
 
 @dataclass(frozen=True)
 class Band:
-    """Finished rows of a plane, or word that some more tiles were predicted.
+    """Progress on a plane: the number of tiles, and rows that they have finished.
 
     Attributes
     ----------
@@ -60,7 +60,7 @@ class Grid:
     Attributes
     ----------
     height, width : int
-        Of the plane.
+        Size of the plane, pixels.
     tile : int
         Side of a tile. A plane that is smaller is mirrored to fill it, so that
         the network always sees the canvas that it was trained on.
@@ -127,7 +127,7 @@ def predict_plane(
     column_weights = _total(window, grid.columns, grid.padded_width)
     row_weights = _total(window, grid.rows, max(grid.height, tile))
     sums = np.zeros((classes, tile, grid.padded_width), np.float32)
-    # Added by torch, in one pass and on several threads: a GPU would wait for NumPy.
+    # Torch adds in one pass and on several threads; with NumPy, a GPU would have to wait.
     added, both = torch.from_numpy(sums), torch.from_numpy(np.outer(window, window))
     total = len(grid.rows) * len(grid.columns)
     done = 0

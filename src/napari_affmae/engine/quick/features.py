@@ -1,12 +1,12 @@
-"""Features of what was looked at, tile by tile, kept as long as they fit."""
+"""A cache of the features of image tiles."""
 
-from collections import OrderedDict
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from time import perf_counter
 from typing import NamedTuple
 
 import torch
+from cachetools import LRUCache
 from torch import Tensor
 
 from napari_affmae.data import NormalizedSource
@@ -23,7 +23,7 @@ _GPU_SHARE = 0.25
 
 
 class TileKey(NamedTuple):
-    """A tile of a plane; `revision` is that of the image."""
+    """A tile of a plane of the given revision of the image."""
 
     source: NormalizedSource
     plane: int
@@ -33,12 +33,12 @@ class TileKey(NamedTuple):
 
 
 class TileCount:
-    """Tiles of a task that are computed; more may turn out to be needed.
+    """Counts the computed tiles of a task, whose total may grow.
 
     Parameters
     ----------
     total : int
-        Tiles that are missing at the start.
+        Number of tiles to compute, as known at the start.
     """
 
     def __init__(self, total: int) -> None:
@@ -50,7 +50,7 @@ class TileCount:
         self._pace.add(seconds)
 
     def event(self, plane: int) -> TileDone:
-        """Tell how far it is."""
+        """Make an event with the progress."""
         total = max(self._total, self._done)
         seconds = self._pace.seconds_per_step
         left = None if seconds is None else seconds * (total - self._done)
@@ -58,7 +58,7 @@ class TileCount:
 
 
 class FeatureStore:
-    """Features of tiles, the least recently used of which are dropped.
+    """A cache of features by tile, which drops the least recently used ones.
 
     Tiles have the size that the network was trained on and that `segment`
     takes, and lie on a grid fixed to the plane, so that a view which moves
@@ -71,10 +71,10 @@ class FeatureStore:
     runtime : Runtime
         Device and precision.
     crop : int
-        Side of a training crop, pixels, which tiles are as large as, to the
-        next size whose quarter is a whole number of patches.
+        Side of a training crop, pixels. Tiles have this side, rounded up so that a
+        quarter of it is a whole number of patches.
     capacity : int
-        Bytes that may be kept.
+        Size of the cache, bytes.
 
     Attributes
     ----------
@@ -91,22 +91,25 @@ class FeatureStore:
         unit = round(self.patch / OVERLAP)
         self.tile = -(-crop // unit) * unit
         memory = runtime.plan.memory
-        self._capacity = capacity if memory is None else min(capacity, int(_GPU_SHARE * memory))
-        self._kept: OrderedDict[TileKey, QuickFeatures] = OrderedDict()
+        size = capacity if memory is None else min(capacity, int(_GPU_SHARE * memory))
+        # Features of a tile that exceed the capacity are kept alone.
+        self._kept: LRUCache[TileKey, QuickFeatures] = LRUCache(
+            size, lambda features: min(_bytes(features), size)
+        )
         window = torch.from_numpy(tile_window(self.tile))
         cell_window = torch.from_numpy(tile_window(self.tile // self.patch))
         (self._window, self._cell_window) = runtime.to_device((window, cell_window))
 
     @contextmanager
     def working(self) -> Iterator[None]:
-        """Enter the device, for a block that does not yield; memory errors get advice."""
+        """Make the device current for a block that does not yield; memory errors get advice."""
         plan = self._runtime.plan
         advice = "Show a smaller part of the image"
         with memory_errors(plan, "quick training", advice), plan.active():
             yield
 
     def extent(self, source: NormalizedSource) -> tuple[int, int]:
-        """Rows and columns, pixels, of the plane and what is mirrored around it for its tiles."""
+        """Rows and columns, pixels, of the plane including the mirrored border for its tiles."""
         height, width = (
             max(self.tile, -(-size // self.patch) * self.patch) for size in _size(source)
         )
@@ -115,7 +118,7 @@ class FeatureStore:
     def missing(
         self, source: NormalizedSource, plane: int, rows: slice, columns: slice
     ) -> list[TileKey]:
-        """List the tiles that a rectangle needs and that are not there.
+        """List the tiles of a rectangle that are not in the cache.
 
         Parameters
         ----------
@@ -132,14 +135,14 @@ class FeatureStore:
     def fill(
         self, source: NormalizedSource, plane: int, rows: slice, columns: slice, progress: TileCount
     ) -> Generator[TileDone, None, None]:
-        """Compute the tiles that a rectangle needs and that are not there.
+        """Compute the tiles of a rectangle that are not in the cache.
 
         Parameters
         ----------
         source, plane, rows, columns
             See `missing`.
         progress : TileCount
-            Counts them.
+            Counts the computed tiles.
 
         Yields
         ------
@@ -171,9 +174,6 @@ class FeatureStore:
             with self._runtime.computing():
                 features = self._module.features(*images)
         self._kept[key] = features
-        kept = sum(map(_bytes, self._kept.values()))
-        while kept > self._capacity and len(self._kept) > 1:
-            kept -= _bytes(self._kept.popitem(last=False)[1])
         return features
 
     def assemble(
@@ -206,12 +206,12 @@ class FeatureStore:
         return QuickFeatures(cells.div_(cell_weights), pixels.div_(weights))
 
     def samples(self, count: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Draw features of random cells and random pixels of the tiles that are there.
+        """Draw features of random cells and random pixels of the tiles in the cache.
 
         Parameters
         ----------
         count : int
-            Of either, or a little fewer.
+            Number of cells and of pixels; a few less may be drawn.
         random : torch.Generator
             On the CPU.
 
@@ -230,10 +230,7 @@ class FeatureStore:
         return torch.cat(drawn[0]), torch.cat(drawn[1])
 
     def _get(self, key: TileKey) -> QuickFeatures:
-        if key not in self._kept:
-            return self.compute(key)
-        self._kept.move_to_end(key)
-        return self._kept[key]
+        return self._kept[key] if key in self._kept else self.compute(key)
 
     def _tiles(
         self, source: NormalizedSource, plane: int, rows: slice, columns: slice

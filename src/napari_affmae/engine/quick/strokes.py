@@ -1,4 +1,4 @@
-"""Painted pixels as samples for a light head: a few of each block of a plane."""
+"""Chooses painted pixels, a few in each block of a plane, as samples for the light head."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -11,20 +11,20 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from napari_affmae.config import IGNORE_INDEX
-from napari_affmae.data import LabelEncoder, NormalizedSource
+from napari_affmae.data import LabelEncoder, NormalizedSource, labelled_squares
 from napari_affmae.engine.quick.features import FeatureStore
 
 BLOCK = 64  # pixels
-# Of a class in a block: neighbours in a stroke say much the same.
+# Samples of a class in a block; neighbours in a stroke have similar features.
 _MOST_PIXELS = 256
-# Of all blocks together, about; what a class has at least in a block.
+# Samples of all blocks together, approximately; and the minimum of a class in a block.
 _MOST_SAMPLES, _FEWEST_PIXELS = 30_000, 8
-# Where whole stacks are painted, features of so many blocks tell enough.
+# If whole stacks are painted, this many blocks are representative.
 _MOST_BLOCKS = _MOST_SAMPLES // _FEWEST_PIXELS
 
 
 @dataclass(frozen=True)
-class View:
+class QuickView:
     """A rectangle of one plane, with its strokes.
 
     Attributes
@@ -76,17 +76,17 @@ class Block:
 
     Attributes
     ----------
-    view : View
-        Where from.
+    view : QuickView
+        The view that holds the square.
     rows, columns : slice
         The square, in pixels of the plane; it may reach beyond it.
     painted : ndarray
         (n, 2) int64 rows and columns in the square.
     classes : ndarray
-        (n,) int64 their class indices.
+        (n,) int64 class indices of these pixels.
     """
 
-    view: View
+    view: QuickView
     rows: slice
     columns: slice
     painted: NDArray[np.int64]
@@ -94,7 +94,7 @@ class Block:
 
     @property
     def key(self) -> bytes:
-        """What tells the block from others, and from itself when more is painted."""
+        """A hash that identifies the block and its painted pixels."""
         view = self.view
         digest = hashlib.blake2b(self.painted.tobytes() + self.classes.tobytes())
         revision = view.source.source.revision(view.plane)
@@ -112,19 +112,19 @@ class Samples:
     classes: Tensor
 
 
-def painted_blocks(views: Sequence[View], encoder: LabelEncoder, seed: int) -> list[Block]:
-    """List the blocks that hold painted pixels, at most some of each class in a block.
+def painted_blocks(views: Sequence[QuickView], encoder: LabelEncoder, seed: int) -> list[Block]:
+    """List the blocks that hold painted pixels, with a limited number of pixels of each class.
 
-    Of very many blocks, some of each class are chosen.
+    If there are very many blocks, some of each class are chosen.
 
     Parameters
     ----------
-    views : sequence of View
+    views : sequence of QuickView
         With or without labels.
     encoder : LabelEncoder
-        From label values to class indices.
+        Converts label values to class indices.
     seed : int
-        Of the choice.
+        Seed of the choice.
 
     Raises
     ------
@@ -134,13 +134,13 @@ def painted_blocks(views: Sequence[View], encoder: LabelEncoder, seed: int) -> l
         If labels have another shape than their view.
     """
     blocks = _some([block for view in views for block in _blocks_of(view, encoder)], seed)
-    # A power of two, so that one more block seldom changes the choice in all others.
+    # A power of two, so that an additional block rarely changes the choice in the others.
     share = max(_FEWEST_PIXELS, _MOST_SAMPLES // max(1, len(blocks)))
     most = min(_MOST_PIXELS, 1 << (share.bit_length() - 1))
     return [_thinned(block, most, seed) for block in blocks]
 
 
-def _blocks_of(view: View, encoder: LabelEncoder) -> Iterator[Block]:
+def _blocks_of(view: QuickView, encoder: LabelEncoder) -> Iterator[Block]:
     if view.labels is None:
         return
     rows, columns = view.bounds()
@@ -152,29 +152,32 @@ def _blocks_of(view: View, encoder: LabelEncoder) -> Iterator[Block]:
         )
     name = f"plane {view.plane} of the labels of {view.source.name}"
     indices = encoder.encode(view.labels, name)
-    places = np.argwhere(indices != IGNORE_INDEX)
-    classes = indices[places[:, 0], places[:, 1]]
-    places += (rows.start, columns.start)
-    if not len(places):
-        return
-    numbers, inverse = np.unique(places // BLOCK, axis=0, return_inverse=True)
-    order = np.argsort(inverse.ravel(), kind="stable")
-    ends = np.cumsum(np.bincount(inverse.ravel()))
-    for (row, column), chosen in zip(numbers * BLOCK, np.split(order, ends[:-1]), strict=True):
+    painted = indices != IGNORE_INDEX
+    first = (rows.start // BLOCK, columns.start // BLOCK)
+    squares = labelled_squares(painted, BLOCK, (rows.start, columns.start))
+    for row, column in (np.argwhere(squares) + first).tolist():
+        top, left = row * BLOCK, column * BLOCK
+        within = (_within(top, rows), _within(left, columns))
+        places = np.argwhere(painted[within])
         yield Block(
             view,
-            slice(int(row), int(row) + BLOCK),
-            slice(int(column), int(column) + BLOCK),
-            places[chosen] - (row, column),
-            classes[chosen],
+            slice(top, top + BLOCK),
+            slice(left, left + BLOCK),
+            places + np.array([max(0, rows.start - top), max(0, columns.start - left)]),
+            indices[within][painted[within]],
         )
+
+
+def _within(start: int, part: slice) -> slice:
+    """Part of a view that lies in a block, on one axis, counted from the view's beginning."""
+    return slice(max(0, start - part.start), start + BLOCK - part.start)
 
 
 def _some(blocks: list[Block], seed: int) -> list[Block]:
     """Choose no more than `_MOST_BLOCKS`, an equal share for each class."""
     if len(blocks) <= _MOST_BLOCKS:
         return blocks
-    # An order of their places alone: what is painted elsewhere later changes little of it.
+    # Ordered by position only, so that strokes painted later hardly change the choice.
     order = sorted(range(len(blocks)), key=lambda number: _lot(blocks[number], seed))
     holding: dict[int, list[int]] = {}
     for number in order:
@@ -209,7 +212,7 @@ def _thinned(block: Block, most: int, seed: int) -> Block:
 
 
 class StrokeSamples:
-    """Samples of painted blocks; those of blocks that did not change are kept.
+    """A cache of the samples of painted blocks that have not changed.
 
     Parameters
     ----------
@@ -225,11 +228,11 @@ class StrokeSamples:
         return block.key in self._kept
 
     def keep(self, blocks: Sequence[Block]) -> None:
-        """Forget all other blocks."""
+        """Drop the samples of all other blocks."""
         self._kept = {key: self._kept[key] for key in (block.key for block in blocks)}
 
     def region(self, block: Block) -> tuple[NormalizedSource, int, slice, slice]:
-        """Source, plane, rows and columns that the block's features are interpolated from."""
+        """Return the part of a plane from which the block's features are interpolated."""
         view, patch = block.view, self._store.patch
         extent = self._store.extent(view.source)
         rows, columns = (

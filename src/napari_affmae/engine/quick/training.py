@@ -16,6 +16,7 @@ from napari_affmae.data import (
     NormalizationRecord,
     NormalizedSource,
     normalize_sources,
+    require_channels,
 )
 from napari_affmae.engine.compute.device import plan_device
 from napari_affmae.engine.compute.runtime import Runtime
@@ -25,7 +26,13 @@ from napari_affmae.engine.events import Event, StepDone, TileDone, ViewPredicted
 from napari_affmae.engine.inference.pixel_sizes import common_pixel_size
 from napari_affmae.engine.inference.uncertainty import uncertainty
 from napari_affmae.engine.quick.features import FeatureStore, TileCount
-from napari_affmae.engine.quick.strokes import Block, Samples, StrokeSamples, View, painted_blocks
+from napari_affmae.engine.quick.strokes import (
+    Block,
+    QuickView,
+    Samples,
+    StrokeSamples,
+    painted_blocks,
+)
 from napari_affmae.engine.quick.view import predict_view
 from napari_affmae.engine.store.metadata import ModelMetadata
 from napari_affmae.engine.store.model_files import load_model, model_bytes
@@ -33,27 +40,27 @@ from napari_affmae.errors import AffmaeError, DataError, TooFewClassesError
 from napari_affmae.files import replace_bytes
 from napari_affmae.model import AFFMAE, AFFSegmenter, QuickSegmenter, preset
 
-__all__ = ["QuickTraining", "View"]
+__all__ = ["QuickTraining", "QuickView"]
 
 _PRESET = "nano"
 _CROP = 256
 _BATCH = 1024
-_ADAPTED_TO = 4096  # cells, and pixels
+_ADAPTED_TO = 4096  # number of cells, and of pixels
 _WEIGHT_DECAY = 0.01
-_LATER = 3  # a later training takes one of so many parts of the steps
+_LATER = 3  # a later training makes this fraction of the steps: 1 / _LATER
 
 
 class QuickTraining:
-    """Interactive training: paint, update, look, paint more.
+    """Interactive training on strokes, repeated while the user paints.
 
     Attributes
     ----------
     classes : tuple of LabelClass
         In the order of their indices.
     started : RunStarted
-        Device, precision and backend, in words.
+        Device, precision and backend.
     notes : tuple of str
-        What the user should hear of, such as that no pretrained network was given.
+        Messages for the user, for instance that no pretrained network was given.
 
     Parameters
     ----------
@@ -63,13 +70,13 @@ class QuickTraining:
         head goes on learning if its classes are the same. None takes random
         weights, which know less.
     sources : sequence of ImageSource
-        Images that will be looked at, at least one; others may follow.
+        At least one image; more can be added later.
     classes : sequence of LabelClass
         At least two.
     config : QuickConfig
         Settings.
     ignore_value : int or None
-        Label value that means not painted.
+        Label value of pixels that are not painted.
 
     Raises
     ------
@@ -117,7 +124,7 @@ class QuickTraining:
         self.started = self._runtime.started(self._module, _BATCH, _BATCH, total_steps=config.steps)
 
     def _load(self, channels: int) -> None:
-        """Make the network, and recall what belongs to it."""
+        """Make the network and read its metadata."""
         network: AFFMAE | AFFSegmenter | QuickSegmenter
         config, count = self._config, len(self.classes)
         self._record: NormalizationRecord | None = None
@@ -146,7 +153,7 @@ class QuickTraining:
             self._since_start = config.steps
 
     def normalize(self, source: ImageSource) -> NormalizedSource:
-        """Normalise an image as the pretrained network's record says, or fit and keep it.
+        """Normalise an image by the pretrained network's record, or by its own statistics.
 
         Parameters
         ----------
@@ -161,18 +168,13 @@ class QuickTraining:
             If the file is damaged.
         """
         if source not in self._normalized:
-            wanted = self._module.config.in_channels
-            if source.n_channels != wanted:
-                raise DataError(
-                    f"{source.name} has {source.n_channels} channels and the network takes "
-                    f"{wanted}; choose channels of the image, or another network"
-                )
+            require_channels(source, self._module.config.in_channels)
             settings = NormalizationConfig()
             self._normalized[source] = normalize_sources([source], settings, self._record)[0]
         return self._normalized[source]
 
     def rename(self, classes: Sequence[LabelClass]) -> None:
-        """Give the classes other names and colours, which nothing has to be learned for.
+        """Change the names and colours of the classes, without training.
 
         Parameters
         ----------
@@ -182,7 +184,7 @@ class QuickTraining:
         Raises
         ------
         ValueError
-            If the values are others, or two have the same name.
+            If the values differ, or two classes have the same name.
         """
         values = [item.value for item in self.classes]
         if [item.value for item in classes] != values:
@@ -192,32 +194,32 @@ class QuickTraining:
             )
         self.classes = distinct_classes(classes)
 
-    def update(self, strokes: Sequence[View], show: View) -> Generator[Event, None, None]:
-        """Train the head on all strokes, and predict what is shown.
+    def update(self, strokes: Sequence[QuickView], show: QuickView) -> Generator[Event, None, None]:
+        """Train the head on all strokes, and predict the shown view.
 
-        The head goes on from where it was, unless other classes than before
-        are painted: then it starts anew. Closing the generator between events
+        Training continues from the current head, or starts anew if the painted
+        classes have changed. Closing the generator between events
         is safe; the next update goes on.
 
         Parameters
         ----------
-        strokes : sequence of View
-            All that is painted, with labels.
-        show : View
-            What to predict. Its labels are not looked at.
+        strokes : sequence of QuickView
+            All painted views, with labels.
+        show : QuickView
+            The view to predict; its labels are not used.
 
         Yields
         ------
         Event
-            `TileDone` while features are computed of what is painted and shown,
-            `StepDone` while the head trains, `TileDone` again while it predicts,
-            and at last `ViewPredicted`.
+            `TileDone` while the features of the painted and shown views are
+            computed, `StepDone` while the head trains, `TileDone` again while it
+            predicts, and finally `ViewPredicted`.
 
         Raises
         ------
         TooFewClassesError
-            If nothing or only one class is painted. The features are there then,
-            for the next update.
+            If nothing or only one class is painted. The features are computed
+            before, so that the next update is fast.
         DataError
             If a label has no class.
         OutOfMemoryError
@@ -229,7 +231,7 @@ class QuickTraining:
         """
         bounds = show.bounds()
         blocks = painted_blocks(strokes, self._encoder, self._config.seed)
-        # Classes are painted one after the other: the image is looked at while there is only one.
+        # Users paint one class after the other; features are computed while there is only one.
         yield from self._prepare(blocks)
         progress = TileCount(len(self._store.missing(show.source, show.plane, *bounds)))
         yield from self._store.fill(show.source, show.plane, *bounds, progress)
@@ -253,7 +255,7 @@ class QuickTraining:
         Raises
         ------
         AffmaeError
-            If nothing was learned yet.
+            If nothing has been trained yet.
         DiskFullError
             If the disk has no room.
         """
@@ -280,7 +282,7 @@ class QuickTraining:
         return path
 
     def _painted(self, blocks: Sequence[Block]) -> Tensor:
-        """Tell which classes are painted: (classes,) bool."""
+        """Return which classes are painted: (classes,) bool."""
         painted = torch.zeros(len(self.classes), dtype=torch.bool)
         for block in blocks:
             painted[torch.from_numpy(block.classes)] = True
@@ -324,7 +326,7 @@ class QuickTraining:
         if not self._since_start or not torch.equal(painted, head.learned.cpu()):
             self._start_anew(painted, random)
         steps = max(math.ceil(config.steps / _LATER), config.steps - self._since_start)
-        # Rare classes are drawn more often than their share, by the rule of `class_weights`.
+        # Rare classes are drawn more often than they occur, as in `class_weights`.
         counts = torch.bincount(samples.classes).cpu()
         weights = counts.clamp(min=1).float().rsqrt()[samples.classes.cpu()]
         inputs = head.standardise(samples.cells, samples.pixels)
@@ -378,7 +380,7 @@ class QuickTraining:
         self._since_start += 1
         return float(loss.detach())
 
-    def _show(self, view: View) -> Generator[TileDone | ViewPredicted, None, None]:
+    def _show(self, view: QuickView) -> Generator[TileDone | ViewPredicted, None, None]:
         probabilities = yield from predict_view(self._module, self._store, view)
         values = np.array([item.value for item in self.classes])
         labels = values.astype(np.min_scalar_type(values.max()))[probabilities.argmax(0)]

@@ -9,15 +9,15 @@ from numpy.typing import NDArray
 
 from napari_affmae.engine.events import TileDone
 from napari_affmae.engine.quick.features import FeatureStore, TileCount
-from napari_affmae.engine.quick.strokes import View
+from napari_affmae.engine.quick.strokes import QuickView
 from napari_affmae.model import QuickSegmenter
 from napari_affmae.model.local_features import REACH, gaussian_blur
 
 
 def predict_view(
-    module: QuickSegmenter, store: FeatureStore, view: View
+    module: QuickSegmenter, store: FeatureStore, view: QuickView
 ) -> Generator[TileDone, None, NDArray[np.float32]]:
-    """Predict a view, in bands of rows, so that its features need not be there at once.
+    """Predict a view in bands of rows, so that not all its features are needed at once.
 
     Parameters
     ----------
@@ -25,8 +25,8 @@ def predict_view(
         The network.
     store : FeatureStore
         Its features.
-    view : View
-        What to predict; its labels are not looked at.
+    view : QuickView
+        The view to predict; its labels are not used.
 
     Yields
     ------
@@ -47,7 +47,7 @@ def predict_view(
     """
     patch, tile, extent = store.patch, store.tile, store.extent(view.source)
     bounds = view.bounds()
-    # Around it, as far as its pixels are interpolated and blurred.
+    # Border around the view that interpolation and blur need.
     margin = patch + math.ceil(REACH * module.smoothness)
     rows, columns = (
         _around(part, margin, patch, size) for part, size in zip(bounds, extent, strict=True)

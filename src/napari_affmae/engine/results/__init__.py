@@ -1,1 +1,1 @@
-"""What a segmentation leaves: label images, probabilities, tables."""
+"""Results of a segmentation: label images, probabilities and tables."""

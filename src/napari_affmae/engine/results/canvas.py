@@ -1,4 +1,4 @@
-"""Arrays that a segmentation is written into, rows by rows, and shown from."""
+"""Arrays that hold a segmentation while it is computed and shown."""
 
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -19,32 +19,32 @@ _CHUNK = 512
 
 
 class Canvas:
-    """The class of each pixel, and where asked the probability of each class.
+    """The class of each pixel and, on demand, the probability of each class.
 
     Up to `LARGEST` bytes lie in memory. Larger results are zarr arrays in a new
-    folder, which takes the room of the rows that were written and is kept.
+    folder, which takes space only for the rows that were written. It is not deleted.
 
     Parameters
     ----------
     shape : sequence of int
         Plane axes, rows and columns.
     classes : sequence of LabelClass
-        Their values are what is written.
+        The classes, whose values are written.
     probabilities : bool
-        Whether to hold them.
+        Whether to keep probabilities.
     folder : Path
-        Where a folder is made for large results.
+        Parent of the folder that large results are written to.
     name : str
-        What it is called after.
+        Becomes part of that folder's name.
 
     Attributes
     ----------
     labels : array, `shape`, uint8 or uint16
-        0 where nothing was written.
+        0 where nothing has been written yet.
     probabilities : list of array, `shape`, float32
-        One a class, or empty.
+        One array for each class, or empty.
     folder : Path or None
-        Where the arrays lie, if not in memory.
+        Folder of the arrays; None if they are in memory.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class Canvas:
             If they cannot be written for another reason.
         """
         index = (*np.unravel_index(plane, self.shape[:-2]), rows) if self.shape[:-2] else (rows,)
-        # In memory nothing can be refused.
+        # Writing to memory cannot fail.
         with nullcontext() if self.folder is None else write_errors(self.folder):
             self.labels[index] = labels
             if probabilities is not None:

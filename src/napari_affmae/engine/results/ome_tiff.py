@@ -13,29 +13,29 @@ from tifffile import OmeXml, TiffWriter
 from napari_affmae.data import ImageSource
 from napari_affmae.files import write_errors
 
-# What OME calls axes that count planes, in the order of an array that does not say.
+# OME's names of the axes that count planes, in the order assumed for unnamed axes.
 _PLANE_AXES = "TZ"
-# A classic TIFF ends at 4 GiB; compressed data may turn out longer than it came.
+# A classic TIFF ends at 4 GiB, and compression may make data longer.
 _BIG = 3 * 2**30
 
 
 class PlaneFile:
-    """A compressed OME-TIFF, written plane by plane beside its place and renamed when complete.
+    """A compressed OME-TIFF, written plane by plane under another name and renamed when complete.
 
-    Use it as a context manager: leaving it by an exception removes what was written.
+    Use it as a context manager: an exception removes what was written.
 
     Parameters
     ----------
     path : Path
         Where the complete file will be; a file that is there is replaced.
     planes : int or Sequence[int]
-        How many planes will come, along each axis where there are several.
+        Number of planes, or the number along each axis.
     pixel_size : tuple[float, float] or None
         Row and column size of a pixel, nanometres.
     plane_distance : float or None
         Nanometres from plane to plane.
     axes : str
-        Letters of the axes that count planes, of which the last goes fastest.
+        Letters of the axes that count planes; the last one changes fastest.
     """
 
     def __init__(
@@ -59,14 +59,14 @@ class PlaneFile:
 
     @classmethod
     def like(cls, path: Path, source: ImageSource) -> Self:
-        """Make a file of as many planes as a source has, along the same axes.
+        """Make a file for as many planes as a source has, along the same axes.
 
         Parameters
         ----------
         path : Path
             Where the complete file will be.
         source : ImageSource
-            What the planes are made of.
+            The image that the planes are computed from.
         """
         layout = source.layout
         return cls(
@@ -143,7 +143,7 @@ class PlaneFile:
 
 
 def _ome_axes(shape: tuple[int, ...], axes: str) -> tuple[tuple[int, ...], str]:
-    """Name the axes of planes as OME does; more of them than it knows become one."""
+    """Name the axes of planes as OME does; if there are too many, they are merged into one."""
     if len(shape) > len(_PLANE_AXES):
         return (prod(shape),), _PLANE_AXES[-1]
     known = len(set(axes)) == len(axes) and set(axes) <= set(_PLANE_AXES)

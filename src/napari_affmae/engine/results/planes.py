@@ -1,4 +1,4 @@
-"""Files of a segmentation, written plane by plane as it goes."""
+"""Writes a segmentation to files, plane by plane."""
 
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,7 +16,7 @@ from napari_affmae.files import write_errors
 
 
 class PlaneWriter:
-    """Writes the planes of a segmentation as they come.
+    """Writes the planes of a segmentation as they are computed.
 
     Use it as a context manager: files appear complete or not at all.
 
@@ -25,7 +25,7 @@ class PlaneWriter:
     target : Path
         The label image; probabilities go to a file of this name beside it.
     source : ImageSource
-        What is segmented, for its planes and the sizes of its pixels.
+        The image that is segmented; gives the planes and the pixel size.
     """
 
     def __init__(self, target: Path, source: ImageSource) -> None:
@@ -50,7 +50,7 @@ class PlaneWriter:
         self._files.__exit__(kind, error, trace)
 
     def take(self, event: Event) -> None:
-        """Write what an event brings of a plane, if it brings anything."""
+        """Write the part of a plane that an event carries, if any."""
         match event:
             case BandDone(probabilities=band, rows=rows) if band is not None:
                 with write_errors(self._probabilities.path):
@@ -62,7 +62,7 @@ class PlaneWriter:
                     self._probabilities.write(stack.reshape(-1, *self._shape))
 
     def _put_aside(self, band: NDArray[np.float32], start: int) -> None:
-        """Write rows of a plane to a scratch file: a TIFF takes class by class, and whole ones."""
+        """Write rows to a temporary file, because a TIFF takes one whole class after the other."""
         if self._plane is None:
             folder = self._probabilities.path.parent
             folder.mkdir(parents=True, exist_ok=True)
@@ -75,5 +75,5 @@ class PlaneWriter:
 
 
 def probabilities_path(target: Path) -> Path:
-    """Return where the class probabilities of a label image lie."""
+    """Return the path of the class probabilities of a label image."""
     return target.with_name(f"{target.stem}_probabilities.tif")

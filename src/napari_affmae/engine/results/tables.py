@@ -1,4 +1,4 @@
-"""Tables of measures, for spreadsheets."""
+"""Tables of measurements, for spreadsheets."""
 
 import csv
 import io
@@ -7,12 +7,12 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-#: Named columns of one length.
+#: Columns of equal length, by name.
 Table = Mapping[str, NDArray[Any]]
 
 
 def table_text(table: Table, separator: str = ",") -> str:
-    """Word a table, with a row of names.
+    """Format a table as text, with the column names in the first row.
 
     Parameters
     ----------

@@ -21,7 +21,7 @@ from napari_affmae.model import AFFSegmenter, from_reference_state
 
 _WRAPPERS = ("model", "state_dict", "model_state_dict")
 _PREFIX = "module."
-# The published models saw crops of this side.
+# Side of the crops that the published models were trained on.
 _CROP = 512
 
 
@@ -30,9 +30,9 @@ def import_checkpoint(
 ) -> ModelMetadata:
     """Convert a checkpoint of the paper's own program to a model file.
 
-    It is read without running any code that it may contain. It says nothing of
-    normalisation, so images are normalised by the default settings, each source
-    by itself; classes get numbers for names.
+    Code that it may contain is not run. It has no record of the normalisation, so
+    each image is normalised by itself with the default settings; classes are named
+    by numbers.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ def import_checkpoint(
     Returns
     -------
     ModelMetadata
-        Of the file that was written.
+        Metadata of the file that was written.
 
     Raises
     ------
@@ -88,7 +88,7 @@ def _read_foreign(path: Path) -> Mapping[str, Tensor]:
 
 def _read_pickle(path: Path) -> Mapping[str, Any]:
     try:
-        with warnings.catch_warnings():  # of unusual pickles, which load or raise all the same
+        with warnings.catch_warnings():  # unusual pickles warn, and then load or raise
             warnings.simplefilter("ignore")
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -113,7 +113,7 @@ def _read_pickle(path: Path) -> Mapping[str, Any]:
 
 
 def _strip(content: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Unwrap the weights, and take off what parallel training puts before their names."""
+    """Unwrap the weights, and remove the prefix that parallel training adds to names."""
     for key in _WRAPPERS:
         if isinstance(content.get(key), Mapping):
             content = content[key]

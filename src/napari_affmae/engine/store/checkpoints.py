@@ -1,4 +1,4 @@
-"""Checkpoints: complete folders that appear by being renamed."""
+"""Checkpoints: folders that are renamed to their place when they are complete."""
 
 import json
 import re
@@ -19,7 +19,7 @@ _NAME = re.compile(r"step_(\d{8,})")
 
 
 def checkpoint_path(folder: Path, step: int) -> Path:
-    """Return where the checkpoint of a step lies.
+    """Return the folder of the checkpoint of a step.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ def save_checkpoint(
 
 
 def prune_checkpoints(folder: Path, keep: Collection[int | None]) -> None:
-    """Delete all checkpoints but those of the given steps.
+    """Delete all checkpoints except those of the given steps.
 
     Parameters
     ----------
@@ -112,7 +112,7 @@ def prune_checkpoints(folder: Path, keep: Collection[int | None]) -> None:
 
 
 def clean_leftovers(folder: Path) -> None:
-    """Delete what a killed write or deletion left behind; undo a replacement half done.
+    """Delete the remains of interrupted writes and deletions; undo interrupted replacements.
 
     Parameters
     ----------
@@ -158,7 +158,7 @@ def damaged(path: Path, reason: object) -> CheckpointError:
 
 
 def _move(temporary: Path, path: Path) -> None:
-    """Rename a complete checkpoint to its place, where one of the same step may be."""
+    """Rename a complete checkpoint to its place; it may replace one of the same step."""
     if not path.exists():
         temporary.replace(path)
         return
@@ -169,7 +169,7 @@ def _move(temporary: Path, path: Path) -> None:
 
 
 def _remove(path: Path) -> None:
-    """Delete a checkpoint; hidden by a rename first, since deleting takes several steps."""
+    """Delete a checkpoint; it is renamed first, because deleting takes several steps."""
     hidden = path.with_name(f".{path.name}.old")
     path.replace(hidden)
     shutil.rmtree(hidden)

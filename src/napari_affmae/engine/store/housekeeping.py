@@ -20,7 +20,7 @@ from napari_affmae.files import replace_bytes
 _SHOWN_FILES = 3
 _TOP = "|".join(map(re.escape, (RUN_FILE, LOCK_FILE, METRICS_FILE, MODEL_FILE)))
 _IN_CHECKPOINT = "|".join(map(re.escape, CHECKPOINT_FILES))
-# Every file that a run writes; dots and endings are of writes that a kill cut short.
+# Every file that a run writes, also the remains of interrupted writes.
 _KNOWN = re.compile(
     rf"\.?({_TOP})(\.new)?"
     r"|previews/\.?step_\d{8,}\.(npz|png)(\.new)?"
@@ -41,12 +41,12 @@ def rename_run(run: Path, name: str) -> Path:
     Returns
     -------
     Path
-        Where it lies now.
+        The new path.
 
     Raises
     ------
     ValueError
-        If it is no plain name.
+        If the name is not a plain file name.
     AffmaeError
         If the name is taken, there is no run, or it is in use.
     """
@@ -57,7 +57,7 @@ def rename_run(run: Path, name: str) -> Path:
     target = file if run.is_file() else folder
     if target == run:
         return run
-    for taken in (folder, file):  # a list shows them by the same name
+    for taken in (folder, file):  # lists show both under the same name
         # A name that differs in upper and lower case alone may be the same file.
         if taken.exists() and not taken.samefile(run):
             raise AffmaeError(f"{taken} already exists; choose another name than {name!r}")
@@ -67,7 +67,7 @@ def rename_run(run: Path, name: str) -> Path:
 
 
 def delete_run(run: Path) -> None:
-    """Delete a run folder or a model file for good.
+    """Delete a run folder or a model file permanently.
 
     Parameters
     ----------
@@ -77,8 +77,8 @@ def delete_run(run: Path) -> None:
     Raises
     ------
     AffmaeError
-        If it is none of ours, holds files that no run writes, or is in use;
-        nothing is deleted then.
+        If it is not a run or model, holds files that no run writes, or is in use.
+        Nothing is deleted then.
     """
     _check_ours(run)
     if run.is_file():
@@ -95,7 +95,7 @@ def delete_run(run: Path) -> None:
         )
     _check_unused(run)
     with _file_errors(run, "deleted"):
-        # The record goes last, so that what a failure leaves is still listed as a run.
+        # The record is deleted last, so that a run is still listed if this fails.
         for file in sorted(files, key=lambda path: path.name in (RUN_FILE, LOCK_FILE)):
             file.unlink(missing_ok=True)
         for folder in folders:
@@ -103,13 +103,13 @@ def delete_run(run: Path) -> None:
 
 
 def export_model(run: Path, target: Path, *, overwrite: bool = False) -> Path:
-    """Copy a run's model to one file, to be shared.
+    """Copy a run's model to a single file that can be shared.
 
     Parameters
     ----------
     run : Path
-        Run folder or model file; a run that has not ended stands for its best
-        checkpoint so far.
+        Run folder or model file; for a run that has not finished, its best
+        checkpoint is exported.
     target : Path
         The file to write, ``.safetensors``.
     overwrite : bool
@@ -150,7 +150,7 @@ def _check_ours(run: Path) -> None:
 
 
 def _check_unused(run: Path) -> None:
-    """Refuse a run that another process, or another part of this one, is writing to."""
+    """Check that neither another process nor this one is writing to a run."""
     if run.is_file():
         return
     try:

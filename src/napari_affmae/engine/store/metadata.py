@@ -17,7 +17,7 @@ from napari_affmae.engine.store.checkpoints import (
 from napari_affmae.engine.store.run_state import RunState
 from napari_affmae.errors import CheckpointError
 
-#: Entry of the file's header.
+#: Key of our metadata in the header of a model file.
 METADATA_KEY = "napari-affmae"
 
 
@@ -31,7 +31,7 @@ class ModelMetadata(Settings):
     crop: int = Field(ge=64)
     classes: Classes = ()
     ignore_value: int | None = None
-    #: (row, column) of the training images, nanometres, where it is known and one.
+    #: (row, column) in nanometres, if it is known and the same for all training images.
     pixel_size: tuple[float, float] | None = None
     quick: QuickConfig | None = None
     training: dict[str, Any] = Field(default_factory=dict)
@@ -48,7 +48,8 @@ class ModelMetadata(Settings):
 def model_path(path: Path) -> Path:
     """Find the model file of a run folder; a file stands for itself.
 
-    A run that was not finished has its best checkpoint's, else its last one's.
+    For a run that has not finished, this is the file of the best checkpoint, or of the
+    last one if there is no best.
 
     Parameters
     ----------
@@ -103,19 +104,19 @@ def read_metadata(path: Path) -> ModelMetadata:
         )
     try:
         return ModelMetadata.model_validate(json.loads(header[METADATA_KEY]))
-    except ValueError as error:  # of JSON or of what it holds
+    except ValueError as error:  # invalid JSON, or JSON that does not fit the model
         raise CheckpointError(
             f"{file} describes its network in a way that this version does not know: {error}"
         ) from error
 
 
 def read_header(file: Path) -> dict[str, str]:
-    """Read what any safetensors file says beside its weights.
+    """Read the metadata of a safetensors file, without its weights.
 
     Raises
     ------
     CheckpointError
-        If it is none, or damaged.
+        If it is not a safetensors file, or is damaged.
     """
     try:
         with safe_open(file, "np") as opened:

@@ -1,4 +1,4 @@
-"""Networks as single files: safetensors whose header says everything else."""
+"""Networks as single safetensors files, whose headers hold the metadata."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -42,7 +42,7 @@ def model_bytes(module: torch.nn.Module, metadata: ModelMetadata) -> bytes:
     Returns
     -------
     bytes
-        Of a safetensors file.
+        The content of a safetensors file.
     """
     tensors = {name: value.detach().contiguous() for name, value in module.state_dict().items()}
     return tensor_bytes(tensors, {METADATA_KEY: metadata.model_dump_json()})

@@ -1,4 +1,4 @@
-"""Pictures that a run leaves to look at."""
+"""Preview pictures of a run."""
 
 from collections.abc import Mapping
 from io import BytesIO

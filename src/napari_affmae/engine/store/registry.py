@@ -1,4 +1,4 @@
-"""What runs and models lie in a folder; torch, which takes seconds, is not loaded."""
+"""Lists the runs and models in a folder, without loading torch, which takes seconds."""
 
 import json
 import os
@@ -26,7 +26,7 @@ from napari_affmae.engine.store.run_state import RunState
 from napari_affmae.errors import CheckpointError
 
 MODEL_SUFFIX = ".safetensors"
-# Holds some thousand steps, and so the last validation.
+# Large enough for some thousand steps, so that the last validation is among them.
 _TAIL_BYTES = 2**20
 
 
@@ -41,10 +41,10 @@ class RunSummary:
     name : str
         What the user calls it.
     kind : {"pretrain", "finetune", "quick", "model"}
-        What the run does; ``"model"`` for a single file, and for a folder that
-        does not say.
+        What the run does; ``"model"`` for a single file, and for a folder without
+        a record of it.
     created : datetime
-        With time zone.
+        When the run was started, with time zone.
     preset : str or None
         Size of the network.
     steps : int
@@ -52,25 +52,25 @@ class RunSummary:
     total_steps : int or None
         Length of the schedule; None in a run by time.
     finished : bool
-        Whether the run came to its end; a model file did.
+        Whether the run has finished; true for a model file.
     resumable : bool
-        Whether it can be gone on with: not finished, and nothing is damaged.
+        Whether the run can be resumed: it has not finished and nothing is damaged.
     classes : tuple of LabelClass
-        Empty where nothing is segmented.
+        Empty for models that do not segment.
     sources : tuple of str
         Names of the images that it learned from.
     mean_iou : float or None
-        On the validation set, of the weights that the run stands for.
+        Mean IoU on the validation set, for the best or last weights.
     iou : Mapping[str, float]
-        The same by class name; a class that the set lacks is left out.
+        IoU by class name; classes that are not in the validation set are left out.
     loss : float or None
-        The last validation's.
+        Loss of the last validation.
     pretrained : str or None
-        What it started from.
+        Name of the model that the run started from.
     in_channels, crop : int
-        Of the network's input; 0 where the run does not say.
+        Channels and side of the network's input; 0 if the run has no record of them.
     problem : str or None
-        Why it cannot be used, in words.
+        Why it cannot be used, for the user to read.
     """
 
     path: Path
@@ -102,7 +102,7 @@ def list_runs(folder: Path) -> list[RunSummary]:
     Parameters
     ----------
     folder : Path
-        One that is missing or cannot be read has none. Folders in it are not searched.
+        If it is missing or cannot be read, the list is empty. Subfolders are not searched.
     """
     try:
         paths = list(folder.iterdir())
@@ -117,12 +117,12 @@ def list_runs(folder: Path) -> list[RunSummary]:
 
 
 def is_run(path: Path) -> bool:
-    """Tell whether a run was started in a folder."""
+    """Return whether a run was started in a folder."""
     return path.is_dir() and any((path / name).exists() for name in (RUN_FILE, LOCK_FILE))
 
 
 def is_model_file(path: Path) -> bool:
-    """Tell whether a path is a file of weights, ours or not."""
+    """Return whether a path is a file of weights, from this program or another."""
     return path.suffix == MODEL_SUFFIX and path.is_file()
 
 
@@ -172,11 +172,11 @@ def _summarize_run(path: Path) -> RunSummary:
 
 
 def _recorded(path: Path) -> dict[str, Any]:
-    """Read what the run was asked."""
+    """Read the settings of a run from its record."""
     if not (path / RUN_FILE).exists():
         raise CheckpointError(
-            f"{path} holds a run that is just starting, or that ended before it had begun; "
-            "if it does not go on, delete it"
+            f"{path} holds a run that is just starting, or ended before its first record; "
+            "if it does not continue, delete it"
         )
     record = read_record(path)
     config = read_config(path)
@@ -197,7 +197,7 @@ def _recorded(path: Path) -> dict[str, Any]:
 
 
 def _measured(path: Path) -> dict[str, Any]:
-    """Read how far the run came from its log."""
+    """Read the progress of a run from its log."""
     lines = _last_lines(path / METRICS_FILE)
     losses = [line["loss"] for line in lines if line["event"] == "validation"]
     steps = [line["step"] for line in lines if line["event"] == "step"]
@@ -205,7 +205,7 @@ def _measured(path: Path) -> dict[str, Any]:
 
 
 def _reached(path: Path) -> dict[str, Any]:
-    """Read what the run made: its last checkpoint and its model."""
+    """Read the results of a run: its last checkpoint and its model."""
     checkpoints = path / "checkpoints"
     saved = list_checkpoints(checkpoints)
     if not saved:

@@ -1,12 +1,12 @@
-"""The record of a run: what it was asked, what it did, what it made.
+"""The record of a run on disk: its settings, its progress and its results.
 
 ::
 
-    run.json                   what was asked and settled: kind, settings, data, versions
-    metrics.jsonl              one line a step, a validation, a change of micro-batch
+    run.json                   kind, settings, data and versions
+    metrics.jsonl              one line for each step, validation or change of micro-batch
     previews/                  pictures, npz and png
     checkpoints/step_00000100/ model.safetensors, optimizer.safetensors, state.json
-    model.safetensors          the one file to share, written at the end
+    model.safetensors          the trained model, written at the end
 """
 
 import json
@@ -79,7 +79,7 @@ class RunFolder:
         with write_errors(path):
             self._made = not path.exists()
             path.mkdir(parents=True, exist_ok=True)
-        # Not local to the thread: a generator may be closed by another than it ran in.
+        # Not local to the thread: a generator may be closed in another thread than it ran in.
         self._lock = FileLock(path / LOCK_FILE, thread_local=False)
 
     def __enter__(self) -> Self:
@@ -106,25 +106,25 @@ class RunFolder:
             self._vanish()
 
     def _vanish(self) -> None:
-        """Leave no trace of a run that never began: it would be listed as one."""
+        """Remove the folder of a run that never began, which would be listed as a run."""
         with suppress(OSError):  # Windows deletes no file that is open, but does so on release
             (self.path / LOCK_FILE).unlink(missing_ok=True)
         self._lock.release()
         if self._made:
-            with suppress(OSError):  # something else was put there meanwhile
+            with suppress(OSError):  # another program has put something there
                 self.path.rmdir()
 
     @property
     def model(self) -> Path:
-        """Where the run's exported model lies."""
+        """Path of the run's exported model."""
         return self.path / MODEL_FILE
 
     def holds_run(self) -> bool:
-        """Tell whether a run was started here."""
+        """Return whether a run was started here."""
         return (self.path / RUN_FILE).exists()
 
     def write_record(self, kind: Kind, config: TrainingConfig, facts: Mapping[str, Any]) -> None:
-        """Write what the run was asked and what it settled on.
+        """Write the settings of the run, and what it has derived from them.
 
         Parameters
         ----------
@@ -133,7 +133,7 @@ class RunFolder:
         config : TrainingConfig
             Its settings.
         facts : Mapping[str, Any]
-            Plain data that the run decided once: data, batch, classes.
+            Plain data that stays the same for the whole run: data, batch, classes.
         """
         record = {
             "format": FORMAT,
@@ -150,14 +150,14 @@ class RunFolder:
         replace_bytes(self.path / RUN_FILE, to_json({**read_record(self.path), **changes}))
 
     def note_resumed(self, config: TrainingConfig, data: Sequence[Mapping[str, Any]]) -> None:
-        """Write with what a run goes on; what it was started with stays in the record.
+        """Add to the record how a run was resumed; the entries of its start stay.
 
         Parameters
         ----------
         config : TrainingConfig
-            Its settings from now on.
+            The settings from now on.
         data : Sequence[Mapping[str, Any]]
-            From `starting.describe`; written where it is not that of the start.
+            From `resuming.describe`; written if it differs from that of the start.
         """
         record = read_record(self.path)
         session: dict[str, Any] = {"date": _now(), "versions": versions()}
@@ -172,7 +172,7 @@ class RunFolder:
             file.write(json.dumps(line) + "\n")
 
     def cut_metrics(self, step: int, validated: int) -> None:
-        """Drop what a resumed run will measure again, and a line cut short by a kill.
+        """Remove the measurements that a resumed run will repeat, and an incomplete last line.
 
         Parameters
         ----------
@@ -217,7 +217,7 @@ class RunFolder:
             If there is no room; earlier checkpoints are intact.
         """
         if self.metrics.exists():
-            with self.metrics.open("rb") as file:  # on disk before the step that it leads to
+            with self.metrics.open("rb") as file:  # it must be on disk before the next step is made
                 os.fsync(file.fileno())
         path = save_checkpoint(self.checkpoints, step, model, optimizer, state)
         recent = list_checkpoints(self.checkpoints)[-_KEEP_LAST:]
@@ -235,7 +235,7 @@ def _now() -> str:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions that a run's numbers depend on."""
+    """Return the versions of the programs that a run's results depend on."""
     names = ("napari-affmae", "torch", "numpy")
     return {"python": python_version(), **{name: version(name) for name in names}}
 

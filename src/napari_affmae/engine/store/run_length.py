@@ -1,4 +1,4 @@
-"""How long a run lasts: a number of steps or a time."""
+"""Length of a run: a number of steps or a time."""
 
 from dataclasses import dataclass
 
@@ -26,7 +26,7 @@ class Length:
         return cls(config.steps, None if config.minutes is None else 60 * config.minutes)
 
     def progress(self, step: int, elapsed: float) -> float:
-        """Tell which share of the run is over.
+        """Return which share of the run is over.
 
         Parameters
         ----------
@@ -45,13 +45,13 @@ class Length:
         return min(elapsed / self._seconds, 1.0)
 
     def over(self, step: int, elapsed: float) -> bool:
-        """Tell whether nothing remains after `step` steps and `elapsed` seconds."""
+        """Return whether the run ends after `step` steps and `elapsed` seconds."""
         if self.steps is not None:
             return step >= self.steps
         return elapsed >= self._seconds
 
     def total_steps(self, step: int, elapsed: float, seconds_per_step: float | None) -> int | None:
-        """Tell, or in a run by time estimate, the number of steps of the whole run."""
+        """Return the number of steps of the whole run, which is an estimate in a run by time."""
         if self.steps is not None:
             return self.steps
         if seconds_per_step is None:

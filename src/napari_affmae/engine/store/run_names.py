@@ -1,26 +1,27 @@
-"""Names of runs and model files, such as every file system takes."""
+"""Names of runs and model files that are valid on every file system."""
 
 import re
 from datetime import date
 from pathlib import Path
 
-# What Windows forbids; elsewhere it is a nuisance, and folders travel.
+# Windows forbids these characters. They are refused everywhere, as folders are copied
+# between computers.
 _FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f]')
 _DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 
 
-# File systems take 255 bytes, endings included.
+# File systems allow 255 bytes, including the suffix.
 _LONGEST = 200
 _LONGEST_LABEL = 40
 
 
 def check_name(name: str) -> None:
-    """Refuse what is no plain name of a file.
+    """Check that a text is a plain file name.
 
     Raises
     ------
     ValueError
-        Says what is wrong with it.
+        If it is not; the message gives the reason.
     """
     if not name.strip():
         raise ValueError("a run needs a name; the given one is empty")
@@ -32,12 +33,12 @@ def check_name(name: str) -> None:
     if name != name.strip() or name[0] == "." or name[-1] == "." or _DEVICES.fullmatch(name):
         raise ValueError(
             f"{name!r} cannot be a name: names neither start with a dot or space nor end with "
-            "one, and Windows keeps some, such as CON, for itself; choose another"
+            "one, and Windows reserves some, such as CON; choose another"
         )
 
 
 def new_run_path(folder: Path, kind: str, label: str = "", *, suffix: str = "") -> Path:
-    """Choose a name for a new run; nothing is made yet.
+    """Choose a name for a new run, without creating anything.
 
     Parameters
     ----------
@@ -46,14 +47,14 @@ def new_run_path(folder: Path, kind: str, label: str = "", *, suffix: str = "") 
     kind : str
         What the run does, for instance ``"finetune"``.
     label : str
-        What it is about; what file systems forbid is replaced, what is long is cut.
+        Subject of the run. Forbidden characters are replaced, and a long label is cut.
     suffix : str
-        Of a file, for instance ``".safetensors"``; none for a folder.
+        Suffix of a file, for instance ``".safetensors"``; empty for a folder.
 
     Returns
     -------
     Path
-        For instance ``folder / "2026-11-25 finetune mito"``; numbered where
+        For instance ``folder / "2026-11-25 finetune mito"``; with a number if
         that exists.
     """
     about = _FORBIDDEN.sub("-", label)[:_LONGEST_LABEL].strip(" .")

@@ -1,4 +1,4 @@
-"""How far a run is: what a checkpoint holds beside weights and optimiser."""
+"""State of a run: the content of a checkpoint beside weights and optimiser."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +10,7 @@ from napari_affmae.engine.store.checkpoints import STATE_FILE, checkpoint_path, 
 
 
 class Best(BaseModel):
-    """The checkpoint that the run stands for, and its score."""
+    """The checkpoint with the best score, and that score."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -19,9 +19,9 @@ class Best(BaseModel):
 
 
 class RunState(BaseModel):
-    """How far a run is, beside weights and optimiser.
+    """State of a run, beside weights and optimiser.
 
-    No field has a default: a file that lacks one is damaged, and not a run at its start.
+    No field has a default, so that a damaged file is not taken for a run at its start.
 
     Attributes
     ----------
@@ -32,7 +32,7 @@ class RunState(BaseModel):
     scaler : Mapping[str, Any]
         State of the loss scaler.
     best : Best or None
-        The best checkpoint, where there is a score to go by.
+        The best checkpoint; None for runs without a score.
     validated, previewed : int or None
         Steps of the last validation and preview.
     """
@@ -59,7 +59,7 @@ class RunState(BaseModel):
     def read(cls, path: Path) -> Self:
         """Read it from a checkpoint folder.
 
-        A best checkpoint that is no longer there is none: it was superseded by a later
+        A best checkpoint that was deleted is read as None: it was superseded by a later
         one, and kept no more, before that one was deleted.
 
         Raises

@@ -96,17 +96,17 @@ class QuickSession:
         if not setup.is_learned_like(self._setup):
             yield from self._renew(setup)
         self._training.rename(setup.classes)
-        from napari_affmae.engine import View as EngineView
+        from napari_affmae.engine import QuickView
 
         training = self._training
         sources = [training.normalize(image) for image in setup.images]
         view = request.view
         yield from training.update(
             [
-                EngineView(sources[pair], square.plane, square.rows, square.columns, labels)
+                QuickView(sources[pair], square.plane, square.rows, square.columns, labels)
                 for pair, square, labels in strokes
             ],
-            EngineView(sources[request.pair], view.plane, view.rows, view.columns),
+            QuickView(sources[request.pair], view.plane, view.rows, view.columns),
         )
 
     def save(self, path: Path, classes: tuple[LabelClass, ...]) -> Generator[ev.Event, None, None]:

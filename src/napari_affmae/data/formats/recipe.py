@@ -1,0 +1,108 @@
+"""Which reader opens a path: a small record that other processes can use too."""
+
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+
+from napari_affmae.data.formats.handles import OpenFile
+from napari_affmae.errors import UnreadableFileError
+
+_TIFF, _PNG_JPEG, _MRC, _HDF5, _ZARR = "tiff", "png_jpeg", "mrc", "hdf5", "ome_zarr"
+_KINDS = {
+    **dict.fromkeys((".tif", ".tiff", ".btf", ".tf8"), _TIFF),
+    **dict.fromkeys((".png", ".jpg", ".jpeg"), _PNG_JPEG),
+    **dict.fromkeys((".mrc", ".mrcs", ".rec", ".map", ".st"), _MRC),
+    **dict.fromkeys((".h5", ".hdf5", ".hdf"), _HDF5),
+}
+_CONTAINERS = (_HDF5, _ZARR)
+
+SUFFIXES = tuple(_KINDS)
+
+_ZARR_MARKERS = (".zarray", ".zgroup", "zarr.json")
+
+
+@dataclass(frozen=True)
+class FileRecipe:
+    """How a file is opened, here or in another process.
+
+    Attributes
+    ----------
+    path : Path
+        The file or zarr folder, absolute.
+    kind : str
+        The module in this package that opens it.
+    inner : str or None
+        The array inside; None where the module chooses.
+    """
+
+    path: Path
+    kind: str
+    inner: str | None
+
+    @classmethod
+    def of(cls, text: str) -> "FileRecipe":
+        """Choose the reader of a path, which may name an array inside: ``file.h5:/dataset``.
+
+        Raises
+        ------
+        UnreadableFileError
+            If the file is missing or of an unknown kind.
+        """
+        path, inner = split_inner(text)
+        return cls(path.absolute(), _kind(path), inner)
+
+    def open(self) -> OpenFile:
+        """Open the file; the reader's libraries are imported only now.
+
+        Raises
+        ------
+        UnreadableFileError
+            If the file is damaged or cut short.
+        """
+        reader = import_module(f"napari_affmae.data.formats.{self.kind}")
+        arguments = (self.path, self.inner) if self.kind in _CONTAINERS else (self.path,)
+        try:
+            file: OpenFile = reader.open_file(*arguments)
+        except MemoryError:
+            raise
+        except Exception as error:  # decoders raise errors of every kind
+            reason = str(error) or type(error).__name__
+            raise UnreadableFileError(f"cannot read {self.path}: {reason}") from error
+        return file
+
+
+def _kind(path: Path) -> str:
+    if not path.exists():
+        raise UnreadableFileError(f"{path} does not exist")
+    if path.is_dir():
+        if not is_zarr(path):
+            raise UnreadableFileError(
+                f"{path} is a folder and no zarr array; choose one of the images in it"
+            )
+        return _ZARR
+    kind = _KINDS.get(path.suffix.lower())
+    if kind is None:
+        raise UnreadableFileError(
+            f"{path} is of no known kind; known are zarr folders and {', '.join(SUFFIXES)}"
+        )
+    return kind
+
+
+def split_inner(text: str) -> tuple[Path, str | None]:
+    """Split ``file.h5:/dataset`` into the file and the array inside."""
+    head, separator, inner = text.rpartition(":/")
+    suffix = Path(head).suffix.lower()
+    if separator and (suffix == ".zarr" or _KINDS.get(suffix) == _HDF5):
+        return Path(head), f"/{inner.strip('/')}"
+    return Path(text), None
+
+
+def default_name(path: str | Path) -> str:
+    """Name a file by its last part, and by the array inside: ``file.h5:/dataset``."""
+    file, inner = split_inner(str(path))
+    return file.name if inner is None else f"{file.name}:{inner}"
+
+
+def is_zarr(folder: Path) -> bool:
+    """Whether a folder is a zarr array or group."""
+    return any((folder / marker).is_file() for marker in _ZARR_MARKERS)

@@ -1,0 +1,99 @@
+"""What many threads ask for at the same time is decoded once."""
+
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier, Lock
+from time import sleep
+
+import imageio.v3 as iio
+import numpy as np
+import pytest
+
+from napari_affmae.data.formats.decoded import KeptChunks
+from napari_affmae.data.formats.opening import open_source
+from napari_affmae.data.formats.png_jpeg import EncodedImage
+
+THREADS = 8
+
+
+class SlowChunks:
+    """Planes of an array, each a chunk, that note when they are decoded."""
+
+    def __init__(self, planes, broken=0):
+        self.planes, self.broken, self.decoded, self._lock = planes, broken, [], Lock()
+        self.shape, self.dtype, self.nbytes = planes.shape, planes.dtype, planes.nbytes
+        self.chunks = (1, *planes.shape[1:])
+
+    def __getitem__(self, index):
+        with self._lock:
+            self.decoded.append(index[0])
+            broken = len(self.decoded) <= self.broken
+        sleep(0.05)
+        if broken:
+            raise OSError("torn")
+        return self.planes[index]
+
+
+def read_together(read):
+    """Call a function with the numbers of threads that begin at the same time."""
+    start = Barrier(THREADS)
+
+    def begin(number):
+        start.wait()
+        return read(number)
+
+    with ThreadPoolExecutor(THREADS) as executor:
+        return [executor.submit(begin, number) for number in range(THREADS)]
+
+
+@pytest.fixture
+def planes():
+    return np.random.default_rng(0).integers(0, 255, (4, 20, 30), dtype=np.uint8)
+
+
+def test_a_chunk_is_decoded_once_for_all_threads(planes):
+    array = SlowChunks(planes)
+    kept = KeptChunks(array)
+    parts = read_together(lambda number: kept[2, slice(number, 20), slice(0, 9)])
+    for number, part in enumerate(parts):
+        np.testing.assert_array_equal(part.result(), planes[2, number:, :9])
+    assert array.decoded == [2]
+
+
+def test_different_chunks_are_decoded_side_by_side(planes):
+    meeting = Barrier(len(planes), timeout=10)
+
+    class Meeting(SlowChunks):
+        def __getitem__(self, index):
+            meeting.wait()
+            return super().__getitem__(index)
+
+    kept = KeptChunks(Meeting(planes))
+    parts = read_together(lambda number: kept[number % 4, slice(0, 20), slice(0, 30)])
+    for number, part in enumerate(parts):
+        np.testing.assert_array_equal(part.result(), planes[number % 4])
+
+
+def test_after_a_failure_the_next_thread_tries_again(planes):
+    array = SlowChunks(planes, broken=1)
+    kept = KeptChunks(array)
+    parts = read_together(lambda _: kept[1, slice(0, 20), slice(0, 30)])
+    failed = [part for part in parts if part.exception()]
+    assert len(failed) == 1
+    assert array.decoded == [1, 1]
+
+
+def test_a_picture_is_decoded_once_for_all_threads(tmp_path, planes, monkeypatch):
+    iio.imwrite(tmp_path / "a.png", planes[0])
+    decoded = []
+    decode = EncodedImage._decode
+
+    def slow(self):
+        decoded.append(self)
+        sleep(0.05)
+        return decode(self)
+
+    monkeypatch.setattr(EncodedImage, "_decode", slow)
+    source = open_source(tmp_path / "a.png")
+    for part in read_together(lambda _: source.read(0)):
+        np.testing.assert_array_equal(part.result()[0], planes[0])
+    assert len(decoded) == 1
