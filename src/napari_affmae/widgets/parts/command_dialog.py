@@ -1,7 +1,7 @@
 """The command lines that do without napari what the docks do with it."""
 
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,11 @@ from qtpy.QtWidgets import (
 )
 
 from napari_affmae.config import LabelClass, Settings
+from napari_affmae.settings_fields import SettingField, setting_fields
 
 
 def option_words(
-    settings: Settings, stored: Settings | None = None, *, without: Iterable[str] = ()
+    settings: Settings, stored: Settings | None = None, *, without: Collection[str] = ()
 ) -> list[str]:
     """Word settings as options, as far as they are not the defaults.
 
@@ -30,34 +31,25 @@ def option_words(
     settings : Settings
         The dock's settings.
     stored : Settings, optional
-        Those of the run that goes on, which stand in for the defaults.
-    without : iterable of str
+        The settings of the run that goes on, which take the place of the defaults.
+    without : collection of str
         Fields that the command does not take.
     """
     words: list[str] = []
-    left_out = set(without)
-    for name, info in type(settings).model_fields.items():
-        value = getattr(settings, name)
-        default: Any = info.default if stored is None else getattr(stored, name)
-        if name in left_out:
-            continue
-        if isinstance(value, Settings):
-            for inner in type(value).model_fields:
-                words += _option(inner, getattr(value, inner), getattr(default, inner))
-        else:
-            words += _option(name, value, default)
+    for field in setting_fields(type(settings)):
+        value = field.value_in(settings)
+        default = field.default if stored is None else field.value_in(stored)
+        if field.path[0] not in without and value not in (default, None):
+            words += _option(field, value)
     return words
 
 
-def _option(name: str, value: Any, default: Any) -> list[str]:
-    if value == default or value is None:
-        return []
-    flag = f"--{name.replace('_', '-')}"
+def _option(field: SettingField, value: Any) -> list[str]:
     if isinstance(value, bool):
-        return [flag if value else f"--no-{flag.removeprefix('--')}"]
-    if isinstance(value, tuple):
-        return [flag, ",".join(f"{part:.15g}" for part in value)]
-    return [flag, f"{value:.15g}" if isinstance(value, float) else str(value)]
+        return [field.flag if value else field.off_flag]
+    parts = value if isinstance(value, tuple) else (value,)
+    texts = (f"{part:.15g}" if isinstance(part, float) else str(part) for part in parts)
+    return [field.flag, ",".join(texts)]
 
 
 def channel_words(channels: Sequence[int] | None) -> list[str]:
