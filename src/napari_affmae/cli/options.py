@@ -1,7 +1,7 @@
 """Command-line options made from the fields of the settings classes.
 
-Options that were not given stay out of the settings that are built, so every
-default is the settings' own.
+Only options that are given enter the settings, so every default is the settings'
+own.
 """
 
 import functools
@@ -44,8 +44,8 @@ def settings_options(
     Returns
     -------
     Callable
-        A decorator. The command it decorates gets the values that were given
-        as its parameter `given`, still unchecked, for `build`.
+        A decorator. The decorated command gets the values that were given as its
+        parameter `given`; they are not checked, and meant for `build`.
     """
     fields = {f.name: f for f in setting_fields(settings) if f.path[0] not in without}
 
@@ -72,13 +72,14 @@ def build(settings: type[S], *layers: Mapping[str, Any]) -> S:
     Parameters
     ----------
     settings : type[Settings]
+        The class.
     *layers : Mapping[str, Any]
         Nested values; later layers win over earlier ones.
 
     Raises
     ------
     typer.BadParameter
-        A value is not allowed; one line names the options and the reasons.
+        A value is not allowed. One line names the options and the reasons.
     """
     try:
         return build_settings(settings, *layers)

@@ -1,4 +1,4 @@
-"""The command lines that do without napari what the docks do with it."""
+"""Command lines that do the same as a dock, without napari."""
 
 import shlex
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -24,7 +24,7 @@ from napari_affmae.settings_fields import SettingField, setting_fields
 def option_words(
     settings: Settings, stored: Settings | None = None, *, without: Collection[str] = ()
 ) -> list[str]:
-    """Word settings as options, as far as they are not the defaults.
+    """Word those settings as options that are not the defaults.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ def _option(field: SettingField, value: Any) -> list[str]:
 
 
 def channel_words(channels: Sequence[int] | None) -> list[str]:
-    """Word channels as options; none for all."""
+    """Word channels as options; all channels (None) need no option."""
     return [] if channels is None else ["--channels", ",".join(map(str, channels))]
 
 
@@ -65,7 +65,7 @@ def class_words(classes: Sequence[LabelClass]) -> list[str]:
 
 
 def layer_words(layers: Iterable[Layer]) -> tuple[list[str], list[str]]:
-    """Name the files of layers; and say which layers have none and must be saved first."""
+    """Return the files of layers, and notes on layers that have to be saved first."""
     words, notes = [], []
     for layer in layers:
         path = layer.source.path
@@ -77,27 +77,27 @@ def layer_words(layers: Iterable[Layer]) -> tuple[list[str], list[str]]:
 
 
 def command_line(command: str, words: Sequence[str], options: Mapping[str, Path | str]) -> str:
-    """Put a command together, quoted for a shell."""
+    """Join a command, its words and its options, with quotes for a shell."""
     named = [word for name, value in options.items() for word in (f"--{name}", str(value))]
     return shlex.join(["napari-affmae", command, *words, *named])
 
 
 class CommandDialog(QDialog):
-    """Shows the command line that does the same without napari, to be copied.
+    """Shows a command line, which can be copied.
 
     Parameters
     ----------
     command : str
         The command.
     notes : sequence of str
-        What has to be done first, for instance saving a layer.
+        What to do first, for instance to save a layer.
     parent : QWidget
         The dock.
     """
 
     def __init__(self, command: str, notes: list[str], parent: QWidget) -> None:
         super().__init__(parent)
-        self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)  # else it stays with the dock
+        self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)  # else it lives until the dock does
         self.setWindowTitle("The same on the command line")
         self.text = QPlainTextEdit(command)
         self.text.setReadOnly(True)
