@@ -100,7 +100,7 @@ class Suggestions(ComboBox):
     def __init__(self, value: str, **options: Any) -> None:
         super().__init__(**options)
         self.native.setEditable(True)
-        self.native.editTextChanged.connect(self.changed.emit)
+        self.native.editTextChanged.connect(self._tell_change)
         self.value = value
 
     @property
@@ -111,6 +111,9 @@ class Suggestions(ComboBox):
     @value.setter
     def value(self, value: str) -> None:
         self.native.setCurrentText(value)
+
+    def _tell_change(self) -> None:
+        self.changed.emit(self.value)
 
 
 _TYPES = TypeMap(simple_types={bool: CheckBox, int: WholeNumber, float: RealNumber})
