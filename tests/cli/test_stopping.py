@@ -8,7 +8,7 @@ import pytest
 import typer
 from rich.console import Console
 
-from napari_affmae.cli.stopping import STOPPED, own_command_line, report_run
+from napari_affmae.cli.stopping import STOPPED, deliver, this_command
 from napari_affmae.engine.events import Event, Notice
 
 
@@ -48,7 +48,7 @@ def test_a_signal_ends_the_run_after_its_step_and_tells_how_to_go_on(number: int
 
     run = Run(5)
     with pytest.raises(typer.Exit) as stopped:
-        report_run(run.events, [listener], Console(file=text, width=200), resume="again")
+        deliver(run.events, [listener], Console(file=text, width=200), resume="again")
     assert stopped.value.exit_code == STOPPED
     assert numbers(seen) == [0, 1]
     assert run.closed
@@ -71,7 +71,7 @@ def test_a_signal_in_the_middle_of_a_write_stops_like_any_other(tmp_path: Path) 
     with io.TextIOWrapper(buffer, write_through=True) as stream:
         console = Console(file=stream, width=200)
         with pytest.raises(typer.Exit):
-            report_run(Run(5).events, [lambda _: console.print("step")], console)
+            deliver(Run(5).events, [lambda _: console.print("step")], console)
 
 
 def test_a_second_interrupt_does_not_wait() -> None:
@@ -81,14 +81,14 @@ def test_a_second_interrupt_does_not_wait() -> None:
 
     run = Run(5)
     with pytest.raises(KeyboardInterrupt):
-        report_run(run.events, [listener], Console(file=io.StringIO()))
+        deliver(run.events, [listener], Console(file=io.StringIO()))
     assert run.closed
 
 
 def test_a_run_goes_to_its_end_through_all_listeners() -> None:
     one: list[Event] = []
     two: list[Event] = []
-    report_run(Run(3).events, [one.append, two.append], Console(file=io.StringIO()))
+    deliver(Run(3).events, [one.append, two.append], Console(file=io.StringIO()))
     assert numbers(one) == numbers(two) == [0, 1, 2]
 
 
@@ -98,7 +98,7 @@ def test_what_a_run_refuses_at_its_start_is_a_wrong_argument() -> None:
         yield
 
     with pytest.raises(typer.BadParameter, match="too few"):
-        report_run(refusing(), [], Console(file=io.StringIO()))
+        deliver(refusing(), [], Console(file=io.StringIO()))
 
 
 def test_an_error_later_keeps_its_kind() -> None:
@@ -107,10 +107,10 @@ def test_an_error_later_keeps_its_kind() -> None:
         raise ValueError("a bug")
 
     with pytest.raises(ValueError, match="a bug"):
-        report_run(failing(), [], Console(file=io.StringIO()))
+        deliver(failing(), [], Console(file=io.StringIO()))
 
 
-def test_command_line_repeats_the_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_this_command_repeats_the_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
     folder = str(Path("my images"))
     monkeypatch.setattr("sys.argv", ["/bin/x", "pretrain", "--resume", folder])
-    assert own_command_line("--resume") == "napari-affmae pretrain 'my images' --resume"
+    assert this_command("--resume") == "napari-affmae pretrain 'my images' --resume"

@@ -1,7 +1,7 @@
 """The commands and their arguments.
 
-What a command does stands in the module that it imports when it runs: torch
-alone takes seconds, and help and wrong arguments should not.
+Each command imports the module that does the work only when it runs: to import
+torch takes seconds, and the help and wrong arguments should be answered at once.
 """
 
 from importlib.metadata import version
@@ -35,24 +35,20 @@ Images = Annotated[Path, typer.Argument(help="Images: a file or a folder.")]
 Labels = Annotated[Path, typer.Argument(help="Label images of the same names and shapes.")]
 Axes = Annotated[
     str | None,
-    typer.Option(help="Meaning of the images' axes where files do not say, for instance ZCYX."),
+    typer.Option(help="Meaning of the images' axes, such as ZCYX, for files that do not say it."),
 ]
 Channels = Annotated[
     str | None,
-    typer.Option(metavar="N,N,...", help="Channels to take of the images, counted from 0."),
+    typer.Option(metavar="N,N,...", help="Channels of the images to take, counted from 0."),
 ]
 Run = Annotated[Path, typer.Option("--out", metavar="RUN", help="Folder of the run.")]
-Resume = Annotated[
-    bool, typer.Option("--resume", help="Go on with the run that lies in the folder.")
-]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue the run in the folder.")]
 Model = Annotated[Path, typer.Option(metavar="RUN|FILE", help="A fine-tuned run or model file.")]
 Plan = Annotated[
     bool,
-    typer.Option(
-        "--plan", help="Measure what the run will take in time and memory, say it, and end."
-    ),
+    typer.Option("--plan", help="Only measure the time and memory that the run will take."),
 ]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that are there.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")]
 
 
 def _console() -> Console:
@@ -70,7 +66,7 @@ def _options(
     *,
     _version: Annotated[
         bool,
-        typer.Option("--version", callback=_tell_version, is_eager=True, help="Tell the version."),
+        typer.Option("--version", callback=_tell_version, is_eager=True, help="Show the version."),
     ] = False,
 ) -> None:
     pass
@@ -79,7 +75,7 @@ def _options(
 @app.command()
 def demo(
     out: Annotated[
-        Path, typer.Option(metavar="FOLDER", help="Where data, runs and report go.")
+        Path, typer.Option(metavar="FOLDER", help="Folder for data, runs and report.")
     ] = Path("affmae-demo"),
     seed: Annotated[
         int, typer.Option(help="Of images, weights, crops and masks.", min=0, max=MOST_SEED)
@@ -133,7 +129,7 @@ def finetune(
     ] = None,
     validation_images: Annotated[
         Path | None,
-        typer.Option(help="Images to choose the best weights on."),
+        typer.Option(help="Images on which the best weights are chosen."),
     ] = None,
     validation_labels: Annotated[Path | None, typer.Option(help="Their label images.")] = None,
     classes: Annotated[
@@ -141,8 +137,8 @@ def finetune(
         typer.Option(
             "--class",
             metavar="VALUE=NAME",
-            help="A class, once for each: 1=membrane, or 1=membrane=#ff8800 with a colour. "
-            "Without any, the values found in the labels.",
+            help="A class: 1=membrane, or 1=membrane=#ff8800 with a colour. Repeat the option for "
+            "each class. Without it, the classes are the values in the labels.",
         ),
     ] = None,
     axes: Axes = None,
@@ -174,13 +170,13 @@ def segment(
     sources: Sources,
     model: Model,
     out: Annotated[
-        Path, typer.Option(metavar="FOLDER", help="Where the label images go, as OME-TIFF.")
+        Path, typer.Option(metavar="FOLDER", help="Folder for the label images (OME-TIFF).")
     ],
     axes: Axes = None,
     channels: Channels = None,
     overwrite: Overwrite = False,
     skip_existing: Annotated[
-        bool, typer.Option("--skip-existing", help="Leave out images whose results are there.")
+        bool, typer.Option("--skip-existing", help="Skip images that have results.")
     ] = False,
     *,
     given: Given,
@@ -208,17 +204,18 @@ def objects(
         list[Path], typer.Argument(help="Segmented images: label images, or folders of those.")
     ],
     value: Annotated[
-        list[int], typer.Option(help="A class whose objects are wanted, once for each.", min=0)
+        list[int],
+        typer.Option(help="Class of the objects. Repeat the option for more.", min=0),
     ],
     out: Annotated[
         Path,
-        typer.Option(metavar="FOLDER", help="Where numbered images and tables go (TIFF and CSV)."),
+        typer.Option(metavar="FOLDER", help="Folder for numbered images (TIFF) and tables (CSV)."),
     ],
     plane_distance: Annotated[
         float | None,
         typer.Option(
-            help="Nanometres from plane to plane, for volumes (with --three-d) of images that do "
-            "not say.",
+            help="Distance of the planes in nanometres, for volumes (--three-d) whose files do not "
+            "say it.",
             metavar="NM",
         ),
     ] = None,
@@ -292,7 +289,7 @@ def info(
     ] = None,
     axes: Axes = None,
 ) -> None:
-    """Tell about this machine, or what a run folder, a model file or an image holds."""
+    """Describe this machine, a run folder, a model file or images."""
     from napari_affmae.cli.info import run_info
 
     run_info(path, axes=axes)

@@ -11,7 +11,7 @@ from napari_affmae.cli.evaluate import measure, score_table
 from napari_affmae.cli.inputs import Pair, check_folder
 from napari_affmae.cli.progress import Reporter, meter
 from napari_affmae.cli.report import Example, draw_report
-from napari_affmae.cli.stopping import own_command_line, report_run
+from napari_affmae.cli.stopping import deliver, this_command
 from napari_affmae.config import FinetuneConfig, LabelClass, PretrainConfig, SegmentConfig
 from napari_affmae.data import SYNTHETIC_CLASSES, ImageSource, open_source, synthetic_em
 from napari_affmae.engine import finetune, pretrain, segment
@@ -100,7 +100,7 @@ def _pretrain(source: ImageSource, run: Path, seed: int, console: Console) -> No
     )
     with meter(console, "pretrain") as progress:
         events = pretrain([source], config, run, resume=run.exists())
-        report_run(events, [Reporter(console, progress).show], console, resume=own_command_line())
+        deliver(events, [Reporter(console, progress).show], console, resume=this_command())
 
 
 def _finetune(pair: Pair, run: Path, pretrained: Path, seed: int, console: Console) -> None:
@@ -116,13 +116,13 @@ def _finetune(pair: Pair, run: Path, pretrained: Path, seed: int, console: Conso
     )
     with meter(console, "finetune") as progress:
         events = finetune([pair], config, run, pretrained=pretrained, resume=run.exists())
-        report_run(events, [Reporter(console, progress).show], console, resume=own_command_line())
+        deliver(events, [Reporter(console, progress).show], console, resume=this_command())
 
 
 def _segment(source: ImageSource, model: Path, target: Path, console: Console) -> None:
     with meter(console, "segment") as progress, PlaneWriter(target, source) as writer:
         reporter = Reporter(console, progress, planes=source.n_planes)
-        report_run(segment(source, model, SegmentConfig()), [reporter.show, writer.take], console)
+        deliver(segment(source, model, SegmentConfig()), [reporter.show, writer.take], console)
 
 
 def _examples(test: Pair, segmented: Path) -> list[Example]:

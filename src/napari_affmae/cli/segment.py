@@ -15,7 +15,7 @@ from napari_affmae.cli.inputs import (
 )
 from napari_affmae.cli.options import Given, build
 from napari_affmae.cli.progress import Reporter, meter
-from napari_affmae.cli.stopping import report_run
+from napari_affmae.cli.stopping import deliver
 from napari_affmae.config import SegmentConfig
 from napari_affmae.data import ImageSource
 from napari_affmae.engine import Segmenter
@@ -82,7 +82,7 @@ def run_segment(
         try:
             with meter(console, source.name) as progress, PlaneWriter(target, source) as writer:
                 reporter = Reporter(console, progress, planes=source.n_planes, start=number == 0)
-                report_run(segmenter.segment(source), [reporter.show, writer.take], console)
+                deliver(segmenter.segment(source), [reporter.show, writer.take], console)
         except (DataError, UnreadableFileError) as error:
             failed.append(source.name)
             _say(console, f"error: {error}", "red")

@@ -21,7 +21,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class StopRequest:
-    """Notes the wish to stop; a second Ctrl-C stops at once, in the middle of a step."""
+    """Notes the first Ctrl-C; a second one stops at once, in the middle of a step."""
 
     def __init__(self) -> None:
         self.made = False
@@ -31,8 +31,8 @@ class StopRequest:
         if self.made:
             signal.default_int_handler(number, frame)
         self.made = True
-        # Past Python's own stream: it may be the one that the signal interrupted,
-        # and refuses to be written to from inside a write.
+        # Python's own stream would refuse to be written to from inside a write, and the
+        # signal may have interrupted one.
         os.write(_STDERR, b"\nstopping after this step (once more: at once)\n")
 
 
@@ -48,34 +48,34 @@ def stop_on_signal() -> Iterator[StopRequest]:
             signal.signal(number, handler)
 
 
-def report_run(
+def deliver(
     events: Generator[Event, None, None],
     listeners: Sequence[Callable[[Event], None]],
     console: Console,
     *,
     resume: str | None = None,
 ) -> None:
-    """Hand a run's events to the listeners, until it ends or is to be stopped.
+    """Give a run's events to the listeners, until it ends or a signal asks it to stop.
 
     Parameters
     ----------
     events : Generator[Event]
-        The run; it is closed in any case.
+        The run. It is closed whatever happens.
     listeners : Sequence[Callable]
-        Called with each event, in this order.
+        Each is called with each event, in this order.
     console : rich.console.Console
     resume : str or None
-        How to go on after a stop, as a command line.
+        The command that continues the run after a stop.
 
     Raises
     ------
     typer.BadParameter
-        The run does not take its arguments.
+        The run refuses its arguments.
     typer.Exit
-        With code 130, after the run was closed because of Ctrl-C.
+        The run was closed because of Ctrl-C. The code is 130.
     """
     with stop_on_signal() as request, contextlib.closing(events):
-        with argument_errors():  # what a run refuses before its first event
+        with argument_errors():  # a run refuses arguments before its first event
             first = next(events)
         for event in chain([first], events):
             for listener in listeners:
@@ -93,7 +93,7 @@ def report_run(
     raise typer.Exit(STOPPED)
 
 
-def own_command_line(*extra: str) -> str:
-    """Return this process's command line, with further options at its end."""
+def this_command(*extra: str) -> str:
+    """Return the command that started this process, with further options at its end."""
     arguments = [argument for argument in sys.argv[1:] if argument not in extra]
     return shlex.join(["napari-affmae", *arguments, *extra])

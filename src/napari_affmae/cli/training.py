@@ -17,7 +17,7 @@ from napari_affmae.cli.inputs import (
 )
 from napari_affmae.cli.options import Given, build
 from napari_affmae.cli.progress import Reporter, meter
-from napari_affmae.cli.stopping import own_command_line, report_run
+from napari_affmae.cli.stopping import deliver, this_command
 from napari_affmae.config import FinetuneConfig, PretrainConfig
 from napari_affmae.engine import describe_plan, finetune, measure_plan, pretrain
 from napari_affmae.engine.events import Event, PlanMeasured
@@ -46,13 +46,13 @@ def run_pretrain(
     run : Path
         The run folder.
     given : dict[str, Any]
-        Settings that were given, unchecked.
+        Settings that were given, not checked yet.
     reading : Reading
         Axes and channels of the images.
     resume : bool
-        Go on with the run in the folder, by its settings where none are given.
+        Continue the run in the folder, with its settings where none are given.
     plan : bool
-        Only measure what the run will take.
+        Only measure the time and memory that the run will take.
     console : rich.console.Console
         Where progress is shown.
     """
@@ -64,15 +64,12 @@ def run_pretrain(
         _tell_plan(measure_plan(config), console)
         return
     events = pretrain(sources, config, run, resume=resume)
-    with meter(console, "pretrain") as progress:
-        report_run(
-            events, [Reporter(console, progress).show], console, resume=own_command_line("--resume")
-        )
+    _show(events, "pretrain", console)
 
 
 @dataclass(frozen=True)
 class FinetuneArguments:
-    """What fine-tuning takes besides its settings; see the command's help."""
+    """Data and starting point of fine-tuning; the help of the command explains them."""
 
     images: Path
     labels: Path
@@ -101,11 +98,11 @@ def run_finetune(
     run : Path
         The run folder.
     given : dict[str, Any]
-        Settings that were given, unchecked.
+        Settings that were given, not checked yet.
     resume : bool
-        Go on with the run in the folder, by its settings where none are given.
+        Continue the run in the folder, with its settings where none are given.
     plan : bool
-        Only measure what the run will take.
+        Only measure the time and memory that the run will take.
     console : rich.console.Console
         Where progress is shown.
     """
@@ -129,25 +126,28 @@ def run_finetune(
         pretrained=arguments.pretrained,
         resume=resume,
     )
-    with meter(console, "finetune") as progress:
-        report_run(
-            events, [Reporter(console, progress).show], console, resume=own_command_line("--resume")
-        )
+    _show(events, "finetune", console)
+
+
+def _show(events: Generator[Event, None, None], name: str, console: Console) -> None:
+    with meter(console, name) as progress:
+        listeners = [Reporter(console, progress).show]
+        deliver(events, listeners, console, resume=this_command("--resume"))
 
 
 def _tell_plan(events: Generator[Event, None, None], console: Console) -> None:
-    """Print to standard output what a run will take."""
+    """Print the time and memory that a run will take to standard output."""
 
     def tell(event: Event) -> None:
         if isinstance(event, PlanMeasured):
             typer.echo(describe_plan(event))
 
     with meter(console, "plan") as progress:
-        report_run(events, [Reporter(console, progress).show, tell], console)
+        deliver(events, [Reporter(console, progress).show, tell], console)
 
 
 def _settings_before(run: Path, given: Given) -> Given:
-    """Return the settings of the run that is to go on, as values to build upon."""
+    """Return the settings of the run that is continued; a length that is given replaces its own."""
     before = read_config(run).model_dump(mode="json", exclude_unset=True)
     if given.keys() & _LENGTH:
         before = {name: value for name, value in before.items() if name not in _LENGTH}

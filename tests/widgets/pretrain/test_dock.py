@@ -221,7 +221,7 @@ def test_a_folder_of_runs_that_cannot_be_used_is_named(
     assert finish(dock.panel) is Outcome.FAILED
     assert str(tmp_path / "file" / "runs") in texts(dock)
     assert "Runs and models > Change" in texts(dock)
-    assert "not foreseen" not in texts(dock)
+    assert "Unexpected error" not in texts(dock)
 
 
 def test_a_failed_start_leaves_no_run_to_choose(

@@ -1,4 +1,4 @@
-"""Choosing channels of images."""
+"""A control for the channels of images."""
 
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QLineEdit, QWidget
@@ -7,7 +7,7 @@ from napari_affmae.data.sources.layout import parse_channels
 
 
 class ChannelsEdit(QWidget):
-    """A row in which channels are entered, to be hidden where there is but one."""
+    """A row in which channels are entered. Hide it for images that have one channel."""
 
     changed = Signal()
     """Something else was entered."""
@@ -17,7 +17,7 @@ class ChannelsEdit(QWidget):
         self.edit = QLineEdit()
         self.edit.setPlaceholderText("all")
         self.edit.setToolTip(
-            "Which channels to take, counted from 0: 0 for the first alone, 0,2 for two."
+            "The channels to take, counted from 0: 0 takes the first, 0,2 the first and the third."
         )
         self.edit.editingFinished.connect(self.changed)
         row = QHBoxLayout(self)
@@ -31,6 +31,6 @@ class ChannelsEdit(QWidget):
         Raises
         ------
         ValueError
-            If they are no list of numbers.
+            If the text is not a list of numbers.
         """
         return parse_channels(self.edit.text())

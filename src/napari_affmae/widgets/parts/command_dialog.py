@@ -1,7 +1,7 @@
-"""The command lines that do without napari what the docks do with it."""
+"""Command lines that do the same as a dock, without napari."""
 
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,50 +18,42 @@ from qtpy.QtWidgets import (
 )
 
 from napari_affmae.config import LabelClass, Settings
+from napari_affmae.settings_fields import SettingField, setting_fields
 
 
 def option_words(
-    settings: Settings, stored: Settings | None = None, *, without: Iterable[str] = ()
+    settings: Settings, stored: Settings | None = None, *, without: Collection[str] = ()
 ) -> list[str]:
-    """Word settings as options, as far as they are not the defaults.
+    """Word those settings as options that are not the defaults.
 
     Parameters
     ----------
     settings : Settings
         The dock's settings.
     stored : Settings, optional
-        Those of the run that goes on, which stand in for the defaults.
-    without : iterable of str
+        The settings of the run that goes on, which take the place of the defaults.
+    without : collection of str
         Fields that the command does not take.
     """
     words: list[str] = []
-    left_out = set(without)
-    for name, info in type(settings).model_fields.items():
-        value = getattr(settings, name)
-        default: Any = info.default if stored is None else getattr(stored, name)
-        if name in left_out:
-            continue
-        if isinstance(value, Settings):
-            for inner in type(value).model_fields:
-                words += _option(inner, getattr(value, inner), getattr(default, inner))
-        else:
-            words += _option(name, value, default)
+    for field in setting_fields(type(settings)):
+        value = field.value_in(settings)
+        default = field.default if stored is None else field.value_in(stored)
+        if field.path[0] not in without and value not in (default, None):
+            words += _option(field, value)
     return words
 
 
-def _option(name: str, value: Any, default: Any) -> list[str]:
-    if value == default or value is None:
-        return []
-    flag = f"--{name.replace('_', '-')}"
+def _option(field: SettingField, value: Any) -> list[str]:
     if isinstance(value, bool):
-        return [flag if value else f"--no-{flag.removeprefix('--')}"]
-    if isinstance(value, tuple):
-        return [flag, ",".join(f"{part:.15g}" for part in value)]
-    return [flag, f"{value:.15g}" if isinstance(value, float) else str(value)]
+        return [field.flag if value else field.off_flag]
+    parts = value if isinstance(value, tuple) else (value,)
+    texts = (f"{part:.15g}" if isinstance(part, float) else str(part) for part in parts)
+    return [field.flag, ",".join(texts)]
 
 
 def channel_words(channels: Sequence[int] | None) -> list[str]:
-    """Word channels as options; none for all."""
+    """Word channels as options; all channels (None) need no option."""
     return [] if channels is None else ["--channels", ",".join(map(str, channels))]
 
 
@@ -73,7 +65,7 @@ def class_words(classes: Sequence[LabelClass]) -> list[str]:
 
 
 def layer_words(layers: Iterable[Layer]) -> tuple[list[str], list[str]]:
-    """Name the files of layers; and say which layers have none and must be saved first."""
+    """Return the files of layers, and notes on layers that have to be saved first."""
     words, notes = [], []
     for layer in layers:
         path = layer.source.path
@@ -85,27 +77,27 @@ def layer_words(layers: Iterable[Layer]) -> tuple[list[str], list[str]]:
 
 
 def command_line(command: str, words: Sequence[str], options: Mapping[str, Path | str]) -> str:
-    """Put a command together, quoted for a shell."""
+    """Join a command, its words and its options, with quotes for a shell."""
     named = [word for name, value in options.items() for word in (f"--{name}", str(value))]
     return shlex.join(["napari-affmae", command, *words, *named])
 
 
 class CommandDialog(QDialog):
-    """Shows the command line that does the same without napari, to be copied.
+    """Shows a command line, which can be copied.
 
     Parameters
     ----------
     command : str
         The command.
     notes : sequence of str
-        What has to be done first, for instance saving a layer.
+        What to do first, for instance to save a layer.
     parent : QWidget
         The dock.
     """
 
     def __init__(self, command: str, notes: list[str], parent: QWidget) -> None:
         super().__init__(parent)
-        self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)  # else it stays with the dock
+        self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)  # else it lives until the dock does
         self.setWindowTitle("The same on the command line")
         self.text = QPlainTextEdit(command)
         self.text.setReadOnly(True)

@@ -11,7 +11,7 @@ from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_affmae.widgets.parts.lifetime import follow
 
-# For each picture of the curves Qt composes the whole window, canvas included.
+# Whenever the curves are drawn, Qt composes the whole window, with its canvas.
 _REDRAW_MILLISECONDS = 1500
 _MOST_POINTS = 1500
 _FEW_POINTS = 30
@@ -20,22 +20,22 @@ _COLORS = ("#4c9be8", "#f5a742", "#6cc070", "#d9668c", "#9a7fd1", "#c8b040", "#5
 
 
 def load_plots() -> None:
-    """Load the library of plots, which the window would wait for; to be called in a thread."""
+    """Load the library of plots. It takes so long that a thread has to call this."""
     import pyqtgraph  # noqa: F401 - for the next import
 
 
 class Curves(QWidget):
     """Named curves over steps.
 
-    Points are kept and drawn every second or two, so that a fast run costs the
-    window nothing.
+    The curves are drawn once in a second or two, however fast points arrive, so that
+    the window stays quick.
 
     Parameters
     ----------
     title : str
         What the vertical axis shows.
     logarithmic : bool
-        Whether the vertical axis is.
+        Whether the vertical axis is logarithmic.
     """
 
     def __init__(self, title: str, *, logarithmic: bool = False) -> None:
@@ -54,11 +54,11 @@ class Curves(QWidget):
         follow(self, get_settings().appearance.events.theme, self._take_theme)
 
     def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
-        """Ask for no more height than is taken: the plot's own hint would stretch what holds it."""
+        """Ask for the fixed height: the hint of the plot would stretch the dock."""
         return QSize(super().sizeHint().width(), _HEIGHT)
 
     def add(self, step: int, values: Mapping[str, float]) -> None:
-        """Add a point to each named curve, in place of those of steps that are made again."""
+        """Add a point to each named curve, and drop its points from this step on."""
         for name, value in values.items():
             steps, numbers = self._points.setdefault(name, ([], []))
             while steps and steps[-1] >= step:
@@ -74,19 +74,19 @@ class Curves(QWidget):
         return self._points.get(name, ([], []))
 
     def clear(self) -> None:
-        """Forget all points."""
+        """Remove all points."""
         self._points.clear()
         if self._plot is not None:
             self.redraw()
 
     def _make_plot(self) -> Any:
-        """Make the empty plot; see `load_plots`."""
+        """Make the empty plot; `load_plots` has to be called before."""
         import pyqtgraph
 
         plot = pyqtgraph.PlotWidget()
         plot.setMenuEnabled(False)
         plot.setLogMode(y=self._logarithmic)
-        # At the right, where a loss has fallen and a score has risen.
+        # The legend covers no curve there: at the right losses are low and scores are high.
         plot.addLegend(offset=(-4, 4 if self._logarithmic else -4), brush=None)
         for side in ("left", "bottom"):
             plot.getAxis(side).setStyle(maxTickLevel=0)
@@ -107,10 +107,10 @@ class Curves(QWidget):
             axis.setTextPen(text)
         legend = self._plot.getPlotItem().legend
         legend.setLabelTextColor(text)
-        legend.setBrush(theme.background.as_hex("long") + "b0")  # curves may pass below it
+        legend.setBrush(theme.background.as_hex("long") + "b0")  # curves may pass behind it
 
     def redraw(self) -> None:
-        """Draw what there is."""
+        """Draw all points."""
         if self._plot is None:
             self._plot = self._make_plot()
             self._take_theme()
@@ -128,10 +128,10 @@ class Curves(QWidget):
 
 
 def _thinned(steps: list[float], values: list[float]) -> tuple[Any, Any]:
-    """Average long curves over runs of steps, so that drawing takes no longer and noise calms."""
+    """Average long curves over blocks of steps: fewer points, less noise."""
     x, y = np.asarray(steps, float), np.asarray(values, float)
-    run = -(-len(x) // _MOST_POINTS)
-    if run <= 1:
+    block = -(-len(x) // _MOST_POINTS)
+    if block <= 1:
         return x, y
-    whole = len(x) // run * run
-    return x[:whole].reshape(-1, run).mean(1), y[:whole].reshape(-1, run).mean(1)
+    whole = len(x) // block * block
+    return x[:whole].reshape(-1, block).mean(1), y[:whole].reshape(-1, block).mean(1)

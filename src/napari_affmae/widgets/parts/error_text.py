@@ -1,4 +1,4 @@
-"""Telling errors: to the user in words, to the log with their details."""
+"""Errors in words for the user, and with details in the log."""
 
 import logging
 from pathlib import Path
@@ -10,15 +10,15 @@ logger = logging.getLogger(__name__)
 
 
 def in_words(error: Exception) -> str:
-    """Word an error for the user: ours say everything; the details of others are logged."""
+    """Word an error for the user; the details of an unexpected one are logged."""
     if isinstance(error, UnwritableError) and _is_of_runs(error.path):
         return f"{error}: Runs and models > Change ..."
     if isinstance(error, AffmaeError | ValueError):
         return str(error)
-    logger.error("an error that was not foreseen", exc_info=error)
+    logger.error("unexpected error", exc_info=error)
     return (
-        f"An error that was not foreseen: {type(error).__name__}: {error}. "
-        "The program's log has the details; what was saved is intact."
+        f"Unexpected error: {type(error).__name__}: {error}. "
+        "The program's log has the details. What was saved is intact."
     )
 
 

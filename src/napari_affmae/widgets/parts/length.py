@@ -1,4 +1,4 @@
-"""How long a run is to take: steps, minutes or hours."""
+"""A control for the length of a run, in steps, minutes or hours."""
 
 from typing import Any
 
@@ -14,9 +14,9 @@ class LengthEdit(QWidget):
     Parameters
     ----------
     number : float
-        At the start.
+        The number that is shown first.
     unit : {"steps", "minutes", "hours"}
-        At the start.
+        The unit that is shown first.
     """
 
     changed = Signal()
@@ -45,7 +45,7 @@ class LengthEdit(QWidget):
         self.number.setRange(1 if whole else 0.01, 1e9)
 
     def values(self) -> dict[str, Any]:
-        """Return the settings ``steps`` and ``minutes``, one of them None."""
+        """Return the settings ``steps`` and ``minutes``, of which one is None."""
         unit, number = self.unit.currentText(), self.number.value()
         if unit == "steps":
             return {"steps": round(number), "minutes": None}
@@ -54,7 +54,7 @@ class LengthEdit(QWidget):
         return {"steps": None, "minutes": number * _UNITS[unit]}
 
     def set_values(self, steps: int | None, minutes: float | None) -> None:
-        """Show a length; it stays exact, as far as it is not changed."""
+        """Show a length, which `values` returns unrounded until the user changes it."""
         if isinstance(steps, int):
             self.unit.setCurrentText("steps")
             self.number.setValue(steps)

@@ -1,4 +1,4 @@
-"""Listening to napari for as long as a widget lives."""
+"""Connections to napari that last as long as a widget."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,9 +9,9 @@ from qtpy.QtCore import QObject
 def follow(owner: QObject, emitter: Any, slot: Callable[..., None]) -> None:
     """Call `slot` at each event until `owner` is destroyed.
 
-    For what outlives the docks, as the viewer and its list of layers do. napari
-    lets go of a slot by itself once that has failed at a deleted widget; until it
-    fails, it would work on for a dock that was closed.
+    The viewer and its layers outlive the docks. napari disconnects a slot by itself
+    only after the slot has failed on a deleted widget; until then the slot would go
+    on working for a dock that is closed.
     """
     emitter.connect(slot)
     owner.destroyed.connect(lambda: emitter.disconnect(slot))

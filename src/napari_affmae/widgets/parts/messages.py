@@ -1,4 +1,4 @@
-"""Messages inside a dock: what was noticed, what went wrong, what to do."""
+"""Messages in a dock, which say what went wrong and what to do."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QFrame, QLabel, QScrollArea, QSizePolicy, QVBoxLayout
 from napari_affmae.widgets.parts.lifetime import follow
 
 _SIGNS = {"info": "i", "warning": "⚠", "error": "✖"}
-# On dark themes, and on light ones.
+# The first of two colours is for dark themes, the second for light ones.
 _COLORS = {
     "info": ("#6fa8dc", "#1f5fa8"),
     "warning": ("#e6b450", "#8a5a00"),
@@ -21,7 +21,7 @@ _HEIGHT = 110
 
 
 class Messages(QScrollArea):
-    """A short list of messages, the worst in colour; hidden while there are none."""
+    """A list of messages, errors first. It is hidden while it is empty."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -39,28 +39,28 @@ class Messages(QScrollArea):
         follow(self, get_settings().appearance.events.theme, self._take_theme)
 
     def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
-        """Take the height of the messages, up to a few of them."""
+        """Ask for the height of the messages, up to a limit."""
         width = self.viewport().width()
         height = self._layout.heightForWidth(width) if width > 0 else _HEIGHT
         return QSize(width, min(_HEIGHT, max(height, 0) + 2))
 
     def minimumSizeHint(self) -> QSize:  # noqa: N802 - Qt's name
-        """Ask for no room that the messages do not take, as scroll areas do otherwise."""
+        """Ask for the same height, not for the larger one of other scroll areas."""
         return QSize(0, self.sizeHint().height())
 
     def resizeEvent(self, event: Any) -> None:  # noqa: N802 - Qt's name
-        """Ask for the height that the words take at another width."""
+        """Ask for another height when the width changes, because the text wraps."""
         super().resizeEvent(event)
         if event.size().width() != event.oldSize().width():
             self.updateGeometry()
 
     @property
     def texts(self) -> list[tuple[str, str]]:
-        """Level and words of each message."""
+        """Level and text of each message."""
         return list(self._texts)
 
     def add(self, text: str, level: str = "info") -> None:
-        """Show one more; one that is shown already is not repeated."""
+        """Add a message, unless it is shown already."""
         if (level, text) in self._texts:
             return
         self._texts.append((level, text))
@@ -77,14 +77,14 @@ class Messages(QScrollArea):
         self.updateGeometry()
 
     def clear(self) -> None:
-        """Take all away."""
+        """Remove all messages."""
         self._texts.clear()
         while item := self._layout.takeAt(0):
             item.widget().deleteLater()
         self.setVisible(False)
 
     def _take_theme(self) -> None:
-        """Show what is there in the colours of another theme."""
+        """Show the messages in the colours of another theme."""
         texts = self.texts
         self.clear()
         for level, text in texts:

@@ -1,4 +1,4 @@
-"""What the docks remember from one start of napari to the next."""
+"""Choices of the user that the docks keep when napari is closed."""
 
 import json
 import logging
@@ -17,12 +17,12 @@ _PROGRAM = "napari-affmae"
 
 
 class Preferences(Settings):
-    """Choices of the user that outlive a session."""
+    """Choices of the user."""
 
     runs: Path = Field(
         default_factory=lambda: user_data_path(_PROGRAM) / "runs",
         title="Runs",
-        description="Folder in which runs and models live.",
+        description="Folder of runs and models.",
     )
     forms: dict[str, dict[str, Any]] = Field(
         default_factory=dict, title="Forms", description="Settings last used in each dock."
@@ -30,24 +30,26 @@ class Preferences(Settings):
 
 
 def preferences_file() -> Path:
-    """Return where they are kept."""
+    """Return the file that keeps the preferences."""
     return user_config_path(_PROGRAM) / "preferences.json"
 
 
 def load_preferences() -> Preferences:
-    """Read them; a missing or damaged file gives the defaults, the latter with a log entry."""
+    """Read the preferences; without a readable file they are the defaults."""
     path = preferences_file()
     try:
         return Preferences.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         return Preferences()
     except (OSError, ValueError) as error:
-        logger.warning("preferences in %s cannot be read and are made anew: %s", path, error)
+        logger.warning(
+            "the preferences in %s cannot be read, so the defaults are used: %s", path, error
+        )
         return Preferences()
 
 
 def save_preferences(preferences: Preferences) -> None:
-    """Write them.
+    """Write the preferences.
 
     Raises
     ------
@@ -59,7 +61,7 @@ def save_preferences(preferences: Preferences) -> None:
 
 
 def remember(**changes: Any) -> Preferences:
-    """Change some of them on disk, and return all."""
+    """Change some preferences on disk, and return all of them."""
     preferences = load_preferences().model_copy(update=changes)
     save_preferences(preferences)
     return preferences

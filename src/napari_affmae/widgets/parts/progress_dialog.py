@@ -1,4 +1,4 @@
-"""Waiting for something that napari wants before its call returns, while the window lives."""
+"""Wait for a result that napari needs at once, while its window stays alive."""
 
 import threading
 from collections.abc import Callable
@@ -16,7 +16,7 @@ _PARTS = 1000
 
 
 class WaitingDialog(QDialog):
-    """Says what is done, how far it is, and lets it be cancelled.
+    """Says what is being done and how far it is, and has a button to cancel it.
 
     Parameters
     ----------
@@ -44,8 +44,8 @@ def wait_with_dialog(text: str, job: Callable[[Callable[[int, int], None]], R]) 
     text : str
         What is done.
     job : Callable
-        Called in the thread, with what it is to call now and then, with what
-        is done and what is to do.
+        Called in the thread with a function, which it has to call now and then with
+        the amount that is done and the whole amount.
 
     Returns
     -------
@@ -55,7 +55,7 @@ def wait_with_dialog(text: str, job: Callable[[Callable[[int, int], None]], R]) 
     Raises
     ------
     AffmaeError
-        If it was cancelled; the job's own errors too.
+        If the user cancelled. Errors of the job are raised too.
     """
     cancelled = threading.Event()
     at = (0, 0)
