@@ -32,3 +32,4 @@ from .sources.source import ImageSource as ImageSource
 from .sources.windows import window as window
 from .synthetic import SYNTHETIC_CLASSES as SYNTHETIC_CLASSES
 from .synthetic import synthetic_em as synthetic_em
+from .threads import map_in_order as map_in_order
