@@ -152,12 +152,12 @@ def test_moving_the_view_stops_what_is_predicted_of_another(
 ) -> None:
     drive.paint_both(labels, 0)
     dock.quick.predict_button.setChecked(True)
-    assert dock.quick._errand.is_running
+    assert dock.quick._job.is_running
     if move == "step":
         viewer.dims.set_current_step(0, 2)
     else:
         viewer.dims.order = (1, 0, 2)
-    assert not dock.quick._errand.is_running
+    assert not dock.quick._job.is_running
     assert dock.quick.is_busy
     dock.quick.switch_off()
 

@@ -9,7 +9,7 @@ from qtpy.QtCore import QObject
 
 from napari_affmae.engine.events import Event, Notice
 from napari_affmae.widgets.running import worker as worker_module
-from napari_affmae.widgets.running.background_job import Errand
+from napari_affmae.widgets.running.background_job import BackgroundJob
 from napari_affmae.widgets.running.worker import RunWorker
 
 
@@ -136,26 +136,26 @@ def test_a_run_that_outlives_qt_ends(qtbot: Any) -> None:
     assert run.made == 0
 
 
-def test_only_the_newest_errand_is_heard(qtbot: Any) -> None:
+def test_only_the_newest_job_is_heard(qtbot: Any) -> None:
     parent, heard = QObject(), []
-    errand = Errand(parent)
-    errand.happened.connect(heard.append)
+    job = BackgroundJob(parent)
+    job.happened.connect(heard.append)
     slow = Generated()
-    errand.run(slow.events)
+    job.run(slow.events)
     qtbot.waitUntil(lambda: bool(heard))
-    with qtbot.waitSignal(errand.ended):
-        errand.run(lambda: iter([Notice("newest")]))
+    with qtbot.waitSignal(job.ended):
+        job.run(lambda: iter([Notice("newest")]))
         heard.clear()
     assert heard == [Notice("newest")]
     qtbot.waitUntil(lambda: slow.closed_in is not None)
-    assert not errand.is_running
+    assert not job.is_running
 
 
-def test_a_failed_errand_says_why(qtbot: Any) -> None:
+def test_a_failed_job_says_why(qtbot: Any) -> None:
     parent = QObject()
-    errand = Errand(parent)
+    job = BackgroundJob(parent)
     listener = Listener()
-    errand.failed.connect(listener.hear)
-    with qtbot.waitSignal(errand.ended):
-        errand.run(Generated(0, RuntimeError("broken")).events)
+    job.failed.connect(listener.hear)
+    with qtbot.waitSignal(job.ended):
+        job.run(Generated(0, RuntimeError("broken")).events)
     assert [str(error) for error in listener.heard] == ["broken"]

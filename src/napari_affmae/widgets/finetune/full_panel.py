@@ -28,7 +28,7 @@ from napari_affmae.widgets.layers.view import PART_ONLY, View, shown_part
 from napari_affmae.widgets.parts.curves import Curves
 from napari_affmae.widgets.parts.error_text import in_words
 from napari_affmae.widgets.parts.lifetime import follow
-from napari_affmae.widgets.running.background_job import Errand
+from napari_affmae.widgets.running.background_job import BackgroundJob
 from napari_affmae.widgets.running.run_choice import RunChoice
 from napari_affmae.widgets.running.run_panel import RunPanel
 from napari_affmae.widgets.running.training_form import REST, STEPS, Training
@@ -90,9 +90,9 @@ class FullPanel(QWidget):
         self.score = QLabel()
         self.score.setWordWrap(True)
         self.score.setVisible(False)
-        self._errand = Errand(self)
-        self._errand.happened.connect(self._take_prediction)
-        self._errand.failed.connect(self._fail_prediction)
+        self._job = BackgroundJob(self)
+        self._job.happened.connect(self._take_prediction)
+        self._job.failed.connect(self._fail_prediction)
         self._arrange()
         self.training.changed.connect(self.note_settings)
         self.training.replaced.connect(self._clear)
@@ -200,7 +200,7 @@ class FullPanel(QWidget):
     def _predict(self) -> None:
         """Predict the view with the newest model, unless that is going on."""
         annotation, run = self._annotation, self.training.run
-        if self._errand.is_running or run is None or self._running is None:
+        if self._job.is_running or run is None or self._running is None:
             return
         try:
             pair = annotation.pairs()[annotation.shown_pair()]
@@ -209,7 +209,7 @@ class FullPanel(QWidget):
             return  # nothing of the images is in view: there is nothing to predict
         source, device = annotation.image(pair[0]), self._running.device
         self._asked = (pair, view)
-        self._errand.run(lambda: _predict_view(source, view, run, device))
+        self._job.run(lambda: _predict_view(source, view, run, device))
 
     def _take_prediction(self, event: ev.Event) -> None:
         if not isinstance(event, ev.ViewPredicted) or self._asked is None or not self._running:

@@ -15,7 +15,7 @@ from napari_affmae.data.sources.source import ImageSource
 from napari_affmae.engine.events import Event
 from napari_affmae.widgets.layers.edits import Edit, Edits
 from napari_affmae.widgets.layers.layer_sources import LayerLabels
-from napari_affmae.widgets.running.background_job import Errand
+from napari_affmae.widgets.running.background_job import BackgroundJob
 
 _SIDE = 256
 _SETTLE_MILLISECONDS = 150
@@ -76,13 +76,13 @@ class Painted(QObject):
         self._has_found = False
         self._pending: set[Square] = set()
         self._counting: set[Square] = set()
-        self._scan, self._count = Errand(self), Errand(self)
+        self._scan, self._count = BackgroundJob(self), BackgroundJob(self)
         self._scan.happened.connect(self._take_scanned)
         self._scan.ended.connect(self._end_scan)
         self._count.happened.connect(self._take_counted)
         self._count.ended.connect(self._count_pending)
-        for errand in (self._scan, self._count):
-            errand.failed.connect(self.failed)
+        for job in (self._scan, self._count):
+            job.failed.connect(self.failed)
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.setInterval(_SETTLE_MILLISECONDS)

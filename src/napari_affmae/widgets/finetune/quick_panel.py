@@ -33,7 +33,7 @@ from napari_affmae.widgets.parts.forms import SettingsForm
 from napari_affmae.widgets.parts.lifetime import follow
 from napari_affmae.widgets.parts.messages import Messages
 from napari_affmae.widgets.parts.preferences import load_preferences
-from napari_affmae.widgets.running.background_job import Errand
+from napari_affmae.widgets.running.background_job import BackgroundJob
 from napari_affmae.widgets.running.run_choice import RunChoice
 
 _SETTLE_MILLISECONDS = 400
@@ -90,11 +90,15 @@ class QuickPanel(QWidget):
         self.status = QLabel("Paint some strokes of each class.")
         self.status.setWordWrap(True)
         self.messages = Messages()
-        self._errand, self._saving, self._warming = Errand(self), Errand(self), Errand(self)
+        self._job, self._saving, self._warming = (
+            BackgroundJob(self),
+            BackgroundJob(self),
+            BackgroundJob(self),
+        )
         self._warmed = False
-        self._errand.happened.connect(self._take)
-        self._errand.failed.connect(self.fail)
-        self._errand.ended.connect(self._end)
+        self._job.happened.connect(self._take)
+        self._job.failed.connect(self.fail)
+        self._job.ended.connect(self._end)
         self._saving.happened.connect(self._take)
         self._saving.failed.connect(self.fail)
         self._timer = QTimer(self)
@@ -140,7 +144,7 @@ class QuickPanel(QWidget):
     @property
     def is_busy(self) -> bool:
         """Whether an update is due or going on."""
-        return self._errand.is_running or self._timer.isActive()
+        return self._job.is_running or self._timer.isActive()
 
     def switch_off(self) -> None:
         """Predict no longer: something else needs the machine."""
@@ -158,14 +162,14 @@ class QuickPanel(QWidget):
             self._update()
         else:
             self._timer.stop()
-            self._errand.stop()
+            self._job.stop()
             self.bar.setVisible(False)
             self.status.setText("")
 
     def _note_moved(self) -> None:
         # What is being predicted is no longer in view.
         if self.predict_button.isChecked():
-            self._errand.stop()
+            self._job.stop()
             self._timer.start()
 
     def _note_looked(self) -> None:
@@ -177,7 +181,7 @@ class QuickPanel(QWidget):
             self._note_moved()
 
     def _update(self) -> None:
-        if self._errand.is_running:
+        if self._job.is_running:
             # Stopping it at each stroke would keep a quick painter from ever seeing a result.
             self._again = True
             return
@@ -195,7 +199,7 @@ class QuickPanel(QWidget):
         self._asked = (pair, request.view, setup.classes)
         self.bar.setRange(0, 0)
         self.bar.setVisible(True)
-        self._errand.run(lambda: self._session.update(setup, request))
+        self._job.run(lambda: self._session.update(setup, request))
 
     def _wait_for(self, what: str) -> None:
         self.bar.setVisible(False)

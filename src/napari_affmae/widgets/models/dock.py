@@ -31,7 +31,7 @@ from napari_affmae.widgets.parts.curves import Curves, load_plots
 from napari_affmae.widgets.parts.error_text import in_words
 from napari_affmae.widgets.parts.messages import Messages
 from napari_affmae.widgets.parts.preferences import load_preferences, remember
-from napari_affmae.widgets.running.background_job import Errand
+from napari_affmae.widgets.running.background_job import BackgroundJob
 from napari_affmae.widgets.running.base_dock import Column, real_viewer
 from napari_affmae.widgets.running.model_card import ModelCard
 
@@ -70,10 +70,10 @@ class ModelsDock(Column):
         self.card = ModelCard()
         self.curves = Curves("loss", logarithmic=True)
         self.messages = Messages()
-        self._log = Errand(self)
+        self._log = BackgroundJob(self)
         self._log.happened.connect(self._draw)
         self._log.failed.connect(self._fail)
-        self._import = Errand(self)
+        self._import = BackgroundJob(self)
         self._import.failed.connect(self._fail)
         self._import.ended.connect(self._end_import)
         self._importing: Path | None = None

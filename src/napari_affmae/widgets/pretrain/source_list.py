@@ -24,7 +24,7 @@ from napari_affmae.widgets.parts.error_text import in_words
 from napari_affmae.widgets.parts.lifetime import follow
 from napari_affmae.widgets.parts.messages import Messages
 from napari_affmae.widgets.pretrain.selection import Selection, Summed
-from napari_affmae.widgets.running.background_job import Errand
+from napari_affmae.widgets.running.background_job import BackgroundJob
 
 _LAYER, _PATH = "layer", "path"
 _ROLE = Qt.ItemDataRole.UserRole
@@ -50,9 +50,9 @@ class SourceList(QWidget):
         super().__init__()
         self._viewer = viewer
         self._crop = 256
-        self._errand = Errand(self)
-        self._errand.happened.connect(self._take)
-        self._errand.failed.connect(self._fail)
+        self._job = BackgroundJob(self)
+        self._job.happened.connect(self._take)
+        self._job.failed.connect(self._fail)
         self._list = QListWidget()
         self._list.setFixedHeight(_HEIGHT)
         self._list.setSelectionMode(QListWidget.SelectionMode.ExtendedSelection)
@@ -203,7 +203,7 @@ class SourceList(QWidget):
 
     def _sum_up(self) -> None:
         """Open and check the choice in a worker, which may take a while on large folders."""
-        self._errand.stop()
+        self._job.stop()
         self.messages.clear()
         try:
             chosen = self.selection()
@@ -216,7 +216,7 @@ class SourceList(QWidget):
             return
         self.summary.setText("looking at the images ...")
         crop = self._crop
-        self._errand.run(lambda: chosen.summary(crop))
+        self._job.run(lambda: chosen.summary(crop))
 
     def _take(self, event: Event) -> None:
         match event:

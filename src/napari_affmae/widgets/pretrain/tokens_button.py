@@ -16,7 +16,7 @@ from napari_affmae.widgets.layers.layer_sources import LayerImage, is_own, layer
 from napari_affmae.widgets.layers.own_layers import OwnLayers
 from napari_affmae.widgets.layers.view import View, shown_part
 from napari_affmae.widgets.parts.error_text import in_words
-from napari_affmae.widgets.running.background_job import Errand
+from napari_affmae.widgets.running.background_job import BackgroundJob
 
 _COLORS = ("#3b6fb6", "#3aa17e", "#e0a030", "#e0503c")
 _SIZES = (3.0, 5.0, 8.0, 12.0)
@@ -48,10 +48,10 @@ class TokensButton(QPushButton):
         self._layer: Image | None = None
         self._view: View | None = None
         self._tokens = OwnLayers(viewer)
-        self._errand = Errand(self)
-        self._errand.happened.connect(self._draw)
-        self._errand.failed.connect(self._fail)
-        self._errand.ended.connect(lambda: self.setEnabled(True))
+        self._job = BackgroundJob(self)
+        self._job.happened.connect(self._draw)
+        self._job.failed.connect(self._fail)
+        self._job.ended.connect(lambda: self.setEnabled(True))
         self.clicked.connect(self._ask)
 
     def _ask(self) -> None:
@@ -73,7 +73,7 @@ class TokensButton(QPushButton):
             return
         self._layer, self._view = chosen[0], view
         self.setEnabled(False)
-        self._errand.run(lambda: _find(model, source, view))
+        self._job.run(lambda: _find(model, source, view))
 
     def _draw(self, event: _Tokens) -> None:
         layer, view = self._layer, self._view

@@ -8,7 +8,7 @@ from napari_affmae.engine.events import Event
 from napari_affmae.widgets.running.worker import RunWorker
 
 
-class Errand(QObject):
+class BackgroundJob(QObject):
     """Runs generators of events in the background, one at a time.
 
     Starting another stops the one before, whose events are no longer heard.

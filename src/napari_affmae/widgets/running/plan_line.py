@@ -8,7 +8,7 @@ from qtpy.QtWidgets import QLabel
 from napari_affmae.config import FinetuneConfig, PretrainConfig
 from napari_affmae.engine import events as ev
 from napari_affmae.widgets.parts.error_text import in_words
-from napari_affmae.widgets.running.background_job import Errand
+from napari_affmae.widgets.running.background_job import BackgroundJob
 
 _SETTLE_MILLISECONDS = 1200
 
@@ -25,9 +25,9 @@ class PlanLine(QLabel):
         super().__init__("")
         self.setWordWrap(True)
         self._offered: tuple[PretrainConfig | FinetuneConfig, int, Path | None] | None = None
-        self._errand = Errand(self)
-        self._errand.happened.connect(self._take)
-        self._errand.failed.connect(self._fail)
+        self._job = BackgroundJob(self)
+        self._job.happened.connect(self._take)
+        self._job.failed.connect(self._fail)
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.setInterval(_SETTLE_MILLISECONDS)
@@ -68,10 +68,10 @@ class PlanLine(QLabel):
             self._timer.start()
 
     def _stop(self) -> None:
-        if self._errand.is_running:
+        if self._job.is_running:
             self.clear()
         self._timer.stop()
-        self._errand.stop()
+        self._job.stop()
 
     def _measure(self) -> None:
         if self._offered is None:
@@ -84,7 +84,7 @@ class PlanLine(QLabel):
 
             return measure_plan(config, classes=classes, pretrained=pretrained)
 
-        self._errand.run(measure)  # type: ignore[arg-type]
+        self._job.run(measure)  # type: ignore[arg-type]
 
     def _take(self, event: ev.Event) -> None:
         if isinstance(event, ev.PlanMeasured):
