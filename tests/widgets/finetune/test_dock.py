@@ -46,11 +46,13 @@ def test_command_line(
     runs: Path,
     monkeypatch: pytest.MonkeyPatch,
     drive: Any,
+    listed: Any,
 ) -> None:
     shown: list[str] = []
     monkeypatch.setattr(CommandDialog, "exec", lambda self: shown.append(self.text.toPlainText()))
     drive.shorten(dock, 2)
     dock.start_from.choose(model)
+    assert listed(dock.start_from) == model
     dock.command_button.click()
     words = shlex.split(shown[0])
     assert words[:4] == ["napari-affmae", "finetune", "em.tif", "em labels.tif"]

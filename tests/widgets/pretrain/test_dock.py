@@ -1,6 +1,8 @@
 import shlex
 import shutil
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from napari_affmae import engine
 from napari_affmae.config import PretrainConfig
 from napari_affmae.data import open_source
 from napari_affmae.engine import list_runs, pretrain, read_config
-from napari_affmae.engine.events import StepDone
+from napari_affmae.engine.events import Event, StepDone
 from napari_affmae.engine.store.checkpoints import list_checkpoints
 from napari_affmae.engine.training import pretraining
 from napari_affmae.errors import DiskFullError
@@ -27,8 +29,9 @@ Finish = Callable[[RunPanel], Outcome]
 
 
 @pytest.fixture
-def dock(viewer: Any) -> PretrainDock:
+def dock(viewer: Any, listed: Any) -> PretrainDock:
     _, dock = viewer.window.add_plugin_dock_widget("napari-affmae", "1. Pretrain")
+    listed(dock.training.run_choice)
     enter(dock, steps=4)
     return dock  # type: ignore[no-any-return]
 
@@ -80,7 +83,7 @@ def test_pretrain_from_a_layer(
 
 
 def test_stop_and_resume(
-    dock: PretrainDock, layer: Any, runs: Path, finish: Finish, qtbot: Any
+    dock: PretrainDock, layer: Any, runs: Path, finish: Finish, qtbot: Any, listed: Any
 ) -> None:
     enter(dock, steps=200)
     dock.panel.start_button.click()
@@ -89,10 +92,10 @@ def test_stop_and_resume(
     assert finish(dock.panel) is Outcome.STOPPED
     (run,) = list_runs(runs)
     assert run.resumable
+    assert listed(dock.training.run_choice) == run.path
     (step,) = list_checkpoints(run.path / "checkpoints")[-1:]
     assert step >= 2
     # The stopped run is offered to go on, with its settings, of which few can be changed.
-    assert dock.training.run_choice.path() == run.path
     assert dock.panel.start_button.text() == "Resume"
     assert dock.training.length.values()["steps"] == 200
     assert not dock.training.form.control("crop").isEnabled()
@@ -103,6 +106,7 @@ def test_stop_and_resume(
     # Its curve goes on; that of another run does not.
     steps, _ = dock.curves.points("training")
     assert steps == list(range(1, steps[-1] + 1))
+    assert listed(dock.training.run_choice) == run.path
     enter(dock, steps=200)
     dock.training.run_choice.choose(None)
     dock.panel.start_button.click()
@@ -134,9 +138,10 @@ def foreign(runs: Path, volume: Any) -> Path:
 
 
 def test_a_run_of_elsewhere_goes_on_with_its_settings(
-    dock: PretrainDock, layer: Any, foreign: Path, finish: Finish, qtbot: Any
+    dock: PretrainDock, layer: Any, foreign: Path, finish: Finish, qtbot: Any, listed: Any
 ) -> None:
     dock.training.run_choice.choose(foreign)
+    assert listed(dock.training.run_choice) == foreign
     assert dock.config() == read_config(foreign)
     dock.training.form.control("workers").setValue(2)
     dock.panel.start_button.click()
@@ -154,14 +159,15 @@ def test_a_run_of_elsewhere_goes_on_with_its_settings(
     ],
 )
 def test_a_run_that_was_spoilt_meanwhile(
-    dock: PretrainDock, foreign: Path, spoil: Callable[[Path], Any], told: str
+    dock: PretrainDock, foreign: Path, spoil: Callable[[Path], Any], told: str, listed: Any
 ) -> None:
     dock.training.run_choice.refresh()
+    listed(dock.training.run_choice)
     spoil(foreign)
     dock.training.run_choice.combo.setCurrentIndex(1)  # as the mouse wheel does
     assert told in texts(dock)
+    assert listed(dock.training.run_choice) is None
     assert dock.training.run_choice.combo.count() == 1
-    assert dock.training.run_choice.path() is None
     assert dock.training.form.control("crop").isEnabled()
 
 
@@ -228,12 +234,13 @@ def test_a_folder_of_runs_that_cannot_be_used_is_named(
 
 
 def test_a_failed_start_leaves_no_run_to_choose(
-    dock: PretrainDock, layer: Any, runs: Path, finish: Finish
+    dock: PretrainDock, layer: Any, runs: Path, finish: Finish, listed: Any
 ) -> None:
     layer.data = np.full(layer.data.shape, np.nan, np.float32)
     dock.panel.start_button.click()
     assert finish(dock.panel) is Outcome.FAILED
     assert list_runs(runs) == []
+    assert listed(dock.training.run_choice) is None
     assert dock.training.run_choice.combo.count() == 1
 
 
@@ -276,32 +283,46 @@ def test_two_kinds_of_channels_are_refused(
     assert "channels" in texts(dock)
 
 
+class Saving:
+    """A run that takes long to save its checkpoint once it is stopped."""
+
+    def __init__(self) -> None:
+        self.may_end, self.is_saved = threading.Event(), False
+
+    def events(self) -> Iterator[Event]:
+        try:
+            while True:
+                yield StepDone(1, 10, 0.5, 1e-3, 2.0, None)
+                time.sleep(0.01)  # as a step does, or its events would fill the memory
+        finally:
+            self.is_saved = self.may_end.wait(30)
+
+
 @pytest.mark.parametrize("what", ["dock", "window"])
-def test_closing_asks_and_stops_cleanly(
+def test_closing_asks_and_does_not_wait_for_the_checkpoint(
     make_napari_viewer: Callable[..., Any],
-    volume: Any,
-    runs: Path,
     qtbot: Any,
     monkeypatch: pytest.MonkeyPatch,
     what: str,
 ) -> None:
     viewer = make_napari_viewer(show=True)
     holder, dock = viewer.window.add_plugin_dock_widget("napari-affmae", "1. Pretrain")
-    enter(dock, steps=500)
-    dock.sources.check_layer(viewer.add_image(volume[0]))
-    dock.panel.start_button.click()
-    qtbot.waitUntil(lambda: bool(dock.curves.points("training")[0]), timeout=60_000)
+    window, run = holder.parent(), Saving()
+    dock.panel.run(run.events)
+    worker = dock.panel._worker
+    qtbot.waitUntil(lambda: bool(dock.curves.points("training")[0]))
     answers = [QMessageBox.StandardButton.No, QMessageBox.StandardButton.Yes]
     monkeypatch.setattr(QMessageBox, "question", lambda *_: answers.pop(0))
-    close = holder.destroyOnClose if what == "dock" else lambda: ask_to_close(holder.parent())
+    close = holder.destroyOnClose if what == "dock" else lambda: ask_to_close(window)
     close()
-    assert dock.panel.is_running
+    assert not worker.abort_requested
     close()
     assert not answers
-    (run,) = list_runs(runs)
-    assert run.resumable
-    assert run.steps >= 1
-    qtbot.wait(50)
+    assert worker.abort_requested
+    assert not worker.wait(0)
+    run.may_end.set()
+    qtbot.waitUntil(lambda: worker.wait(0))
+    assert run.is_saved
 
 
 def ask_to_close(window: Any) -> None:
@@ -401,7 +422,7 @@ def test_a_run_starts_though_nothing_can_be_remembered(
 
 
 def test_command_line(
-    dock: PretrainDock, layer: Any, foreign: Path, monkeypatch: pytest.MonkeyPatch
+    dock: PretrainDock, layer: Any, foreign: Path, monkeypatch: pytest.MonkeyPatch, listed: Any
 ) -> None:
     shown: list[str] = []
     monkeypatch.setattr(CommandDialog, "exec", lambda self: shown.append(self.text.toPlainText()))
@@ -409,6 +430,7 @@ def test_command_line(
     assert shown[-1].startswith("napari-affmae pretrain volume.tif --crop 64 --batch 2 --steps 4")
     # What goes on keeps its settings: only what is changed is named.
     dock.training.run_choice.choose(foreign)
+    listed(dock.training.run_choice)
     dock.training.length.set_values(None, 30)
     dock.command_button.click()
     assert shown[-1] == (

@@ -1,7 +1,10 @@
+import subprocess
+import sys
 import threading
 import warnings
 from collections.abc import Generator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -134,6 +137,64 @@ def test_a_run_that_outlives_qt_ends(qtbot: Any) -> None:
     qtbot.wait(10)
     worker.run()
     assert run.made == 0
+
+
+SCRIPT = """
+import sys, time
+from pathlib import Path
+from qtpy.QtWidgets import QApplication
+from napari_affmae.widgets.running.worker import RunWorker
+from napari_affmae.engine.events import Notice
+
+def events():
+    try:
+        while True:
+            yield Notice("a step")
+            worker.made_a_step = True
+            time.sleep(0.01)
+    finally:
+        time.sleep(1)
+        Path(sys.argv[1]).write_text("checkpoint")
+
+application = QApplication([])
+worker = RunWorker(events, loads_torch=False)
+worker.made_a_step = False
+worker.happened.connect(lambda _: application.quit())
+worker.start()
+if sys.argv[2] == "loop":
+    application.exec()
+else:
+    while not worker.made_a_step:
+        pass
+"""
+
+
+@pytest.mark.parametrize("end", ["loop", "script"])
+def test_a_process_that_ends_waits_for_the_checkpoints_of_its_runs(
+    tmp_path: Path, end: str
+) -> None:
+    """After Qt's loop, and after a script that closed its window."""
+    path = tmp_path / "checkpoint"
+    subprocess.run([sys.executable, "-c", SCRIPT, str(path), end], check=True)
+    assert path.read_text() == "checkpoint"
+
+
+def test_a_run_that_hangs_is_given_up(qtbot: Any, caplog: pytest.LogCaptureFixture) -> None:
+    hold = threading.Event()
+
+    def events() -> Generator[Event, None, None]:
+        yield Notice("a step")
+        hold.wait(30)
+
+    worker, listener = RunWorker(events), Listener()
+    worker.happened.connect(listener.hear)
+    worker.start()
+    qtbot.waitUntil(lambda: bool(listener.heard))
+    worker_module.stop_all(seconds=0)
+    assert "waiting for what still runs" in caplog.text
+    assert "did not stop" in caplog.text
+    with qtbot.waitSignal(worker.finished):
+        hold.set()
 
 
 def test_only_the_newest_job_is_heard(qtbot: Any) -> None:

@@ -151,12 +151,26 @@ class FullPanel(QWidget):
         plan.offer(bare, classes=len(config.classes), pretrained=pretrained)
 
     def _start(self) -> None:
-        self._start_from.refresh()  # a pretraining may have ended since
+        """Start once it is known what there is to start from: a pretraining may have ended."""
+        if self._check() is not None:
+            self._start_from.refresh()
+            self._start_from.when_listed(self._start_listed)
+
+    def _start_listed(self) -> None:
+        self.training.run_choice.when_listed(self._train)
+
+    def _check(self) -> FinetuneConfig | None:
+        """Return the settings of a run that can start; else show why it cannot."""
         try:
             self._annotation.check()
-            config = self.config()
+            return self.config()
         except (ValueError, AffmaeError) as error:
             self.panel.fail(error)
+            return None
+
+    def _train(self) -> None:
+        config = self._check()
+        if config is None:
             return
         layers = self._annotation.pairs()
         pairs = [

@@ -1,6 +1,6 @@
 """The dock that lists runs and models, and keeps them in order."""
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,7 @@ from qtpy.QtWidgets import (
 
 from napari_affmae.engine.events import Event
 from napari_affmae.engine.store.housekeeping import delete_run, export_model, rename_run
-from napari_affmae.engine.store.registry import RunSummary, list_runs
-from napari_affmae.errors import AffmaeError
+from napari_affmae.engine.store.registry import RunSummary
 from napari_affmae.widgets.models.import_dialog import ImportDialog
 from napari_affmae.widgets.parts.curves import Curves, load_plots
 from napari_affmae.widgets.parts.error_text import in_words
@@ -34,6 +33,7 @@ from napari_affmae.widgets.parts.preferences import load_preferences, remember
 from napari_affmae.widgets.running.background_job import BackgroundJob
 from napari_affmae.widgets.running.base_dock import Column, real_viewer
 from napari_affmae.widgets.running.model_card import ModelCard
+from napari_affmae.widgets.running.run_listing import Listing, RunListing
 
 _HEIGHT = 190
 _MODELS = "Models (*.safetensors)"
@@ -44,6 +44,13 @@ class _Log(Event):
     """The metrics of a run."""
 
     lines: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class _Changed(Event):
+    """Something was changed on disk; `path` is what to choose then."""
+
+    path: Path | None
 
 
 class ModelsDock(Column):
@@ -58,21 +65,28 @@ class ModelsDock(Column):
     def __init__(self, napari_viewer: "napari.viewer.Viewer") -> None:
         napari_viewer = real_viewer(napari_viewer)
         super().__init__(napari_viewer)
-        self._runs: list[RunSummary] = []
-        self.folder = QLabel()
+        self._runs: tuple[RunSummary, ...] = ()
+        self._wanted: Path | None = None
+        self._listing = RunListing(self)
+        self._listing.listed.connect(self._show_runs)
+        self.folder = QLabel("looking for runs and models ...")
         self.folder.setWordWrap(True)
         self.list = QTreeWidget()
         self.list.setHeaderLabels(["Name", "Kind", "State", "IoU", "Date"])
         self.list.setRootIsDecorated(False)
         self.list.setFixedHeight(_HEIGHT)
         self.list.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
-        self.list.currentItemChanged.connect(self._show_chosen)
+        self.list.currentItemChanged.connect(self._take_choice)
         self.card = ModelCard()
         self.curves = Curves("loss", logarithmic=True)
         self.messages = Messages()
-        self._log = BackgroundJob(self)
+        self._log = BackgroundJob(self, loads_torch=False)
         self._log.happened.connect(self._draw)
         self._log.failed.connect(self._fail)
+        self._change = BackgroundJob(self)
+        self._change.happened.connect(self._take_change)
+        self._change.failed.connect(self._fail)
+        self._change.ended.connect(self._end_change)
         self._import = BackgroundJob(self)
         self._import.failed.connect(self._fail)
         self._import.ended.connect(self._end_import)
@@ -126,23 +140,31 @@ class ModelsDock(Column):
 
     def refresh(self) -> None:
         """Read again what is there, and keep the choice."""
-        self.choose(self.path())
+        self._listing.read()
 
     def choose(self, path: Path | None) -> None:
-        """Read again what is there, and choose a run or model, if it is among it."""
-        folder = load_preferences().runs
-        self.folder.setText(str(folder))
-        self._runs = list_runs(folder)
+        """Read again what is there, and then choose a run or model, if it is among it."""
+        self._wanted = path
+        self.refresh()
+
+    def _show_runs(self, listing: Listing) -> None:
+        self.folder.setText(str(listing.folder))
+        self._runs = listing.runs
         self.list.blockSignals(True)
         self.list.clear()
         for run in self._runs:
             self.list.addTopLevelItem(_item(run))
         paths = [run.path for run in self._runs]
-        chosen = self.list.topLevelItem(paths.index(path)) if path in paths else None
+        wanted = self._wanted
+        chosen = self.list.topLevelItem(paths.index(wanted)) if wanted in paths else None
         self.list.setCurrentItem(chosen)
         self.list.blockSignals(False)
         for column in range(self.list.columnCount()):
             self.list.resizeColumnToContents(column)
+        self._show_chosen()
+
+    def _take_choice(self) -> None:
+        self._wanted = self.path()
         self._show_chosen()
 
     def run(self) -> RunSummary | None:
@@ -155,18 +177,23 @@ class ModelsDock(Column):
         run = self.run()
         return None if run is None else run.path
 
-    def _show_chosen(self, *_: object) -> None:
+    def _show_chosen(self) -> None:
         run = self.run()
         self.card.show_run(run)
-        for button in self._of_chosen:
-            button.setEnabled(run is not None)
-        self.export_button.setEnabled(run is not None and run.problem is None)
+        self._enable_buttons()
         self._log.stop()
         self.curves.clear()
         self.curves.setVisible(False)
         if run is not None and run.path.is_dir():
             path = run.path
             self._log.run(lambda: _read_log(path))
+
+    def _enable_buttons(self) -> None:
+        run, is_free = self.run(), not self._change.is_running
+        for button in self._of_chosen:
+            button.setEnabled(run is not None and is_free)
+        self.export_button.setEnabled(run is not None and run.problem is None and is_free)
+        self.change_button.setEnabled(is_free)
 
     def _draw(self, log: _Log) -> None:
         names = {"step": "training", "validation": "validation"}
@@ -224,17 +251,18 @@ class ModelsDock(Column):
                 target = target.with_suffix(".safetensors")
             self._do(lambda: export_model(run.path, target, overwrite=True))
 
-    def _do(self, change: Any) -> None:
-        """Change something on disk, and show what is there then."""
+    def _do(self, change: Callable[[], object]) -> None:
+        """Change something on disk in the background, and show what is there then."""
         self.messages.clear()
-        path: object = None
-        try:
-            path = change()
-        except (AffmaeError, ValueError) as error:
-            self._fail(error)
-            self.refresh()
-            return
-        self.choose(path if isinstance(path, Path) else None)
+        self._change.run(lambda: _do(change))
+        self._enable_buttons()
+
+    def _take_change(self, changed: _Changed) -> None:
+        self._wanted = changed.path
+
+    def _end_change(self) -> None:
+        self._enable_buttons()
+        self.refresh()
 
     def _ask_for_checkpoint(self) -> None:
         dialog = ImportDialog(load_preferences().runs, self)
@@ -278,6 +306,11 @@ def _state(run: RunSummary) -> str:
     if run.problem is not None:
         return "cannot be used"
     return "finished" if run.finished else f"step {run.steps}"
+
+
+def _do(change: Callable[[], object]) -> Generator[Event, None, None]:
+    path = change()
+    yield _Changed(path if isinstance(path, Path) else None)
 
 
 def _read_log(path: Path) -> Generator[Event, None, None]:

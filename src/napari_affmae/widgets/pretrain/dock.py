@@ -70,7 +70,9 @@ class PretrainDock(Dock):
         self.command_button = QPushButton("Command line ...")
         self.command_button.clicked.connect(self._show_command)
         self._arrange()
-        self.panel.start_requested.connect(self._start)
+        self.panel.start_requested.connect(
+            lambda: self.training.run_choice.when_listed(self._start)
+        )
         self.panel.happened.connect(self._take)
         self.panel.running_changed.connect(self._lock)
         self.training.set_values(self.remembered())

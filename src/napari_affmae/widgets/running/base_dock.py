@@ -159,11 +159,11 @@ class Dock(Column):
             self._holder.parent().installEventFilter(self)
 
     def eventFilter(self, watched: Any, event: Any) -> bool:  # noqa: N802 - Qt's name
-        """Before napari's window closes, stop the run; ask first where it was the user."""
+        """Stop the run when napari's window closes; ask first if the user closes it."""
         if event.type() != QEvent.Type.Close or not self.panel.is_running:
             return bool(super().eventFilter(watched, event))
         if not event.spontaneous():
-            self.panel.stop_and_wait()
+            self.panel.stop()
         elif not self.panel.confirm_stop():
             event.ignore()
             return True

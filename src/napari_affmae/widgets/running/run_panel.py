@@ -25,7 +25,6 @@ from napari_affmae.widgets.running.worker import RunWorker
 
 logger = logging.getLogger(__name__)
 
-_SECONDS_TO_STOP = 120.0
 _PARTS = 1000
 
 
@@ -140,14 +139,16 @@ class RunPanel(QWidget):
             self.status.setText("stopping after this step ...")
             self._worker.quit()
 
-    def stop_and_wait(self) -> bool:
-        """Stop the run and wait until its checkpoint is written; for closing windows."""
-        worker = self._worker
-        self.stop()
-        return worker is None or worker.wait(_SECONDS_TO_STOP)
-
     def confirm_stop(self) -> bool:
-        """Ask whether the run may be stopped, and stop it; True if nothing runs any more."""
+        """Ask whether the run may be stopped, and ask it to stop.
+
+        It saves its checkpoint in its own thread, for which the process waits at its end.
+
+        Returns
+        -------
+        bool
+            False if the user wants the run to go on.
+        """
         if not self.is_running:
             return True
         answer = QMessageBox.question(
@@ -155,7 +156,9 @@ class RunPanel(QWidget):
             self._title,
             f"{self._title} is running. Stop it? {self._kept}",
         )
-        return answer == QMessageBox.StandardButton.Yes and self.stop_and_wait()
+        if answer == QMessageBox.StandardButton.Yes:
+            self.stop()
+        return bool(answer == QMessageBox.StandardButton.Yes)
 
     def fail(self, error: Exception) -> None:
         """Tell about an error before a run could start."""

@@ -148,8 +148,8 @@ class Training(QWidget, Generic[C]):
             self.stored = None if run is None else self._read(run)
         except CheckpointError as error:  # deleted or damaged since the list was made
             self._panel.fail(error)
-            self.run_choice.refresh()
             self.run_choice.choose(None)
+            self.run_choice.refresh()
             return
         self.form.set_enabled(None if run is None else FREE)
         self._panel.start_button.setText("Start" if run is None else "Resume")
@@ -166,8 +166,11 @@ class Training(QWidget, Generic[C]):
 
     def _choose_next(self, outcome: Outcome) -> None:
         """Offer to go on with a run that was stopped."""
-        self.run_choice.refresh()
-        self.run_choice.choose(self.run if outcome is not Outcome.FINISHED else None)
+        if outcome is Outcome.FINISHED:
+            self.run_choice.choose(None)
+            self.run_choice.refresh()
+        else:
+            self.run_choice.refresh(wanted=self.run)
 
     def _make_room(self, running: bool) -> None:
         # A run keeps its settings: its curves and pictures have their place while it goes on.

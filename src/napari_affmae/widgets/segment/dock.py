@@ -89,7 +89,7 @@ class SegmentDock(Dock):
         self._result: Labels | None = None
         self._refresher = Refresher(napari_viewer, self)
         self._arrange()
-        panel.start_requested.connect(self._start)
+        panel.start_requested.connect(lambda: self.run_choice.when_listed(self._start))
         panel.happened.connect(self._take)
         panel.ended.connect(self._end)
         panel.running_changed.connect(self._lock)
@@ -129,19 +129,19 @@ class SegmentDock(Dock):
         self.form.set_values(values)
         self.objects.form.set_values(values.get("objects", {}))
         self.region.setCurrentText(values.get("region", VIEW))
-        model = values.get("model")
-        if model is not None and Path(model).exists():
-            self.run_choice.choose(Path(model))
+        if values.get("model"):
+            self.run_choice.choose(Path(values["model"]))
         self._show_model()
         self._offer_regions()
 
     def entered(self) -> dict[str, Any]:
         """Return what is entered, to be remembered."""
+        model = self.run_choice.path()
         return {
             **self.form.values(),
             "objects": self.objects.form.values(),
             "region": self.region.currentText(),
-            "model": str(self.run_choice.path()),
+            "model": None if model is None else str(model),
         }
 
     def _show_model(self) -> None:
