@@ -22,6 +22,7 @@ from napari_affmae.widgets.finetune.full_panel import FullPanel
 from napari_affmae.widgets.finetune.pair_table import PairTable
 from napari_affmae.widgets.finetune.prediction import PredictionLayers
 from napari_affmae.widgets.finetune.quick_panel import QuickPanel
+from napari_affmae.widgets.layers.napari_private import real_viewer
 from napari_affmae.widgets.parts.command_dialog import (
     CommandDialog,
     channel_words,
@@ -30,7 +31,7 @@ from napari_affmae.widgets.parts.command_dialog import (
     layer_words,
     option_words,
 )
-from napari_affmae.widgets.running.base_dock import Dock, real_viewer
+from napari_affmae.widgets.running.base_dock import Dock
 from napari_affmae.widgets.running.run_choice import RunChoice
 from napari_affmae.widgets.running.run_panel import RunPanel
 

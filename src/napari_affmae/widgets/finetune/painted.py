@@ -13,7 +13,7 @@ from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_affmae.data.sources.source import ImageSource
 from napari_affmae.engine.events import Event
-from napari_affmae.widgets.layers.edits import Edit, Edits
+from napari_affmae.widgets.layers.edits import Edit
 from napari_affmae.widgets.layers.layer_sources import LayerLabels
 from napari_affmae.widgets.running.background_job import BackgroundJob
 
@@ -87,14 +87,19 @@ class Painted(QObject):
         self._timer.setSingleShot(True)
         self._timer.setInterval(_SETTLE_MILLISECONDS)
         self._timer.timeout.connect(self._count_pending)
-        self._edits = Edits(layer, self._take_edits)
+        self.source = self._open()
         layer.events.data.connect(self._look_through)
         parent.destroyed.connect(self.forget)
-        self._look_through()
+        self._start_scan()
+
+    def _open(self) -> LayerLabels:
+        source = LayerLabels(self.layer)
+        source.edits.on_edit = self._take_edits
+        return source
 
     def forget(self) -> None:
-        """Follow the layer no longer."""
-        self._edits.stop()
+        """Follow the layer no longer; a run that learns from `source` still does."""
+        self.source.edits.on_edit = None
         self.layer.events.data.disconnect(self._look_through)
         self._timer.stop()
         self._scan.stop()
@@ -178,7 +183,8 @@ class Painted(QObject):
 
     def _look_through(self) -> None:
         """Start anew with another array."""
-        self.source = LayerLabels(self.layer)
+        self.source.edits.on_edit = None
+        self.source = self._open()
         self._squares.clear()
         for squares in (self._touched, self._pending, self._counting):
             squares.clear()

@@ -1,6 +1,5 @@
 """Layers as images and labels that the engine reads."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,7 +12,7 @@ from napari_affmae.data.sources.layout import Layout
 from napari_affmae.data.sources.source import ImageSource, PixelSize
 from napari_affmae.data.sources.units import pixel_size, to_nanometres
 from napari_affmae.errors import DataError
-from napari_affmae.widgets.layers.edits import Edit, Edits
+from napari_affmae.widgets.layers.edits import EditLog
 
 _COLOURS = (0, 1, 2)
 _NOTHING = 1e-9
@@ -81,20 +80,19 @@ class LayerLabels(ImageSource):
             np.dtype(array.dtype),
             pixel_size=_pixel_size(layer),
         )
-        self._replaced = 0
-        self._revisions: Counter[int] = Counter()
-        self._edits = Edits(layer, self._note_edits)
-        layer.events.data.connect(self._note_replaced)
+        self.edits = EditLog(layer)
 
     def revision(self, plane: int) -> int:
         """Count the changes that may have touched a plane."""
-        return self._replaced + self._revisions[plane]
+        return self.edits.revision(plane)
 
-    def _note_edits(self, edits: Sequence[Edit]) -> None:
-        self._revisions.update({plane for edit in edits for plane in edit.planes})
+    def changed_since(self, plane: int, revision: int) -> tuple[slice, slice] | None:
+        """Return rows and columns that hold all changes of a plane since it had a revision.
 
-    def _note_replaced(self) -> None:
-        self._replaced += 1
+        See `EditLog.changed_since`: the whole plane where they are not known, None if
+        there are none.
+        """
+        return self.edits.changed_since(plane, revision)
 
     def _fetch(self, index: tuple[Any, ...]) -> NDArray[Any]:
         array = full_resolution(self._layer)

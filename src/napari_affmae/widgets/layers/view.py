@@ -10,6 +10,7 @@ from napari.layers import Layer
 
 from napari_affmae.data.sources.layout import plane_number
 from napari_affmae.widgets.layers.layer_sources import full_resolution
+from napari_affmae.widgets.layers.napari_private import canvas_size
 
 SMALLEST = 64
 # Side of what is predicted of a view, pixels: more would keep the user waiting.
@@ -102,7 +103,7 @@ def _rectangle(
     not tell an image beyond the canvas from its edge.
     """
     camera = camera_of(viewer)
-    half = np.asarray(_canvas_size(viewer)) / 2 / camera.zoom
+    half = np.asarray(canvas_size(viewer)) / 2 / camera.zoom
     corners = []
     for signs in product((-1, 1), repeat=2):
         place = np.asarray(viewer.dims.point)
@@ -118,13 +119,6 @@ def _rectangle(
         start = max(0, min(start, stop - least))
         parts.append(slice(start, max(stop, start + least)))
     return parts[0], parts[1]
-
-
-def _canvas_size(viewer: "napari.viewer.Viewer") -> tuple[float, float]:
-    """Return the size that one image has on the screen, which napari tells since 0.9."""
-    if hasattr(viewer, "canvas"):
-        return viewer.canvas.viewbox_size(viewer.layers)
-    return viewer._canvas_size  # noqa: SLF001
 
 
 def shown_part(viewer: "napari.viewer.Viewer", layer: Layer) -> View:

@@ -25,13 +25,14 @@ from qtpy.QtWidgets import (
 from napari_affmae.engine.events import Event
 from napari_affmae.engine.store.housekeeping import delete_run, export_model, rename_run
 from napari_affmae.engine.store.registry import RunSummary
+from napari_affmae.widgets.layers.napari_private import real_viewer
 from napari_affmae.widgets.models.import_dialog import ImportDialog
 from napari_affmae.widgets.parts.curves import Curves, load_plots
 from napari_affmae.widgets.parts.error_text import in_words
 from napari_affmae.widgets.parts.messages import Messages
 from napari_affmae.widgets.parts.preferences import load_preferences, remember
 from napari_affmae.widgets.running.background_job import BackgroundJob
-from napari_affmae.widgets.running.base_dock import Column, real_viewer
+from napari_affmae.widgets.running.base_dock import Column
 from napari_affmae.widgets.running.model_card import ModelCard
 from napari_affmae.widgets.running.run_listing import Listing, RunListing
 

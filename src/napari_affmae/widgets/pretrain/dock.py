@@ -12,6 +12,7 @@ from napari_affmae.config import PretrainConfig
 from napari_affmae.engine import events as ev
 from napari_affmae.errors import AffmaeError
 from napari_affmae.widgets.layers.layer_sources import is_own
+from napari_affmae.widgets.layers.napari_private import real_viewer
 from napari_affmae.widgets.layers.own_layers import OwnLayers
 from napari_affmae.widgets.parts.command_dialog import (
     CommandDialog,
@@ -25,7 +26,7 @@ from napari_affmae.widgets.pretrain.preview import PreviewGrid
 from napari_affmae.widgets.pretrain.selection import Selection, Summed
 from napari_affmae.widgets.pretrain.source_list import SourceList
 from napari_affmae.widgets.pretrain.tokens_button import TokensButton
-from napari_affmae.widgets.running.base_dock import Dock, real_viewer
+from napari_affmae.widgets.running.base_dock import Dock
 from napari_affmae.widgets.running.run_panel import RunPanel
 from napari_affmae.widgets.running.training_form import REST, STEPS, Training
 

@@ -1,6 +1,5 @@
 """What the docks have in common: sections, scrolling, and asking before a run is closed."""
 
-from collections.abc import Callable
 from typing import Any
 
 import napari
@@ -17,6 +16,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_affmae.errors import AffmaeError
+from napari_affmae.widgets.layers.napari_private import ask_before_closing
 from napari_affmae.widgets.parts.preferences import load_preferences, remember_form
 from napari_affmae.widgets.running.run_panel import RunPanel
 
@@ -53,7 +53,7 @@ class Column(QScrollArea):
         """Note which of napari's docks holds this; once it is closed, nothing needs this."""
         if event.type() == QEvent.Type.ParentChange:
             holder = self.parent()
-            if hasattr(holder, "destroyOnClose"):
+            if isinstance(holder, QDockWidget):
                 self._holder = holder
                 self._enter()
                 QTimer.singleShot(0, self._join)  # it has no place in the window yet
@@ -171,24 +171,5 @@ class Dock(Column):
 
     def _enter(self) -> None:
         """Ask before the dock is closed during a run."""
-        holder = self._holder
-        close: Callable[[], None] = holder.destroyOnClose
-        # Not the dock itself, which the holder would keep from being destroyed.
-        panel = self.panel
-
-        def ask_first() -> None:
-            if panel.confirm_stop():
-                close()
-
-        # napari's dock has no event for this: its button calls the method by name.
-        holder.destroyOnClose = ask_first
-
-
-def real_viewer(viewer: "napari.viewer.Viewer") -> "napari.viewer.Viewer":
-    """Return the viewer itself, where napari hands out a proxy that allows public names alone.
-
-    Through the proxy, layers come as proxies too, which are no longer identical
-    with those that events bring; and asking before a window with a run in it
-    closes has no public name.
-    """
-    return getattr(viewer, "__wrapped__", viewer)
+        # Not the dock's own method: napari's dock would keep this one from being destroyed.
+        ask_before_closing(self._holder, self.panel.confirm_stop)

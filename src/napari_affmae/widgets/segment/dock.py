@@ -14,6 +14,7 @@ from napari_affmae.engine.store.run_names import new_run_path
 from napari_affmae.errors import AffmaeError
 from napari_affmae.widgets.layers.label_layers import RESULT, show_classes
 from napari_affmae.widgets.layers.layer_sources import OWN, LayerImage, layer_geometry
+from napari_affmae.widgets.layers.napari_private import real_viewer
 from napari_affmae.widgets.layers.refreshing import Refresher
 from napari_affmae.widgets.layers.view import plane_of, view_of
 from napari_affmae.widgets.parts.command_dialog import (
@@ -26,7 +27,7 @@ from napari_affmae.widgets.parts.command_dialog import (
 from napari_affmae.widgets.parts.forms import SettingsForm
 from napari_affmae.widgets.parts.lifetime import follow
 from napari_affmae.widgets.parts.preferences import load_preferences
-from napari_affmae.widgets.running.base_dock import Dock, real_viewer
+from napari_affmae.widgets.running.base_dock import Dock
 from napari_affmae.widgets.running.model_card import ModelCard
 from napari_affmae.widgets.running.run_choice import RunChoice
 from napari_affmae.widgets.running.run_panel import Outcome, RunPanel
