@@ -83,7 +83,8 @@ class SegmentDock(Dock):
         self.form = SettingsForm(SegmentConfig, basic=_BASIC, advanced=_ADVANCED)
         self.objects = ObjectsPanel()
         self.objects.asked.connect(self._find_objects)
-        self._objects_layer = ObjectsLayer(napari_viewer, self.objects.table)
+        self._objects_layer = ObjectsLayer(napari_viewer)
+        self.objects.table_asked.connect(self._objects_layer.open_table)
         self.command_button = QPushButton("Command line ...")
         self.command_button.clicked.connect(self._show_command)
         self._ready: CanvasReady | None = None
@@ -167,6 +168,7 @@ class SegmentDock(Dock):
             return
         self._ready = self._result = None
         self._objects_layer.forget()
+        self.objects.take_table({})
         self.panel.run(job.run)
 
     def _job(self) -> Job:
@@ -270,6 +272,7 @@ class SegmentDock(Dock):
     def _add_objects(self, event: ObjectsFound) -> None:
         if self._ready is not None:
             self._objects_layer.show(self._ready, event)
+            self.objects.take_table(event.table)
             self.panel.messages.add(f"{len(event.table['label'])} objects were found.", "info")
 
     def _end(self, outcome: Outcome) -> None:
