@@ -1,6 +1,7 @@
 """Real viewers on a virtual screen, tiny data, and folders of the tests' own."""
 
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from napari_affmae.widgets.parts import preferences
 from napari_affmae.widgets.running import worker
 from napari_affmae.widgets.running.run_choice import RunChoice
 from napari_affmae.widgets.running.run_panel import Outcome, RunPanel
+from napari_affmae.widgets.running.worker import RunWorker
 
 SECONDS = 120
 
@@ -43,6 +45,39 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def _no_stepping_back(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let workers have their share of a busy machine: no one looks at the window here."""
     monkeypatch.setattr(worker, "_NICENESS", 0)
+
+
+class NotedRest(threading.Event):
+    """What a worker waits for while it is paused: knows whether the worker rests."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.set()
+        self._lock, self._resting = threading.Lock(), 0
+
+    def wait(self, timeout: float | None = None) -> bool:
+        with self._lock:
+            self._resting += 1
+        is_set = super().wait(timeout)
+        with self._lock:
+            self._resting -= 1
+        return is_set
+
+    def is_waited_for(self) -> bool:
+        """Whether the worker rests, and makes no step until it is told to."""
+        with self._lock:
+            return self._resting > 0 and not self.is_set()
+
+
+@pytest.fixture
+def note_rest() -> Callable[[RunWorker], Callable[[], bool]]:
+    """Have a worker tell whether it rests."""
+
+    def note(worker: RunWorker) -> Callable[[], bool]:
+        worker._going = rest = NotedRest()
+        return rest.is_waited_for
+
+    return note
 
 
 @pytest.fixture

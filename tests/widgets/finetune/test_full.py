@@ -127,7 +127,7 @@ def test_too_few_strokes(
 
 
 def test_random_weights_beside_pretrained_runs_are_told(
-    dock: FinetuneDock, labels: Any, runs: Path, drive: Any, listed: Any, finish: Finish
+    dock: FinetuneDock, labels: Any, runs: Path, drive: Any, listed: Any, qtbot: Any
 ) -> None:
     pretrained = make_pretrained(runs)
     drive.shorten(dock, 2)
@@ -138,7 +138,7 @@ def test_random_weights_beside_pretrained_runs_are_told(
     assert listed(dock.start_from) is None
     assert "There are pretrained runs" in dock.panel.messages.texts[0][1]
     dock.panel.stop()
-    assert finish(dock.panel) is not Outcome.FINISHED
+    qtbot.waitUntil(lambda: not dock.panel.is_running, timeout=MILLISECONDS)
 
 
 def test_labels_of_another_shape(dock: FinetuneDock, viewer: Any, drive: Any) -> None:

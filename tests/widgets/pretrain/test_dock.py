@@ -23,6 +23,7 @@ from napari_affmae.errors import DiskFullError
 from napari_affmae.widgets.parts import preferences
 from napari_affmae.widgets.parts.command_dialog import CommandDialog
 from napari_affmae.widgets.pretrain.dock import PretrainDock
+from napari_affmae.widgets.running import plan_line
 from napari_affmae.widgets.running.run_panel import Outcome, RunPanel
 
 Finish = Callable[[RunPanel], Outcome]
@@ -172,18 +173,17 @@ def test_a_run_that_was_spoilt_meanwhile(
 
 
 def test_pause_rests_and_goes_on(
-    dock: PretrainDock, layer: Any, finish: Finish, qtbot: Any
+    dock: PretrainDock, layer: Any, finish: Finish, qtbot: Any, note_rest: Any
 ) -> None:
     enter(dock, steps=500)
     dock.panel.start_button.click()
+    is_resting = note_rest(dock.panel._worker)
     qtbot.waitUntil(lambda: bool(dock.curves.points("training")[0]), timeout=60_000)
     dock.panel.pause_button.click()
-    qtbot.wait(500)
+    qtbot.waitUntil(is_resting, timeout=60_000)
+    QApplication.processEvents()  # brings the step that was being made
     made = len(dock.curves.points("training")[0])
-    qtbot.wait(1500)
     assert dock.panel.status.text().endswith("(paused)")
-    # The step that was being made may still end, on a busy machine late.
-    assert len(dock.curves.points("training")[0]) <= made + 1
     dock.panel.pause_button.click()
     qtbot.waitUntil(lambda: len(dock.curves.points("training")[0]) > made, timeout=60_000)
     assert "paused" not in dock.panel.status.text()
@@ -209,9 +209,12 @@ def test_without_an_image_the_dock_says_what_to_do(dock: PretrainDock) -> None:
     assert "No image is chosen" in texts(dock)
 
 
-def test_only_the_last_refusal_is_shown(dock: PretrainDock, layer: Any, finish: Finish) -> None:
+def test_only_the_last_refusal_is_shown(
+    dock: PretrainDock, layer: Any, finish: Finish, listed: Any
+) -> None:
     dock.panel.start_button.click()
     finish(dock.panel)
+    listed(dock.training.run_choice)
     for entered, what in (("2", "Mask ratio"), ("0.5", "No image")):
         dock.training.form.control("mask_ratio").setText(entered)
         dock.sources.check_layer(layer, checked=what != "No image")
@@ -354,13 +357,17 @@ def test_crops_become_layers_at_each_plane_of_the_image(
     assert second.extent.world[0, 1] > first.extent.world[1, 1]
 
 
-def test_the_plan_is_measured(viewer: Any, volume: Any, qtbot: Any) -> None:
+def test_the_plan_is_measured(
+    viewer: Any, volume: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan_line, "_SETTLE_MILLISECONDS", 20)
     dock = PretrainDock(viewer)
     qtbot.addWidget(dock)
     dock.show()
     enter(dock, steps=100)
-    qtbot.wait(1500)
-    assert not dock.training.plan.text()  # there is no image yet
+    plan = dock.training.plan
+    assert plan.isVisible()
+    assert not plan._timer.isActive()  # which is what measures: there is no image yet
     dock.sources.check_layer(viewer.add_image(volume[0]))
     qtbot.waitUntil(lambda: "100 steps" in dock.training.plan.text(), timeout=60_000)
     assert dock.training.plan.text().startswith("CPU")
@@ -376,6 +383,7 @@ def test_no_plan_is_measured_beside_a_run(
     viewer: Any, volume: Any, qtbot: Any, finish: Finish, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     measured: list[Any] = []
+    monkeypatch.setattr(plan_line, "_SETTLE_MILLISECONDS", 20)
     monkeypatch.setattr(engine, "measure_plan", lambda *_, **__: measured.append(1) or iter(()))
     dock = PretrainDock(viewer)
     qtbot.addWidget(dock)
@@ -385,7 +393,8 @@ def test_no_plan_is_measured_beside_a_run(
     dock.panel.start_button.click()
     with qtbot.waitSignal(dock.sources.summed):
         pass
-    qtbot.wait(1500)
+    assert dock.training.plan._offered is not None
+    assert not dock.training.plan._timer.isActive()  # which is what measures
     assert not measured
     dock.panel.stop_button.click()
     finish(dock.panel)

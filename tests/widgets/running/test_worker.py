@@ -87,13 +87,16 @@ def test_stopping_closes_the_generator_in_its_own_thread(qtbot: Any) -> None:
     assert run.closed_in not in {None, threading.main_thread()}
 
 
-def test_a_paused_run_makes_no_step_and_can_be_stopped(qtbot: Any) -> None:
+def test_a_paused_run_makes_no_step_and_can_be_stopped(qtbot: Any, note_rest: Any) -> None:
     run = Generated()
     worker, _listener = started(run, qtbot)
+    is_resting = note_rest(worker)
     worker.pause()
-    qtbot.wait(100)
+    qtbot.waitUntil(is_resting)
     made = run.made
-    qtbot.wait(100)
+    busy = RunWorker(Generated(1000).events)
+    with qtbot.waitSignal(busy.finished):
+        busy.start()
     assert run.made == made
     worker.resume()
     qtbot.waitUntil(lambda: run.made > made)
@@ -133,8 +136,10 @@ def test_steps_of_a_run_leave_the_window_its_share(
 def test_a_run_that_outlives_qt_ends(qtbot: Any) -> None:
     run = Generated(3)
     worker = RunWorker(run.events)
+    gone: list[bool] = []
+    worker.signals.destroyed.connect(lambda: gone.append(True))
     worker.signals.deleteLater()
-    qtbot.wait(10)
+    qtbot.waitUntil(lambda: bool(gone))
     worker.run()
     assert run.made == 0
 

@@ -321,8 +321,7 @@ def test_the_command_lines(
     assert again == line
     words = ["objects", out, *values, "--three-d", "--out", f"{out}-objects"]
     assert shlex.split(found)[1:] == words
-    qtbot.wait(10)
-    assert dock.findChildren(CommandDialog) == []
+    qtbot.waitUntil(lambda: dock.findChildren(CommandDialog) == [])
 
 
 def test_the_card(dock: SegmentDock) -> None:

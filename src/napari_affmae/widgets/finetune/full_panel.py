@@ -154,10 +154,10 @@ class FullPanel(QWidget):
         """Start once it is known what there is to start from: a pretraining may have ended."""
         if self._check() is not None:
             self._start_from.refresh()
-            self._start_from.when_listed(self._start_listed)
+            self.panel.start_when_listed(self._start_from, self._start_listed)
 
     def _start_listed(self) -> None:
-        self.training.run_choice.when_listed(self._train)
+        self.panel.start_when_listed(self.training.run_choice, self._train)
 
     def _check(self) -> FinetuneConfig | None:
         """Return the settings of a run that can start; else show why it cannot."""

@@ -72,7 +72,7 @@ class PretrainDock(Dock):
         self.command_button.clicked.connect(self._show_command)
         self._arrange()
         self.panel.start_requested.connect(
-            lambda: self.training.run_choice.when_listed(self._start)
+            lambda: self.panel.start_when_listed(self.training.run_choice, self._start)
         )
         self.panel.happened.connect(self._take)
         self.panel.running_changed.connect(self._lock)

@@ -21,6 +21,7 @@ from napari_affmae.widgets.parts.curves import load_plots
 from napari_affmae.widgets.parts.error_text import in_words
 from napari_affmae.widgets.parts.messages import Messages
 from napari_affmae.widgets.running.activity import Activity
+from napari_affmae.widgets.running.run_choice import RunChoice
 from napari_affmae.widgets.running.worker import RunWorker
 
 logger = logging.getLogger(__name__)
@@ -129,6 +130,12 @@ class RunPanel(QWidget):
         worker.finished.connect(self._end)
         self._show_running(running=True)
         worker.start()
+
+    def start_when_listed(self, choice: RunChoice, start: Callable[[], None]) -> None:
+        """Call what starts a run once it is final which other run it goes on from."""
+        if choice.is_listing:
+            self.status.setText("looking for runs and models ...")
+        choice.when_listed(start)
 
     def stop(self) -> None:
         """Ask the run to stop after its step."""

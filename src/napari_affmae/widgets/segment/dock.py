@@ -91,7 +91,7 @@ class SegmentDock(Dock):
         self._result: Labels | None = None
         self._refresher = Refresher(napari_viewer, self)
         self._arrange()
-        panel.start_requested.connect(lambda: self.run_choice.when_listed(self._start))
+        panel.start_requested.connect(lambda: panel.start_when_listed(self.run_choice, self._start))
         panel.happened.connect(self._take)
         panel.ended.connect(self._end)
         panel.running_changed.connect(self._lock)
