@@ -180,7 +180,7 @@ def test_a_process_that_ends_waits_for_the_checkpoints_of_its_runs(
 ) -> None:
     """After Qt's loop, and after a script that closed its window."""
     path = tmp_path / "checkpoint"
-    subprocess.run([sys.executable, "-c", SCRIPT, str(path), end], check=True)
+    subprocess.run([sys.executable, "-c", SCRIPT, str(path), end], check=True, timeout=120)
     assert path.read_text() == "checkpoint"
 
 
