@@ -11,7 +11,7 @@ def test_a_layer_is_drawn_where_its_plane_is_shown(viewer: Any, qtbot: Any) -> N
     viewer.dims.set_current_step(0, 1)
     owner = QObject()
     refresher = Refresher(viewer, owner)
-    refresher.follow([layer])
+    refresher.watch([layer])
     drawn: list[int] = []
     layer.events.set_data.connect(lambda: drawn.append(1))
     refresher.touch(0)

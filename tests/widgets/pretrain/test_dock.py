@@ -372,7 +372,7 @@ def test_the_plan_is_measured(
     qtbot.waitUntil(lambda: "100 steps" in dock.training.plan.text(), timeout=60_000)
     assert dock.training.plan.text().startswith("CPU")
     assert "a step" in dock.training.plan.text()
-    with qtbot.waitSignal(dock.sources.summed):
+    with qtbot.waitSignal(dock.sources.summarized):
         viewer.layers.remove(viewer.add_image(volume[0]))
     assert "100 steps" in dock.training.plan.text()
     viewer.layers.clear()
@@ -391,7 +391,7 @@ def test_no_plan_is_measured_beside_a_run(
     enter(dock, steps=5000)
     dock.sources.check_layer(viewer.add_image(volume[0]))
     dock.panel.start_button.click()
-    with qtbot.waitSignal(dock.sources.summed):
+    with qtbot.waitSignal(dock.sources.summarized):
         pass
     assert dock.training.plan._offered is not None
     assert not dock.training.plan._timer.isActive()  # which is what measures

@@ -17,8 +17,8 @@ from napari_affmae.widgets.finetune.painted import Painted, Square
 from napari_affmae.widgets.finetune.pair_table import Pair, PairTable
 from napari_affmae.widgets.layers.label_layers import classes_of, show_classes
 from napari_affmae.widgets.layers.layer_sources import LayerImage
-from napari_affmae.widgets.layers.view import View
-from napari_affmae.widgets.parts.lifetime import follow
+from napari_affmae.widgets.layers.view import LayerView
+from napari_affmae.widgets.parts.lifetime import connect_while_alive
 
 # Part of a plane; labels that cover as much were made by a program, or are complete.
 _MORE_THAN_STROKES = 0.02
@@ -63,15 +63,15 @@ class Annotation(QObject):
         self._images: dict[Image, LayerImage] = {}
         self._looked_at: set[Image] = set()
         self._selected: Image | None = None
-        pairs.changed.connect(self._follow_pairs)
+        pairs.changed.connect(self._take_pairs)
         pairs.channels.changed.connect(self.stroked)
         self._meaning: tuple[Any, ...] = ()
         classes.changed.connect(self._take_classes)
         classes.chosen.connect(self._take_brush)
         classes.removing.connect(self._erase)
         classes.refused.connect(self.failed)
-        follow(self, viewer.layers.selection.events.active, self._look)
-        self._follow_pairs()
+        connect_while_alive(self, viewer.layers.selection.events.active, self._look)
+        self._take_pairs()
 
     def pairs(self) -> list[Pair]:
         """Return the complete pairs."""
@@ -166,7 +166,7 @@ class Annotation(QObject):
         self._selected = next((pair[0] for pair in self.pairs() if active in pair), self._selected)
         self.looked.emit()
 
-    def _follow_pairs(self) -> None:
+    def _take_pairs(self) -> None:
         used = {labels for _, labels in self.pairs()}
         for labels in self._painted.keys() - used:
             painted = self._painted.pop(labels)
@@ -192,7 +192,7 @@ class Annotation(QObject):
             painted.stroked.connect(self.stroked)
             painted.counted.connect(self._show_counts)
             painted.failed.connect(self.failed)
-            follow(painted, labels.events.selected_label, self._take_label)
+            connect_while_alive(painted, labels.events.selected_label, self._take_label)
         self._take_classes(anyhow=True)
         self._show_counts()
         self._classes.drop_found()
@@ -232,7 +232,7 @@ class Annotation(QObject):
         for labels, painted in self._painted.items():
             self._edit(labels, partial(painted.erase, value))
 
-    def fill(self, labels: Labels, view: View, values: NDArray[Any]) -> None:
+    def fill(self, labels: Labels, view: LayerView, values: NDArray[Any]) -> None:
         """Set what is not painted of a view to values, in one step that can be undone."""
         painted = self._painted.get(labels)
         if painted is None:

@@ -24,14 +24,14 @@ from napari_affmae.errors import AffmaeError
 from napari_affmae.widgets.finetune.annotation import Annotation, check_painted
 from napari_affmae.widgets.finetune.pair_table import Pair
 from napari_affmae.widgets.finetune.prediction import PredictionLayers
-from napari_affmae.widgets.layers.view import PART_ONLY, View, shown_part
+from napari_affmae.widgets.layers.view import PART_ONLY, LayerView, shown_part
 from napari_affmae.widgets.parts.curves import Curves
 from napari_affmae.widgets.parts.error_text import in_words
-from napari_affmae.widgets.parts.lifetime import follow
+from napari_affmae.widgets.parts.lifetime import connect_while_alive
 from napari_affmae.widgets.running.background_job import BackgroundJob
 from napari_affmae.widgets.running.run_choice import RunChoice
 from napari_affmae.widgets.running.run_panel import RunPanel
-from napari_affmae.widgets.running.training_form import REST, STEPS, Training
+from napari_affmae.widgets.running.training_form import REST, STEPS, TrainingForm
 
 _BASIC = ("preset", "crop", "batch", "device")
 _ADVANCED = (
@@ -75,9 +75,9 @@ class FullPanel(QWidget):
         self._viewer, self.panel, self._annotation = viewer, panel, annotation
         self._start_from, self._layers = start_from, layers
         self._running: FinetuneConfig | None = None
-        self._asked: tuple[Pair, View] | None = None
+        self._asked: tuple[Pair, LayerView] | None = None
         self._trained_on: list[Any] = []
-        self.training = Training(
+        self.training = TrainingForm(
             panel, FinetuneConfig, kind="finetune", minutes=30, basic=_BASIC, advanced=_ADVANCED
         )
         self.losses = Curves("loss", logarithmic=True)
@@ -99,7 +99,7 @@ class FullPanel(QWidget):
         panel.start_requested.connect(self._start)
         panel.happened.connect(self._take)
         panel.ended.connect(start_from.refresh)
-        follow(self, viewer.layers.events.removed, self._note_removed)
+        connect_while_alive(self, viewer.layers.events.removed, self._note_removed)
 
     def _arrange(self) -> None:
         layout = QVBoxLayout(self)
@@ -264,7 +264,7 @@ def _train(
 
 
 def _predict_view(
-    source: ImageSource, view: View, run: Path, device: str
+    source: ImageSource, view: LayerView, run: Path, device: str
 ) -> Generator[ev.Event, None, None]:
     """Segment what is in view; in a worker's thread."""
     from napari_affmae.data import window

@@ -25,7 +25,7 @@ from napari_affmae.widgets.layers.label_layers import (
 )
 from napari_affmae.widgets.layers.layer_sources import is_own
 from napari_affmae.widgets.parts.channels_edit import ChannelsEdit
-from napari_affmae.widgets.parts.lifetime import follow
+from napari_affmae.widgets.parts.lifetime import connect_while_alive
 
 Pair = tuple[Image, Labels]
 _IMAGE, _LABELS = range(2)
@@ -85,8 +85,8 @@ class PairTable(QWidget):
         self.add_pair()
         events = viewer.layers.events
         for event in (events.inserted, events.removed, events.reordered):
-            follow(self, event, self._follow)
-        follow(self, events.renamed, self._refill)
+            connect_while_alive(self, event, self._take_layers)
+        connect_while_alive(self, events.renamed, self._refill)
 
     def pairs(self) -> list[Pair]:
         """Return the pairs whose row is complete."""
@@ -249,7 +249,7 @@ class PairTable(QWidget):
             layer for layer in self._viewer.layers if isinstance(layer, kind) and not is_own(layer)
         ]
 
-    def _follow(self, event: Any) -> None:
+    def _take_layers(self, event: Any) -> None:
         self._refill()
         is_empty = not any(image for image, _ in self._rows())
         if is_empty and event.type == "inserted" and isinstance(event.value, Image):

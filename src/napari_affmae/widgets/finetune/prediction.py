@@ -12,7 +12,7 @@ from napari_affmae.engine.events import ViewPredicted
 from napari_affmae.widgets.finetune.pair_table import Pair
 from napari_affmae.widgets.layers.label_layers import show_classes
 from napari_affmae.widgets.layers.layer_sources import OWN, layer_geometry, shifted
-from napari_affmae.widgets.layers.view import View, plane_of
+from napari_affmae.widgets.layers.view import LayerView, plane_of
 
 _PREDICTION = "AFFMAE prediction"
 _UNCERTAINTY = "AFFMAE uncertainty"
@@ -33,13 +33,13 @@ class PredictionLayers:
         self._viewer = viewer
         self.prediction: Labels | None = self._find(_PREDICTION)
         self.uncertainty: Image | None = self._find(_UNCERTAINTY)
-        self._shown: tuple[Pair, View] | None = None
+        self._shown: tuple[Pair, LayerView] | None = None
         self.shows_uncertainty = self.uncertainty is not None and self.uncertainty.visible
 
     def show(
         self,
         pair: Pair,
-        view: View,
+        view: LayerView,
         event: ViewPredicted,
         classes: Sequence[LabelClass],
     ) -> None:
@@ -99,7 +99,7 @@ class PredictionLayers:
         if self.uncertainty is not None:
             self.uncertainty.visible = visible
 
-    def shown(self) -> tuple[Labels, View, np.ndarray]:
+    def shown(self) -> tuple[Labels, LayerView, np.ndarray]:
         """Return whose labels are predicted, where, and what: (rows, columns).
 
         Raises
@@ -150,7 +150,7 @@ def _mark(name: str) -> dict[str, str]:
     return dict.fromkeys(OWN, name)
 
 
-def _placed(image: Image, view: View) -> dict[str, object]:
+def _placed(image: Image, view: LayerView) -> dict[str, object]:
     corner = (*view.indices, view.rows.start, view.columns.start)
     return shifted(layer_geometry(image), corner)
 

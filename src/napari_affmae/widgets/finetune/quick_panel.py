@@ -27,10 +27,10 @@ from napari_affmae.widgets.finetune.quick_session import (
     QuickSetup,
     Saved,
 )
-from napari_affmae.widgets.layers.view import PART_ONLY, View, camera_of, shown_part
+from napari_affmae.widgets.layers.view import PART_ONLY, LayerView, camera_of, shown_part
 from napari_affmae.widgets.parts.error_text import in_words
 from napari_affmae.widgets.parts.forms import SettingsForm
-from napari_affmae.widgets.parts.lifetime import follow
+from napari_affmae.widgets.parts.lifetime import connect_while_alive
 from napari_affmae.widgets.parts.messages import Messages
 from napari_affmae.widgets.parts.preferences import load_preferences
 from napari_affmae.widgets.running.background_job import BackgroundJob
@@ -71,7 +71,7 @@ class QuickPanel(QWidget):
         self._viewer, self._annotation = viewer, annotation
         self._start_from, self._layers = start_from, layers
         self._session = QuickSession()
-        self._asked: tuple[Pair, View, tuple[LabelClass, ...]] | None = None
+        self._asked: tuple[Pair, LayerView, tuple[LabelClass, ...]] | None = None
         self._again = False
         self.predict_button = QPushButton("Predict while painting")
         self.predict_button.setCheckable(True)
@@ -110,7 +110,7 @@ class QuickPanel(QWidget):
         annotation.looked.connect(self._note_looked)
         start_from.changed.connect(self.schedule)
         self._arrange()
-        self._follow_view()
+        self._connect_view()
 
     def showEvent(self, event: object) -> None:  # noqa: N802 - Qt's name
         """Load what training takes while the first strokes are painted."""
@@ -135,11 +135,11 @@ class QuickPanel(QWidget):
         for widget in (self.bar, self.status, self.messages, self.form):
             layout.addWidget(widget)
 
-    def _follow_view(self) -> None:
+    def _connect_view(self) -> None:
         camera, dims = camera_of(self._viewer).events, self._viewer.dims.events
         moves = (camera.zoom, camera.center, dims.current_step, dims.order, dims.ndisplay)
         for event in moves:
-            follow(self, event, self._note_moved)
+            connect_while_alive(self, event, self._note_moved)
 
     @property
     def is_busy(self) -> bool:

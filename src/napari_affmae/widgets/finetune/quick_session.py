@@ -11,7 +11,7 @@ from napari_affmae.data.sources.source import ImageSource
 from napari_affmae.engine import events as ev
 from napari_affmae.errors import AffmaeError
 from napari_affmae.widgets.finetune.painted import Square
-from napari_affmae.widgets.layers.view import View
+from napari_affmae.widgets.layers.view import LayerView
 
 _WAIT_SECONDS = 0.1
 
@@ -58,13 +58,13 @@ class QuickRequest:
         Number of the pair, and a square that is painted.
     pair : int
         Number of the pair that is in view.
-    view : View
+    view : LayerView
         What is in view of it.
     """
 
     strokes: tuple[tuple[int, Square], ...]
     pair: int
-    view: View
+    view: LayerView
 
 
 @dataclass(frozen=True)
@@ -96,17 +96,17 @@ class QuickSession:
         if not setup.is_learned_like(self._setup):
             yield from self._renew(setup)
         self._training.rename(setup.classes)
-        from napari_affmae.engine import View as EngineView
+        from napari_affmae.engine import View
 
         training = self._training
         sources = [training.normalize(image) for image in setup.images]
         view = request.view
         yield from training.update(
             [
-                EngineView(sources[pair], square.plane, square.rows, square.columns, labels)
+                View(sources[pair], square.plane, square.rows, square.columns, labels)
                 for pair, square, labels in strokes
             ],
-            EngineView(sources[request.pair], view.plane, view.rows, view.columns),
+            View(sources[request.pair], view.plane, view.rows, view.columns),
         )
 
     def save(self, path: Path, classes: tuple[LabelClass, ...]) -> Generator[ev.Event, None, None]:

@@ -23,7 +23,7 @@ PART_ONLY = (
 
 
 @dataclass(frozen=True)
-class View:
+class LayerView:
     """A rectangle of one plane of a layer, in pixels of its full resolution.
 
     Attributes
@@ -50,7 +50,7 @@ def camera_of(viewer: "napari.viewer.Viewer") -> Any:
     return getattr(viewer, "scene", viewer).camera
 
 
-def view_of(viewer: "napari.viewer.Viewer", layer: Layer) -> View:
+def view_of(viewer: "napari.viewer.Viewer", layer: Layer) -> LayerView:
     """Return what is in view of a layer.
 
     Raises
@@ -61,7 +61,7 @@ def view_of(viewer: "napari.viewer.Viewer", layer: Layer) -> View:
     """
     indices, plane = plane_of(viewer, layer)
     rows, columns = _rectangle(viewer, layer, pixel_shape(layer))
-    return View(indices, plane, rows, columns)
+    return LayerView(indices, plane, rows, columns)
 
 
 def plane_of(viewer: "napari.viewer.Viewer", layer: Layer) -> tuple[tuple[int, ...], int]:
@@ -121,7 +121,7 @@ def _rectangle(
     return parts[0], parts[1]
 
 
-def shown_part(viewer: "napari.viewer.Viewer", layer: Layer) -> View:
+def shown_part(viewer: "napari.viewer.Viewer", layer: Layer) -> LayerView:
     """Return what is in view of a layer, of a large view its middle.
 
     Raises
@@ -132,7 +132,7 @@ def shown_part(viewer: "napari.viewer.Viewer", layer: Layer) -> View:
     return middle(view_of(viewer, layer), _LARGEST)
 
 
-def middle(view: View, largest: int) -> View:
+def middle(view: LayerView, largest: int) -> LayerView:
     """Return the middle of a view, no more than `largest` pixels a side."""
 
     def cut(part: slice) -> slice:

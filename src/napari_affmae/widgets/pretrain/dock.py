@@ -23,12 +23,12 @@ from napari_affmae.widgets.parts.command_dialog import (
 )
 from napari_affmae.widgets.parts.curves import Curves
 from napari_affmae.widgets.pretrain.preview import PreviewGrid
-from napari_affmae.widgets.pretrain.selection import Selection, Summed
+from napari_affmae.widgets.pretrain.selection import Selection, Summary
 from napari_affmae.widgets.pretrain.source_list import SourceList
 from napari_affmae.widgets.pretrain.tokens_button import TokensButton
 from napari_affmae.widgets.running.base_dock import Dock
 from napari_affmae.widgets.running.run_panel import RunPanel
-from napari_affmae.widgets.running.training_form import REST, STEPS, Training
+from napari_affmae.widgets.running.training_form import REST, STEPS, TrainingForm
 
 _BASIC = ("preset", "crop", "mask_ratio", "batch", "device")
 _ADVANCED = ("mask", "learning_rate", *STEPS, "validation_steps", "preview_steps", *REST)
@@ -47,10 +47,10 @@ class PretrainDock(Dock):
         napari_viewer = real_viewer(napari_viewer)
         super().__init__(napari_viewer, RunPanel("Pretraining", "Start"), "pretrain")
         self.sources = SourceList(napari_viewer)
-        self.sources.summed.connect(self._take_summary)
+        self.sources.summarized.connect(self._take_summary)
         self.sources.changed.connect(self._forget_channels)
         self._channels: int | None = None
-        self.training = Training(
+        self.training = TrainingForm(
             self.panel,
             PretrainConfig,
             kind="pretrain",
@@ -118,9 +118,9 @@ class PretrainDock(Dock):
         else:
             self.training.plan.offer(config)
 
-    def _take_summary(self, summed: Summed) -> None:
-        self._channels = summed.channels
-        if summed.channels is None:
+    def _take_summary(self, summarized: Summary) -> None:
+        self._channels = summarized.channels
+        if summarized.channels is None:
             self.sources.messages.add(
                 "The images have different numbers of channels; choose channels above, "
                 "or leave some images out.",

@@ -10,7 +10,7 @@ from napari_affmae.errors import DataError
 
 
 @dataclass(frozen=True)
-class Summed(Event):
+class Summary(Event):
     """What the chosen images are, in one line; `channels` is None where they differ."""
 
     text: str
@@ -63,17 +63,17 @@ class Selection:
         Yields
         ------
         Event
-            Notices, the last event is `Summed`.
+            Notices, the last event is `Summary`.
         """
         from napari_affmae.data import check_sources
 
         sources = yield from self.open()
-        yield summed(sources)
+        yield summarize(sources)
         for finding in check_sources(sources, crop=crop):
             yield Notice(finding.message, finding.level, finding.source)
 
 
-def summed(sources: Sequence[ImageSource]) -> Summed:
+def summarize(sources: Sequence[ImageSource]) -> Summary:
     """Sum up images in one line: planes, pixels, dtypes, pixel sizes."""
     planes = sum(source.n_planes for source in sources)
     pixels = sum(source.n_planes * source.height * source.width for source in sources)
@@ -92,7 +92,7 @@ def summed(sources: Sequence[ImageSource]) -> Summed:
         f"{shape} ({pixels / 1e6:.3g} Mpx), {', '.join(dtypes)}"
         f"{'' if channels == {1} else f', {_range(channels)} channels'}, {size}"
     )
-    return Summed(text, planes, channels.pop() if len(channels) == 1 else None)
+    return Summary(text, planes, channels.pop() if len(channels) == 1 else None)
 
 
 def _range(values: "Sequence[float] | set[int]") -> str:

@@ -21,9 +21,9 @@ from napari_affmae.engine.events import Event, Notice
 from napari_affmae.widgets.layers.layer_sources import LayerImage, is_own
 from napari_affmae.widgets.parts.channels_edit import ChannelsEdit
 from napari_affmae.widgets.parts.error_text import in_words
-from napari_affmae.widgets.parts.lifetime import follow
+from napari_affmae.widgets.parts.lifetime import connect_while_alive
 from napari_affmae.widgets.parts.messages import Messages
-from napari_affmae.widgets.pretrain.selection import Selection, Summed
+from napari_affmae.widgets.pretrain.selection import Selection, Summary
 from napari_affmae.widgets.running.background_job import BackgroundJob
 
 _LAYER, _PATH = "layer", "path"
@@ -43,8 +43,8 @@ class SourceList(QWidget):
 
     changed = Signal()
     """Another choice of images."""
-    summed = Signal(object)
-    """The choice was opened and looked at: a `Summed`."""
+    summarized = Signal(object)
+    """The choice was opened and looked at: a `Summary`."""
 
     def __init__(self, viewer: "napari.viewer.Viewer") -> None:
         super().__init__()
@@ -85,13 +85,13 @@ class SourceList(QWidget):
         self._timer.setSingleShot(True)
         self._timer.setInterval(_SETTLE_MILLISECONDS)
         self._timer.timeout.connect(self._sum_up)
-        self._follow_layers()
+        self._connect_layers()
 
-    def _follow_layers(self) -> None:
+    def _connect_layers(self) -> None:
         events = self._viewer.layers.events
-        follow(self, events.inserted, self._add_inserted)
-        follow(self, events.removed, self._drop_removed)
-        follow(self, events.renamed, self._rename)
+        connect_while_alive(self, events.inserted, self._add_inserted)
+        connect_while_alive(self, events.removed, self._drop_removed)
+        connect_while_alive(self, events.renamed, self._rename)
         for layer in self._viewer.layers:
             self._add_layer(layer)
 
@@ -220,11 +220,11 @@ class SourceList(QWidget):
 
     def _take(self, event: Event) -> None:
         match event:
-            case Summed():
+            case Summary():
                 self.summary.setText(event.text)
                 several = event.channels != 1 or bool(self.channels.edit.text().strip())
                 self.channels.setVisible(several)
-                self.summed.emit(event)
+                self.summarized.emit(event)
             case Notice():
                 source = f"{event.source}: " if event.source else ""
                 self.messages.add(f"{source}{event.message}", event.level)

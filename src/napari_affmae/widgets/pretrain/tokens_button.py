@@ -14,7 +14,7 @@ from napari_affmae.engine.events import Event
 from napari_affmae.errors import AffmaeError
 from napari_affmae.widgets.layers.layer_sources import LayerImage, is_own, layer_geometry
 from napari_affmae.widgets.layers.own_layers import OwnLayers
-from napari_affmae.widgets.layers.view import View, shown_part
+from napari_affmae.widgets.layers.view import LayerView, shown_part
 from napari_affmae.widgets.parts.error_text import in_words
 from napari_affmae.widgets.running.background_job import BackgroundJob
 
@@ -46,7 +46,7 @@ class TokensButton(QPushButton):
         )
         self._viewer, self._model = viewer, model
         self._layer: Image | None = None
-        self._view: View | None = None
+        self._view: LayerView | None = None
         self._tokens = OwnLayers(viewer)
         self._job = BackgroundJob(self)
         self._job.happened.connect(self._draw)
@@ -104,7 +104,7 @@ class TokensButton(QPushButton):
         QMessageBox.warning(self, "Tokens", in_words(error))
 
 
-def _find(model: Path, source: ImageSource, view: View) -> Generator[Event, None, None]:
+def _find(model: Path, source: ImageSource, view: LayerView) -> Generator[Event, None, None]:
     from napari_affmae.data import window
     from napari_affmae.engine import read_metadata, surviving_tokens
     from napari_affmae.engine.inference.segmentation import normalize_like

@@ -27,7 +27,7 @@ STEPS = ("warmup", "weight_decay", "clip", "precision", "seed", "workers", "vali
 REST = ("checkpoint_minutes", "normalization", "augmentation")
 
 
-class Training(QWidget, Generic[C]):
+class TrainingForm(QWidget, Generic[C]):
     """Settings of a training run, which keeps them: they are hidden while it goes on.
 
     Parameters

@@ -25,7 +25,7 @@ from napari_affmae.widgets.parts.command_dialog import (
     option_words,
 )
 from napari_affmae.widgets.parts.forms import SettingsForm
-from napari_affmae.widgets.parts.lifetime import follow
+from napari_affmae.widgets.parts.lifetime import connect_while_alive
 from napari_affmae.widgets.parts.preferences import load_preferences
 from napari_affmae.widgets.running.base_dock import Dock
 from napari_affmae.widgets.running.model_card import ModelCard
@@ -34,11 +34,11 @@ from napari_affmae.widgets.running.run_panel import Outcome, RunPanel
 from napari_affmae.widgets.segment.image_choice import ImageChoice
 from napari_affmae.widgets.segment.job import (
     CanvasReady,
-    Job,
     ObjectsFound,
     ObjectsSought,
     Region,
     RowsWritten,
+    SegmentationJob,
 )
 from napari_affmae.widgets.segment.objects_layer import ObjectsLayer
 from napari_affmae.widgets.segment.objects_panel import ObjectsPanel
@@ -95,7 +95,7 @@ class SegmentDock(Dock):
         panel.happened.connect(self._take)
         panel.ended.connect(self._end)
         panel.running_changed.connect(self._lock)
-        follow(self, self.viewer.layers.events.removed, self._note_removed)
+        connect_while_alive(self, self.viewer.layers.events.removed, self._note_removed)
         self._recall()
 
     def _arrange(self) -> None:
@@ -171,7 +171,7 @@ class SegmentDock(Dock):
         self.objects.take_table({})
         self.panel.run(job.run)
 
-    def _job(self) -> Job:
+    def _job(self) -> SegmentationJob:
         """Put together what was chosen.
 
         Raises
@@ -186,7 +186,7 @@ class SegmentDock(Dock):
         image = path if layer is None else LayerImage(layer, channels)
         if image is None:
             raise ValueError("No image is chosen: open an image layer, or choose a file.")
-        return Job(
+        return SegmentationJob(
             image=image,
             channels=channels,
             geometry=None if layer is None else layer_geometry(layer),
@@ -242,7 +242,7 @@ class SegmentDock(Dock):
         )
         show_classes(self._result, canvas.classes)
         self.viewer.add_layer(self._result)
-        self._refresher.follow([self._result, *probabilities])
+        self._refresher.watch([self._result, *probabilities])
         if canvas.folder is not None:
             self.panel.messages.add(
                 f"The result takes {canvas.nbytes / 2**30:.1f} GB and is kept in {canvas.folder}, "

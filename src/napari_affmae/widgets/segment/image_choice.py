@@ -17,7 +17,7 @@ from qtpy.QtWidgets import (
 
 from napari_affmae.widgets.layers.layer_sources import is_own
 from napari_affmae.widgets.parts.channels_edit import ChannelsEdit
-from napari_affmae.widgets.parts.lifetime import follow
+from napari_affmae.widgets.parts.lifetime import connect_while_alive
 
 NO_IMAGE = "no image layer is open"
 
@@ -58,14 +58,14 @@ class ImageChoice(QWidget):
         layout.setSpacing(4)
         layout.addLayout(top)
         layout.addWidget(self.channels)
-        self._follow_layers()
+        self._connect_layers()
         self._show_channels()
 
-    def _follow_layers(self) -> None:
+    def _connect_layers(self) -> None:
         events = self._viewer.layers.events
-        follow(self, events.inserted, self._take_inserted)
-        follow(self, events.removed, self._drop_removed)
-        follow(self, events.renamed, self._rename)
+        connect_while_alive(self, events.inserted, self._take_inserted)
+        connect_while_alive(self, events.removed, self._drop_removed)
+        connect_while_alive(self, events.renamed, self._rename)
         for layer in self._viewer.layers:
             self._add_layer(layer)
 

@@ -166,7 +166,7 @@ class ObjectsWanted:
 
 
 @dataclass(frozen=True)
-class Job:
+class SegmentationJob:
     """Everything that a run needs, none of it Qt's.
 
     Attributes
