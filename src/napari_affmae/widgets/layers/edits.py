@@ -12,7 +12,7 @@ from napari.layers import Labels
 from napari_affmae.widgets.layers.napari_private import edited_indices, undone_edits
 
 Rectangle = tuple[slice, slice]
-# Rectangles that are remembered of a plane; older ones are merged.
+# A plane's log has no more rectangles than this: older ones are merged.
 _MOST = 16
 
 
@@ -76,7 +76,7 @@ class EditLog:
         self._planes: dict[int, _PlaneLog] = {}
         self._undone = undone_edits(layer)
         layer.events.paint.connect(self._take_stroke)
-        # Undoing has no event of its own; it draws the layer.
+        # Napari has no event for undo, but it draws the layer then.
         layer.events.set_data.connect(self._look_for_undone)
         layer.events.data.connect(self._take_replaced)
 
@@ -100,7 +100,7 @@ class EditLog:
         -------
         (slice, slice) or None
             Rows and columns that hold every change; the whole plane where the changes are
-            not known, as after another array took the place of the labels. None if
+            not known, for instance after the layer's array was replaced. None if
             nothing has changed.
         """
         with self._lock:
@@ -131,7 +131,7 @@ class EditLog:
 
     def _note(self, atoms: Sequence[Any]) -> None:
         if tuple(self._layer.data.shape) != self._shape:
-            return  # of another array, which took the place of this one
+            return  # the edit is of another array, which has replaced this one
         edits = [_edit(atom, self._shape) for atom in atoms]
         touched: dict[int, list[Rectangle]] = defaultdict(list)
         for edit in edits:

@@ -1,4 +1,4 @@
-"""What the viewer shows of a layer: a plane, and a rectangle of it."""
+"""The plane and the rectangle of a layer that the viewer shows."""
 
 from dataclasses import dataclass, replace
 from itertools import product
@@ -13,9 +13,9 @@ from napari_affmae.widgets.layers.layer_sources import full_resolution
 from napari_affmae.widgets.layers.napari_private import canvas_size
 
 SMALLEST = 64
-# Side of what is predicted of a view, pixels: more would keep the user waiting.
+# Longest side of the part of a view that is predicted, in pixels: the user waits for it.
 _LARGEST = 1024
-#: What the user is told of such a view.
+#: Message for a view that is larger.
 PART_ONLY = (
     f"The view is large: its middle {_LARGEST} x {_LARGEST} pixels are predicted. "
     "Zoom in to see the rest."
@@ -35,7 +35,7 @@ class LayerView:
     rows, columns : slice
         The rectangle.
     is_part : bool
-        Whether more was in view.
+        Whether the view was larger than this rectangle.
     """
 
     indices: tuple[int, ...]
@@ -51,7 +51,7 @@ def camera_of(viewer: "napari.viewer.Viewer") -> Any:
 
 
 def view_of(viewer: "napari.viewer.Viewer", layer: Layer) -> LayerView:
-    """Return what is in view of a layer.
+    """Return the part of a layer that is in view.
 
     Raises
     ------
@@ -89,7 +89,7 @@ def plane_of(viewer: "napari.viewer.Viewer", layer: Layer) -> tuple[tuple[int, .
 
 
 def pixel_shape(layer: Layer) -> tuple[int, ...]:
-    """Return the shape of a layer's full resolution, without colours: that of its labels."""
+    """Return the shape of a layer's full resolution, without a colour axis."""
     shape = tuple(int(size) for size in full_resolution(layer).shape)
     return shape[:-1] if getattr(layer, "rgb", False) else shape
 
@@ -97,10 +97,10 @@ def pixel_shape(layer: Layer) -> tuple[int, ...]:
 def _rectangle(
     viewer: "napari.viewer.Viewer", layer: Layer, shape: tuple[int, ...]
 ) -> tuple[slice, slice]:
-    """Find the pixels inside the canvas, at least `SMALLEST` a side where there are as many.
+    """Find the pixels inside the canvas: at least `SMALLEST` a side, if the image is as large.
 
-    napari's `corner_pixels` say more than is in view of multiscale layers, and do
-    not tell an image beyond the canvas from its edge.
+    napari's `corner_pixels` cover more than the view for multiscale layers, and are the
+    same for an image beyond the canvas and for one whose edge is in view.
     """
     camera = camera_of(viewer)
     half = np.asarray(canvas_size(viewer)) / 2 / camera.zoom
@@ -111,7 +111,7 @@ def _rectangle(
         corners.append(np.asarray(layer.world_to_data(place))[-2:])
     parts = []
     for low, high, size in zip(np.min(corners, 0), np.max(corners, 0), shape[-2:], strict=True):
-        # The number i is the middle of pixel i.
+        # The coordinate i is the middle of pixel i.
         start, stop = max(0, int(np.floor(low + 0.5))), min(size, int(np.ceil(high + 0.5)))
         if start >= stop:
             raise ValueError("nothing of the image is in view: move it into the view")
@@ -122,7 +122,7 @@ def _rectangle(
 
 
 def shown_part(viewer: "napari.viewer.Viewer", layer: Layer) -> LayerView:
-    """Return what is in view of a layer, of a large view its middle.
+    """Return the part of a layer that is in view; if it is large, its middle.
 
     Raises
     ------

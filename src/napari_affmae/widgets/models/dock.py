@@ -1,4 +1,4 @@
-"""The dock that lists runs and models, and keeps them in order."""
+"""The dock that lists runs and models, and renames, deletes, exports and imports them."""
 
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
@@ -49,13 +49,13 @@ class _Log(Event):
 
 @dataclass(frozen=True)
 class _Changed(Event):
-    """Something was changed on disk; `path` is what to choose then."""
+    """A run or model was changed on disk; `path` is the one to choose now."""
 
     path: Path | None
 
 
 class ModelsDock(Column):
-    """A list of runs and models, a card of the chosen one, and what can be done with it.
+    """A list of runs and models, and a description and actions for the chosen one.
 
     Parameters
     ----------
@@ -135,16 +135,16 @@ class ModelsDock(Column):
         self.add_stretch()
 
     def showEvent(self, event: object) -> None:  # noqa: N802 - Qt's name
-        """See what other docks have made meanwhile."""
+        """Refresh the list: other docks may have made runs."""
         super().showEvent(event)
         self.refresh()
 
     def refresh(self) -> None:
-        """Read again what is there, and keep the choice."""
+        """Read the list again, and keep the choice."""
         self._listing.read()
 
     def choose(self, path: Path | None) -> None:
-        """Read again what is there, and then choose a run or model, if it is among it."""
+        """Read the list again, and then choose a run or model if it is in the list."""
         self._wanted = path
         self.refresh()
 
@@ -174,7 +174,7 @@ class ModelsDock(Column):
         return self._runs[row] if 0 <= row < len(self._runs) else None
 
     def path(self) -> Path | None:
-        """Return where the chosen run or model lies."""
+        """Return the folder or file of the chosen run or model."""
         run = self.run()
         return None if run is None else run.path
 
@@ -246,14 +246,14 @@ class ModelsDock(Column):
             self, "Export the model", f"{run.name}.safetensors", _MODELS
         )
         if name:
-            # The file dialog has asked whether to replace a file that is there.
+            # The file dialog has asked whether to replace an existing file.
             target = Path(name)
             if not target.suffix:
                 target = target.with_suffix(".safetensors")
             self._do(lambda: export_model(run.path, target, overwrite=True))
 
     def _do(self, change: Callable[[], object]) -> None:
-        """Change something on disk in the background, and show what is there then."""
+        """Change something on disk in the background, then refresh the list."""
         self.messages.clear()
         self._change.run(lambda: _do(change))
         self._enable_buttons()
@@ -272,7 +272,7 @@ class ModelsDock(Column):
         dialog.deleteLater()
 
     def import_file(self, checkpoint: Path, out: Path, task: str) -> None:
-        """Make a model file of a checkpoint of the paper's own program, in the background."""
+        """Convert a checkpoint of the paper's own program to a model file, in the background."""
         self.messages.clear()
         self.messages.add(f"importing {checkpoint.name} ...")
         self.import_button.setEnabled(False)
@@ -303,7 +303,7 @@ def _item(run: RunSummary) -> QTreeWidgetItem:
 
 
 def _state(run: RunSummary) -> str:
-    """Say it in as few words as a narrow column needs; the card has more."""
+    """Return a short text for a narrow column; the card says more."""
     if run.problem is not None:
         return "cannot be used"
     return "finished" if run.finished else f"step {run.steps}"

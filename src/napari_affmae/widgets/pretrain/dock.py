@@ -35,7 +35,7 @@ _ADVANCED = ("mask", "learning_rate", *STEPS, "validation_steps", "preview_steps
 
 
 class PretrainDock(Dock):
-    """Learn from all images, without labels.
+    """Pretrains a network on images without labels.
 
     Parameters
     ----------
@@ -93,17 +93,17 @@ class PretrainDock(Dock):
         self.add_stretch()
 
     def config(self) -> PretrainConfig:
-        """Return the settings that are entered.
+        """Return the entered settings.
 
         Raises
         ------
         ValueError
-            If they do not fit.
+            If a setting is not valid.
         """
         return self.training.config(in_channels=self._channels or 1)
 
     def entered(self) -> dict[str, Any]:
-        """Return what is entered, to be remembered."""
+        """Return the entered settings, to be remembered."""
         return self.training.values()
 
     def _note_settings(self) -> None:
@@ -114,7 +114,7 @@ class PretrainDock(Dock):
             return
         self.sources.set_crop(config.crop)
         if self._channels is None:
-            self.training.plan.refuse()  # there are no images yet, or none that fit together
+            self.training.plan.refuse()  # no images, or images of different channels
         else:
             self.training.plan.offer(config)
 
@@ -197,7 +197,7 @@ class PretrainDock(Dock):
 def _run(
     chosen: Selection, config: PretrainConfig, run: Path, *, resume: bool
 ) -> Generator[ev.Event, None, None]:
-    """Open the images and pretrain; in the worker's thread."""
+    """Open the images and pretrain; called in the worker's thread."""
     from napari_affmae.engine import pretrain
 
     sources = yield from chosen.open()

@@ -1,4 +1,4 @@
-"""The images that a dock works on: layers and files, opened where they are read."""
+"""The images that are chosen for a pretraining: layers, and files to be opened in a worker."""
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from napari_affmae.errors import DataError
 
 @dataclass(frozen=True)
 class Summary(Event):
-    """What the chosen images are, in one line; `channels` is None where they differ."""
+    """A summary of the chosen images; `channels` is None if the images differ."""
 
     text: str
     planes: int
@@ -20,16 +20,16 @@ class Summary(Event):
 
 @dataclass(frozen=True)
 class Selection:
-    """Chosen images.
+    """The chosen images.
 
     Attributes
     ----------
     layers : tuple of ImageSource
-        Of open layers.
+        Sources of open layers.
     paths : tuple of Path
         Files and folders, not opened yet.
     channels : tuple of int or None
-        Channels to take of the files; the layers have theirs.
+        Channels of the files to use; the layers have theirs already.
     """
 
     layers: tuple[ImageSource, ...] = ()
@@ -40,7 +40,7 @@ class Selection:
         return bool(self.layers or self.paths)
 
     def open(self) -> Generator[Event, None, list[ImageSource]]:
-        """Open the files; tells which were left out. To be called in a worker.
+        """Open the files, and report those that are left out; to be called in a worker.
 
         Raises
         ------
@@ -74,7 +74,7 @@ class Selection:
 
 
 def summarize(sources: Sequence[ImageSource]) -> Summary:
-    """Sum up images in one line: planes, pixels, dtypes, pixel sizes."""
+    """Summarise images in one line: planes, pixels, dtypes, pixel sizes."""
     planes = sum(source.n_planes for source in sources)
     pixels = sum(source.n_planes * source.height * source.width for source in sources)
     sizes = {(source.height, source.width) for source in sources}

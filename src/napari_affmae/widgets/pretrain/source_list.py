@@ -33,18 +33,18 @@ _SETTLE_MILLISECONDS = 300
 
 
 class SourceList(QWidget):
-    """Open image layers with check marks, files and folders, and what they sum up to.
+    """A list of open image layers, files and folders with check marks, and a summary.
 
     Parameters
     ----------
     viewer : napari.Viewer
-        Whose image layers are offered.
+        The viewer whose image layers are offered.
     """
 
     changed = Signal()
-    """Another choice of images."""
+    """Other images are chosen."""
     summarized = Signal(object)
-    """The choice was opened and looked at: a `Summary`."""
+    """The chosen images were opened and checked: a `Summary`."""
 
     def __init__(self, viewer: "napari.viewer.Viewer") -> None:
         super().__init__()
@@ -106,7 +106,7 @@ class SourceList(QWidget):
 
     def _add_layer(self, layer: Any) -> None:
         if not isinstance(layer, Image) or is_own(layer):
-            return  # the plugin's own pictures are no input
+            return  # the plugin made the layer
         self._add_item(layer.name, (_LAYER, layer), checked=False)
 
     def _rename(self, event: Any) -> None:
@@ -135,13 +135,13 @@ class SourceList(QWidget):
         ]
 
     def check_layer(self, layer: Image, *, checked: bool = True) -> None:
-        """Choose a layer, or no longer."""
+        """Check or uncheck a layer."""
         for item in self._items(_LAYER):
             if item.data(_ROLE)[1] is layer:
                 item.setCheckState(Qt.CheckState.Checked if checked else Qt.CheckState.Unchecked)
 
     def add_paths(self, paths: list[Path]) -> None:
-        """Choose files and folders."""
+        """Add files and folders, checked."""
         known = {item.data(_ROLE)[1] for item in self._items(_PATH)}
         for path in paths:
             if path not in known:
@@ -163,7 +163,7 @@ class SourceList(QWidget):
         Raises
         ------
         ValueError
-            If the channels are no list of numbers, or a layer does not have them.
+            If the channels are not a list of numbers, or a layer does not have them.
         """
         channels = self.channels.chosen()
         layers = tuple(LayerImage(layer, channels) for layer in self.layers())
@@ -174,7 +174,7 @@ class SourceList(QWidget):
         self._crop = crop
 
     def dragEnterEvent(self, event: Any) -> None:  # noqa: N802 - Qt's name
-        """Take files."""
+        """Accept files."""
         if event.mimeData().hasUrls():
             event.acceptProposedAction()
 
@@ -202,7 +202,7 @@ class SourceList(QWidget):
         self._timer.start()
 
     def _sum_up(self) -> None:
-        """Open and check the choice in a worker, which may take a while on large folders."""
+        """Open and check the chosen images in a worker: a large folder takes long."""
         self._job.stop()
         self.messages.clear()
         try:

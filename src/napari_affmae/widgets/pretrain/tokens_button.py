@@ -28,14 +28,14 @@ class _Tokens(Event):
 
 
 class TokensButton(QPushButton):
-    """Adds a Points layer for each stage, for what is in view of the first visible image.
+    """Adds a Points layer for each stage, with the tokens of the first visible image in view.
 
     Parameters
     ----------
     viewer : napari.Viewer
-        Where.
+        The viewer that the layers are added to.
     model : Callable[[], Path or None]
-        The run or model that is asked.
+        Returns the run or model whose tokens are shown.
     """
 
     def __init__(self, viewer: "napari.viewer.Viewer", model: Callable[[], Path | None]) -> None:
@@ -79,7 +79,7 @@ class TokensButton(QPushButton):
         layer, view = self._layer, self._view
         if layer is None or view is None:
             return
-        # The last stage's large points first: what an earlier one kept lies on top of them.
+        # The large points of the last stage are added first, so that the others lie on top.
         shown = []
         for number, positions in reversed(list(enumerate(event.stages, 1))):
             corner = np.array([view.rows.start, view.columns.start])

@@ -1,4 +1,4 @@
-"""What a run will take on this machine: measured before it starts."""
+"""The time and memory that a run will take, measured before it starts."""
 
 from pathlib import Path
 
@@ -14,11 +14,11 @@ _SETTLE_MILLISECONDS = 1200
 
 
 class PlanLine(QLabel):
-    """Device, memory and time of the settings that are offered.
+    """Shows the device, memory and time that a run with the entered settings will take.
 
-    A moment after the last change, a few steps are made in the background and
-    timed; another change stops that. Nothing is measured that is not looked at:
-    to hide the line leaves the machine to a run.
+    A moment after the last change of settings, a few steps are made in the background and
+    timed; another change stops them. While the line is hidden, nothing is measured, so that
+    a run has the machine to itself.
     """
 
     def __init__(self) -> None:
@@ -40,7 +40,7 @@ class PlanLine(QLabel):
         classes: int = 2,
         pretrained: Path | None = None,
     ) -> None:
-        """Measure these settings soon, unless they were measured last."""
+        """Measure these settings soon, unless they are the ones measured last."""
         offered = (config, classes, pretrained)
         if offered != self._offered:
             self.refuse()
@@ -48,18 +48,18 @@ class PlanLine(QLabel):
             self._schedule()
 
     def refuse(self, why: str = "") -> None:
-        """Show what is wrong with the settings; nothing, where there is nothing to measure."""
+        """Show why the settings cannot be measured; by default, show nothing."""
         self._stop()
         self._offered = None
         self.setText(why)
 
     def showEvent(self, event: object) -> None:  # noqa: N802 - Qt's name
-        """Measure what was offered meanwhile."""
+        """Measure the settings that were offered while this was hidden."""
         super().showEvent(event)
         self._schedule()
 
     def hideEvent(self, event: object) -> None:  # noqa: N802 - Qt's name
-        """Measure no longer."""
+        """Stop measuring."""
         super().hideEvent(event)
         self._stop()
 

@@ -154,7 +154,7 @@ class RunChoice(QWidget):
         return next((run.path for run in runs if run and run.kind == self._newest), None)
 
     def _refusal(self, run: RunSummary | None) -> str | None:
-        """Say why a run cannot be chosen; None if it can."""
+        """Return why a run cannot be chosen, or None if it can."""
         if run is None:
             return "no run or model is there"
         if run.problem is not None:

@@ -40,7 +40,7 @@ class RunListing(QObject):
         return self._job.is_running
 
     def read(self, elsewhere: Sequence[Path] = ()) -> None:
-        """Read the list anew; `listed` brings it.
+        """Read the list again; `listed` emits it.
 
         Parameters
         ----------

@@ -19,7 +19,7 @@ from napari_affmae.widgets.running.triton_apart import load_triton_apart
 logger = logging.getLogger(__name__)
 
 _NICENESS = 10
-# The process waits so long for its runs to save their checkpoints, and says so after a moment.
+# The longest time for which the process waits for checkpoints, and that before it says so.
 _SECONDS_AT_EXIT = 300.0
 _SECONDS_OF_SILENCE = 2.0
 
@@ -30,7 +30,7 @@ class RunWorkerSignals(WorkerBaseSignals):
     happened = Signal(object)
     """An `Event` of the run."""
     left = Signal(object)
-    """The worker itself: nothing follows."""
+    """The worker itself, as the last of its signals."""
 
 
 class RunWorker(WorkerBase):
@@ -124,11 +124,11 @@ class RunWorker(WorkerBase):
             self._over.set()
 
     def pause(self) -> None:
-        """Rest after the step that is being made."""
+        """Pause after the step that is being made."""
         self._going.clear()
 
     def resume(self) -> None:
-        """Go on after a pause."""
+        """Continue after a pause."""
         self._going.set()
 
     def quit(self) -> None:

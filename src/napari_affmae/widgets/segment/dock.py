@@ -49,11 +49,10 @@ EVERYTHING, PLANE, VIEW = "everything", "this plane", "what is in view"
 
 
 class SegmentDock(Dock):
-    """Name the class of every pixel.
+    """Predicts the class of every pixel.
 
-    The result lies where its part of the image does: a layer of the part's size,
-    with the image's scale and units and a translation of its own, so that pixels
-    that were not asked for are not mistaken for a class.
+    The result is a layer of the size of the part that was segmented, at its place in the
+    image, so that pixels that were not segmented are not mistaken for a class.
 
     Parameters
     ----------
@@ -117,12 +116,12 @@ class SegmentDock(Dock):
         Raises
         ------
         ValueError
-            If it is no image that can be segmented.
+            If the layer cannot be segmented.
         """
         self.image.choose_layer(layer)
 
     def showEvent(self, event: object) -> None:  # noqa: N802 - Qt's name
-        """See what other docks have trained meanwhile."""
+        """Refresh the list of models: other docks may have trained some."""
         super().showEvent(event)
         self.run_choice.refresh()
 
@@ -137,7 +136,7 @@ class SegmentDock(Dock):
         self._offer_regions()
 
     def entered(self) -> dict[str, Any]:
-        """Return what is entered, to be remembered."""
+        """Return the entered settings, to be remembered."""
         model = self.run_choice.path()
         return {
             **self.form.values(),
@@ -152,7 +151,7 @@ class SegmentDock(Dock):
         self.objects.offer(() if run is None else run.classes)
 
     def _offer_regions(self) -> None:
-        """Of a file, which no viewer shows, only everything can be meant."""
+        """Offer only the whole of a file: no part of it is in view."""
         is_file = self.image.path() is not None
         if is_file == self.region.isEnabled():
             other = EVERYTHING if is_file else self._region_of_layers
@@ -172,12 +171,12 @@ class SegmentDock(Dock):
         self.panel.run(job.run)
 
     def _job(self) -> SegmentationJob:
-        """Put together what was chosen.
+        """Return the job that was chosen.
 
         Raises
         ------
         ValueError
-            If something is missing or does not fit.
+            If something is missing or not valid.
         """
         run, layer, path = self.run_choice.run(), self.image.layer(), self.image.path()
         if run is None:
@@ -282,7 +281,7 @@ class SegmentDock(Dock):
                 "Stopped: pixels that were not reached are 0 in the result.", "warning"
             )
         if outcome is Outcome.FAILED:
-            self.run_choice.refresh()  # its folder may have gone
+            self.run_choice.refresh()  # its folder may have been deleted
 
     def _lock(self, running: bool) -> None:
         for widget in (self.run_choice, self._choices, self.form):
@@ -317,7 +316,7 @@ class SegmentDock(Dock):
         CommandDialog("\n".join(commands), notes, self).exec()
 
     def _commands(self, images: list[str]) -> list[str]:
-        """Word what was chosen: one command that segments, and one for the objects."""
+        """Return the commands for what was chosen: one segments, another finds objects."""
         run = self.run_choice.run()
         out = new_run_path(load_preferences().runs / "segmentations", "segmentation")
         words = [*images, *channel_words(self.image.chosen_channels())]

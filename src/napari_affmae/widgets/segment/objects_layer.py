@@ -19,7 +19,7 @@ class ObjectsLayer:
     Parameters
     ----------
     viewer : napari.Viewer
-        Where the layer goes.
+        The viewer that the layer is added to.
     """
 
     def __init__(self, viewer: "napari.viewer.Viewer") -> None:
@@ -29,13 +29,13 @@ class ObjectsLayer:
         self._corrected = False
 
     def forget(self) -> None:
-        """Begin another result: layers of earlier ones are the user's."""
+        """Keep the layer that is shown: the next objects are those of another result."""
         self._layer = None
 
     def show(self, ready: CanvasReady, found: ObjectsFound) -> None:
-        """Show objects of a segmentation, instead of those that were found in it before.
+        """Show objects of a segmentation, and remove the layer of those found in it before.
 
-        Those that the user has corrected stay.
+        A layer that the user has corrected stays.
         """
         if self._layer in self._viewer.layers and not self._corrected:
             self._viewer.layers.remove(self._layer)
@@ -84,7 +84,7 @@ class ObjectsLayer:
     def _is_in_view(self, layer: Labels) -> bool:
         try:
             view = view_of(self._viewer, layer)
-        except ValueError:  # a view of the volume, or of nothing
+        except ValueError:  # the viewer shows the volume, or nothing of the layer
             return False
         shown = layer.data[(*view.indices, view.rows, view.columns)]
         return bool((shown == layer.selected_label).any())

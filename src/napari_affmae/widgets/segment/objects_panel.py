@@ -1,4 +1,4 @@
-"""Objects instead of classes: which ones, and what was found."""
+"""The settings for finding objects, and the table of those that were found."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,12 +29,12 @@ _VALUE = Qt.ItemDataRole.UserRole
 
 
 class ObjectsPanel(QWidget):
-    """Settings of the objects, folded away, and what can be done with those that were found."""
+    """Settings for finding objects, folded, and buttons for the table of the last ones."""
 
     asked = Signal()
-    """Look for objects in the result that there is."""
+    """The user wants objects in the last result."""
     table_asked = Signal()
-    """Show the table of measures."""
+    """The user wants to see the table of measures."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -85,7 +85,7 @@ class ObjectsPanel(QWidget):
         layout.addWidget(self._found)
 
     def offer(self, classes: Sequence[LabelClass]) -> None:
-        """Offer the classes of a model, all but 0 checked."""
+        """Offer the classes of a model; all but 0 are checked."""
         self.classes.clear()
         for item in classes:
             row = QListWidgetItem(item.name)
@@ -103,20 +103,20 @@ class ObjectsPanel(QWidget):
         )
 
     def wanted(self) -> ObjectsWanted:
-        """Return what to look for.
+        """Return the objects to find.
 
         Raises
         ------
         ValueError
-            If the settings do not fit, or no class is chosen.
+            If a setting is not valid, or no class is chosen.
         """
         values = self.values()
         if not values:
-            raise ValueError("choose at least one class whose objects are of interest")
+            raise ValueError("no class is chosen: check at least one whose objects to find")
         return ObjectsWanted(values, self.form.build())
 
     def take_table(self, table: Table) -> None:
-        """Offer the measures of objects, in columns of one length; none where there are none."""
+        """Offer a table of measures; an empty one hides the buttons."""
         self.table = table
         self._found.setVisible(bool(table))
 
@@ -140,6 +140,6 @@ class ObjectsPanel(QWidget):
             QMessageBox.warning(self, "Save the table", str(error))
 
     def lock(self, *, running: bool, result: bool) -> None:
-        """Let settings be changed only between runs."""
+        """Enable the settings if no run is running, and the search if there is a result."""
         self.fold.setEnabled(not running)
         self.now_button.setEnabled(result and not running)
