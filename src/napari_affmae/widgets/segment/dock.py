@@ -171,13 +171,7 @@ class SegmentDock(Dock):
         self.panel.run(job.run)
 
     def _job(self) -> SegmentationJob:
-        """Return the job that was chosen.
-
-        Raises
-        ------
-        ValueError
-            If something is missing or not valid.
-        """
+        """Return the job that was chosen, or raise a ValueError that names what is missing."""
         run, layer, path = self.run_choice.run(), self.image.layer(), self.image.path()
         if run is None:
             raise ValueError("No model is chosen: choose one above, or train one first.")
