@@ -149,6 +149,7 @@ def segment(viewer: napari.Viewer, image: Any) -> None:
     """Segment the stack, and number the mitochondria."""
     holder, dock = open_dock(viewer, "3. Segment")
     dock.run_choice.refresh()
+    wait(lambda: not dock.run_choice.is_listing)
     dock.run_choice.combo.setCurrentIndex(1)
     dock.image.choose_layer(image)
     dock.region.setCurrentText("this plane")

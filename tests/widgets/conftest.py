@@ -1,6 +1,7 @@
 """Real viewers on a virtual screen, tiny data, and folders of the tests' own."""
 
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,9 @@ from napari_affmae.engine import finetune
 from napari_affmae.widgets.finetune.dock import FinetuneDock
 from napari_affmae.widgets.parts import preferences
 from napari_affmae.widgets.running import worker
+from napari_affmae.widgets.running.run_choice import RunChoice
 from napari_affmae.widgets.running.run_panel import Outcome, RunPanel
+from napari_affmae.widgets.running.worker import RunWorker
 
 SECONDS = 120
 
@@ -44,6 +47,39 @@ def _no_stepping_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker, "_NICENESS", 0)
 
 
+class NotedRest(threading.Event):
+    """What a worker waits for while it is paused: knows whether the worker rests."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.set()
+        self._lock, self._resting = threading.Lock(), 0
+
+    def wait(self, timeout: float | None = None) -> bool:
+        with self._lock:
+            self._resting += 1
+        is_set = super().wait(timeout)
+        with self._lock:
+            self._resting -= 1
+        return is_set
+
+    def is_waited_for(self) -> bool:
+        """Whether the worker rests, and makes no step until it is told to."""
+        with self._lock:
+            return self._resting > 0 and not self.is_set()
+
+
+@pytest.fixture
+def note_rest() -> Callable[[RunWorker], Callable[[], bool]]:
+    """Have a worker tell whether it rests."""
+
+    def note(worker: RunWorker) -> Callable[[], bool]:
+        worker._going = rest = NotedRest()
+        return rest.is_waited_for
+
+    return note
+
+
 @pytest.fixture
 def viewer(make_napari_viewer: Callable[..., Any]) -> Any:
     return make_napari_viewer()
@@ -63,10 +99,12 @@ def image(viewer: Any, volume: tuple[np.ndarray, np.ndarray]) -> Any:
 
 
 @pytest.fixture
-def dock(viewer: Any, image: Any, qtbot: Any) -> FinetuneDock:
+def dock(viewer: Any, image: Any, qtbot: Any, listed: Any) -> FinetuneDock:
     """The dock that fine-tunes; tests of others have their own."""
     made = FinetuneDock(viewer)
     qtbot.addWidget(made)
+    listed(made.start_from)
+    listed(made.full.training.run_choice)
     return made
 
 
@@ -78,14 +116,31 @@ def labels(dock: FinetuneDock) -> Labels:
 
 @pytest.fixture
 def finish(qtbot: Any) -> Callable[[RunPanel], Outcome]:
-    """Wait for a run to end, and return how."""
+    """Wait for a run to end, and return how; one that does not even start is an error."""
 
     def wait(panel: RunPanel) -> Outcome:
-        assert panel.is_running, panel.messages.texts
-        with qtbot.waitSignal(panel.ended, timeout=1000 * SECONDS) as ended:
-            pass
-        outcome: Outcome = ended.args[0]
-        return outcome
+        ended: list[Outcome] = []
+
+        def is_over() -> bool:
+            errors = [text for level, text in panel.messages.texts if level == "error"]
+            assert panel.is_running or ended or not errors, errors
+            return bool(ended)
+
+        panel.ended.connect(ended.append)
+        qtbot.waitUntil(is_over, timeout=1000 * SECONDS)
+        panel.ended.disconnect(ended.append)
+        return ended[0]
+
+    return wait
+
+
+@pytest.fixture
+def listed(qtbot: Any) -> Callable[[RunChoice], Path | None]:
+    """Wait until the list of runs is read, and return the chosen one."""
+
+    def wait(choice: RunChoice) -> Path | None:
+        qtbot.waitUntil(lambda: not choice.is_listing, timeout=1000 * SECONDS)
+        return choice.path()
 
     return wait
 

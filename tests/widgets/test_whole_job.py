@@ -8,6 +8,7 @@ import numpy as np
 from napari.layers import Labels
 
 from napari_affmae.engine import list_runs
+from napari_affmae.widgets.running.run_choice import RunChoice
 from napari_affmae.widgets.running.run_panel import Outcome, RunPanel
 
 PLUGIN = "napari-affmae"
@@ -24,6 +25,7 @@ def test_pretrain_paint_finetune_segment(
     volume: tuple[np.ndarray, np.ndarray],
     runs: Path,
     finish: Callable[[RunPanel], Outcome],
+    listed: Callable[[RunChoice], Path | None],
 ) -> None:
     image = viewer.add_image(volume[0], name="stack", scale=(8, 8, 8), units="nm")
 
@@ -52,6 +54,7 @@ def test_pretrain_paint_finetune_segment(
     trained = next(run for run in list_runs(runs) if run.kind == "finetune")
     assert trained.pretrained == str(finetuning.start_from.path())
     segmenting.run_choice.choose(trained.path)
+    assert listed(segmenting.run_choice) == trained.path
     segmenting.form.set_values({"device": "cpu"})
     segmenting.image.choose_layer(image)
     segmenting.region.setCurrentText("everything")

@@ -239,12 +239,8 @@ class TestClasses:
         qtbot.addWidget(dock)
         dock.pairs.set_pair(image, labels)
 
-        painted = dock.annotation.painted(labels)
-        qtbot.waitUntil(lambda: not painted.is_looking)
-        qtbot.wait(50)
-
         expected = np.bincount(volume[1].ravel())[1:]
-        assert self.shown(dock) == [f"{count:,}" for count in expected]
+        qtbot.waitUntil(lambda: self.shown(dock) == [f"{count:,}" for count in expected])
 
     def test_values_of_ready_made_labels_name_no_class_and_go_with_them(
         self, dock: FinetuneDock, viewer: Any, image: Any, qtbot: Any
@@ -272,9 +268,11 @@ class TestClasses:
         data = np.zeros(image.data.shape, np.uint32)
         data[0, :10] = 3
         data[1:] = np.arange(128)[:, None]
-        dock.pairs.set_pair(image, viewer.add_labels(data))
+        labels = viewer.add_labels(data)
+        dock.pairs.set_pair(image, labels)
         qtbot.waitUntil(lambda: bool(dock.quick.messages.texts))
-        qtbot.wait(300)
+        labels.paint((0, 60, 60), 7)
+        qtbot.waitUntil(lambda: not dock.annotation.painted(labels).pending())
         ((_, text),) = dock.quick.messages.texts
         assert "numbered objects" in text
         assert [item.value for item in dock.classes.classes()] == [1, 2]
@@ -293,7 +291,7 @@ class TestClasses:
             button = QMessageBox.StandardButton[answer]
             monkeypatch.setattr(QMessageBox, "question", lambda *_, button=button: button)
             dock.classes.remove_button.click()
-            qtbot.wait(300)  # until what changed is counted
+            qtbot.waitUntil(lambda: not dock.annotation.painted(labels).pending())
             assert [item.value for item in dock.classes.classes()] == left
             assert set(np.unique(labels.data)) == {0, *left}
 

@@ -14,6 +14,7 @@ from napari_affmae import engine
 from napari_affmae.engine import events as ev
 from napari_affmae.widgets.finetune.dock import FinetuneDock
 from napari_affmae.widgets.parts.command_dialog import CommandDialog
+from napari_affmae.widgets.running import plan_line
 from napari_affmae.widgets.running.run_panel import Outcome
 
 Finish = Callable[[Any], Outcome]
@@ -30,10 +31,13 @@ def test_a_plan_is_measured_once_full_training_is_looked_at(
         yield from ()
 
     monkeypatch.setattr(engine, "measure_plan", measure)
+    monkeypatch.setattr(plan_line, "_SETTLE_MILLISECONDS", 20)
     dock = FinetuneDock(viewer)
     qtbot.addWidget(dock)
     dock.show()
-    qtbot.wait(1500)
+    plan = dock.full.training.plan
+    qtbot.waitUntil(lambda: plan._offered is not None)
+    assert not plan._timer.isActive()  # which is what measures
     assert not measured
     dock.full_button.setChecked(True)
     qtbot.waitUntil(lambda: measured == [len(dock.annotation.classes())], timeout=10_000)
@@ -46,11 +50,13 @@ def test_command_line(
     runs: Path,
     monkeypatch: pytest.MonkeyPatch,
     drive: Any,
+    listed: Any,
 ) -> None:
     shown: list[str] = []
     monkeypatch.setattr(CommandDialog, "exec", lambda self: shown.append(self.text.toPlainText()))
     drive.shorten(dock, 2)
     dock.start_from.choose(model)
+    assert listed(dock.start_from) == model
     dock.command_button.click()
     words = shlex.split(shown[0])
     assert words[:4] == ["napari-affmae", "finetune", "em.tif", "em labels.tif"]

@@ -31,7 +31,14 @@ def make_pretrained(runs: Path) -> Path:
 
 
 def test_paint_train_stop_paint_more_resume(
-    dock: FinetuneDock, viewer: Any, labels: Any, qtbot: Any, finish: Finish, runs: Path, drive: Any
+    dock: FinetuneDock,
+    viewer: Any,
+    labels: Any,
+    qtbot: Any,
+    finish: Finish,
+    runs: Path,
+    drive: Any,
+    listed: Any,
 ) -> None:
     for plane in (0, 3):
         drive.paint_both(labels, plane)
@@ -48,7 +55,7 @@ def test_paint_train_stop_paint_more_resume(
     assert finish(dock.panel) is Outcome.STOPPED
     (run,) = list_runs(runs)
     assert run.resumable
-    assert dock.full.training.run_choice.path() == run.path
+    assert listed(dock.full.training.run_choice) == run.path
     assert dock.panel.start_button.text() == "Resume"
     assert not dock.start_from.isEnabled()
 
@@ -69,6 +76,7 @@ def test_paint_train_stop_paint_more_resume(
     dock.panel.stop()
     assert finish(dock.panel) is Outcome.STOPPED
     assert not drive.errors(dock.panel.messages)
+    listed(dock.full.training.run_choice)
     steps, _ = dock.full.losses.points("training")
     assert steps == sorted(set(steps))
     assert len(steps) > before
@@ -82,6 +90,7 @@ def test_paint_train_stop_paint_more_resume(
     dock.full.training.run_choice.choose(None)
     assert dock.start_from.isEnabled()
     dock.panel.start_button.click()
+    listed(dock.start_from)
     assert not dock.full.losses.points("training")[0]
     assert not dock.full.scores.points("background")[0]
     dock.panel.stop()
@@ -89,7 +98,7 @@ def test_paint_train_stop_paint_more_resume(
 
 
 def test_run_to_the_end_starts_the_next_anew(
-    dock: FinetuneDock, labels: Any, finish: Finish, runs: Path, drive: Any
+    dock: FinetuneDock, labels: Any, finish: Finish, runs: Path, drive: Any, listed: Any
 ) -> None:
     for plane in (0, 3):
         drive.paint_both(labels, plane)
@@ -99,7 +108,7 @@ def test_run_to_the_end_starts_the_next_anew(
     (run,) = list_runs(runs)
     assert run.finished
     assert run.classes == dock.annotation.classes()
-    assert dock.full.training.run_choice.path() is None
+    assert listed(dock.full.training.run_choice) is None
 
 
 @pytest.mark.parametrize(
@@ -118,15 +127,18 @@ def test_too_few_strokes(
 
 
 def test_random_weights_beside_pretrained_runs_are_told(
-    dock: FinetuneDock, labels: Any, runs: Path, drive: Any
+    dock: FinetuneDock, labels: Any, runs: Path, drive: Any, listed: Any, qtbot: Any
 ) -> None:
-    make_pretrained(runs)
+    pretrained = make_pretrained(runs)
     drive.shorten(dock, 2)
     dock.start_from.refresh()
+    assert listed(dock.start_from) == pretrained
     dock.start_from.choose(None)
     dock.panel.start_button.click()
+    assert listed(dock.start_from) is None
     assert "There are pretrained runs" in dock.panel.messages.texts[0][1]
-    dock.panel.stop_and_wait()
+    dock.panel.stop()
+    qtbot.waitUntil(lambda: not dock.panel.is_running, timeout=MILLISECONDS)
 
 
 def test_labels_of_another_shape(dock: FinetuneDock, viewer: Any, drive: Any) -> None:
@@ -140,7 +152,14 @@ def test_labels_of_another_shape(dock: FinetuneDock, viewer: Any, drive: Any) ->
 
 
 def test_model_for_other_channels(
-    dock: FinetuneDock, viewer: Any, image: Any, labels: Any, finish: Finish, runs: Path, drive: Any
+    dock: FinetuneDock,
+    viewer: Any,
+    image: Any,
+    labels: Any,
+    finish: Finish,
+    runs: Path,
+    drive: Any,
+    listed: Any,
 ) -> None:
     for plane in (0, 3):
         drive.paint_both(labels, plane)
@@ -150,6 +169,7 @@ def test_model_for_other_channels(
     (grey,) = list_runs(runs)
     colour = viewer.add_image(np.stack([image.data] * 3, -1), name="colour", rgb=True)
     dock.start_from.choose(grey.path)
+    assert listed(dock.start_from) == grey.path
     combo = dock.pairs.table.cellWidget(0, 0)
     combo.setCurrentIndex(combo.findText(colour.name))
     labels_combo = dock.pairs.table.cellWidget(0, 1)
@@ -162,6 +182,7 @@ def test_model_for_other_channels(
 
     dock.pairs.channels.edit.setText("0")
     dock.pairs.channels.edit.editingFinished.emit()
+    listed(dock.full.training.run_choice)
     dock.full.training.run_choice.choose(None)
     dock.panel.start_button.click()
     assert finish(dock.panel) is Outcome.FINISHED
@@ -199,6 +220,7 @@ def test_errors_while_it_trains(
     monkeypatch: pytest.MonkeyPatch,
     error: Exception,
     drive: Any,
+    listed: Any,
 ) -> None:
     def fail(*_: Any) -> Path:
         raise error
@@ -211,6 +233,7 @@ def test_errors_while_it_trains(
         dock.panel.start_button.click()
         assert finish(dock.panel) is Outcome.FAILED
     assert str(error) in drive.errors(dock.panel.messages)
+    listed(dock.full.training.run_choice)
     dock.full.training.run_choice.choose(None)
     dock.panel.start_button.click()
     assert finish(dock.panel) is Outcome.FINISHED

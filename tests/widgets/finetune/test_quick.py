@@ -23,7 +23,13 @@ MILLISECONDS = 300_000
 
 
 def test_prediction_follows_strokes_and_is_saved(
-    dock: FinetuneDock, viewer: Any, labels: Any, qtbot: Any, runs: Path, drive: Any
+    dock: FinetuneDock,
+    viewer: Any,
+    labels: Any,
+    qtbot: Any,
+    runs: Path,
+    drive: Any,
+    listed: Any,
 ) -> None:
     viewer.dims.set_current_step(0, 2)
     dock.quick.form.control("steps").setValue(5)
@@ -57,7 +63,7 @@ def test_prediction_follows_strokes_and_is_saved(
     assert run.problem is None
     assert read_metadata(run.path).classes == dock.annotation.classes()
     dock.start_from.choose(run.path)
-    assert dock.start_from.path() == run.path
+    assert listed(dock.start_from) == run.path
 
 
 def test_prediction_is_seen_and_copied_and_taken_over_by_the_next_dock(
@@ -152,12 +158,12 @@ def test_moving_the_view_stops_what_is_predicted_of_another(
 ) -> None:
     drive.paint_both(labels, 0)
     dock.quick.predict_button.setChecked(True)
-    assert dock.quick._errand.is_running
+    assert dock.quick._job.is_running
     if move == "step":
         viewer.dims.set_current_step(0, 2)
     else:
         viewer.dims.order = (1, 0, 2)
-    assert not dock.quick._errand.is_running
+    assert not dock.quick._job.is_running
     assert dock.quick.is_busy
     dock.quick.switch_off()
 

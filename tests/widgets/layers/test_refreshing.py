@@ -11,11 +11,12 @@ def test_a_layer_is_drawn_where_its_plane_is_shown(viewer: Any, qtbot: Any) -> N
     viewer.dims.set_current_step(0, 1)
     owner = QObject()
     refresher = Refresher(viewer, owner)
-    refresher.follow([layer])
+    refresher.watch([layer])
     drawn: list[int] = []
     layer.events.set_data.connect(lambda: drawn.append(1))
     refresher.touch(0)
-    qtbot.wait(500)
+    qtbot.waitUntil(lambda: not refresher._timer.isActive())
+    assert not refresher._planes  # it has been looked at
     assert not drawn
     refresher.touch(1)
     qtbot.waitUntil(lambda: bool(drawn))

@@ -12,6 +12,8 @@ def test_the_rectangle_in_view(
     make_napari_viewer: Callable[..., Any], qtbot: Any, multiscale: bool
 ) -> None:
     viewer = make_napari_viewer(show=True)
+    with qtbot.waitExposed(viewer.window._qt_window):
+        pass
     data = np.random.default_rng(0).normal(size=(600, 800)).astype(np.float32)
     levels = [data, data[::2, ::2]] if multiscale else data
     layer = viewer.add_image(levels, multiscale=multiscale, scale=(4, 4))
@@ -19,7 +21,7 @@ def test_the_rectangle_in_view(
 
     def look(row: float, column: float, zoom: float) -> Any:
         camera.center, camera.zoom = (0, 4 * row, 4 * column), zoom
-        qtbot.wait(300)
+        viewer.window._qt_viewer.canvas.on_draw(None)  # what is drawn is what `layer` knows
         return view_of(viewer, layer)
 
     view = look(300, 400, 1)

@@ -6,9 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from napari.settings import get_settings
-from qtpy.QtGui import QCloseEvent
-from qtpy.QtWidgets import QApplication, QMessageBox
+from qtpy.QtWidgets import QApplication
 
 from napari_affmae import engine
 from napari_affmae.config import PretrainConfig
@@ -21,14 +19,16 @@ from napari_affmae.errors import DiskFullError
 from napari_affmae.widgets.parts import preferences
 from napari_affmae.widgets.parts.command_dialog import CommandDialog
 from napari_affmae.widgets.pretrain.dock import PretrainDock
+from napari_affmae.widgets.running import plan_line
 from napari_affmae.widgets.running.run_panel import Outcome, RunPanel
 
 Finish = Callable[[RunPanel], Outcome]
 
 
 @pytest.fixture
-def dock(viewer: Any) -> PretrainDock:
+def dock(viewer: Any, listed: Any) -> PretrainDock:
     _, dock = viewer.window.add_plugin_dock_widget("napari-affmae", "1. Pretrain")
+    listed(dock.training.run_choice)
     enter(dock, steps=4)
     return dock  # type: ignore[no-any-return]
 
@@ -78,7 +78,7 @@ def test_pretrain_from_a_layer(
 
 
 def test_stop_and_resume(
-    dock: PretrainDock, layer: Any, runs: Path, finish: Finish, qtbot: Any
+    dock: PretrainDock, layer: Any, runs: Path, finish: Finish, qtbot: Any, listed: Any
 ) -> None:
     enter(dock, steps=200)
     dock.panel.start_button.click()
@@ -87,10 +87,10 @@ def test_stop_and_resume(
     assert finish(dock.panel) is Outcome.STOPPED
     (run,) = list_runs(runs)
     assert run.resumable
+    assert listed(dock.training.run_choice) == run.path
     (step,) = list_checkpoints(run.path / "checkpoints")[-1:]
     assert step >= 2
     # The stopped run is offered to go on, with its settings, of which few can be changed.
-    assert dock.training.run_choice.path() == run.path
     assert dock.panel.start_button.text() == "Resume"
     assert dock.training.length.values()["steps"] == 200
     assert not dock.training.form.control("crop").isEnabled()
@@ -101,6 +101,7 @@ def test_stop_and_resume(
     # Its curve goes on; that of another run does not.
     steps, _ = dock.curves.points("training")
     assert steps == list(range(1, steps[-1] + 1))
+    assert listed(dock.training.run_choice) == run.path
     enter(dock, steps=200)
     dock.training.run_choice.choose(None)
     dock.panel.start_button.click()
@@ -131,9 +132,10 @@ def foreign(runs: Path, volume: Any) -> Path:
 
 
 def test_a_run_of_elsewhere_goes_on_with_its_settings(
-    dock: PretrainDock, layer: Any, foreign: Path, finish: Finish, qtbot: Any
+    dock: PretrainDock, layer: Any, foreign: Path, finish: Finish, qtbot: Any, listed: Any
 ) -> None:
     dock.training.run_choice.choose(foreign)
+    assert listed(dock.training.run_choice) == foreign
     assert dock.config() == read_config(foreign)
     dock.training.form.control("workers").setValue(2)
     dock.panel.start_button.click()
@@ -151,30 +153,30 @@ def test_a_run_of_elsewhere_goes_on_with_its_settings(
     ],
 )
 def test_a_run_that_was_spoilt_meanwhile(
-    dock: PretrainDock, foreign: Path, spoil: Callable[[Path], Any], told: str
+    dock: PretrainDock, foreign: Path, spoil: Callable[[Path], Any], told: str, listed: Any
 ) -> None:
     dock.training.run_choice.refresh()
+    listed(dock.training.run_choice)
     spoil(foreign)
     dock.training.run_choice.combo.setCurrentIndex(1)  # as the mouse wheel does
     assert told in texts(dock)
+    assert listed(dock.training.run_choice) is None
     assert dock.training.run_choice.combo.count() == 1
-    assert dock.training.run_choice.path() is None
     assert dock.training.form.control("crop").isEnabled()
 
 
 def test_pause_rests_and_goes_on(
-    dock: PretrainDock, layer: Any, finish: Finish, qtbot: Any
+    dock: PretrainDock, layer: Any, finish: Finish, qtbot: Any, note_rest: Any
 ) -> None:
     enter(dock, steps=500)
     dock.panel.start_button.click()
+    is_resting = note_rest(dock.panel._worker)
     qtbot.waitUntil(lambda: bool(dock.curves.points("training")[0]), timeout=60_000)
     dock.panel.pause_button.click()
-    qtbot.wait(500)
+    qtbot.waitUntil(is_resting, timeout=60_000)
+    QApplication.processEvents()  # brings the step that was being made
     made = len(dock.curves.points("training")[0])
-    qtbot.wait(1500)
     assert dock.panel.status.text().endswith("(paused)")
-    # The step that was being made may still end, on a busy machine late.
-    assert len(dock.curves.points("training")[0]) <= made + 1
     dock.panel.pause_button.click()
     qtbot.waitUntil(lambda: len(dock.curves.points("training")[0]) > made, timeout=60_000)
     assert "paused" not in dock.panel.status.text()
@@ -200,9 +202,12 @@ def test_without_an_image_the_dock_says_what_to_do(dock: PretrainDock) -> None:
     assert "No image is chosen" in texts(dock)
 
 
-def test_only_the_last_refusal_is_shown(dock: PretrainDock, layer: Any, finish: Finish) -> None:
+def test_only_the_last_refusal_is_shown(
+    dock: PretrainDock, layer: Any, finish: Finish, listed: Any
+) -> None:
     dock.panel.start_button.click()
     finish(dock.panel)
+    listed(dock.training.run_choice)
     for entered, what in (("2", "Mask ratio"), ("0.5", "No image")):
         dock.training.form.control("mask_ratio").setText(entered)
         dock.sources.check_layer(layer, checked=what != "No image")
@@ -225,12 +230,13 @@ def test_a_folder_of_runs_that_cannot_be_used_is_named(
 
 
 def test_a_failed_start_leaves_no_run_to_choose(
-    dock: PretrainDock, layer: Any, runs: Path, finish: Finish
+    dock: PretrainDock, layer: Any, runs: Path, finish: Finish, listed: Any
 ) -> None:
     layer.data = np.full(layer.data.shape, np.nan, np.float32)
     dock.panel.start_button.click()
     assert finish(dock.panel) is Outcome.FAILED
     assert list_runs(runs) == []
+    assert listed(dock.training.run_choice) is None
     assert dock.training.run_choice.combo.count() == 1
 
 
@@ -273,45 +279,6 @@ def test_two_kinds_of_channels_are_refused(
     assert "channels" in texts(dock)
 
 
-@pytest.mark.parametrize("what", ["dock", "window"])
-def test_closing_asks_and_stops_cleanly(
-    make_napari_viewer: Callable[..., Any],
-    volume: Any,
-    runs: Path,
-    qtbot: Any,
-    monkeypatch: pytest.MonkeyPatch,
-    what: str,
-) -> None:
-    viewer = make_napari_viewer(show=True)
-    holder, dock = viewer.window.add_plugin_dock_widget("napari-affmae", "1. Pretrain")
-    enter(dock, steps=500)
-    dock.sources.check_layer(viewer.add_image(volume[0]))
-    dock.panel.start_button.click()
-    qtbot.waitUntil(lambda: bool(dock.curves.points("training")[0]), timeout=60_000)
-    answers = [QMessageBox.StandardButton.No, QMessageBox.StandardButton.Yes]
-    monkeypatch.setattr(QMessageBox, "question", lambda *_: answers.pop(0))
-    close = holder.destroyOnClose if what == "dock" else lambda: ask_to_close(holder.parent())
-    close()
-    assert dock.panel.is_running
-    close()
-    assert not answers
-    (run,) = list_runs(runs)
-    assert run.resumable
-    assert run.steps >= 1
-    qtbot.wait(50)
-
-
-def ask_to_close(window: Any) -> None:
-    """Close a window as its button does: Qt marks what comes from outside as spontaneous."""
-
-    class Close(QCloseEvent):
-        def spontaneous(self) -> bool:
-            return True
-
-    get_settings().application.confirm_close_window = False  # napari's own question
-    QApplication.sendEvent(window, Close())
-
-
 def test_crops_become_layers_at_each_plane_of_the_image(
     viewer: Any, dock: PretrainDock, image: Any
 ) -> None:
@@ -330,18 +297,22 @@ def test_crops_become_layers_at_each_plane_of_the_image(
     assert second.extent.world[0, 1] > first.extent.world[1, 1]
 
 
-def test_the_plan_is_measured(viewer: Any, volume: Any, qtbot: Any) -> None:
+def test_the_plan_is_measured(
+    viewer: Any, volume: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan_line, "_SETTLE_MILLISECONDS", 20)
     dock = PretrainDock(viewer)
     qtbot.addWidget(dock)
     dock.show()
     enter(dock, steps=100)
-    qtbot.wait(1500)
-    assert not dock.training.plan.text()  # there is no image yet
+    plan = dock.training.plan
+    assert plan.isVisible()
+    assert not plan._timer.isActive()  # which is what measures: there is no image yet
     dock.sources.check_layer(viewer.add_image(volume[0]))
     qtbot.waitUntil(lambda: "100 steps" in dock.training.plan.text(), timeout=60_000)
     assert dock.training.plan.text().startswith("CPU")
     assert "a step" in dock.training.plan.text()
-    with qtbot.waitSignal(dock.sources.summed):
+    with qtbot.waitSignal(dock.sources.summarized):
         viewer.layers.remove(viewer.add_image(volume[0]))
     assert "100 steps" in dock.training.plan.text()
     viewer.layers.clear()
@@ -352,6 +323,7 @@ def test_no_plan_is_measured_beside_a_run(
     viewer: Any, volume: Any, qtbot: Any, finish: Finish, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     measured: list[Any] = []
+    monkeypatch.setattr(plan_line, "_SETTLE_MILLISECONDS", 20)
     monkeypatch.setattr(engine, "measure_plan", lambda *_, **__: measured.append(1) or iter(()))
     dock = PretrainDock(viewer)
     qtbot.addWidget(dock)
@@ -359,9 +331,10 @@ def test_no_plan_is_measured_beside_a_run(
     enter(dock, steps=5000)
     dock.sources.check_layer(viewer.add_image(volume[0]))
     dock.panel.start_button.click()
-    with qtbot.waitSignal(dock.sources.summed):
+    with qtbot.waitSignal(dock.sources.summarized):
         pass
-    qtbot.wait(1500)
+    assert dock.training.plan._offered is not None
+    assert not dock.training.plan._timer.isActive()  # which is what measures
     assert not measured
     dock.panel.stop_button.click()
     finish(dock.panel)
@@ -398,7 +371,7 @@ def test_a_run_starts_though_nothing_can_be_remembered(
 
 
 def test_command_line(
-    dock: PretrainDock, layer: Any, foreign: Path, monkeypatch: pytest.MonkeyPatch
+    dock: PretrainDock, layer: Any, foreign: Path, monkeypatch: pytest.MonkeyPatch, listed: Any
 ) -> None:
     shown: list[str] = []
     monkeypatch.setattr(CommandDialog, "exec", lambda self: shown.append(self.text.toPlainText()))
@@ -406,6 +379,7 @@ def test_command_line(
     assert shown[-1].startswith("napari-affmae pretrain volume.tif --crop 64 --batch 2 --steps 4")
     # What goes on keeps its settings: only what is changed is named.
     dock.training.run_choice.choose(foreign)
+    listed(dock.training.run_choice)
     dock.training.length.set_values(None, 30)
     dock.command_button.click()
     assert shown[-1] == (

@@ -56,9 +56,9 @@ def test_the_choice_is_summed_up(
     tifffile.imwrite(tmp_path / "plane.tif", image[0].astype(np.uint16))
     (tmp_path / "cut.tif").write_bytes(b"II*\0")
     sources.check_layer(layer)
-    with qtbot.waitSignal(sources.summed, timeout=30_000) as summed:
+    with qtbot.waitSignal(sources.summarized, timeout=30_000) as summarized:
         sources.add_paths([tmp_path])
-    assert sources.summary.text() == summed.args[0].text
+    assert sources.summary.text() == summarized.args[0].text
     assert sources.summary.text().startswith("2 images, 4 planes of 96 x 100 px")
     assert "uint16, uint8" in sources.summary.text()
     assert "4 nm" in sources.summary.text()
@@ -73,14 +73,14 @@ def test_findings_are_shown(viewer: Any, sources: SourceList, qtbot: Any) -> Non
 
 def test_channels_can_be_chosen(viewer: Any, sources: SourceList, qtbot: Any) -> None:
     rgb = np.random.default_rng(0).integers(0, 255, (96, 96, 3), dtype=np.uint8)
-    with qtbot.waitSignal(sources.summed, timeout=30_000) as summed:
+    with qtbot.waitSignal(sources.summarized, timeout=30_000) as summarized:
         sources.check_layer(viewer.add_image(rgb, rgb=True))
-    assert summed.args[0].channels == 3
+    assert summarized.args[0].channels == 3
     assert not sources.channels.isHidden()
     sources.channels.edit.setText("1")
-    with qtbot.waitSignal(sources.summed, timeout=30_000) as summed:
+    with qtbot.waitSignal(sources.summarized, timeout=30_000) as summarized:
         sources.channels.edit.editingFinished.emit()
-    assert summed.args[0].channels == 1
+    assert summarized.args[0].channels == 1
     sources.channels.edit.setText("red")
     with pytest.raises(ValueError, match="numbers from 0 on"):
         sources.selection()

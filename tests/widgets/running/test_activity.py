@@ -6,6 +6,7 @@ import pytest
 from napari._qt.widgets.qt_progress_bar import QtLabeledProgressBar
 
 from napari_affmae.engine import events as ev
+from napari_affmae.widgets.running import activity
 from napari_affmae.widgets.running.run_panel import Outcome, RunPanel
 
 STEPS = 10
@@ -26,7 +27,8 @@ class Steps:
 
 
 @pytest.fixture
-def panel(viewer: Any, qtbot: Any) -> RunPanel:
+def panel(viewer: Any, monkeypatch: pytest.MonkeyPatch) -> RunPanel:
+    monkeypatch.setattr(activity, "_MILLISECONDS", 20)
     panel = RunPanel("Training", "Start")
     viewer.window.add_dock_widget(panel)
     return panel
@@ -56,7 +58,7 @@ def test_a_run_on_the_cpu_turns_no_wheel(viewer: Any, panel: RunPanel, qtbot: An
     steps = Steps(on_gpu=False)
     panel.run(steps.events)
     qtbot.waitUntil(lambda: "device" in str(panel.messages.texts))
-    qtbot.wait(1500)
+    assert not panel._activity._timer.isActive()  # which is what shows a bar
     assert not bars(viewer)
     with qtbot.waitSignal(panel.ended):
         steps.may_go_on.release(STEPS)
@@ -64,10 +66,12 @@ def test_a_run_on_the_cpu_turns_no_wheel(viewer: Any, panel: RunPanel, qtbot: An
 
 def test_a_run_of_less_than_a_second_shows_no_bar(viewer: Any, panel: RunPanel, qtbot: Any) -> None:
     steps = Steps(on_gpu=True)
-    steps.may_go_on.release(STEPS)
+    panel._activity._timer.setInterval(60_000)  # longer than the run, on a busy machine too
     panel.run(steps.events)
-    qtbot.waitSignal(panel.ended).wait()
-    qtbot.wait(1500)
+    qtbot.waitUntil(panel._activity._timer.isActive)
+    with qtbot.waitSignal(panel.ended):
+        steps.may_go_on.release(STEPS)
+    assert not panel._activity._timer.isActive()
     assert not bars(viewer)
 
 

@@ -1,7 +1,10 @@
+import subprocess
+import sys
 import threading
 import warnings
 from collections.abc import Generator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +12,7 @@ from qtpy.QtCore import QObject
 
 from napari_affmae.engine.events import Event, Notice
 from napari_affmae.widgets.running import worker as worker_module
-from napari_affmae.widgets.running.background_job import Errand
+from napari_affmae.widgets.running.background_job import BackgroundJob
 from napari_affmae.widgets.running.worker import RunWorker
 
 
@@ -84,13 +87,16 @@ def test_stopping_closes_the_generator_in_its_own_thread(qtbot: Any) -> None:
     assert run.closed_in not in {None, threading.main_thread()}
 
 
-def test_a_paused_run_makes_no_step_and_can_be_stopped(qtbot: Any) -> None:
+def test_a_paused_run_makes_no_step_and_can_be_stopped(qtbot: Any, note_rest: Any) -> None:
     run = Generated()
     worker, _listener = started(run, qtbot)
+    is_resting = note_rest(worker)
     worker.pause()
-    qtbot.wait(100)
+    qtbot.waitUntil(is_resting)
     made = run.made
-    qtbot.wait(100)
+    busy = RunWorker(Generated(1000).events)
+    with qtbot.waitSignal(busy.finished):
+        busy.start()
     assert run.made == made
     worker.resume()
     qtbot.waitUntil(lambda: run.made > made)
@@ -130,32 +136,92 @@ def test_steps_of_a_run_leave_the_window_its_share(
 def test_a_run_that_outlives_qt_ends(qtbot: Any) -> None:
     run = Generated(3)
     worker = RunWorker(run.events)
+    gone: list[bool] = []
+    worker.signals.destroyed.connect(lambda: gone.append(True))
     worker.signals.deleteLater()
-    qtbot.wait(10)
+    qtbot.waitUntil(lambda: bool(gone))
     worker.run()
     assert run.made == 0
 
 
-def test_only_the_newest_errand_is_heard(qtbot: Any) -> None:
+SCRIPT = """
+import sys, time
+from pathlib import Path
+from qtpy.QtWidgets import QApplication
+from napari_affmae.widgets.running.worker import RunWorker
+from napari_affmae.engine.events import Notice
+
+def events():
+    try:
+        while True:
+            yield Notice("a step")
+            worker.made_a_step = True
+            time.sleep(0.01)
+    finally:
+        time.sleep(1)
+        Path(sys.argv[1]).write_text("checkpoint")
+
+application = QApplication([])
+worker = RunWorker(events, loads_torch=False)
+worker.made_a_step = False
+worker.happened.connect(lambda _: application.quit())
+worker.start()
+if sys.argv[2] == "loop":
+    application.exec()
+else:
+    while not worker.made_a_step:
+        pass
+"""
+
+
+@pytest.mark.parametrize("end", ["loop", "script"])
+def test_a_process_that_ends_waits_for_the_checkpoints_of_its_runs(
+    tmp_path: Path, end: str
+) -> None:
+    """After Qt's loop, and after a script that closed its window."""
+    path = tmp_path / "checkpoint"
+    subprocess.run([sys.executable, "-c", SCRIPT, str(path), end], check=True, timeout=120)
+    assert path.read_text() == "checkpoint"
+
+
+def test_a_run_that_hangs_is_given_up(qtbot: Any, caplog: pytest.LogCaptureFixture) -> None:
+    hold = threading.Event()
+
+    def events() -> Generator[Event, None, None]:
+        yield Notice("a step")
+        hold.wait(30)
+
+    worker, listener = RunWorker(events), Listener()
+    worker.happened.connect(listener.hear)
+    worker.start()
+    qtbot.waitUntil(lambda: bool(listener.heard))
+    worker_module.stop_all(seconds=0)
+    assert "waiting for what still runs" in caplog.text
+    assert "did not stop" in caplog.text
+    with qtbot.waitSignal(worker.finished):
+        hold.set()
+
+
+def test_only_the_newest_job_is_heard(qtbot: Any) -> None:
     parent, heard = QObject(), []
-    errand = Errand(parent)
-    errand.happened.connect(heard.append)
+    job = BackgroundJob(parent)
+    job.happened.connect(heard.append)
     slow = Generated()
-    errand.run(slow.events)
+    job.run(slow.events)
     qtbot.waitUntil(lambda: bool(heard))
-    with qtbot.waitSignal(errand.ended):
-        errand.run(lambda: iter([Notice("newest")]))
+    with qtbot.waitSignal(job.ended):
+        job.run(lambda: iter([Notice("newest")]))
         heard.clear()
     assert heard == [Notice("newest")]
     qtbot.waitUntil(lambda: slow.closed_in is not None)
-    assert not errand.is_running
+    assert not job.is_running
 
 
-def test_a_failed_errand_says_why(qtbot: Any) -> None:
+def test_a_failed_job_says_why(qtbot: Any) -> None:
     parent = QObject()
-    errand = Errand(parent)
+    job = BackgroundJob(parent)
     listener = Listener()
-    errand.failed.connect(listener.hear)
-    with qtbot.waitSignal(errand.ended):
-        errand.run(Generated(0, RuntimeError("broken")).events)
+    job.failed.connect(listener.hear)
+    with qtbot.waitSignal(job.ended):
+        job.run(Generated(0, RuntimeError("broken")).events)
     assert [str(error) for error in listener.heard] == ["broken"]

@@ -42,9 +42,10 @@ class Drive:
 
 
 @pytest.fixture
-def dock(viewer: Any, model: Path, qtbot: Any) -> SegmentDock:
+def dock(viewer: Any, model: Path, listed: Any) -> SegmentDock:
     _, dock = viewer.window.add_plugin_dock_widget("napari-affmae", "3. Segment")
     dock.run_choice.choose(model)
+    assert listed(dock.run_choice) == model
     dock.form.set_values({"device": "cpu"})
     return dock
 

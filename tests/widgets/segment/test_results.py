@@ -202,7 +202,7 @@ def test_a_file_that_is_not_open(
     assert labels.data.shape == (2, 128, 160)
     assert tuple(labels.scale) == (distance or 8, 8, 8)
     assert [str(unit) for unit in labels.units[1:]] == ["nanometer"] * 2
-    table = dock.objects.table.table
+    table = dock.objects.table
     if distance is None:
         assert "volume_nm3" not in table
     else:
@@ -229,25 +229,14 @@ def test_objects_and_their_table(
     assert count > 0
     np.testing.assert_array_equal(np.unique(layer.data[layer.data > 0]), np.arange(1, count + 1))
     sizes = np.bincount(layer.data.ravel())[1:]
-    np.testing.assert_array_equal(layer.features["size_px"], sizes)
-    np.testing.assert_allclose(layer.features["volume_nm3"], sizes * 512.0)
+    measures = layer.features.iloc[1:]
+    np.testing.assert_array_equal(measures["size_px"], sizes)
+    np.testing.assert_allclose(measures["volume_nm3"], sizes * 512.0)
     assert tuple(layer.scale) == tuple(image.scale)
-    table = dock.objects.table
-    assert table.isVisibleTo(dock)
-    assert table.view.model().rowCount() == count
-    table.save(tmp_path / "table.csv")
+    dock.objects.save(tmp_path / "table.csv")
     lines = (tmp_path / "table.csv").read_text().splitlines()
     assert len(lines) == count + 1
     assert lines[0].startswith("label,plane,row,column,size_px,volume_nm3")
-    table.copy_button.click()
-    pasted = QApplication.clipboard().text().splitlines()
-    assert [line.replace("\t", ",") for line in pasted] == lines
-    table.view.selectRow(count - 1)
-    assert layer.selected_label == count
-    middle = layer.features.loc[count - 1, ["plane", "row", "column"]].to_numpy(float)
-    place = layer.data_to_world(np.array([*np.round(middle[:1]), *middle[1:]]))
-    np.testing.assert_allclose(camera_of(viewer).center, place)
-    assert viewer.dims.point[0] == place[0]
     # Again with other settings, without segmenting.
     dock.objects.form.set_values({"three_d": False, "min_size": 1000})
     dock.objects.now_button.click()
@@ -255,6 +244,34 @@ def test_objects_and_their_table(
     again = [layer for layer in viewer.layers if layer.name.endswith("objects")]
     assert len(again) == 1
     assert "area_nm2" in again[0].features
+
+
+def test_a_row_of_napari_s_table_brings_its_object_into_view(
+    viewer: Any, dock: SegmentDock, volume: tuple[np.ndarray, np.ndarray], drive: Any
+) -> None:
+    viewer.add_image(volume[0], name="em", scale=(30, 8, 8))
+    dock.region.setCurrentText(EVERYTHING)
+    find_all(dock)
+    assert not dock.objects.table_button.isVisibleTo(dock)
+    assert drive.run() is Outcome.FINISHED, drive.errors()
+    assert dock.objects.table_button.isVisibleTo(dock)
+    layer = viewer.layers["em: objects"]
+    viewer.layers.selection.clear()
+    dock.objects.table_button.click()
+    _, table = viewer.window.add_plugin_dock_widget("napari", "Features table widget")
+    assert table.table.model().rowCount() == len(layer.features)
+    number = int(np.flatnonzero(dock.objects.table["plane"] != 0)[0]) + 1
+    viewer.dims.set_current_step(0, 0)
+    camera_of(viewer).center = (0, 8000, 8000)
+
+    table.table.selectRow(number)
+
+    assert layer.selected_label == number
+    place = layer.features.loc[number, ["plane", "row", "column"]].to_numpy(float)
+    np.testing.assert_allclose(
+        camera_of(viewer).center, layer.data_to_world((round(place[0]), *place[1:]))
+    )
+    assert viewer.dims.current_step[0] == round(place[0])
 
 
 def test_objects_of_another_image_stay(
@@ -304,8 +321,7 @@ def test_the_command_lines(
     assert again == line
     words = ["objects", out, *values, "--three-d", "--out", f"{out}-objects"]
     assert shlex.split(found)[1:] == words
-    qtbot.wait(10)
-    assert dock.findChildren(CommandDialog) == []
+    qtbot.waitUntil(lambda: dock.findChildren(CommandDialog) == [])
 
 
 def test_the_card(dock: SegmentDock) -> None:
@@ -333,21 +349,26 @@ def test_objects_of_a_part_have_their_places_in_the_image(
     dock.region.setCurrentText(PLANE)
     find_all(dock)
     assert drive.run() is Outcome.FINISHED, drive.errors()
-    whole = dock.objects.table.table
+    whole = dock.objects.table
     assert set(whole["plane"]) == {2}
     camera = camera_of(viewer)
     camera.zoom, camera.center = 2, (60, 8 * 90, 8 * 110)
     dock.region.setCurrentText(VIEW)
     assert drive.run() is Outcome.FINISHED, drive.errors()
-    part, layer = dock.objects.table.table, viewer.layers["em: objects [1]"]
+    part, layer = dock.objects.table, viewer.layers["em: objects [1]"]
     assert set(part["plane"]) == {2}
     corner = np.subtract(layer.translate, image.translate)[1:] / 8
     assert (corner > 0).all()
     number = int(np.argmax(part["size_px"]))
     found = np.argwhere(layer.data[0] == part["label"][number]).mean(0) + corner
     np.testing.assert_allclose((part["row"][number], part["column"][number]), found)
-    dock.objects.table.view.selectRow(number)
+    camera.center = (60, 8000, 8000)
+    layer.selected_label = number + 1
     np.testing.assert_allclose(camera.center[-2:], 8 * found)
+    here = camera.center = (60, *(8 * found + 24))
+    layer.selected_label = 0
+    layer.selected_label = number + 1
+    assert camera.center == pytest.approx(here)  # what is in view stays where it is
 
 
 def test_corrected_objects_and_removed_results(

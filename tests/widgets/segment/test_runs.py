@@ -26,13 +26,18 @@ def test_an_unreadable_file(dock: SegmentDock, tmp_path: Path, drive: Any) -> No
 
 
 def test_a_model_that_is_deleted_meanwhile(
-    viewer: Any, dock: SegmentDock, model: Path, volume: tuple[np.ndarray, np.ndarray], drive: Any
+    viewer: Any,
+    dock: SegmentDock,
+    model: Path,
+    volume: tuple[np.ndarray, np.ndarray],
+    drive: Any,
+    listed: Any,
 ) -> None:
     viewer.add_image(volume[0], name="em")
     shutil.rmtree(model)
     assert drive.run() is Outcome.FAILED
     assert "tiny" in drive.errors()[0]
-    assert dock.run_choice.path() is None
+    assert listed(dock.run_choice) is None
     drive.start()
     assert "No model is chosen" in drive.errors()[-1]
 
@@ -209,6 +214,7 @@ def test_settings_are_remembered(
     volume: tuple[np.ndarray, np.ndarray],
     qtbot: Any,
     drive: Any,
+    listed: Any,
 ) -> None:
     viewer.add_image(volume[0], name="em")
     dock.region.setCurrentText(PLANE)
@@ -221,7 +227,7 @@ def test_settings_are_remembered(
     assert other.form.build().tile == 96
     assert other.form.build().probabilities
     assert other.objects.form.build().min_size == 7
-    assert other.run_choice.path() == model
+    assert listed(other.run_choice) == model
 
 
 def test_a_closed_dock_hears_nothing_more(

@@ -55,6 +55,13 @@ class NormalizedSource:
         self._statistics: SourceStatistics | None = None
         self._fitting = Lock()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A lock does not travel to other processes; what was fitted does.
+        known = self._known
+        if self._statistics is not None:
+            known = {self.source.whole.fingerprint(): self._statistics}
+        return type(self), (self.source, self.config, known)
+
     @property
     def statistics(self) -> SourceStatistics:
         """The numbers that normalise the source; several threads may ask.

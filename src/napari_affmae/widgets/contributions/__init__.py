@@ -1,1 +1,1 @@
-"""What the manifest names beside the docks: reader, samples, layer menus."""
+"""The contributions to napari besides the docks: reader, samples, layer menus."""

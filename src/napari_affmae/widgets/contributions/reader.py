@@ -1,4 +1,4 @@
-"""Files as image layers that are read piece by piece, for napari and its File menu."""
+"""Opening files as image layers that are read piece by piece."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -25,14 +25,14 @@ _COLOURS = 3
 
 
 def get_reader(path: str | Sequence[str]) -> Callable[[str | Sequence[str]], list[FullLayerData]]:
-    """Give napari what reads the files that the manifest names.
+    """Return the function with which napari reads the files that the manifest names.
 
     Parameters
     ----------
     path : str or sequence of str
         Files that are to be opened.
     """
-    del path  # napari asks for the manifest's patterns only, and what is damaged says so when read
+    del path  # it matches the manifest's patterns, and reading reports whether it is damaged
     return read_layers
 
 
@@ -86,7 +86,7 @@ def _layers(source: ImageSource) -> list[FullLayerData]:
 
 
 def _as_dask(source: ImageSource, channel: int | None) -> "da.Array":
-    """Return an array (planes ..., rows, columns) of one channel, or of all in a last axis."""
+    """Return an array (planes ..., rows, columns) of one channel, or with all in a last axis."""
     import dask.array as da
 
     colours = () if channel is not None else (source.n_channels,)
@@ -106,7 +106,7 @@ def _as_dask(source: ImageSource, channel: int | None) -> "da.Array":
 def _read_block(
     source: ImageSource, channel: int | None, block_id: tuple[int, ...]
 ) -> NDArray[Any]:
-    """Read one of the array's blocks, which lie within a plane each."""
+    """Read one block of the array, which lies within a plane."""
     lead = len(source.plane_shape)
     plane = int(np.ravel_multi_index(block_id[:lead], source.plane_shape)) if lead else 0
     rows, columns = (

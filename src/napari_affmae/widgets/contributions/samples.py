@@ -27,9 +27,9 @@ def synthetic_em_layers() -> list[LayerData]:
 
 
 def real_em_layers() -> list[LayerData]:
-    """Return a real volume and its labels as layers, downloaded the first time.
+    """Return a real volume and its labels as layers; it is downloaded the first time.
 
-    napari wants the layers before this returns; the window lives meanwhile.
+    napari needs the layers when this returns; the window stays responsive until then.
 
     Raises
     ------
@@ -40,18 +40,18 @@ def real_em_layers() -> list[LayerData]:
     return _layers("FIB-25", *sample, _REAL_NM)
 
 
-def _get_synthetic(tell: Callable[[int, int], None]) -> tuple[Any, Any, Any]:
+def _get_synthetic(report: Callable[[int, int], None]) -> tuple[Any, Any, Any]:
     from napari_affmae.data import synthetic_sample
 
     sample = synthetic_sample()
-    tell(1, 1)
+    report(1, 1)
     return sample
 
 
-def _get_real(tell: Callable[[int, int], None]) -> tuple[Any, Any, Any]:
+def _get_real(report: Callable[[int, int], None]) -> tuple[Any, Any, Any]:
     from napari_affmae.data import real_sample
 
-    return real_sample(tell)
+    return real_sample(report)
 
 
 def _layers(

@@ -1,4 +1,4 @@
-"""What is painted, for whom: pairs, classes, and where their strokes are."""
+"""The annotation: the pairs of layers, the classes, and where labels are painted."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -17,12 +17,12 @@ from napari_affmae.widgets.finetune.painted import Painted, Square
 from napari_affmae.widgets.finetune.pair_table import Pair, PairTable
 from napari_affmae.widgets.layers.label_layers import classes_of, show_classes
 from napari_affmae.widgets.layers.layer_sources import LayerImage
-from napari_affmae.widgets.layers.view import View
-from napari_affmae.widgets.parts.lifetime import follow
+from napari_affmae.widgets.layers.view import LayerView
+from napari_affmae.widgets.parts.lifetime import connect_while_alive
 
-# Part of a plane; labels that cover as much were made by a program, or are complete.
+# Labels that cover more than this part of a plane are not strokes: they may be complete.
 _MORE_THAN_STROKES = 0.02
-#: What to do where labels are complete.
+#: Advice for complete labels.
 COMPLETE = "Where labels are complete, choose 'Unpainted: background', which makes the rest a class"
 
 
@@ -35,7 +35,7 @@ class Annotation(QObject):
     Parameters
     ----------
     viewer : napari.Viewer
-        Where the layers are.
+        The viewer that holds the layers.
     pairs : PairTable
         The pairs.
     classes : ClassTable
@@ -43,15 +43,15 @@ class Annotation(QObject):
     """
 
     stroked = Signal()
-    """Something was painted, or another class, or another pair is to be learned."""
+    """Strokes, classes or pairs have changed: what is learned is out of date."""
     renamed = Signal()
-    """Classes have other names or colours, and nothing else."""
+    """Only names or colours of classes have changed."""
     looked = Signal()
-    """Another pair may be looked at."""
+    """The user may look at another pair now."""
     noticed = Signal(str)
-    """Something to be told of labels."""
+    """A hint about labels, for the user."""
     failed = Signal(object)
-    """Labels cannot be used, or a class not be named so: the exception."""
+    """Labels cannot be used, or a name of a class is refused: the exception."""
 
     def __init__(
         self, viewer: "napari.viewer.Viewer", pairs: PairTable, classes: ClassTable
@@ -63,15 +63,15 @@ class Annotation(QObject):
         self._images: dict[Image, LayerImage] = {}
         self._looked_at: set[Image] = set()
         self._selected: Image | None = None
-        pairs.changed.connect(self._follow_pairs)
+        pairs.changed.connect(self._take_pairs)
         pairs.channels.changed.connect(self.stroked)
         self._meaning: tuple[Any, ...] = ()
         classes.changed.connect(self._take_classes)
         classes.chosen.connect(self._take_brush)
         classes.removing.connect(self._erase)
         classes.refused.connect(self.failed)
-        follow(self, viewer.layers.selection.events.active, self._look)
-        self._follow_pairs()
+        connect_while_alive(self, viewer.layers.selection.events.active, self._look)
+        self._take_pairs()
 
     def pairs(self) -> list[Pair]:
         """Return the complete pairs."""
@@ -100,12 +100,12 @@ class Annotation(QObject):
         return self._classes.ignore_value
 
     def image(self, layer: Image) -> LayerImage:
-        """Return an image layer as a source; the same one as long as its array and channels are.
+        """Return an image layer as a source: the same object until its array or channels change.
 
         Raises
         ------
         ValueError
-            If the channels that are entered are not there.
+            If the image does not have the channels that are entered.
         """
         channels = self._pairs.channels_of(layer)
         if layer not in self._images or not self._images[layer].reads(layer, channels):
@@ -113,13 +113,13 @@ class Annotation(QObject):
         return self._images[layer]
 
     def painted(self, labels: Labels) -> Painted:
-        """Return where a labels layer of a pair is painted."""
+        """Return the record of the painted parts of a labels layer of a pair."""
         return self._painted[labels]
 
     def recount(self) -> Callable[[], Counter[int]] | None:
-        """Return a count of what is painted now, to be called in a worker.
+        """Return a function that counts what is painted now, to be called in a worker.
 
-        None while labels that were there before are still being looked through.
+        None while labels that were there before are still being scanned.
         """
         if any(painted.is_looking for painted in self._painted.values()):
             return None
@@ -127,7 +127,7 @@ class Annotation(QObject):
         return lambda: sum((count() for count in counts), Counter())
 
     def look_again(self) -> None:
-        """Look for what scripts have written into labels; `stroked` tells of it."""
+        """Look for labels that scripts have written; `stroked` reports them."""
         for painted in self._painted.values():
             painted.look_again()
 
@@ -140,15 +140,15 @@ class Annotation(QObject):
         )
 
     def shown_pair(self) -> int:
-        """Return the number of the pair that is looked at.
+        """Return the number of the pair that the user looks at.
 
-        That is the one of the selected layer; else the last that was, if it is
-        visible; else the top visible one.
+        It is the pair of the selected layer, else of the layer that was selected last, if
+        its image is visible, else of the topmost visible image.
 
         Raises
         ------
         ValueError
-            If none is visible.
+            If no image of the pairs is visible.
         """
         layers = self._viewer.layers
         visible: dict[Image, int] = {}
@@ -166,7 +166,7 @@ class Annotation(QObject):
         self._selected = next((pair[0] for pair in self.pairs() if active in pair), self._selected)
         self.looked.emit()
 
-    def _follow_pairs(self) -> None:
+    def _take_pairs(self) -> None:
         used = {labels for _, labels in self.pairs()}
         for labels in self._painted.keys() - used:
             painted = self._painted.pop(labels)
@@ -192,23 +192,23 @@ class Annotation(QObject):
             painted.stroked.connect(self.stroked)
             painted.counted.connect(self._show_counts)
             painted.failed.connect(self.failed)
-            follow(painted, labels.events.selected_label, self._take_label)
-        self._take_classes(anyhow=True)
+            connect_while_alive(painted, labels.events.selected_label, self._take_label)
+        self._take_classes(always=True)
         self._show_counts()
         self._classes.drop_found()
 
     def _recall_classes(self, labels: Labels) -> None:
-        """Take over the classes of the first layer, and what 0 means there."""
+        """Take over the classes of the first labels layer, and what 0 means there."""
         known = classes_of(labels)
         if known is None or self._painted:
             return
-        # Nothing is painted on a new layer, which says as little of a background.
+        # A new layer has no labels yet: it does not tell whether 0 is a class.
         classes = known or [item for item in self.classes() if item.value]
         zero_is_class = any(not item.value for item in known)
         self._classes.set_classes(classes, ignore_value=None if zero_is_class else 0)
 
-    def _take_classes(self, *, anyhow: bool = False) -> None:
-        """Dress the layers; tell of a change of what is painted, or of names and colours alone."""
+    def _take_classes(self, *, always: bool = False) -> None:
+        """Show the classes in the layers, and emit `stroked` or `renamed`."""
         classes = self.classes()
         before = self._meaning
         self._meaning = (tuple(item.value for item in classes), self.ignore_value)
@@ -216,7 +216,7 @@ class Annotation(QObject):
             show_classes(labels, classes)
         if self._classes.chosen_value():
             self._take_brush(self._classes.chosen_value())
-        if anyhow or self._meaning != before:
+        if always or self._meaning != before:
             self.stroked.emit()
         else:
             self.renamed.emit()
@@ -232,11 +232,13 @@ class Annotation(QObject):
         for labels, painted in self._painted.items():
             self._edit(labels, partial(painted.erase, value))
 
-    def fill(self, labels: Labels, view: View, values: NDArray[Any]) -> None:
-        """Set what is not painted of a view to values, in one step that can be undone."""
+    def fill(self, labels: Labels, view: LayerView, values: NDArray[Any]) -> None:
+        """Set the unpainted pixels of a view to values, as one step that can be undone."""
         painted = self._painted.get(labels)
         if painted is None:
-            self.failed.emit(DataError("the labels of what was predicted are in no pair any more"))
+            self.failed.emit(
+                DataError("the labels of the predicted image are in no pair any more; choose them")
+            )
             return
         self._edit(labels, partial(painted.fill, view.plane, view.rows, view.columns, values))
 
@@ -244,10 +246,10 @@ class Annotation(QObject):
         try:
             change()
         except (TypeError, ValueError, OSError, NotImplementedError) as error:
-            # From arrays that only read.
+            # Read-only arrays raise various errors.
             self.failed.emit(
                 DataError(
-                    f"the labels {labels.name!r} stay as they are, for they cannot be changed: "
+                    f"the labels {labels.name!r} cannot be changed: "
                     f"{error}. Choose labels that can be painted on"
                 )
             )
@@ -260,7 +262,7 @@ class Annotation(QObject):
             total.update(painted.counts)
             strange = painted.counts.keys() - known
             if painted.is_looking:
-                continue  # to be judged as a whole
+                continue  # they are judged as a whole, once all are counted
             if len(strange) > MOST_CLASSES:
                 self.failed.emit(
                     DataError(
@@ -276,7 +278,7 @@ class Annotation(QObject):
         self._classes.set_counts(total)
 
     def _meet(self, labels: Labels, painted: Painted) -> None:
-        """Take over the values of labels that come from elsewhere, and tell what they may need."""
+        """Take over the values of labels from elsewhere, and give a hint if they look complete."""
         if labels not in self._strange:
             return
         self._strange.remove(labels)
@@ -289,19 +291,19 @@ class Annotation(QObject):
 
 
 def check_painted(counts: Counter[int], classes: Sequence[LabelClass]) -> None:
-    """Check that there is something to tell apart.
+    """Check that at least two classes are painted.
 
     Parameters
     ----------
     counts : Counter of int
         Painted pixels by value.
     classes : sequence of LabelClass
-        What can be painted; 0 among them is what is not painted.
+        All classes; the class of value 0 stands for unpainted pixels.
 
     Raises
     ------
     TooFewClassesError
-        If nothing or one class alone is painted.
+        If fewer than two are.
     """
     painted = [item.name for item in classes if item.value and counts[item.value] > 0]
     if not painted:
@@ -311,5 +313,5 @@ def check_painted(counts: Counter[int], classes: Sequence[LabelClass]) -> None:
     if len(painted) + any(not item.value for item in classes) < 2:
         raise TooFewClassesError(
             f"only {painted[0]!r} is painted: paint strokes of another class too, "
-            f"so that there is something to tell apart. {COMPLETE}"
+            f"for training must distinguish at least two. {COMPLETE}"
         )

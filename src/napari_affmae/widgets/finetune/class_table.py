@@ -26,9 +26,9 @@ from napari_affmae.data import default_class
 
 _VALUE, _NAME, _COLOR, _PAINTED = range(4)
 _HEADINGS = ("Value", "Name", "Colour", "Painted")
-# Unlike a background, it is seen in the selected row too.
+# Unlike a background colour, this is visible in a selected row too.
 _SWATCH = Qt.ItemDataRole.DecorationRole
-# Of a name: what it was before it was edited.
+# Role of a name's cell: the name before it was edited.
 _FORMER = Qt.ItemDataRole.UserRole
 _HEIGHT = 108
 _UNKNOWN = 0
@@ -36,7 +36,7 @@ _NAMES = {1: "background", 2: "structure"}
 _DEFAULTS = tuple(
     default_class(value).model_copy(update={"name": name}) for value, name in _NAMES.items()
 )
-#: More values than this in existing labels are numbered objects, not classes.
+#: Labels with more values than this are numbered objects, not classes.
 MOST_CLASSES = 32
 
 
@@ -47,13 +47,13 @@ class ClassTable(QWidget):
     """
 
     changed = Signal()
-    """Other classes, names or colours, or another meaning of 0."""
+    """The classes, their names or colours, or the meaning of 0 have changed."""
     chosen = Signal(int)
-    """The value to paint with."""
+    """A class was selected: its value, to paint with."""
     refused = Signal(object)
-    """A class cannot be named so: the exception."""
+    """The new name of a class is refused: the exception."""
     removing = Signal(int)
-    """A class is about to go: its value, which must go from the labels first."""
+    """A class is about to be removed: its value, to be erased from the labels first."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -73,8 +73,8 @@ class ClassTable(QWidget):
         self.table.setToolTip(
             "Select a class to paint with it; double-click its name or colour to change them."
         )
-        self.table.itemChanged.connect(self._tell_edit)
-        self.table.itemSelectionChanged.connect(self._tell_choice)
+        self.table.itemChanged.connect(self._take_edit)
+        self.table.itemSelectionChanged.connect(self._emit_choice)
         self.table.cellDoubleClicked.connect(self._ask_for_color)
         self.add_button = QPushButton("Add class")
         self.remove_button = QPushButton("Remove")
@@ -105,7 +105,7 @@ class ClassTable(QWidget):
 
     @property
     def ignore_value(self) -> int | None:
-        """The value that means unknown."""
+        """The value that means unknown; None if there is none."""
         return 0 if self.zero.currentIndex() == _UNKNOWN else None
 
     def classes(self) -> tuple[LabelClass, ...]:
@@ -113,7 +113,7 @@ class ClassTable(QWidget):
         return tuple(self._class(row) for row in range(self.table.rowCount()))
 
     def set_classes(self, classes: Iterable[LabelClass], *, ignore_value: int | None) -> None:
-        """Show these classes instead of those that are there, and keep the choice if it can be."""
+        """Replace the classes, and keep the selected one if it is among the new ones."""
         chosen = self.chosen_value()
         blocker = QSignalBlocker(self.table), QSignalBlocker(self.zero)
         self.zero.setCurrentIndex(_UNKNOWN if ignore_value == 0 else 1 - _UNKNOWN)
@@ -133,9 +133,9 @@ class ClassTable(QWidget):
         self.choose(value)
 
     def take_values(self, values: Iterable[int]) -> None:
-        """Have classes of these values instead of the first ones, whose names say too much.
+        """Replace the default classes, whose names may not fit, by classes of these values.
 
-        Classes that were named, added or chosen otherwise stay.
+        Classes that were changed in any way stay.
         """
         found = [value for value in values if value > 0]
         if found and not self._fixed and self.classes() == _DEFAULTS:
@@ -153,7 +153,7 @@ class ClassTable(QWidget):
             self.set_classes([*self.classes(), *missing], ignore_value=self.ignore_value)
 
     def drop_found(self) -> None:
-        """Drop classes that were found in labels, are painted no more, and never had a name."""
+        """Remove classes that were found in labels, are no longer painted, and were never named."""
         classes = self.classes()
         kept = [
             item
@@ -171,9 +171,9 @@ class ClassTable(QWidget):
             self.set_classes(_DEFAULTS, ignore_value=0)
 
     def remove_selected(self) -> None:
-        """Take the selected class away, and what is painted with it if the user agrees.
+        """Remove the selected class and its strokes, if the user agrees.
 
-        Strokes that stayed would bring their class back.
+        Strokes that remained would bring their class back.
         """
         value = self.chosen_value()
         if not value or not self._may_erase(value):
@@ -198,7 +198,7 @@ class ClassTable(QWidget):
         return bool(answer == buttons.Ok)
 
     def set_fixed(self, fixed: bool) -> None:
-        """Let classes be chosen, but not changed."""
+        """Allow or forbid changes of the classes; they can be selected in any case."""
         triggers = QAbstractItemView.EditTrigger
         self.table.setEditTriggers(
             triggers.NoEditTriggers if fixed else triggers.DoubleClicked | triggers.EditKeyPressed
@@ -208,12 +208,12 @@ class ClassTable(QWidget):
         self._fixed = fixed
 
     def chosen_value(self) -> int:
-        """Return the value of the selected class, 0 if there is none."""
+        """Return the value of the selected class, or 0."""
         rows = {index.row() for index in self.table.selectedIndexes()}
         return self._class(rows.pop()).value if rows else 0
 
     def choose(self, value: int) -> None:
-        """Select the class of a value, if there is one."""
+        """Select the class that has a value, if there is one."""
         for row, item in enumerate(self.classes()):
             if item.value == value and value != self.chosen_value():
                 self.table.selectRow(row)
@@ -268,14 +268,14 @@ class ClassTable(QWidget):
             kept.append(zero)
         self.set_classes(kept, ignore_value=self.ignore_value)
 
-    def _tell_edit(self, cell: Any) -> None:
+    def _take_edit(self, cell: Any) -> None:
         if cell.column() == _NAME:
             self._settle_name(cell)
         elif cell.column() == _COLOR:
             self.changed.emit()
 
     def _settle_name(self, cell: QTableWidgetItem) -> None:
-        """Show the name that the class has now: the former one if another class has this."""
+        """Show the name that the class has now: its former name if the new one is taken."""
         name, former = self._class(cell.row()).name, cell.data(_FORMER)
         is_taken = sum(item.name == name for item in self.classes()) > 1
         blocker = QSignalBlocker(self.table)
@@ -286,13 +286,13 @@ class ClassTable(QWidget):
             self.refused.emit(
                 ValueError(
                     f"Another class is named {name!r} already: {former!r} keeps its name. "
-                    "Scores are told by name, so give each class one of its own."
+                    "Scores are listed by name, so each class needs its own."
                 )
             )
         elif name != former:
             self.changed.emit()
 
-    def _tell_choice(self) -> None:
+    def _emit_choice(self) -> None:
         value = self.chosen_value()
         if value:
             self.chosen.emit(value)

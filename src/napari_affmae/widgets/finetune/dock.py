@@ -22,6 +22,7 @@ from napari_affmae.widgets.finetune.full_panel import FullPanel
 from napari_affmae.widgets.finetune.pair_table import PairTable
 from napari_affmae.widgets.finetune.prediction import PredictionLayers
 from napari_affmae.widgets.finetune.quick_panel import QuickPanel
+from napari_affmae.widgets.layers.napari_private import real_viewer
 from napari_affmae.widgets.parts.command_dialog import (
     CommandDialog,
     channel_words,
@@ -30,13 +31,13 @@ from napari_affmae.widgets.parts.command_dialog import (
     layer_words,
     option_words,
 )
-from napari_affmae.widgets.running.base_dock import Dock, real_viewer
+from napari_affmae.widgets.running.base_dock import Dock
 from napari_affmae.widgets.running.run_choice import RunChoice
 from napari_affmae.widgets.running.run_panel import RunPanel
 
 
 class FinetuneDock(Dock):
-    """Learn from painted labels: quickly while they are painted, or in a full run.
+    """Trains on painted labels: quickly while the user paints, or in a full run.
 
     Parameters
     ----------
@@ -101,8 +102,8 @@ class FinetuneDock(Dock):
 
     def _connect(self) -> None:
         self.quick_button.toggled.connect(self._show_mode)
-        self.annotation.failed.connect(self._tell)
-        self.annotation.noticed.connect(self._note)
+        self.annotation.failed.connect(self._show_error)
+        self.annotation.noticed.connect(self._show_note)
         self.annotation.stroked.connect(self.full.note_settings)
         self.start_from.changed.connect(self.full.note_settings)
         self.full.training.resuming.connect(self._take_classes)
@@ -120,7 +121,7 @@ class FinetuneDock(Dock):
         self._show_mode()
 
     def entered(self) -> dict[str, Any]:
-        """Return what is entered, to be remembered."""
+        """Return the entered settings, to be remembered."""
         return {
             "quick": self.quick.form.values(),
             "full": self.full.training.values(),
@@ -128,13 +129,13 @@ class FinetuneDock(Dock):
         }
 
     def annotate(self, image: Image) -> None:
-        """Make a labels layer for an image, and offer both as a pair."""
+        """Make a labels layer for an image, and make both a pair."""
         self.pairs.make_labels(image)
 
     def showEvent(self, event: object) -> None:  # noqa: N802 - Qt's name
-        """Look for new runs."""
+        """Refresh the list of models."""
         super().showEvent(event)
-        # What is being learned is to go on from where it started.
+        # A training that is running must not change the model that it started from.
         if not self.panel.is_running and not self.quick.predict_button.isChecked():
             self.start_from.refresh()
 
@@ -142,7 +143,7 @@ class FinetuneDock(Dock):
         try:
             self.annotation.fill(*self._layers.shown())
         except ValueError as error:
-            self._tell(error)
+            self._show_error(error)
 
     def _show_mode(self) -> None:
         quick = self.quick_button.isChecked()
@@ -154,7 +155,7 @@ class FinetuneDock(Dock):
         self._enable_start_from()
 
     def _enable_start_from(self) -> None:
-        """Take no start for a run that goes on, which has had its own."""
+        """Disable the choice of a model to start from for a resumed run, which has its own."""
         resumes = self.full_button.isChecked() and self.full.training.stored is not None
         self.start_from.setEnabled(not self.panel.is_running and not resumes)
 
@@ -165,14 +166,14 @@ class FinetuneDock(Dock):
         for widget in (self.quick_button, self.full_button, self.pairs):
             widget.setEnabled(not running)
         self._enable_start_from()
-        # Painting goes on while it trains, with the classes that it was started with.
+        # The user may paint while it trains, with the classes that it was started with.
         self.classes.set_fixed(running)
 
-    def _tell(self, error: Exception) -> None:
+    def _show_error(self, error: Exception) -> None:
         quick = self.quick_button.isChecked()
         self.quick.fail(error) if quick else self.panel.fail(error)
 
-    def _note(self, text: str) -> None:
+    def _show_note(self, text: str) -> None:
         quick = self.quick_button.isChecked()
         (self.quick.messages if quick else self.panel.messages).add(text, "info")
 

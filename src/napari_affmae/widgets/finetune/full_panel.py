@@ -1,4 +1,4 @@
-"""Fine-tuning of the whole network: its settings, its run, and its prediction of the view."""
+"""Fine-tuning of the whole network: its settings, its run, and its predictions of the view."""
 
 from collections import Counter
 from collections.abc import Callable, Generator, Sequence
@@ -24,14 +24,14 @@ from napari_affmae.errors import AffmaeError
 from napari_affmae.widgets.finetune.annotation import Annotation, check_painted
 from napari_affmae.widgets.finetune.pair_table import Pair
 from napari_affmae.widgets.finetune.prediction import PredictionLayers
-from napari_affmae.widgets.layers.view import PART_ONLY, View, shown_part
+from napari_affmae.widgets.layers.view import PART_ONLY, LayerView, shown_part
 from napari_affmae.widgets.parts.curves import Curves
 from napari_affmae.widgets.parts.error_text import in_words
-from napari_affmae.widgets.parts.lifetime import follow
-from napari_affmae.widgets.running.background_job import Errand
+from napari_affmae.widgets.parts.lifetime import connect_while_alive
+from napari_affmae.widgets.running.background_job import BackgroundJob
 from napari_affmae.widgets.running.run_choice import RunChoice
 from napari_affmae.widgets.running.run_panel import RunPanel
-from napari_affmae.widgets.running.training_form import REST, STEPS, Training
+from napari_affmae.widgets.running.training_form import REST, STEPS, TrainingForm
 
 _BASIC = ("preset", "crop", "batch", "device")
 _ADVANCED = (
@@ -47,20 +47,20 @@ _ADVANCED = (
 
 
 class FullPanel(QWidget):
-    """Everything of a fine-tuning run but what is painted.
+    """The settings, the run and the curves of a fine-tuning run.
 
     Parameters
     ----------
     viewer : napari.Viewer
-        Whose view is predicted.
+        The viewer whose view is predicted.
     panel : RunPanel
-        Runs it.
+        Runs the training.
     annotation : Annotation
-        What is painted.
+        The pairs, classes and strokes.
     start_from : RunChoice
         The pretrained model.
     layers : PredictionLayers
-        Where predictions go.
+        The layers that show predictions.
     """
 
     def __init__(
@@ -75,9 +75,9 @@ class FullPanel(QWidget):
         self._viewer, self.panel, self._annotation = viewer, panel, annotation
         self._start_from, self._layers = start_from, layers
         self._running: FinetuneConfig | None = None
-        self._asked: tuple[Pair, View] | None = None
+        self._asked: tuple[Pair, LayerView] | None = None
         self._trained_on: list[Any] = []
-        self.training = Training(
+        self.training = TrainingForm(
             panel, FinetuneConfig, kind="finetune", minutes=30, basic=_BASIC, advanced=_ADVANCED
         )
         self.losses = Curves("loss", logarithmic=True)
@@ -90,16 +90,16 @@ class FullPanel(QWidget):
         self.score = QLabel()
         self.score.setWordWrap(True)
         self.score.setVisible(False)
-        self._errand = Errand(self)
-        self._errand.happened.connect(self._take_prediction)
-        self._errand.failed.connect(self._fail_prediction)
+        self._job = BackgroundJob(self)
+        self._job.happened.connect(self._take_prediction)
+        self._job.failed.connect(self._fail_prediction)
         self._arrange()
         self.training.changed.connect(self.note_settings)
         self.training.replaced.connect(self._clear)
         panel.start_requested.connect(self._start)
         panel.happened.connect(self._take)
         panel.ended.connect(start_from.refresh)
-        follow(self, viewer.layers.events.removed, self._note_removed)
+        connect_while_alive(self, viewer.layers.events.removed, self._note_removed)
 
     def _arrange(self) -> None:
         layout = QVBoxLayout(self)
@@ -108,12 +108,12 @@ class FullPanel(QWidget):
             layout.addWidget(widget)
 
     def config(self) -> FinetuneConfig:
-        """Return the settings that are entered; of a run that goes on those of its record.
+        """Return the entered settings; for a resumed run, those of its record.
 
         Raises
         ------
         ValueError
-            If they do not fit.
+            If a setting is not valid, or the classes are not those of the resumed run.
         AffmaeError
             If an image cannot be read.
         """
@@ -123,7 +123,7 @@ class FullPanel(QWidget):
             item.value for item in classes
         ]:
             raise ValueError(
-                "The run that is to go on knows the classes "
+                "The run that is to be resumed has the classes "
                 f"{', '.join(item.name for item in stored.classes)}: keep to them, or choose a "
                 "new run."
             )
@@ -134,7 +134,7 @@ class FullPanel(QWidget):
         )
 
     def note_settings(self) -> None:
-        """Measure the settings that are entered, if there is something to train on."""
+        """Measure the entered settings, if there is something to train on."""
         pretrained, plan = self._start_from.path(), self.training.plan
         preset = self.training.form.control("preset")
         preset.setEnabled(pretrained is None and self.training.stored is None)
@@ -146,17 +146,31 @@ class FullPanel(QWidget):
         if not self._annotation.pairs():
             plan.refuse()
             return
-        # Neither names nor colours take time: changing them measures nothing again.
+        # Names and colours have no effect on time: a change of them is not measured again.
         bare = config.model_copy(update={"classes": (), "ignore_value": None})
         plan.offer(bare, classes=len(config.classes), pretrained=pretrained)
 
     def _start(self) -> None:
-        self._start_from.refresh()  # a pretraining may have ended since
+        """Start as soon as the list of models is up to date: a pretraining may have ended."""
+        if self._check() is not None:
+            self._start_from.refresh()
+            self.panel.start_when_listed(self._start_from, self._start_listed)
+
+    def _start_listed(self) -> None:
+        self.panel.start_when_listed(self.training.run_choice, self._train)
+
+    def _check(self) -> FinetuneConfig | None:
+        """Return the settings if the run can start, else show why it cannot."""
         try:
             self._annotation.check()
-            config = self.config()
+            return self.config()
         except (ValueError, AffmaeError) as error:
             self.panel.fail(error)
+            return None
+
+    def _train(self) -> None:
+        config = self._check()
+        if config is None:
             return
         layers = self._annotation.pairs()
         pairs = [
@@ -198,18 +212,18 @@ class FullPanel(QWidget):
                 self._predict()
 
     def _predict(self) -> None:
-        """Predict the view with the newest model, unless that is going on."""
+        """Predict the view with the newest model, unless a prediction is running."""
         annotation, run = self._annotation, self.training.run
-        if self._errand.is_running or run is None or self._running is None:
+        if self._job.is_running or run is None or self._running is None:
             return
         try:
             pair = annotation.pairs()[annotation.shown_pair()]
             view = shown_part(self._viewer, pair[0])
         except ValueError:
-            return  # nothing of the images is in view: there is nothing to predict
+            return  # no image of the pairs is in view
         source, device = annotation.image(pair[0]), self._running.device
         self._asked = (pair, view)
-        self._errand.run(lambda: _predict_view(source, view, run, device))
+        self._job.run(lambda: _predict_view(source, view, run, device))
 
     def _take_prediction(self, event: ev.Event) -> None:
         if not isinstance(event, ev.ViewPredicted) or self._asked is None or not self._running:
@@ -226,8 +240,8 @@ class FullPanel(QWidget):
     def _note_removed(self, event: Any) -> None:
         if self.panel.is_running and event.value in self._trained_on:
             self.panel.messages.add(
-                f"The layer {event.value.name!r} was deleted; the run goes on with what it held. "
-                "Stop it if that is not wanted.",
+                f"The layer {event.value.name!r} was deleted; the run continues with its data. "
+                "Stop the run if you do not want that.",
                 "warning",
             )
 
@@ -241,7 +255,7 @@ def _train(
     *,
     resume: bool,
 ) -> Generator[ev.Event, None, None]:
-    """Check the strokes and train; in the worker's thread."""
+    """Check the strokes, then train; called in the worker's thread."""
     from napari_affmae.engine import finetune
 
     if recount is not None:
@@ -250,9 +264,9 @@ def _train(
 
 
 def _predict_view(
-    source: ImageSource, view: View, run: Path, device: str
+    source: ImageSource, view: LayerView, run: Path, device: str
 ) -> Generator[ev.Event, None, None]:
-    """Segment what is in view; in a worker's thread."""
+    """Segment the view; called in a worker's thread."""
     from napari_affmae.data import window
     from napari_affmae.engine import segment, uncertainty
 

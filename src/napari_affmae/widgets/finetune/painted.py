@@ -1,4 +1,4 @@
-"""Where a labels layer is painted, and with what: kept up to date stroke by stroke."""
+"""A record of where a labels layer is painted and with which values, updated at each stroke."""
 
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
@@ -13,9 +13,9 @@ from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_affmae.data.sources.source import ImageSource
 from napari_affmae.engine.events import Event
-from napari_affmae.widgets.layers.edits import Edit, Edits
+from napari_affmae.widgets.layers.edits import Edit
 from napari_affmae.widgets.layers.layer_sources import LayerLabels
-from napari_affmae.widgets.running.background_job import Errand
+from napari_affmae.widgets.running.background_job import BackgroundJob
 
 _SIDE = 256
 _SETTLE_MILLISECONDS = 150
@@ -46,24 +46,24 @@ class _Counted(Event):
 
 
 class Painted(QObject):
-    """The squares of a labels layer that hold labels, and how many pixels of each value.
+    """Records the squares of a labels layer that hold labels, and their pixels of each value.
 
-    What the layer holds already is looked through once, in the background; after
-    that only the squares of what is painted, undone or redone are counted again.
-    What a script writes into the array is found by looking again.
+    The layer is scanned once, in the background; after that, only the squares that are
+    painted, undone or redone are counted again. What a script writes into the array is
+    found by another scan.
 
     Parameters
     ----------
     layer : napari.layers.Labels
-        Where the user paints.
+        The layer that the user paints on.
     parent : QObject
-        Owner.
+        The record ends when this is destroyed.
     """
 
     stroked = Signal()
-    """Something was painted, undone, replaced, or found."""
+    """Labels were painted, undone, replaced, or found by a scan."""
     counted = Signal()
-    """`counts` are new."""
+    """`counts` has changed."""
     failed = Signal(object)
     """The labels cannot be read: the exception."""
 
@@ -76,25 +76,30 @@ class Painted(QObject):
         self._has_found = False
         self._pending: set[Square] = set()
         self._counting: set[Square] = set()
-        self._scan, self._count = Errand(self), Errand(self)
+        self._scan, self._count = BackgroundJob(self), BackgroundJob(self)
         self._scan.happened.connect(self._take_scanned)
         self._scan.ended.connect(self._end_scan)
         self._count.happened.connect(self._take_counted)
         self._count.ended.connect(self._count_pending)
-        for errand in (self._scan, self._count):
-            errand.failed.connect(self.failed)
+        for job in (self._scan, self._count):
+            job.failed.connect(self.failed)
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.setInterval(_SETTLE_MILLISECONDS)
         self._timer.timeout.connect(self._count_pending)
-        self._edits = Edits(layer, self._take_edits)
+        self.source = self._open()
         layer.events.data.connect(self._look_through)
         parent.destroyed.connect(self.forget)
-        self._look_through()
+        self._start_scan()
+
+    def _open(self) -> LayerLabels:
+        source = LayerLabels(self.layer)
+        source.edits.on_edit = self._take_edits
+        return source
 
     def forget(self) -> None:
-        """Follow the layer no longer."""
-        self._edits.stop()
+        """Stop recording; the `source` of a run still counts revisions."""
+        self.source.edits.on_edit = None
         self.layer.events.data.disconnect(self._look_through)
         self._timer.stop()
         self._scan.stop()
@@ -102,18 +107,18 @@ class Painted(QObject):
 
     @property
     def is_looking(self) -> bool:
-        """Whether labels that the layer held before are still being looked for."""
+        """Whether the layer is being scanned."""
         return self._scan.is_running
 
     @property
     def covered(self) -> float:
-        """Part of the planes with labels that these cover."""
+        """The part of the planes with labels that is covered by labels."""
         planes = {square.plane for square in self._squares}
         pixels = len(planes) * self.source.height * self.source.width
         return self.counts.total() / max(1, pixels)
 
     def squares(self) -> list[Square]:
-        """Return the squares that hold labels, or may, in order."""
+        """Return the squares that hold labels or may hold some, in order."""
         return sorted(self._squares.keys() | self.pending())
 
     def pending(self) -> frozenset[Square]:
@@ -121,10 +126,10 @@ class Painted(QObject):
         return frozenset(self._pending | self._counting)
 
     def recount(self) -> Callable[[], Counter[int]]:
-        """Return a count of all that is painted now.
+        """Return a function that counts all that is painted now.
 
-        It is to be called in a worker, for it reads labels; all of them where a
-        single value is known, which a script may have added to.
+        Call it in a worker, for it reads labels. If fewer than two values are found, it reads
+        all labels: a script may have written others.
         """
         total, squares, source = Counter(self.counts), self.pending(), self.source
         for square in squares:
@@ -138,7 +143,7 @@ class Painted(QObject):
         return count
 
     def erase(self, value: int) -> None:
-        """Set what is known to be painted with a value to 0, as one edit that can be undone."""
+        """Set all known pixels of a value to 0, as one edit that can be undone."""
         pending, counts = self.pending(), {}
         with self.layer.block_history():
             for square in self.squares():
@@ -150,7 +155,7 @@ class Painted(QObject):
         self._take(counts)
 
     def fill(self, plane: int, rows: slice, columns: slice, values: NDArray[Any]) -> None:
-        """Set what is not painted of a rectangle to values, as one edit that can be undone."""
+        """Set the unpainted pixels of a rectangle to values, as one edit that can be undone."""
         where = (self.source.read(plane, rows, columns)[0] == 0) & (values != 0)
         with self.layer.block_history():
             self._set(plane, rows, columns, where, values[where])
@@ -177,8 +182,9 @@ class Painted(QObject):
         self.layer.data_setitem(indices, values, refresh=False)
 
     def _look_through(self) -> None:
-        """Start anew with another array."""
-        self.source = LayerLabels(self.layer)
+        """Start again with the array that has replaced the former one."""
+        self.source.edits.on_edit = None
+        self.source = self._open()
         self._squares.clear()
         for squares in (self._touched, self._pending, self._counting):
             squares.clear()
@@ -189,7 +195,7 @@ class Painted(QObject):
         self.stroked.emit()
 
     def look_again(self) -> None:
-        """Look for what a script has written, unless that is going on."""
+        """Scan again for what a script has written, unless a scan is running."""
         if not self.is_looking:
             self._touched = set(self.pending())
             self._start_scan()
@@ -222,7 +228,7 @@ class Painted(QObject):
         self._count.run(lambda: _count(source, squares))
 
     def _take_scanned(self, event: _Counted) -> None:
-        # What was painted meanwhile is counted by itself.
+        # Squares that were painted meanwhile are counted separately.
         fresh = {
             square: counts
             for square, counts in event.counts.items()
@@ -233,7 +239,7 @@ class Painted(QObject):
 
     def _take_counted(self, event: _Counted) -> None:
         self._counting -= event.counts.keys()
-        # What was painted meanwhile is counted once more.
+        # Squares that were painted meanwhile are counted once more.
         fresh = {
             square: counts for square, counts in event.counts.items() if square not in self._pending
         }
@@ -246,12 +252,12 @@ class Painted(QObject):
             if values:
                 self._squares[square] = values
         if counts:
-            self.counts += Counter()  # drops what is no longer there
+            self.counts += Counter()  # removes values without pixels
             self.counted.emit()
 
 
 def _numbers(part: slice) -> range:
-    """Count the squares, along one axis, that hold a part of it."""
+    """Return the numbers of the squares that overlap a part of an axis."""
     return range(part.start // _SIDE, -(-part.stop // _SIDE))
 
 

@@ -25,23 +25,24 @@ from napari_affmae.widgets.layers.label_layers import (
 )
 from napari_affmae.widgets.layers.layer_sources import is_own
 from napari_affmae.widgets.parts.channels_edit import ChannelsEdit
-from napari_affmae.widgets.parts.lifetime import follow
+from napari_affmae.widgets.parts.lifetime import connect_while_alive
 
 Pair = tuple[Image, Labels]
 _IMAGE, _LABELS = range(2)
 _CHOOSE = {_IMAGE: "choose an image", _LABELS: "choose labels"}
 _HEIGHT = 80
-# Of a choice of labels: the user has made it, though it be for none.
+# Property of a choice of labels that the user has made: if it is "none", none are offered again.
 _DECLINED = "declined"
 
 
 class PairTable(QWidget):
-    """A row for each pair, with a choice of layers in either column.
+    """A row for each pair, with a choice of layers in both columns.
 
-    A new row, and the first image that is opened, are offered an image and labels of
-    its shape that were made to learn from, best under its name and never under that of
-    another image; so is a row without labels when such are opened. Any other labels
-    must be chosen, for those of a pair are given the colours of the classes.
+    An image and labels are chosen by themselves for a new row, and for the first image that
+    is opened; labels also for a row without any, when fitting ones are opened. Fitting
+    labels have the image's shape and noted classes, preferably bear the image's name, and
+    never that of another image. The user must choose any other labels, because the labels of
+    a pair are given the colours of the classes.
 
     Parameters
     ----------
@@ -50,13 +51,13 @@ class PairTable(QWidget):
     """
 
     changed = Signal()
-    """Other pairs, complete or not."""
+    """The pairs have changed; they may be incomplete."""
 
     def __init__(self, viewer: "napari.viewer.Viewer") -> None:
         super().__init__()
         self._viewer = viewer
         self._pairs: list[Pair] = []
-        self._told: list[tuple[Image | None, Labels | None]] = []
+        self._emitted: list[tuple[Image | None, Labels | None]] = []
         self.table = QTableWidget(0, 2)
         self.table.setHorizontalHeaderLabels(["Image", "Labels"])
         self.table.verticalHeader().setVisible(False)
@@ -85,20 +86,20 @@ class PairTable(QWidget):
         self.add_pair()
         events = viewer.layers.events
         for event in (events.inserted, events.removed, events.reordered):
-            follow(self, event, self._follow)
-        follow(self, events.renamed, self._refill)
+            connect_while_alive(self, event, self._take_layers)
+        connect_while_alive(self, events.renamed, self._refill)
 
     def pairs(self) -> list[Pair]:
         """Return the pairs whose row is complete."""
         return list(self._pairs)
 
     def channels_of(self, image: Image) -> tuple[int, ...] | None:
-        """Return the channels to take of an image; None for all.
+        """Return the channels of an image to use; None for all.
 
         Raises
         ------
         ValueError
-            If what is entered is no list of numbers.
+            If the entered channels are not a list of numbers.
         """
         return self.channels.chosen() if image.rgb else None
 
@@ -108,7 +109,7 @@ class PairTable(QWidget):
         Raises
         ------
         ValueError
-            Says what is missing.
+            If something is missing; the message names it.
         """
         used: set[Labels] = set()
         for row, (image, labels) in enumerate(self._rows()):
@@ -136,24 +137,24 @@ class PairTable(QWidget):
             raise ValueError("There is no pair of an image and labels: add one.")
 
     def add_pair(self) -> None:
-        """Add a row, with an image that has none yet if there is one."""
+        """Add a row, with an image that is in no other row, if there is one."""
         self._append(None, None)
         row = self.table.rowCount() - 1
         self._offer(row)
         self.table.selectRow(row)
-        self._tell()
+        self._emit_changed()
 
     def remove_selected(self) -> None:
-        """Take the selected row away; one row stays."""
+        """Remove the selected row; one row remains in any case."""
         row = self._row()
         kept = [pair for number, pair in enumerate(self._rows()) if number != row]
         self.table.setRowCount(0)
         for image, labels in kept or [(None, None)]:
             self._append(image, labels)
-        self._tell()
+        self._emit_changed()
 
     def set_pair(self, image: Image, labels: Labels | None) -> None:
-        """Choose labels for an image, in its row or in a new one."""
+        """Choose labels for an image, in its own row or in a new one."""
         rows = self._rows()
         row = next((i for i, (known, _) in enumerate(rows) if known in {image, None}), None)
         if row is None:
@@ -164,7 +165,7 @@ class PairTable(QWidget):
             if known is labels and number != row:
                 self._choose(number, _LABELS, None)
         self._choose(row, _LABELS, labels)
-        self._tell()
+        self._emit_changed()
 
     def make_labels(self, image: Image) -> None:
         """Make a labels layer for an image, and pair them."""
@@ -191,7 +192,7 @@ class PairTable(QWidget):
             if column == _IMAGE:
                 self._choose(row, _LABELS, self._fitting(row))
             self._combo(row, _LABELS).setProperty(_DECLINED, column == _LABELS)
-            self._tell()
+            self._emit_changed()
 
         return settle
 
@@ -220,7 +221,7 @@ class PairTable(QWidget):
         ]
 
     def _offer(self, row: int) -> None:
-        """Choose an image that no other row has, and labels that were made for it."""
+        """Choose an image that is in no other row, and labels that were made for it."""
         used = {id(image) for image, _ in self._rows()}
         if self._chosen(row, _IMAGE) is None:
             free = (layer for layer in self._layers(_IMAGE) if id(layer) not in used)
@@ -249,23 +250,23 @@ class PairTable(QWidget):
             layer for layer in self._viewer.layers if isinstance(layer, kind) and not is_own(layer)
         ]
 
-    def _follow(self, event: Any) -> None:
+    def _take_layers(self, event: Any) -> None:
         self._refill()
         is_empty = not any(image for image, _ in self._rows())
         if is_empty and event.type == "inserted" and isinstance(event.value, Image):
             self._offer(0)
         if event.type == "inserted" and isinstance(event.value, Labels):
             self._offer_labels()
-        self._tell()
+        self._emit_changed()
 
     def _offer_labels(self) -> None:
-        """Offer labels that were just opened to the rows that wait for some."""
+        """Choose labels that were just opened for the rows without any."""
         for row, (_, labels) in enumerate(self._rows()):
             if labels is None and not self._combo(row, _LABELS).property(_DECLINED):
                 self._choose(row, _LABELS, self._fitting(row))
 
     def _refill(self) -> None:
-        """Offer the layers that there are now, under their names, and keep the choices."""
+        """Update the layers and names that are offered, and keep the choices."""
         for row in range(self.table.rowCount()):
             for column in (_IMAGE, _LABELS):
                 combo = self._combo(row, column)
@@ -278,10 +279,10 @@ class PairTable(QWidget):
                 del blocker
                 self._choose(row, column, chosen)
 
-    def _tell(self) -> None:
+    def _emit_changed(self) -> None:
         rows = self._rows()
-        if rows != self._told:
-            self._told = rows
+        if rows != self._emitted:
+            self._emitted = rows
             self.channels.setVisible(any(image is not None and image.rgb for image, _ in rows))
             self._pairs = [(image, labels) for image, labels in rows if image and labels]
             self.changed.emit()

@@ -1,4 +1,4 @@
-"""What a network says of the view, as layers at the view's place."""
+"""Layers that show a prediction of the view."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,34 +12,34 @@ from napari_affmae.engine.events import ViewPredicted
 from napari_affmae.widgets.finetune.pair_table import Pair
 from napari_affmae.widgets.layers.label_layers import show_classes
 from napari_affmae.widgets.layers.layer_sources import OWN, layer_geometry, shifted
-from napari_affmae.widgets.layers.view import View, plane_of
+from napari_affmae.widgets.layers.view import LayerView, plane_of
 
 _PREDICTION = "AFFMAE prediction"
 _UNCERTAINTY = "AFFMAE uncertainty"
 
 
 class PredictionLayers:
-    """A labels layer and an image layer that hold no more than the view.
+    """A labels layer and an image layer of the size of the view, at its place.
 
-    Those of a dock that was closed are taken over.
+    The layers of a dock that was closed are used again.
 
     Parameters
     ----------
     viewer : napari.Viewer
-        Where.
+        The viewer that the layers are added to.
     """
 
     def __init__(self, viewer: "napari.viewer.Viewer") -> None:
         self._viewer = viewer
         self.prediction: Labels | None = self._find(_PREDICTION)
         self.uncertainty: Image | None = self._find(_UNCERTAINTY)
-        self._shown: tuple[Pair, View] | None = None
+        self._shown: tuple[Pair, LayerView] | None = None
         self.shows_uncertainty = self.uncertainty is not None and self.uncertainty.visible
 
     def show(
         self,
         pair: Pair,
-        view: View,
+        view: LayerView,
         event: ViewPredicted,
         classes: Sequence[LabelClass],
     ) -> None:
@@ -80,16 +80,18 @@ class PredictionLayers:
             _move(self.uncertainty, uncertainty, place)
         own: tuple[Any, ...] = (self.prediction, self.uncertainty)
         for layer in own:
-            layer.editable = False  # napari forgets it with each new array
+            layer.editable = False  # napari resets it with each new array
         show_classes(self.prediction, classes)
         if self._shown is None or pair != self._shown[0]:
             self._lay_below(pair)
         self._shown = (pair, view)
         if selected != set(self._viewer.layers.selection):
-            self._viewer.layers.selection = selected  # adding a layer must not end the painting
+            self._viewer.layers.selection = (
+                selected  # a new layer is selected, which would end the painting
+            )
 
     def rename(self, classes: Sequence[LabelClass]) -> None:
-        """Give the classes of the prediction that is shown other names and colours."""
+        """Change names and colours of the classes in the prediction that is shown."""
         if self.prediction is not None and self.prediction in self._viewer.layers:
             show_classes(self.prediction, classes)
 
@@ -99,13 +101,15 @@ class PredictionLayers:
         if self.uncertainty is not None:
             self.uncertainty.visible = visible
 
-    def shown(self) -> tuple[Labels, View, np.ndarray]:
-        """Return whose labels are predicted, where, and what: (rows, columns).
+    def shown(self) -> tuple[Labels, LayerView, np.ndarray]:
+        """Return the labels layer of the predicted pair, the view, and the prediction.
+
+        The prediction is an array (rows, columns).
 
         Raises
         ------
         ValueError
-            If no prediction of the plane that the viewer shows is there.
+            If there is no prediction of the plane that the viewer shows.
         """
         layers, prediction = self._viewer.layers, self.prediction
         if self._shown is not None and prediction is not None and prediction in layers:
@@ -126,15 +130,15 @@ class PredictionLayers:
         return layer
 
     def _lay_below(self, pair: Pair) -> None:
-        """Lay both below what is painted of another pair; the user may move them then."""
+        """Put both layers below the labels of another pair; the user may move them then."""
         layers = self._viewer.layers
         for layer in (self.prediction, self.uncertainty):
             layers.move(layers.index(layer), self._place(pair))
 
     def _place(self, pair: Pair) -> int:
-        """Return the place right below the labels, and in any case above their image.
+        """Return the index right below the labels, but above their image.
 
-        Another image that hides it would hide the labels too.
+        An image between them would hide the prediction.
         """
         image, labels = pair
         layers = self._viewer.layers
@@ -146,11 +150,11 @@ class PredictionLayers:
 
 
 def _mark(name: str) -> dict[str, str]:
-    """Metadata of the plugin's own layer of a kind."""
+    """Return the metadata that identifies one of the plugin's own layers."""
     return dict.fromkeys(OWN, name)
 
 
-def _placed(image: Image, view: View) -> dict[str, object]:
+def _placed(image: Image, view: LayerView) -> dict[str, object]:
     corner = (*view.indices, view.rows.start, view.columns.start)
     return shifted(layer_geometry(image), corner)
 

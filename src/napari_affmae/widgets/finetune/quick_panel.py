@@ -1,4 +1,4 @@
-"""Training while painting: the prediction of the view follows the strokes."""
+"""Training while painting: each stroke updates the prediction of the view."""
 
 from collections.abc import Generator
 
@@ -27,13 +27,13 @@ from napari_affmae.widgets.finetune.quick_session import (
     QuickSetup,
     Saved,
 )
-from napari_affmae.widgets.layers.view import PART_ONLY, View, camera_of, shown_part
+from napari_affmae.widgets.layers.view import PART_ONLY, LayerView, camera_of, shown_part
 from napari_affmae.widgets.parts.error_text import in_words
 from napari_affmae.widgets.parts.forms import SettingsForm
-from napari_affmae.widgets.parts.lifetime import follow
+from napari_affmae.widgets.parts.lifetime import connect_while_alive
 from napari_affmae.widgets.parts.messages import Messages
 from napari_affmae.widgets.parts.preferences import load_preferences
-from napari_affmae.widgets.running.background_job import Errand
+from napari_affmae.widgets.running.background_job import BackgroundJob
 from napari_affmae.widgets.running.run_choice import RunChoice
 
 _SETTLE_MILLISECONDS = 400
@@ -41,24 +41,24 @@ _ADVANCED = ("steps", "hidden", "learning_rate", "smoothness", "seed", "device",
 
 
 class QuickPanel(QWidget):
-    """Switch, progress and saving of the training that follows the brush.
+    """The controls of the training that runs while the user paints.
 
     Parameters
     ----------
     viewer : napari.Viewer
-        Whose view is predicted.
+        The viewer whose view is predicted.
     annotation : Annotation
-        What is painted.
+        The pairs, classes and strokes.
     start_from : RunChoice
         The pretrained model.
     layers : PredictionLayers
-        Where predictions go.
+        The layers that show predictions.
     """
 
     saved = Signal(object)
     """A model was saved: its path."""
     predicted = Signal()
-    """The view shows a new prediction."""
+    """A new prediction is shown."""
 
     def __init__(
         self,
@@ -71,7 +71,7 @@ class QuickPanel(QWidget):
         self._viewer, self._annotation = viewer, annotation
         self._start_from, self._layers = start_from, layers
         self._session = QuickSession()
-        self._asked: tuple[Pair, View, tuple[LabelClass, ...]] | None = None
+        self._asked: tuple[Pair, LayerView, tuple[LabelClass, ...]] | None = None
         self._again = False
         self.predict_button = QPushButton("Predict while painting")
         self.predict_button.setCheckable(True)
@@ -90,11 +90,15 @@ class QuickPanel(QWidget):
         self.status = QLabel("Paint some strokes of each class.")
         self.status.setWordWrap(True)
         self.messages = Messages()
-        self._errand, self._saving, self._warming = Errand(self), Errand(self), Errand(self)
+        self._job, self._saving, self._warming = (
+            BackgroundJob(self),
+            BackgroundJob(self),
+            BackgroundJob(self),
+        )
         self._warmed = False
-        self._errand.happened.connect(self._take)
-        self._errand.failed.connect(self.fail)
-        self._errand.ended.connect(self._end)
+        self._job.happened.connect(self._take)
+        self._job.failed.connect(self.fail)
+        self._job.ended.connect(self._end)
         self._saving.happened.connect(self._take)
         self._saving.failed.connect(self.fail)
         self._timer = QTimer(self)
@@ -106,10 +110,10 @@ class QuickPanel(QWidget):
         annotation.looked.connect(self._note_looked)
         start_from.changed.connect(self.schedule)
         self._arrange()
-        self._follow_view()
+        self._connect_view()
 
     def showEvent(self, event: object) -> None:  # noqa: N802 - Qt's name
-        """Load what training takes while the first strokes are painted."""
+        """Import the engine in the background while the user paints the first strokes."""
         super().showEvent(event)
         if not self._warmed:
             self._warmed = True
@@ -125,47 +129,47 @@ class QuickPanel(QWidget):
         self.bar.setTextVisible(False)
         self.bar.setFixedHeight(6)
         policy = self.bar.sizePolicy()
-        policy.setRetainSizeWhenHidden(True)  # else the dock would jump with each stroke
+        policy.setRetainSizeWhenHidden(True)  # otherwise the dock would jump at each stroke
         self.bar.setSizePolicy(policy)
         self.bar.setVisible(False)
         for widget in (self.bar, self.status, self.messages, self.form):
             layout.addWidget(widget)
 
-    def _follow_view(self) -> None:
+    def _connect_view(self) -> None:
         camera, dims = camera_of(self._viewer).events, self._viewer.dims.events
         moves = (camera.zoom, camera.center, dims.current_step, dims.order, dims.ndisplay)
         for event in moves:
-            follow(self, event, self._note_moved)
+            connect_while_alive(self, event, self._note_moved)
 
     @property
     def is_busy(self) -> bool:
-        """Whether an update is due or going on."""
-        return self._errand.is_running or self._timer.isActive()
+        """Whether an update is due or running."""
+        return self._job.is_running or self._timer.isActive()
 
     def switch_off(self) -> None:
-        """Predict no longer: something else needs the machine."""
+        """Stop predicting: something else needs the machine."""
         self.predict_button.setChecked(False)
 
     def schedule(self) -> None:
-        """Update a moment after the last change."""
+        """Update a moment after the last change, if predicting is on."""
         if self.predict_button.isChecked():
             self._timer.start()
 
     def _switch(self, on: bool) -> None:
         self.messages.clear()
         if on:
-            self._start_from.refresh()  # a pretraining may have ended since
+            self._start_from.refresh()  # a pretraining may have ended
             self._update()
         else:
             self._timer.stop()
-            self._errand.stop()
+            self._job.stop()
             self.bar.setVisible(False)
             self.status.setText("")
 
     def _note_moved(self) -> None:
-        # What is being predicted is no longer in view.
+        # The view that is being predicted is no longer shown.
         if self.predict_button.isChecked():
-            self._errand.stop()
+            self._job.stop()
             self._timer.start()
 
     def _note_looked(self) -> None:
@@ -177,7 +181,7 @@ class QuickPanel(QWidget):
             self._note_moved()
 
     def _update(self) -> None:
-        if self._errand.is_running:
+        if self._job.is_running:
             # Stopping it at each stroke would keep a quick painter from ever seeing a result.
             self._again = True
             return
@@ -186,23 +190,23 @@ class QuickPanel(QWidget):
         try:
             setup, request, pair = self._gather()
         except ValueError as error:
-            self._wait_for(str(error))
+            self._show_waiting(str(error))
             return
         if not request.strokes:
-            self._wait_for("Nothing is painted yet: paint some strokes of each class.")
+            self._show_waiting("Nothing is painted yet: paint some strokes of each class.")
             self._annotation.look_again()
             return
         self._asked = (pair, request.view, setup.classes)
         self.bar.setRange(0, 0)
         self.bar.setVisible(True)
-        self._errand.run(lambda: self._session.update(setup, request))
+        self._job.run(lambda: self._session.update(setup, request))
 
-    def _wait_for(self, what: str) -> None:
+    def _show_waiting(self, what: str) -> None:
         self.bar.setVisible(False)
         self.status.setText(what)
 
     def _gather(self) -> tuple[QuickSetup, QuickRequest, Pair]:
-        """Describe what to learn and to predict, all of the moment."""
+        """Return what to learn and what to predict now."""
         annotation = self._annotation
         annotation.check()
         pairs = annotation.pairs()
@@ -245,16 +249,16 @@ class QuickPanel(QWidget):
             return
         pair, view, classes = self._asked
         if pair[0] not in self._viewer.layers:
-            return  # deleted while it was looked at
+            return  # the layer was deleted meanwhile
         self._layers.show(pair, view, event, classes)
         self.status.setText(PART_ONLY if view.is_part else "Paint where it is wrong or uncertain.")
         self.predicted.emit()
 
     def fail(self, error: Exception) -> None:
-        """Tell about an error; that too little is painted yet is none."""
+        """Show an error; too few strokes are no error, but a state that is shown."""
         if isinstance(error, TooFewClassesError):
             hint = "" if self._annotation.ignore_value is None else f". {COMPLETE}"
-            self._wait_for(f"{in_words(error)}{hint}")
+            self._show_waiting(f"{in_words(error)}{hint}")
             self._annotation.look_again()
             return
         self.status.setText("")
@@ -266,7 +270,7 @@ class QuickPanel(QWidget):
             self._update()
 
     def _rename(self) -> None:
-        """Show other names and colours, which change nothing of what was learned."""
+        """Show other names and colours, which do not change what was learned."""
         if self._asked is not None:
             pair, view, _ = self._asked
             self._asked = (pair, view, self._annotation.classes())

@@ -1,4 +1,4 @@
-"""Quick training as the worker runs it: one training that lives as long as its setup."""
+"""The jobs of quick training: one training is kept as long as its setup is the same."""
 
 import threading
 from collections.abc import Generator
@@ -11,23 +11,23 @@ from napari_affmae.data.sources.source import ImageSource
 from napari_affmae.engine import events as ev
 from napari_affmae.errors import AffmaeError
 from napari_affmae.widgets.finetune.painted import Square
-from napari_affmae.widgets.layers.view import View
+from napari_affmae.widgets.layers.view import LayerView
 
 _WAIT_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
 class QuickSetup:
-    """What a training is made for; another setup needs another training.
+    """What a training depends on; another setup needs another training.
 
     Attributes
     ----------
     pretrained : Path or None
         Model to start from.
     images, labels : tuple of ImageSource
-        The pairs; compared by identity.
+        The sources of the pairs, compared by identity.
     classes : tuple of LabelClass
-        What is painted.
+        The classes that are painted.
     ignore_value : int or None
         The label value that means unknown.
     config : QuickConfig
@@ -42,7 +42,7 @@ class QuickSetup:
     config: QuickConfig
 
     def is_learned_like(self, other: "QuickSetup | None") -> bool:
-        """Whether another setup differs in names and colours of classes at most."""
+        """Return whether another setup has at most other names and colours of classes."""
         if other is None or replace(self, classes=()) != replace(other, classes=()):
             return False
         return [item.value for item in self.classes] == [item.value for item in other.classes]
@@ -50,7 +50,7 @@ class QuickSetup:
 
 @dataclass(frozen=True)
 class QuickRequest:
-    """What to learn from, and what to predict.
+    """The strokes to learn from, and the view to predict.
 
     Attributes
     ----------
@@ -58,13 +58,13 @@ class QuickRequest:
         Number of the pair, and a square that is painted.
     pair : int
         Number of the pair that is in view.
-    view : View
-        What is in view of it.
+    view : LayerView
+        The part of its image that is in view.
     """
 
     strokes: tuple[tuple[int, Square], ...]
     pair: int
-    view: View
+    view: LayerView
 
 
 @dataclass(frozen=True)
@@ -76,11 +76,11 @@ class Saved(ev.Event):
 
 @dataclass(frozen=True)
 class _InTurn(ev.Event):
-    """Another job goes on, or went on until now; one that was stopped meanwhile ends here."""
+    """Reported while a job waits for another one, so that a stopped job can end here."""
 
 
 class QuickSession:
-    """Keeps a `QuickTraining`, made when it is first needed; used by one worker at a time."""
+    """Keeps a `QuickTraining`, which is made when it is needed, for one job at a time."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -121,7 +121,7 @@ class QuickSession:
         yield Saved(self._training.save(path))
 
     def _in_turn(self, job: Generator[ev.Event, None, None]) -> Generator[ev.Event, None, None]:
-        """Run a job when no other is going on; each that waits keeps a thread of the pool."""
+        """Run a job when no other is running; while it waits, it keeps a thread of the pool."""
         while not self._lock.acquire(timeout=_WAIT_SECONDS):
             yield _InTurn()
         try:

@@ -1,4 +1,4 @@
-"""Labels layers to paint on: made to fit an image, and dressed in the classes' colours."""
+"""Labels layers to paint on: how they are made for an image, and show classes."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,30 +13,30 @@ from napari_affmae.config import LabelClass
 from napari_affmae.widgets.layers.layer_sources import layer_geometry
 from napari_affmae.widgets.layers.view import pixel_shape
 
-# Above this, an array of which only the painted chunks take memory.
+# Labels of more bytes than this are kept in an array whose empty chunks take no memory.
 _LARGEST_IN_MEMORY = 2**30
 _CHUNK = 512
 _NOTHING = (0.0, 0.0, 0.0, 0.0)
-# Key of a layer's metadata. Its features show the classes too, but anyone's table may have
-# columns of these names.
+# Keys of a layer's metadata. A layer's features hold the classes too, but other plugins may
+# write columns of the same names.
 _CLASSES = "napari-affmae classes"
 _RESULT = "napari-affmae result"
-#: Metadata of what a network segmented: labels, but nobody's answer to learn from.
+#: Metadata of labels that a network predicted: no training must learn from them by default.
 RESULT = {_RESULT: True}
 
 
 def fits(image: Image, labels: Labels) -> bool:
-    """Tell whether labels have the shape of an image."""
+    """Return whether labels have the shape of an image."""
     return pixel_shape(labels) == pixel_shape(image)
 
 
 def may_be_for(image: Image, labels: Labels) -> bool:
-    """Tell whether labels fit an image and were made to learn from."""
+    """Return whether labels fit an image and were made to learn from."""
     return classes_of(labels) is not None and _RESULT not in labels.metadata and fits(image, labels)
 
 
 def is_named_for(image: Image, labels: Labels) -> bool:
-    """Tell whether labels bear an image's name, as those of `add_labels_layer` do."""
+    """Return whether labels bear an image's name, as those of `add_labels_layer` do."""
     name = _name_for(image)
     return labels.name == name or labels.name.startswith(f"{name} [")  # napari numbers namesakes
 
@@ -80,7 +80,7 @@ def show_classes(layer: Labels, classes: Sequence[LabelClass]) -> None:
     Other columns of the layer's table of features stay.
     """
     colors: dict[int | None, Any] = {item.value: item.color for item in classes}
-    # What has no class is shown too, or it could not be found and corrected.
+    # Values without a class are shown in white, so that the user finds and corrects them.
     layer.colormap = DirectLabelColormap(color_dict={None: "white", **colors, 0: _NOTHING})
     layer.features = _named(layer.features, classes)
     layer.metadata = {**layer.metadata, _CLASSES: [item.model_dump() for item in classes]}
@@ -102,7 +102,7 @@ def classes_of(layer: Labels) -> tuple[LabelClass, ...] | None:
 def _named(features: pd.DataFrame, classes: Sequence[LabelClass]) -> pd.DataFrame:
     """Name the classes in a table with a row for each value, as the status bar reads it."""
     others = features.drop(columns="class", errors="ignore")
-    if "index" not in others:  # then napari takes the number of the row for the value
+    if "index" not in others:  # without this column, napari takes a row's number as the value
         others.insert(0, "index", range(len(others)))
     others = others.dropna(how="all", subset=others.columns.difference(["index"]))
     names = {"index": [item.value for item in classes], "class": [item.name for item in classes]}

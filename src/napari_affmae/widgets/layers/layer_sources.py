@@ -1,6 +1,5 @@
 """Layers as images and labels that the engine reads."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,7 +12,7 @@ from napari_affmae.data.sources.layout import Layout
 from napari_affmae.data.sources.source import ImageSource, PixelSize
 from napari_affmae.data.sources.units import pixel_size, to_nanometres
 from napari_affmae.errors import DataError
-from napari_affmae.widgets.layers.edits import Edit, Edits
+from napari_affmae.widgets.layers.edits import EditLog
 
 _COLOURS = (0, 1, 2)
 _NOTHING = 1e-9
@@ -23,18 +22,18 @@ OWN = {_OWN: "shown"}
 
 
 class LayerImage(ImageSource):
-    """An image layer: its array, read piece by piece whatever holds it.
+    """The array of an image layer, read piece by piece.
 
-    The array is that of the moment: a run goes on with it when the layer is
-    renamed, moved, or deleted. Of a multiscale layer the full resolution is
-    read, of an RGBA layer not the transparency.
+    The source keeps the array that the layer has now: a run can continue when the layer is
+    renamed, moved, or deleted. For a multiscale layer, the full resolution is read; for an
+    RGBA layer, the transparency is ignored.
 
     Parameters
     ----------
     layer : napari.layers.Image
         Its last two axes (of data, not of the view) are rows and columns.
     channels : sequence of int, optional
-        Of an RGB layer; red, green and blue by default.
+        Channels of an RGB layer to read; all three by default.
     """
 
     def __init__(self, layer: Image, channels: Sequence[int] | None = None) -> None:
@@ -50,7 +49,7 @@ class LayerImage(ImageSource):
         )
 
     def reads(self, layer: Image, channels: Sequence[int] | None = None) -> bool:
-        """Tell whether this is still what the layer holds, and these channels of it."""
+        """Return whether the layer still has this array, and these channels are read."""
         wanted = channels or (_COLOURS if layer.rgb else (0,))
         return (
             self._array is full_resolution(layer)
@@ -63,12 +62,12 @@ class LayerImage(ImageSource):
 
 
 class LayerLabels(ImageSource):
-    """A labels layer as it is now: strokes that are added later are read too.
+    """The labels of a layer, including strokes that are painted later.
 
     Parameters
     ----------
     layer : napari.layers.Labels
-        Where the user paints.
+        The layer that the user paints on.
     """
 
     def __init__(self, layer: Labels) -> None:
@@ -81,20 +80,19 @@ class LayerLabels(ImageSource):
             np.dtype(array.dtype),
             pixel_size=_pixel_size(layer),
         )
-        self._replaced = 0
-        self._revisions: Counter[int] = Counter()
-        self._edits = Edits(layer, self._note_edits)
-        layer.events.data.connect(self._note_replaced)
+        self.edits = EditLog(layer)
 
     def revision(self, plane: int) -> int:
         """Count the changes that may have touched a plane."""
-        return self._replaced + self._revisions[plane]
+        return self.edits.revision(plane)
 
-    def _note_edits(self, edits: Sequence[Edit]) -> None:
-        self._revisions.update({plane for edit in edits for plane in edit.planes})
+    def changed_since(self, plane: int, revision: int) -> tuple[slice, slice] | None:
+        """Return rows and columns that hold all changes of a plane since it had a revision.
 
-    def _note_replaced(self) -> None:
-        self._replaced += 1
+        See `EditLog.changed_since`: the whole plane where they are not known, None if
+        there are none.
+        """
+        return self.edits.changed_since(plane, revision)
 
     def _fetch(self, index: tuple[Any, ...]) -> NDArray[Any]:
         array = full_resolution(self._layer)
@@ -107,23 +105,23 @@ class LayerLabels(ImageSource):
 
 
 def is_own(layer: Layer) -> bool:
-    """Tell whether the plugin made a layer, to show something: such are no input."""
+    """Return whether the plugin made a layer to show something; it is not offered as input."""
     return _OWN in layer.metadata
 
 
 def full_resolution(layer: Layer) -> Any:
-    """Return the array of a layer, of a multiscale one that of its finest level."""
+    """Return the array of a layer; for a multiscale layer, that of its finest level."""
     return layer.data[0] if layer.multiscale else layer.data
 
 
 def _pixel_size(layer: Layer) -> PixelSize | None:
-    """(row, column) in nanometres; None where the layer's units are no lengths."""
+    """Return (row, column) in nanometres, or None if the layer's units are not lengths."""
     row, column = step_sizes(layer_geometry(layer))[-2:]
     return pixel_size(row, column)
 
 
 def layer_geometry(layer: Layer) -> dict[str, Any]:
-    """Return what places another layer of the same axes on this one.
+    """Return the settings that place another layer with the same axes on this one.
 
     Returns
     -------
@@ -136,10 +134,10 @@ def layer_geometry(layer: Layer) -> dict[str, Any]:
 
 
 def step_sizes(geometry: Mapping[str, Any]) -> list[float | None]:
-    """Say how far apart pixels are along each axis of the array, after all that places it.
+    """Return the distance between pixels along each axis, after all transforms of the layer.
 
-    Rows are measured across the columns, planes across both, so that the sizes
-    multiply to the area and volume of a pixel even where the array is sheared.
+    Rows are measured perpendicular to the columns, and planes perpendicular to both: the
+    product of the sizes is the area or volume of a pixel, even in a sheared layer.
 
     Parameters
     ----------
@@ -149,15 +147,15 @@ def step_sizes(geometry: Mapping[str, Any]) -> list[float | None]:
     Returns
     -------
     list of float or None
-        Nanometres; None along axes whose units are no lengths.
+        Nanometres; None for axes whose units are not lengths.
     """
     factors = np.array([to_nanometres(1.0, str(unit)) or np.nan for unit in geometry["units"]])
     within = Affine(**{name: geometry[name] for name in ("scale", "rotate", "shear")})
     matrix = geometry["affine"].linear_matrix @ within.linear_matrix
-    # Rotations leave traces of rounding where there is nothing.
+    # Rotations leave rounding errors where the matrix should be zero.
     matrix[np.abs(matrix) < _NOTHING * np.abs(matrix).max(axis=0)] = 0
     unknown = ((matrix != 0) & np.isnan(factors)[:, None]).any(axis=0)
-    # From the last axis to the first, each axis across those before.
+    # Each axis is measured perpendicular to those after it: hence the reversed order.
     placed = (matrix * np.nan_to_num(factors, nan=1.0)[:, None])[:, ::-1]
     sizes = np.abs(np.diag(np.linalg.qr(placed, mode="r")))[::-1]
     return [
@@ -167,12 +165,12 @@ def step_sizes(geometry: Mapping[str, Any]) -> list[float | None]:
 
 
 def shifted(geometry: Mapping[str, Any], corner: Sequence[int]) -> dict[str, Any]:
-    """Place a part of a layer: the geometry of an array whose first pixel is at `corner`.
+    """Return the geometry of a part of a layer, whose first pixel is at `corner`.
 
     Parameters
     ----------
     geometry : Mapping[str, Any]
-        Of the whole layer, from `layer_geometry`.
+        Geometry of the whole layer, from `layer_geometry`.
     corner : sequence of int
         Index of the part's first pixel in the layer's array.
     """
@@ -182,10 +180,10 @@ def shifted(geometry: Mapping[str, Any], corner: Sequence[int]) -> dict[str, Any
 
 
 def source_geometry(source: ImageSource) -> dict[str, Any]:
-    """Return what places a layer of an image that is none: the sizes of its pixels, where known.
+    """Return the geometry of a layer for an image that is not open: its pixel sizes, if known.
 
-    Planes whose distance is not known are shown as far apart as rows, but that
-    is no length.
+    If the distance of the planes is not known, they are shown as far apart as rows, but
+    the unit of that axis stays "pixel".
     """
     row, column = source.pixel_size or (1.0, 1.0)
     ndim = len(source.plane_shape) + 2
@@ -194,5 +192,5 @@ def source_geometry(source: ImageSource) -> dict[str, Any]:
         units[-2:] = ["nm", "nm"]
         if source.plane_distance is not None:
             scale[-3], units[-3] = source.plane_distance, "nm"
-    # As a layer has it.
+    # A layer turns these into the objects that `layer_geometry` returns.
     return layer_geometry(Image(np.zeros((1,) * ndim), scale=scale, units=units))

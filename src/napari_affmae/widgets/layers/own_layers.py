@@ -7,12 +7,12 @@ from napari.layers import Layer
 
 
 class OwnLayers:
-    """Layers of one kind, of which each set takes the place of the one before.
+    """Layers of one kind: each new set replaces the former one.
 
     Parameters
     ----------
     viewer : napari.Viewer
-        Where.
+        The viewer that the layers are added to.
     """
 
     def __init__(self, viewer: "napari.viewer.Viewer") -> None:
@@ -20,7 +20,7 @@ class OwnLayers:
         self._shown: list[Layer] = []
 
     def show(self, layers: Sequence[Layer]) -> None:
-        """Add layers, and take away those that were shown, as far as they are still there."""
+        """Add layers, and remove the former ones that the user has not removed yet."""
         for layer in self._shown:
             if layer in self._viewer.layers:
                 self._viewer.layers.remove(layer)

@@ -1,4 +1,4 @@
-"""Drawing layers anew while their arrays are written."""
+"""Redrawing layers while their arrays are being written."""
 
 import time
 
@@ -9,14 +9,14 @@ from qtpy.QtCore import QObject, QTimer
 from napari_affmae.widgets.layers.view import plane_of
 
 _MILLISECONDS = 300
-# Of the window's time, drawing takes at most one part in this.
+# Drawing takes at most one part in this of the window's time.
 _SHARE = 5
 
 
 class Refresher(QObject):
-    """Draws layers a few times a second, where a plane was written that is shown.
+    """Redraws layers a few times a second if the plane that is shown was written.
 
-    Large planes take long to draw: the pauses grow with that.
+    Large planes take long to draw: the pauses grow in proportion.
     """
 
     def __init__(self, viewer: "napari.viewer.Viewer", parent: QObject) -> None:
@@ -29,8 +29,8 @@ class Refresher(QObject):
         self._timer.setInterval(_MILLISECONDS)
         self._timer.timeout.connect(self._draw)
 
-    def follow(self, layers: list[Layer]) -> None:
-        """Look after these layers, all of one shape, from now on."""
+    def connect_while_alive(self, layers: list[Layer]) -> None:
+        """Redraw these layers, all of one shape, from now on."""
         self._layers = layers
         self._planes.clear()
         self._timer.setInterval(_MILLISECONDS)
@@ -62,6 +62,6 @@ class Refresher(QObject):
     def _is_shown(self, layer: Layer) -> bool:
         try:
             _, plane = plane_of(self._viewer, layer)
-        except ValueError:  # the volume, or planes along other axes
+        except ValueError:  # the viewer shows the volume, or planes along other axes
             return True
         return plane in self._planes

@@ -1,4 +1,4 @@
-"""What the viewer shows of a layer: a plane, and a rectangle of it."""
+"""The plane and the rectangle of a layer that the viewer shows."""
 
 from dataclasses import dataclass, replace
 from itertools import product
@@ -10,11 +10,12 @@ from napari.layers import Layer
 
 from napari_affmae.data.sources.layout import plane_number
 from napari_affmae.widgets.layers.layer_sources import full_resolution
+from napari_affmae.widgets.layers.napari_private import canvas_size
 
 SMALLEST = 64
-# Side of what is predicted of a view, pixels: more would keep the user waiting.
+# Longest side of the part of a view that is predicted, in pixels: the user waits for it.
 _LARGEST = 1024
-#: What the user is told of such a view.
+#: Message for a view that is larger.
 PART_ONLY = (
     f"The view is large: its middle {_LARGEST} x {_LARGEST} pixels are predicted. "
     "Zoom in to see the rest."
@@ -22,7 +23,7 @@ PART_ONLY = (
 
 
 @dataclass(frozen=True)
-class View:
+class LayerView:
     """A rectangle of one plane of a layer, in pixels of its full resolution.
 
     Attributes
@@ -34,7 +35,7 @@ class View:
     rows, columns : slice
         The rectangle.
     is_part : bool
-        Whether more was in view.
+        Whether the view was larger than this rectangle.
     """
 
     indices: tuple[int, ...]
@@ -49,8 +50,8 @@ def camera_of(viewer: "napari.viewer.Viewer") -> Any:
     return getattr(viewer, "scene", viewer).camera
 
 
-def view_of(viewer: "napari.viewer.Viewer", layer: Layer) -> View:
-    """Return what is in view of a layer.
+def view_of(viewer: "napari.viewer.Viewer", layer: Layer) -> LayerView:
+    """Return the part of a layer that is in view.
 
     Raises
     ------
@@ -60,7 +61,7 @@ def view_of(viewer: "napari.viewer.Viewer", layer: Layer) -> View:
     """
     indices, plane = plane_of(viewer, layer)
     rows, columns = _rectangle(viewer, layer, pixel_shape(layer))
-    return View(indices, plane, rows, columns)
+    return LayerView(indices, plane, rows, columns)
 
 
 def plane_of(viewer: "napari.viewer.Viewer", layer: Layer) -> tuple[tuple[int, ...], int]:
@@ -88,7 +89,7 @@ def plane_of(viewer: "napari.viewer.Viewer", layer: Layer) -> tuple[tuple[int, .
 
 
 def pixel_shape(layer: Layer) -> tuple[int, ...]:
-    """Return the shape of a layer's full resolution, without colours: that of its labels."""
+    """Return the shape of a layer's full resolution, without a colour axis."""
     shape = tuple(int(size) for size in full_resolution(layer).shape)
     return shape[:-1] if getattr(layer, "rgb", False) else shape
 
@@ -96,13 +97,13 @@ def pixel_shape(layer: Layer) -> tuple[int, ...]:
 def _rectangle(
     viewer: "napari.viewer.Viewer", layer: Layer, shape: tuple[int, ...]
 ) -> tuple[slice, slice]:
-    """Find the pixels inside the canvas, at least `SMALLEST` a side where there are as many.
+    """Find the pixels inside the canvas: at least `SMALLEST` a side, if the image is as large.
 
-    napari's `corner_pixels` say more than is in view of multiscale layers, and do
-    not tell an image beyond the canvas from its edge.
+    napari's `corner_pixels` cover more than the view for multiscale layers, and are the
+    same for an image beyond the canvas and for one whose edge is in view.
     """
     camera = camera_of(viewer)
-    half = np.asarray(_canvas_size(viewer)) / 2 / camera.zoom
+    half = np.asarray(canvas_size(viewer)) / 2 / camera.zoom
     corners = []
     for signs in product((-1, 1), repeat=2):
         place = np.asarray(viewer.dims.point)
@@ -110,7 +111,7 @@ def _rectangle(
         corners.append(np.asarray(layer.world_to_data(place))[-2:])
     parts = []
     for low, high, size in zip(np.min(corners, 0), np.max(corners, 0), shape[-2:], strict=True):
-        # The number i is the middle of pixel i.
+        # The coordinate i is the middle of pixel i.
         start, stop = max(0, int(np.floor(low + 0.5))), min(size, int(np.ceil(high + 0.5)))
         if start >= stop:
             raise ValueError("nothing of the image is in view: move it into the view")
@@ -120,15 +121,8 @@ def _rectangle(
     return parts[0], parts[1]
 
 
-def _canvas_size(viewer: "napari.viewer.Viewer") -> tuple[float, float]:
-    """Return the size that one image has on the screen, which napari tells since 0.9."""
-    if hasattr(viewer, "canvas"):
-        return viewer.canvas.viewbox_size(viewer.layers)
-    return viewer._canvas_size  # noqa: SLF001
-
-
-def shown_part(viewer: "napari.viewer.Viewer", layer: Layer) -> View:
-    """Return what is in view of a layer, of a large view its middle.
+def shown_part(viewer: "napari.viewer.Viewer", layer: Layer) -> LayerView:
+    """Return the part of a layer that is in view; if it is large, its middle.
 
     Raises
     ------
@@ -138,7 +132,7 @@ def shown_part(viewer: "napari.viewer.Viewer", layer: Layer) -> View:
     return middle(view_of(viewer, layer), _LARGEST)
 
 
-def middle(view: View, largest: int) -> View:
+def middle(view: LayerView, largest: int) -> LayerView:
     """Return the middle of a view, no more than `largest` pixels a side."""
 
     def cut(part: slice) -> slice:

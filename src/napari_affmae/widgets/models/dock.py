@@ -1,6 +1,6 @@
-"""The dock that lists runs and models, and keeps them in order."""
+"""The dock that lists runs and models, and renames, deletes, exports and imports them."""
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,16 +24,17 @@ from qtpy.QtWidgets import (
 
 from napari_affmae.engine.events import Event
 from napari_affmae.engine.store.housekeeping import delete_run, export_model, rename_run
-from napari_affmae.engine.store.registry import RunSummary, list_runs
-from napari_affmae.errors import AffmaeError
+from napari_affmae.engine.store.registry import RunSummary
+from napari_affmae.widgets.layers.napari_private import real_viewer
 from napari_affmae.widgets.models.import_dialog import ImportDialog
 from napari_affmae.widgets.parts.curves import Curves, load_plots
 from napari_affmae.widgets.parts.error_text import in_words
 from napari_affmae.widgets.parts.messages import Messages
 from napari_affmae.widgets.parts.preferences import load_preferences, remember
-from napari_affmae.widgets.running.background_job import Errand
-from napari_affmae.widgets.running.base_dock import Column, real_viewer
+from napari_affmae.widgets.running.background_job import BackgroundJob
+from napari_affmae.widgets.running.base_dock import Column
 from napari_affmae.widgets.running.model_card import ModelCard
+from napari_affmae.widgets.running.run_listing import Listing, RunListing
 
 _HEIGHT = 190
 _MODELS = "Models (*.safetensors)"
@@ -46,8 +47,15 @@ class _Log(Event):
     lines: list[dict[str, Any]]
 
 
+@dataclass(frozen=True)
+class _Changed(Event):
+    """A run or model was changed on disk; `path` is the one to choose now."""
+
+    path: Path | None
+
+
 class ModelsDock(Column):
-    """A list of runs and models, a card of the chosen one, and what can be done with it.
+    """A list of runs and models, and a description and actions for the chosen one.
 
     Parameters
     ----------
@@ -58,22 +66,29 @@ class ModelsDock(Column):
     def __init__(self, napari_viewer: "napari.viewer.Viewer") -> None:
         napari_viewer = real_viewer(napari_viewer)
         super().__init__(napari_viewer)
-        self._runs: list[RunSummary] = []
-        self.folder = QLabel()
+        self._runs: tuple[RunSummary, ...] = ()
+        self._wanted: Path | None = None
+        self._listing = RunListing(self)
+        self._listing.listed.connect(self._show_runs)
+        self.folder = QLabel("looking for runs and models ...")
         self.folder.setWordWrap(True)
         self.list = QTreeWidget()
         self.list.setHeaderLabels(["Name", "Kind", "State", "IoU", "Date"])
         self.list.setRootIsDecorated(False)
         self.list.setFixedHeight(_HEIGHT)
         self.list.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
-        self.list.currentItemChanged.connect(self._show_chosen)
+        self.list.currentItemChanged.connect(self._take_choice)
         self.card = ModelCard()
         self.curves = Curves("loss", logarithmic=True)
         self.messages = Messages()
-        self._log = Errand(self)
+        self._log = BackgroundJob(self, loads_torch=False)
         self._log.happened.connect(self._draw)
         self._log.failed.connect(self._fail)
-        self._import = Errand(self)
+        self._change = BackgroundJob(self)
+        self._change.happened.connect(self._take_change)
+        self._change.failed.connect(self._fail)
+        self._change.ended.connect(self._end_change)
+        self._import = BackgroundJob(self)
         self._import.failed.connect(self._fail)
         self._import.ended.connect(self._end_import)
         self._importing: Path | None = None
@@ -120,29 +135,37 @@ class ModelsDock(Column):
         self.add_stretch()
 
     def showEvent(self, event: object) -> None:  # noqa: N802 - Qt's name
-        """See what other docks have made meanwhile."""
+        """Refresh the list: other docks may have made runs."""
         super().showEvent(event)
         self.refresh()
 
     def refresh(self) -> None:
-        """Read again what is there, and keep the choice."""
-        self.choose(self.path())
+        """Read the list again, and keep the choice."""
+        self._listing.read()
 
     def choose(self, path: Path | None) -> None:
-        """Read again what is there, and choose a run or model, if it is among it."""
-        folder = load_preferences().runs
-        self.folder.setText(str(folder))
-        self._runs = list_runs(folder)
+        """Read the list again, and then choose a run or model if it is in the list."""
+        self._wanted = path
+        self.refresh()
+
+    def _show_runs(self, listing: Listing) -> None:
+        self.folder.setText(str(listing.folder))
+        self._runs = listing.runs
         self.list.blockSignals(True)
         self.list.clear()
         for run in self._runs:
             self.list.addTopLevelItem(_item(run))
         paths = [run.path for run in self._runs]
-        chosen = self.list.topLevelItem(paths.index(path)) if path in paths else None
+        wanted = self._wanted
+        chosen = self.list.topLevelItem(paths.index(wanted)) if wanted in paths else None
         self.list.setCurrentItem(chosen)
         self.list.blockSignals(False)
         for column in range(self.list.columnCount()):
             self.list.resizeColumnToContents(column)
+        self._show_chosen()
+
+    def _take_choice(self) -> None:
+        self._wanted = self.path()
         self._show_chosen()
 
     def run(self) -> RunSummary | None:
@@ -151,22 +174,27 @@ class ModelsDock(Column):
         return self._runs[row] if 0 <= row < len(self._runs) else None
 
     def path(self) -> Path | None:
-        """Return where the chosen run or model lies."""
+        """Return the folder or file of the chosen run or model."""
         run = self.run()
         return None if run is None else run.path
 
-    def _show_chosen(self, *_: object) -> None:
+    def _show_chosen(self) -> None:
         run = self.run()
         self.card.show_run(run)
-        for button in self._of_chosen:
-            button.setEnabled(run is not None)
-        self.export_button.setEnabled(run is not None and run.problem is None)
+        self._enable_buttons()
         self._log.stop()
         self.curves.clear()
         self.curves.setVisible(False)
         if run is not None and run.path.is_dir():
             path = run.path
             self._log.run(lambda: _read_log(path))
+
+    def _enable_buttons(self) -> None:
+        run, is_free = self.run(), not self._change.is_running
+        for button in self._of_chosen:
+            button.setEnabled(run is not None and is_free)
+        self.export_button.setEnabled(run is not None and run.problem is None and is_free)
+        self.change_button.setEnabled(is_free)
 
     def _draw(self, log: _Log) -> None:
         names = {"step": "training", "validation": "validation"}
@@ -218,23 +246,24 @@ class ModelsDock(Column):
             self, "Export the model", f"{run.name}.safetensors", _MODELS
         )
         if name:
-            # The file dialog has asked whether to replace a file that is there.
+            # The file dialog has asked whether to replace an existing file.
             target = Path(name)
             if not target.suffix:
                 target = target.with_suffix(".safetensors")
             self._do(lambda: export_model(run.path, target, overwrite=True))
 
-    def _do(self, change: Any) -> None:
-        """Change something on disk, and show what is there then."""
+    def _do(self, change: Callable[[], object]) -> None:
+        """Change something on disk in the background, then refresh the list."""
         self.messages.clear()
-        path: object = None
-        try:
-            path = change()
-        except (AffmaeError, ValueError) as error:
-            self._fail(error)
-            self.refresh()
-            return
-        self.choose(path if isinstance(path, Path) else None)
+        self._change.run(lambda: _do(change))
+        self._enable_buttons()
+
+    def _take_change(self, changed: _Changed) -> None:
+        self._wanted = changed.path
+
+    def _end_change(self) -> None:
+        self._enable_buttons()
+        self.refresh()
 
     def _ask_for_checkpoint(self) -> None:
         dialog = ImportDialog(load_preferences().runs, self)
@@ -243,7 +272,7 @@ class ModelsDock(Column):
         dialog.deleteLater()
 
     def import_file(self, checkpoint: Path, out: Path, task: str) -> None:
-        """Make a model file of a checkpoint of the paper's own program, in the background."""
+        """Convert a checkpoint of the paper's own program to a model file, in the background."""
         self.messages.clear()
         self.messages.add(f"importing {checkpoint.name} ...")
         self.import_button.setEnabled(False)
@@ -274,10 +303,15 @@ def _item(run: RunSummary) -> QTreeWidgetItem:
 
 
 def _state(run: RunSummary) -> str:
-    """Say it in as few words as a narrow column needs; the card has more."""
+    """Return a short text for a narrow column; the card says more."""
     if run.problem is not None:
         return "cannot be used"
     return "finished" if run.finished else f"step {run.steps}"
+
+
+def _do(change: Callable[[], object]) -> Generator[Event, None, None]:
+    path = change()
+    yield _Changed(path if isinstance(path, Path) else None)
 
 
 def _read_log(path: Path) -> Generator[Event, None, None]:

@@ -1,4 +1,4 @@
-"""Asking which checkpoint to import, and as what."""
+"""The dialog for importing a checkpoint."""
 
 from pathlib import Path
 
@@ -26,7 +26,7 @@ class ImportDialog(QDialog):
     Parameters
     ----------
     folder : Path
-        Where the model file is to lie.
+        The folder for the model file.
     parent : QWidget
         The dock.
     """

@@ -9,7 +9,7 @@ from napari.utils.theme import get_theme
 from qtpy.QtCore import QSize, QTimer
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
-from napari_affmae.widgets.parts.lifetime import follow
+from napari_affmae.widgets.parts.lifetime import connect_while_alive
 
 # Whenever the curves are drawn, Qt composes the whole window, with its canvas.
 _REDRAW_MILLISECONDS = 1500
@@ -51,7 +51,7 @@ class Curves(QWidget):
         self._timer.setSingleShot(True)
         self._timer.setInterval(_REDRAW_MILLISECONDS)
         self._timer.timeout.connect(self.redraw)
-        follow(self, get_settings().appearance.events.theme, self._take_theme)
+        connect_while_alive(self, get_settings().appearance.events.theme, self._take_theme)
 
     def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
         """Ask for the fixed height: the hint of the plot would stretch the dock."""

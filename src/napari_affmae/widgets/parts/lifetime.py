@@ -6,7 +6,7 @@ from typing import Any
 from qtpy.QtCore import QObject
 
 
-def follow(owner: QObject, emitter: Any, slot: Callable[..., None]) -> None:
+def connect_while_alive(owner: QObject, emitter: Any, slot: Callable[..., None]) -> None:
     """Call `slot` at each event until `owner` is destroyed.
 
     The viewer and its layers outlive the docks. napari disconnects a slot by itself

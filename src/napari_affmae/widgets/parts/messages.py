@@ -7,7 +7,7 @@ from napari.utils.theme import get_theme
 from qtpy.QtCore import QSize, Qt
 from qtpy.QtWidgets import QFrame, QLabel, QScrollArea, QSizePolicy, QVBoxLayout, QWidget
 
-from napari_affmae.widgets.parts.lifetime import follow
+from napari_affmae.widgets.parts.lifetime import connect_while_alive
 
 _SIGNS = {"info": "i", "warning": "⚠", "error": "✖"}
 # The first of two colours is for dark themes, the second for light ones.
@@ -36,7 +36,7 @@ class Messages(QScrollArea):
         self._layout.setSpacing(2)
         self._layout.setAlignment(Qt.AlignmentFlag.AlignTop)
         self.setWidget(inner)
-        follow(self, get_settings().appearance.events.theme, self._take_theme)
+        connect_while_alive(self, get_settings().appearance.events.theme, self._take_theme)
 
     def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
         """Ask for the height of the messages, up to a limit."""

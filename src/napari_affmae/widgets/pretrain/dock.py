@@ -12,6 +12,7 @@ from napari_affmae.config import PretrainConfig
 from napari_affmae.engine import events as ev
 from napari_affmae.errors import AffmaeError
 from napari_affmae.widgets.layers.layer_sources import is_own
+from napari_affmae.widgets.layers.napari_private import real_viewer
 from napari_affmae.widgets.layers.own_layers import OwnLayers
 from napari_affmae.widgets.parts.command_dialog import (
     CommandDialog,
@@ -22,19 +23,19 @@ from napari_affmae.widgets.parts.command_dialog import (
 )
 from napari_affmae.widgets.parts.curves import Curves
 from napari_affmae.widgets.pretrain.preview import PreviewGrid
-from napari_affmae.widgets.pretrain.selection import Selection, Summed
+from napari_affmae.widgets.pretrain.selection import Selection, Summary
 from napari_affmae.widgets.pretrain.source_list import SourceList
 from napari_affmae.widgets.pretrain.tokens_button import TokensButton
-from napari_affmae.widgets.running.base_dock import Dock, real_viewer
+from napari_affmae.widgets.running.base_dock import Dock
 from napari_affmae.widgets.running.run_panel import RunPanel
-from napari_affmae.widgets.running.training_form import REST, STEPS, Training
+from napari_affmae.widgets.running.training_form import REST, STEPS, TrainingForm
 
 _BASIC = ("preset", "crop", "mask_ratio", "batch", "device")
 _ADVANCED = ("mask", "learning_rate", *STEPS, "validation_steps", *REST)
 
 
 class PretrainDock(Dock):
-    """Learn from all images, without labels.
+    """Pretrains a network on images without labels.
 
     Parameters
     ----------
@@ -46,10 +47,10 @@ class PretrainDock(Dock):
         napari_viewer = real_viewer(napari_viewer)
         super().__init__(napari_viewer, RunPanel("Pretraining", "Start"), "pretrain")
         self.sources = SourceList(napari_viewer)
-        self.sources.summed.connect(self._take_summary)
+        self.sources.summarized.connect(self._take_summary)
         self.sources.changed.connect(self._forget_channels)
         self._channels: int | None = None
-        self.training = Training(
+        self.training = TrainingForm(
             self.panel,
             PretrainConfig,
             kind="pretrain",
@@ -70,7 +71,9 @@ class PretrainDock(Dock):
         self.command_button = QPushButton("Command line ...")
         self.command_button.clicked.connect(self._show_command)
         self._arrange()
-        self.panel.start_requested.connect(self._start)
+        self.panel.start_requested.connect(
+            lambda: self.panel.start_when_listed(self.training.run_choice, self._start)
+        )
         self.panel.happened.connect(self._take)
         self.panel.running_changed.connect(self._lock)
         self.training.set_values(self.remembered())
@@ -90,17 +93,17 @@ class PretrainDock(Dock):
         self.add_stretch()
 
     def config(self) -> PretrainConfig:
-        """Return the settings that are entered.
+        """Return the entered settings.
 
         Raises
         ------
         ValueError
-            If they do not fit.
+            If a setting is not valid.
         """
         return self.training.config(in_channels=self._channels or 1)
 
     def entered(self) -> dict[str, Any]:
-        """Return what is entered, to be remembered."""
+        """Return the entered settings, to be remembered."""
         return self.training.values()
 
     def _note_settings(self) -> None:
@@ -111,13 +114,13 @@ class PretrainDock(Dock):
             return
         self.sources.set_crop(config.crop)
         if self._channels is None:
-            self.training.plan.refuse()  # there are no images yet, or none that fit together
+            self.training.plan.refuse()  # no images, or images of different channels
         else:
             self.training.plan.offer(config)
 
-    def _take_summary(self, summed: Summed) -> None:
-        self._channels = summed.channels
-        if summed.channels is None:
+    def _take_summary(self, summarized: Summary) -> None:
+        self._channels = summarized.channels
+        if summarized.channels is None:
             self.sources.messages.add(
                 "The images have different numbers of channels; choose channels above, "
                 "or leave some images out.",
@@ -194,7 +197,7 @@ class PretrainDock(Dock):
 def _run(
     chosen: Selection, config: PretrainConfig, run: Path, *, resume: bool
 ) -> Generator[ev.Event, None, None]:
-    """Open the images and pretrain; in the worker's thread."""
+    """Open the images and pretrain; called in the worker's thread."""
     from napari_affmae.engine import pretrain
 
     sources = yield from chosen.open()

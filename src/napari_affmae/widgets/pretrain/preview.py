@@ -1,4 +1,4 @@
-"""Pictures of the same few crops, as a run goes on."""
+"""Pictures of a few crops, which a run updates."""
 
 from collections.abc import Mapping
 
@@ -14,13 +14,13 @@ from napari_affmae.widgets.layers.layer_sources import OWN
 _ROWS = 2
 _GAP = 3
 _SMALLEST = 40
-# Of the height of a crop, between those of the layers.
+# The gap between the crops of a layer is this part of a crop's height.
 _GAPS = 16
 _PLACE = ("scale", "translate", "units", "axis_labels")
 
 
 class PreviewGrid(QWidget):
-    """A column for each kind of picture, a row for each crop; hidden until there are some."""
+    """A grid of pictures: a column for each kind, a row for each crop. Hidden while empty."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -34,10 +34,10 @@ class PreviewGrid(QWidget):
         self.setVisible(False)
 
     def show_images(self, images: Mapping[str, NDArray[np.float32]]) -> None:
-        """Show arrays (count, height, width); those of one name share their contrast."""
+        """Show arrays (count, height, width) by their names."""
         self.images = images
         self._clear()
-        # The input's contrast serves the pictures that belong beside it.
+        # All pictures but the error have the contrast of the input, so that they compare.
         self.contrast = _contrast(images["input"])
         for column, (name, stack) in enumerate(images.items()):
             own = _contrast(stack) if name == "error" else self.contrast
@@ -53,13 +53,13 @@ class PreviewGrid(QWidget):
         self.setVisible(True)
 
     def layers(self, image: Layer | None) -> list[Image]:
-        """Make a layer of each kind, beside each other, its crops below each other.
+        """Make a layer for each kind; layers lie beside each other, crops below each other.
 
         Parameters
         ----------
         image : napari.layers.Layer, optional
-            Whose pixels they have the size of. Their axes are its rows and
-            columns alone, so that they are seen at each of its planes.
+            The layers have its pixel size. They have its rows and columns only, so that
+            they are shown at each of its planes.
         """
         pixels = {} if image is None else {name: getattr(image, name)[-2:] for name in _PLACE}
         corner = np.asarray(pixels.pop("translate", (0.0, 0.0)))
@@ -83,7 +83,7 @@ class PreviewGrid(QWidget):
         return made
 
     def resizeEvent(self, event: object) -> None:  # noqa: N802 - Qt's name
-        """Fit the pictures to the width."""
+        """Scale the pictures to the width."""
         super().resizeEvent(event)
         self._fit()
 
@@ -104,7 +104,7 @@ class PreviewGrid(QWidget):
 
     def _add(self, label: QLabel, row: int, column: int) -> None:
         label.setAlignment(Qt.AlignmentFlag.AlignCenter)
-        # The dock gives the width; a picture that asked for its own would keep it from shrinking.
+        # A picture that asked for its own width would keep the dock from becoming narrower.
         label.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
         self._layout.addWidget(label, row, column)
 
@@ -117,7 +117,7 @@ class PreviewGrid(QWidget):
 
 
 def _contrast(stack: NDArray[np.float32]) -> tuple[float, float]:
-    """Return limits of grey values, which are apart even where all values are the same."""
+    """Return limits of grey values; they differ even if all values are equal."""
     low, high = np.percentile(stack, (0.5, 99.5)).tolist()
     return low, high if high > low else low + 1
 

@@ -1,4 +1,4 @@
-"""The images that a dock works on: layers and files, opened where they are read."""
+"""The images that are chosen for a pretraining: layers, and files to be opened in a worker."""
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
@@ -10,8 +10,8 @@ from napari_affmae.errors import DataError
 
 
 @dataclass(frozen=True)
-class Summed(Event):
-    """What the chosen images are, in one line; `channels` is None where they differ."""
+class Summary(Event):
+    """A summary of the chosen images; `channels` is None if the images differ."""
 
     text: str
     planes: int
@@ -20,16 +20,16 @@ class Summed(Event):
 
 @dataclass(frozen=True)
 class Selection:
-    """Chosen images.
+    """The chosen images.
 
     Attributes
     ----------
     layers : tuple of ImageSource
-        Of open layers.
+        Sources of open layers.
     paths : tuple of Path
         Files and folders, not opened yet.
     channels : tuple of int or None
-        Channels to take of the files; the layers have theirs.
+        Channels of the files to use; the layers have theirs already.
     """
 
     layers: tuple[ImageSource, ...] = ()
@@ -40,7 +40,7 @@ class Selection:
         return bool(self.layers or self.paths)
 
     def open(self) -> Generator[Event, None, list[ImageSource]]:
-        """Open the files; tells which were left out. To be called in a worker.
+        """Open the files, and report those that are left out; to be called in a worker.
 
         Raises
         ------
@@ -63,18 +63,18 @@ class Selection:
         Yields
         ------
         Event
-            Notices, the last event is `Summed`.
+            Notices, the last event is `Summary`.
         """
         from napari_affmae.data import check_sources
 
         sources = yield from self.open()
-        yield summed(sources)
+        yield summarize(sources)
         for finding in check_sources(sources, crop=crop):
             yield Notice(finding.message, finding.level, finding.source)
 
 
-def summed(sources: Sequence[ImageSource]) -> Summed:
-    """Sum up images in one line: planes, pixels, dtypes, pixel sizes."""
+def summarize(sources: Sequence[ImageSource]) -> Summary:
+    """Summarise images in one line: planes, pixels, dtypes, pixel sizes."""
     planes = sum(source.n_planes for source in sources)
     pixels = sum(source.n_planes * source.height * source.width for source in sources)
     sizes = {(source.height, source.width) for source in sources}
@@ -92,7 +92,7 @@ def summed(sources: Sequence[ImageSource]) -> Summed:
         f"{shape} ({pixels / 1e6:.3g} Mpx), {', '.join(dtypes)}"
         f"{'' if channels == {1} else f', {_range(channels)} channels'}, {size}"
     )
-    return Summed(text, planes, channels.pop() if len(channels) == 1 else None)
+    return Summary(text, planes, channels.pop() if len(channels) == 1 else None)
 
 
 def _range(values: "Sequence[float] | set[int]") -> str:

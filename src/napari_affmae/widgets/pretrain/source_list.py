@@ -21,10 +21,10 @@ from napari_affmae.engine.events import Event, Notice
 from napari_affmae.widgets.layers.layer_sources import LayerImage, is_own
 from napari_affmae.widgets.parts.channels_edit import ChannelsEdit
 from napari_affmae.widgets.parts.error_text import in_words
-from napari_affmae.widgets.parts.lifetime import follow
+from napari_affmae.widgets.parts.lifetime import connect_while_alive
 from napari_affmae.widgets.parts.messages import Messages
-from napari_affmae.widgets.pretrain.selection import Selection, Summed
-from napari_affmae.widgets.running.background_job import Errand
+from napari_affmae.widgets.pretrain.selection import Selection, Summary
+from napari_affmae.widgets.running.background_job import BackgroundJob
 
 _LAYER, _PATH = "layer", "path"
 _ROLE = Qt.ItemDataRole.UserRole
@@ -33,26 +33,26 @@ _SETTLE_MILLISECONDS = 300
 
 
 class SourceList(QWidget):
-    """Open image layers with check marks, files and folders, and what they sum up to.
+    """A list of open image layers, files and folders with check marks, and a summary.
 
     Parameters
     ----------
     viewer : napari.Viewer
-        Whose image layers are offered.
+        The viewer whose image layers are offered.
     """
 
     changed = Signal()
-    """Another choice of images."""
-    summed = Signal(object)
-    """The choice was opened and looked at: a `Summed`."""
+    """Other images are chosen."""
+    summarized = Signal(object)
+    """The chosen images were opened and checked: a `Summary`."""
 
     def __init__(self, viewer: "napari.viewer.Viewer") -> None:
         super().__init__()
         self._viewer = viewer
         self._crop = 256
-        self._errand = Errand(self)
-        self._errand.happened.connect(self._take)
-        self._errand.failed.connect(self._fail)
+        self._job = BackgroundJob(self)
+        self._job.happened.connect(self._take)
+        self._job.failed.connect(self._fail)
         self._list = QListWidget()
         self._list.setFixedHeight(_HEIGHT)
         self._list.setSelectionMode(QListWidget.SelectionMode.ExtendedSelection)
@@ -85,13 +85,13 @@ class SourceList(QWidget):
         self._timer.setSingleShot(True)
         self._timer.setInterval(_SETTLE_MILLISECONDS)
         self._timer.timeout.connect(self._sum_up)
-        self._follow_layers()
+        self._connect_layers()
 
-    def _follow_layers(self) -> None:
+    def _connect_layers(self) -> None:
         events = self._viewer.layers.events
-        follow(self, events.inserted, self._add_inserted)
-        follow(self, events.removed, self._drop_removed)
-        follow(self, events.renamed, self._rename)
+        connect_while_alive(self, events.inserted, self._add_inserted)
+        connect_while_alive(self, events.removed, self._drop_removed)
+        connect_while_alive(self, events.renamed, self._rename)
         for layer in self._viewer.layers:
             self._add_layer(layer)
 
@@ -106,7 +106,7 @@ class SourceList(QWidget):
 
     def _add_layer(self, layer: Any) -> None:
         if not isinstance(layer, Image) or is_own(layer):
-            return  # the plugin's own pictures are no input
+            return  # the plugin made the layer
         self._add_item(layer.name, (_LAYER, layer), checked=False)
 
     def _rename(self, event: Any) -> None:
@@ -135,13 +135,13 @@ class SourceList(QWidget):
         ]
 
     def check_layer(self, layer: Image, *, checked: bool = True) -> None:
-        """Choose a layer, or no longer."""
+        """Check or uncheck a layer."""
         for item in self._items(_LAYER):
             if item.data(_ROLE)[1] is layer:
                 item.setCheckState(Qt.CheckState.Checked if checked else Qt.CheckState.Unchecked)
 
     def add_paths(self, paths: list[Path]) -> None:
-        """Choose files and folders."""
+        """Add files and folders, checked."""
         known = {item.data(_ROLE)[1] for item in self._items(_PATH)}
         for path in paths:
             if path not in known:
@@ -163,7 +163,7 @@ class SourceList(QWidget):
         Raises
         ------
         ValueError
-            If the channels are no list of numbers, or a layer does not have them.
+            If the channels are not a list of numbers, or a layer does not have them.
         """
         channels = self.channels.chosen()
         layers = tuple(LayerImage(layer, channels) for layer in self.layers())
@@ -174,7 +174,7 @@ class SourceList(QWidget):
         self._crop = crop
 
     def dragEnterEvent(self, event: Any) -> None:  # noqa: N802 - Qt's name
-        """Take files."""
+        """Accept files."""
         if event.mimeData().hasUrls():
             event.acceptProposedAction()
 
@@ -202,8 +202,8 @@ class SourceList(QWidget):
         self._timer.start()
 
     def _sum_up(self) -> None:
-        """Open and check the choice in a worker, which may take a while on large folders."""
-        self._errand.stop()
+        """Open and check the chosen images in a worker: a large folder takes long."""
+        self._job.stop()
         self.messages.clear()
         try:
             chosen = self.selection()
@@ -216,15 +216,15 @@ class SourceList(QWidget):
             return
         self.summary.setText("looking at the images ...")
         crop = self._crop
-        self._errand.run(lambda: chosen.summary(crop))
+        self._job.run(lambda: chosen.summary(crop))
 
     def _take(self, event: Event) -> None:
         match event:
-            case Summed():
+            case Summary():
                 self.summary.setText(event.text)
                 several = event.channels != 1 or bool(self.channels.edit.text().strip())
                 self.channels.setVisible(several)
-                self.summed.emit(event)
+                self.summarized.emit(event)
             case Notice():
                 source = f"{event.source}: " if event.source else ""
                 self.messages.add(f"{source}{event.message}", event.level)

@@ -14,9 +14,9 @@ from napari_affmae.engine.events import Event
 from napari_affmae.errors import AffmaeError
 from napari_affmae.widgets.layers.layer_sources import LayerImage, is_own, layer_geometry
 from napari_affmae.widgets.layers.own_layers import OwnLayers
-from napari_affmae.widgets.layers.view import View, shown_part
+from napari_affmae.widgets.layers.view import LayerView, shown_part
 from napari_affmae.widgets.parts.error_text import in_words
-from napari_affmae.widgets.running.background_job import Errand
+from napari_affmae.widgets.running.background_job import BackgroundJob
 
 _COLORS = ("#3b6fb6", "#3aa17e", "#e0a030", "#e0503c")
 _SIZES = (3.0, 5.0, 8.0, 12.0)
@@ -28,14 +28,14 @@ class _Tokens(Event):
 
 
 class TokensButton(QPushButton):
-    """Adds a Points layer for each stage, for what is in view of the first visible image.
+    """Adds a Points layer for each stage, with the tokens of the first visible image in view.
 
     Parameters
     ----------
     viewer : napari.Viewer
-        Where.
+        The viewer that the layers are added to.
     model : Callable[[], Path or None]
-        The run or model that is asked.
+        Returns the run or model whose tokens are shown.
     """
 
     def __init__(self, viewer: "napari.viewer.Viewer", model: Callable[[], Path | None]) -> None:
@@ -46,12 +46,12 @@ class TokensButton(QPushButton):
         )
         self._viewer, self._model = viewer, model
         self._layer: Image | None = None
-        self._view: View | None = None
+        self._view: LayerView | None = None
         self._tokens = OwnLayers(viewer)
-        self._errand = Errand(self)
-        self._errand.happened.connect(self._draw)
-        self._errand.failed.connect(self._fail)
-        self._errand.ended.connect(lambda: self.setEnabled(True))
+        self._job = BackgroundJob(self)
+        self._job.happened.connect(self._draw)
+        self._job.failed.connect(self._fail)
+        self._job.ended.connect(lambda: self.setEnabled(True))
         self.clicked.connect(self._ask)
 
     def _ask(self) -> None:
@@ -73,13 +73,13 @@ class TokensButton(QPushButton):
             return
         self._layer, self._view = chosen[0], view
         self.setEnabled(False)
-        self._errand.run(lambda: _find(model, source, view))
+        self._job.run(lambda: _find(model, source, view))
 
     def _draw(self, event: _Tokens) -> None:
         layer, view = self._layer, self._view
         if layer is None or view is None:
             return
-        # The last stage's large points first: what an earlier one kept lies on top of them.
+        # The large points of the last stage are added first, so that the others lie on top.
         shown = []
         for number, positions in reversed(list(enumerate(event.stages, 1))):
             corner = np.array([view.rows.start, view.columns.start])
@@ -104,7 +104,7 @@ class TokensButton(QPushButton):
         QMessageBox.warning(self, "Tokens", in_words(error))
 
 
-def _find(model: Path, source: ImageSource, view: View) -> Generator[Event, None, None]:
+def _find(model: Path, source: ImageSource, view: LayerView) -> Generator[Event, None, None]:
     from napari_affmae.data import window
     from napari_affmae.engine import read_metadata, surviving_tokens
     from napari_affmae.engine.inference.segmentation import normalize_like

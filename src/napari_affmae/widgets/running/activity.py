@@ -8,18 +8,18 @@ _MILLISECONDS = 1000
 
 
 class Activity:
-    """One run among napari's own progress bars, from a second after its start to its end.
+    """Shows a run among napari's own progress bars, from a second after its start to its end.
 
-    Only for runs on a GPU. While there is a bar, napari turns a wheel in its status bar, for
+    It is for runs on a GPU only. While there is a bar, napari turns a wheel in its status bar, for
     which Qt composes the whole window again 30 times a second; that takes a third of the
     speed of a run on the CPU where the CPU also draws.
 
     Parameters
     ----------
     title : str
-        What runs: "Pretraining".
+        The name of the run: "Pretraining".
     parent : QObject
-        With this goes the bar.
+        The bar is removed when this is destroyed.
     """
 
     def __init__(self, title: str, parent: QObject) -> None:
@@ -27,15 +27,15 @@ class Activity:
         self._bar: progress | None = None
         self._running = False
         self._latest = (0.0, "")
-        # Whatever is done to a bar lets Qt process events, and the run's next ones among
-        # them: from a timer, not while one of these is handled.
+        # Each change of a bar lets Qt process events, also those of the run. So a timer makes
+        # the changes, never the handling of an event of the run.
         self._timer = QTimer(parent)
         self._timer.setInterval(_MILLISECONDS)
         self._timer.timeout.connect(self._update)
         parent.destroyed.connect(self._close)
 
     def begin(self) -> None:
-        """Begin with a run that has started."""
+        """Show a run that has started."""
         self._running, self._latest = True, (0.0, "")
         self._timer.start()
 
@@ -45,14 +45,14 @@ class Activity:
         Parameters
         ----------
         part : float
-            What is done of it, from 0 to 1.
+            The part that is done, from 0 to 1.
         text : str
-            Words beside the bar.
+            Text beside the bar.
         """
         self._latest = part, text
 
     def end(self) -> None:
-        """Take the bar away: the run is over."""
+        """Remove the bar: the run is over."""
         self._timer.stop()
         self._close()
 

@@ -8,33 +8,41 @@ from napari_affmae.engine.events import Event
 from napari_affmae.widgets.running.worker import RunWorker
 
 
-class Errand(QObject):
+class BackgroundJob(QObject):
     """Runs generators of events in the background, one at a time.
 
-    Starting another stops the one before, whose events are no longer heard.
+    Starting another stops the one before, whose events are ignored from then on.
+
+    Parameters
+    ----------
+    parent : QObject
+        The job stops when this is destroyed.
+    loads_torch : bool
+        Whether the generators import torch; see `RunWorker`.
     """
 
     happened = Signal(object)
     """An `Event` of the newest job."""
     failed = Signal(object)
-    """The exception in which the newest job ended."""
+    """The newest job raised this exception."""
     ended = Signal()
-    """The newest job is over, whatever its end."""
+    """The newest job has ended: it finished or failed."""
 
-    def __init__(self, parent: QObject) -> None:
+    def __init__(self, parent: QObject, *, loads_torch: bool = True) -> None:
         super().__init__(parent)
+        self._loads_torch = loads_torch
         self._worker: RunWorker | None = None
         parent.destroyed.connect(self.stop)
 
     @property
     def is_running(self) -> bool:
-        """Whether a job is going on."""
+        """Whether a job is running."""
         return self._worker is not None
 
     def run(self, make_events: Callable[[], Iterable[Event]]) -> None:
-        """Start a job in place of the one that is going on."""
+        """Start a job in place of the one that is running."""
         self.stop()
-        self._worker = worker = RunWorker(make_events)
+        self._worker = worker = RunWorker(make_events, loads_torch=self._loads_torch)
         # Bound methods of a Qt object: they are called in its thread.
         worker.happened.connect(self._take)
         worker.errored.connect(self._fail)
@@ -42,7 +50,7 @@ class Errand(QObject):
         worker.start()
 
     def stop(self) -> None:
-        """Stop the job that is going on."""
+        """Stop the job that is running."""
         if self._worker is not None:
             self._worker.quit()
             self._worker = None

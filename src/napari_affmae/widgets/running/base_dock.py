@@ -1,6 +1,5 @@
-"""What the docks have in common: sections, scrolling, and asking before a run is closed."""
+"""The base classes of the docks: sections, scrolling, and a question before a run is stopped."""
 
-from collections.abc import Callable
 from typing import Any
 
 import napari
@@ -17,6 +16,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_affmae.errors import AffmaeError
+from napari_affmae.widgets.layers.napari_private import ask_before_closing
 from napari_affmae.widgets.parts.preferences import load_preferences, remember_form
 from napari_affmae.widgets.running.run_panel import RunPanel
 
@@ -25,9 +25,7 @@ _HEIGHT = 120
 
 
 class Column(QScrollArea):
-    """Sections below each other.
-
-    A scroll area, so that it fits on small screens too.
+    """Sections below each other, in a scroll area that fits on small screens too.
 
     Parameters
     ----------
@@ -50,23 +48,23 @@ class Column(QScrollArea):
         self._holder: Any = None
 
     def event(self, event: Any) -> bool:
-        """Note which of napari's docks holds this; once it is closed, nothing needs this."""
+        """Note the dock of napari that holds this; when it closes, delete this."""
         if event.type() == QEvent.Type.ParentChange:
             holder = self.parent()
-            if hasattr(holder, "destroyOnClose"):
+            if isinstance(holder, QDockWidget):
                 self._holder = holder
                 self._enter()
-                QTimer.singleShot(0, self._join)  # it has no place in the window yet
+                QTimer.singleShot(0, self._join)  # the holder has no place in the window yet
             elif holder is None and self._holder is not None:
                 self._holder = None
                 self.deleteLater()
         return bool(super().event(event))
 
     def _enter(self) -> None:
-        """Do what is due once inside a dock of napari's."""
+        """Handle that one of napari's docks holds this now."""
 
     def _join(self) -> None:
-        """Share the place of the plugin's other docks, for two of them find no room there."""
+        """Make a tab beside the plugin's other docks: two below each other have no room."""
         holder = self._holder
         window = None if holder is None else holder.parent()
         if not isinstance(window, QMainWindow) or window.tabifiedDockWidgets(holder):
@@ -84,18 +82,18 @@ class Column(QScrollArea):
                 return
 
     def eventFilter(self, watched: Any, event: Any) -> bool:  # noqa: N802 - Qt's name
-        """Ask for another width when a section does, which a scroll area keeps to itself."""
+        """Ask for another width when a section does: a scroll area does not pass it on."""
         if watched is self.widget() and event.type() == QEvent.Type.LayoutRequest:
             self.updateGeometry()
         return bool(super().eventFilter(watched, event))
 
     def minimumSizeHint(self) -> QSize:  # noqa: N802 - Qt's name
-        """Ask for the width of the widest section, so that none is cut off."""
+        """Return the width of the widest section, so that none is cut off."""
         bar = self.verticalScrollBar().sizeHint().width()
         return QSize(max(_WIDTH, self.widget().minimumSizeHint().width() + bar), _HEIGHT)
 
     def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
-        """Ask for no more width than that."""
+        """Return no more width than the smallest."""
         return QSize(self.minimumSizeHint().width(), super().sizeHint().height())
 
     def add_section(self, title: str, *widgets: QWidget) -> QLabel:
@@ -115,31 +113,31 @@ class Column(QScrollArea):
 
 
 class Dock(Column):
-    """A column with a run, which is asked about before the dock or the window closes.
+    """A column with a run; the user is asked before the dock or the window closes on it.
 
     Parameters
     ----------
     viewer : napari.Viewer
         The viewer that it belongs to.
     panel : RunPanel
-        Its run.
+        Starts and stops the run.
     name : str
-        Under which what is entered is remembered.
+        The key under which the entered settings are remembered.
     """
 
     def __init__(self, viewer: "napari.viewer.Viewer", panel: RunPanel, name: str) -> None:
         super().__init__(viewer)
         self.panel, self._name = panel, name
         panel.running_changed.connect(self._remember)
-        # Whatever takes the dock away, the run ends with its checkpoint.
+        # However the dock is removed, the run stops, and saves its checkpoint.
         self.destroyed.connect(panel.stop)
 
     def entered(self) -> dict[str, Any]:
-        """Return what is entered; it is remembered whenever a run starts."""
+        """Return the entered settings; they are remembered when a run starts."""
         raise NotImplementedError
 
     def remembered(self) -> dict[str, Any]:
-        """Return what was entered when a run started last."""
+        """Return the settings that were entered when a run started last."""
         return load_preferences().forms.get(self._name, {})
 
     def _remember(self, running: bool) -> None:
@@ -147,23 +145,23 @@ class Dock(Column):
             return
         try:
             remember_form(self._name, self.entered())
-        except AffmaeError as error:  # no reason to do without the run
+        except AffmaeError as error:  # the run can start nevertheless
             self.panel.messages.add(
                 f"The settings are not remembered for the next time: {error}", "warning"
             )
 
     def showEvent(self, event: object) -> None:  # noqa: N802 - Qt's name
-        """Watch the window that the dock has come into, for its closing."""
+        """Watch for the closing of the window that holds the dock."""
         super().showEvent(event)
         if self._holder is not None:
             self._holder.parent().installEventFilter(self)
 
     def eventFilter(self, watched: Any, event: Any) -> bool:  # noqa: N802 - Qt's name
-        """Before napari's window closes, stop the run; ask first where it was the user."""
+        """Stop the run when napari's window closes; ask first if the user closes it."""
         if event.type() != QEvent.Type.Close or not self.panel.is_running:
             return bool(super().eventFilter(watched, event))
         if not event.spontaneous():
-            self.panel.stop_and_wait()
+            self.panel.stop()
         elif not self.panel.confirm_stop():
             event.ignore()
             return True
@@ -171,24 +169,5 @@ class Dock(Column):
 
     def _enter(self) -> None:
         """Ask before the dock is closed during a run."""
-        holder = self._holder
-        close: Callable[[], None] = holder.destroyOnClose
-        # Not the dock itself, which the holder would keep from being destroyed.
-        panel = self.panel
-
-        def ask_first() -> None:
-            if panel.confirm_stop():
-                close()
-
-        # napari's dock has no event for this: its button calls the method by name.
-        holder.destroyOnClose = ask_first
-
-
-def real_viewer(viewer: "napari.viewer.Viewer") -> "napari.viewer.Viewer":
-    """Return the viewer itself, where napari hands out a proxy that allows public names alone.
-
-    Through the proxy, layers come as proxies too, which are no longer identical
-    with those that events bring; and asking before a window with a run in it
-    closes has no public name.
-    """
-    return getattr(viewer, "__wrapped__", viewer)
+        # A method of the panel: one of this dock would make napari's dock keep it alive.
+        ask_before_closing(self._holder, self.panel.confirm_stop)

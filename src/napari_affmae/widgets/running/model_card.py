@@ -1,4 +1,4 @@
-"""What is known of a run or model, for the eye."""
+"""A description of a run or model."""
 
 from html import escape
 from pathlib import Path
@@ -8,7 +8,7 @@ from qtpy.QtWidgets import QLabel
 from napari_affmae.engine.store.checkpoints import MODEL_FILE
 from napari_affmae.engine.store.registry import RunSummary
 
-#: What the kinds of runs are called.
+#: Names of the kinds of runs.
 KINDS = {
     "pretrain": "pretraining run",
     "finetune": "fine-tuning run",
@@ -18,14 +18,14 @@ KINDS = {
 
 
 class ModelCard(QLabel):
-    """Classes with their colours, training data, date and scores; empty for no model."""
+    """Shows the classes with their colours, the training data, the date and the scores."""
 
     def __init__(self) -> None:
         super().__init__()
         self.setWordWrap(True)
 
     def show_run(self, run: RunSummary | None) -> None:
-        """Show one, or nothing."""
+        """Describe a run or model; None hides the card."""
         self.setText("" if run is None else card(run))
         self.setVisible(run is not None)
 
@@ -55,13 +55,13 @@ def card(run: RunSummary) -> str:
 
 
 def _state(run: RunSummary) -> str:
-    """Say how far a run is."""
+    """Describe how far a run is."""
     if run.problem is not None:
         return "cannot be used"
     of = f" of {run.total_steps}" if run.total_steps else ""
     if not run.finished:
         return f"not finished, {run.steps}{of} steps"
-    # A model that was trained on strokes, or imported, does not tell its steps.
+    # A model that was imported or trained on strokes does not record its steps.
     return f"finished, {run.steps} steps" if run.steps else "ready"
 
 

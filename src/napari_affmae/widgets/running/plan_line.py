@@ -1,4 +1,4 @@
-"""What a run will take on this machine: measured before it starts."""
+"""The time and memory that a run will take, measured before it starts."""
 
 from pathlib import Path
 
@@ -8,26 +8,26 @@ from qtpy.QtWidgets import QLabel
 from napari_affmae.config import FinetuneConfig, PretrainConfig
 from napari_affmae.engine import events as ev
 from napari_affmae.widgets.parts.error_text import in_words
-from napari_affmae.widgets.running.background_job import Errand
+from napari_affmae.widgets.running.background_job import BackgroundJob
 
 _SETTLE_MILLISECONDS = 1200
 
 
 class PlanLine(QLabel):
-    """Device, memory and time of the settings that are offered.
+    """Shows the device, memory and time that a run with the entered settings will take.
 
-    A moment after the last change, a few steps are made in the background and
-    timed; another change stops that. Nothing is measured that is not looked at:
-    to hide the line leaves the machine to a run.
+    A moment after the last change of settings, a few steps are made in the background and
+    timed; another change stops them. While the line is hidden, nothing is measured, so that
+    a run has the machine to itself.
     """
 
     def __init__(self) -> None:
         super().__init__("")
         self.setWordWrap(True)
         self._offered: tuple[PretrainConfig | FinetuneConfig, int, Path | None] | None = None
-        self._errand = Errand(self)
-        self._errand.happened.connect(self._take)
-        self._errand.failed.connect(self._fail)
+        self._job = BackgroundJob(self)
+        self._job.happened.connect(self._take)
+        self._job.failed.connect(self._fail)
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.setInterval(_SETTLE_MILLISECONDS)
@@ -40,7 +40,7 @@ class PlanLine(QLabel):
         classes: int = 2,
         pretrained: Path | None = None,
     ) -> None:
-        """Measure these settings soon, unless they were measured last."""
+        """Measure these settings soon, unless they are the ones measured last."""
         offered = (config, classes, pretrained)
         if offered != self._offered:
             self.refuse()
@@ -48,18 +48,18 @@ class PlanLine(QLabel):
             self._schedule()
 
     def refuse(self, why: str = "") -> None:
-        """Show what is wrong with the settings; nothing, where there is nothing to measure."""
+        """Show why the settings cannot be measured; by default, show nothing."""
         self._stop()
         self._offered = None
         self.setText(why)
 
     def showEvent(self, event: object) -> None:  # noqa: N802 - Qt's name
-        """Measure what was offered meanwhile."""
+        """Measure the settings that were offered while this was hidden."""
         super().showEvent(event)
         self._schedule()
 
     def hideEvent(self, event: object) -> None:  # noqa: N802 - Qt's name
-        """Measure no longer."""
+        """Stop measuring."""
         super().hideEvent(event)
         self._stop()
 
@@ -68,10 +68,10 @@ class PlanLine(QLabel):
             self._timer.start()
 
     def _stop(self) -> None:
-        if self._errand.is_running:
+        if self._job.is_running:
             self.clear()
         self._timer.stop()
-        self._errand.stop()
+        self._job.stop()
 
     def _measure(self) -> None:
         if self._offered is None:
@@ -84,7 +84,7 @@ class PlanLine(QLabel):
 
             return measure_plan(config, classes=classes, pretrained=pretrained)
 
-        self._errand.run(measure)  # type: ignore[arg-type]
+        self._job.run(measure)  # type: ignore[arg-type]
 
     def _take(self, event: ev.Event) -> None:
         if isinstance(event, ev.PlanMeasured):

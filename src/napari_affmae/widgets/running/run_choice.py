@@ -3,45 +3,60 @@
 from collections.abc import Callable, Collection
 from pathlib import Path
 
-from qtpy.QtCore import Signal
+from qtpy.QtCore import QSignalBlocker, Signal
 from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QMessageBox, QPushButton, QWidget
 
-from napari_affmae.engine.store.registry import RunSummary, list_runs
-from napari_affmae.widgets.parts.preferences import load_preferences
+from napari_affmae.engine.store.registry import RunSummary
 from napari_affmae.widgets.running.model_card import KINDS
+from napari_affmae.widgets.running.run_listing import Listing, RunListing
 
 
-class _FreshCombo(QComboBox):
-    """Looks what there is whenever it is opened: other docks make runs too."""
+class _RefreshingCombo(QComboBox):
+    """Asks for a new list whenever it is opened: other docks make runs too."""
 
     def __init__(self, refresh: Callable[[], None]) -> None:
         super().__init__()
         self._refresh = refresh
 
     def showPopup(self) -> None:  # noqa: N802 - Qt's name
-        """Refresh, then open."""
-        self._refresh()
+        """Open with the list that is known, and refresh it."""
         super().showPopup()
+        self._refresh()
+
+    def fill(self, texts: list[str], index: int) -> None:
+        """Show another list; if the old one is open, open the new one in its place."""
+        is_open = self.view().isVisible()
+        blocker = QSignalBlocker(self)
+        self.clear()
+        self.addItems(texts)
+        self.setCurrentIndex(index)
+        del blocker
+        if is_open:
+            super().showPopup()
 
 
 class RunChoice(QWidget):
     """A list of runs, newest first, with an entry for none and a button to look elsewhere.
 
+    The list is read in the background. Until it comes, the former one is shown, and what
+    was chosen stays chosen.
+
     Parameters
     ----------
     none : str
-        Words of the entry that stands for no run: "new run", "random weights".
+        Text of the entry that stands for no run: "new run", "random weights".
     kinds : collection of str
         Kinds of runs to offer; see `RunSummary`.
     resumable : bool
-        Offer only runs that can go on, and folders only.
+        Offer only runs that can be resumed, and folders only.
     segmenting : bool
-        Offer only what knows classes.
+        Offer only models that know classes.
     newest : str, optional
         Kind of run of which the newest is chosen until the user chooses.
     """
 
     changed = Signal()
+    """Another run is chosen."""
 
     def __init__(
         self,
@@ -58,7 +73,11 @@ class RunChoice(QWidget):
         self._is_settled = newest is None
         self._runs: list[RunSummary | None] = []
         self._elsewhere: list[Path] = []
-        self.combo = _FreshCombo(self.refresh)
+        self._wanted: Path | None = None  # to be chosen when the list comes
+        self._browsed: Path | None = None
+        self._listing = RunListing(self)
+        self._listing.listed.connect(self._show)
+        self.combo = _RefreshingCombo(self.refresh)
         self.combo.setSizeAdjustPolicy(
             QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
         )
@@ -73,32 +92,69 @@ class RunChoice(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.combo, 1)
         layout.addWidget(self.browse)
+        self._fill([None], None)
         self.refresh()
 
-    def refresh(self) -> None:
-        """Read again which runs there are, and keep the choice that was made."""
-        before = self.path()
-        found = list_runs(load_preferences().runs)
-        listed = {run.path for run in found}
-        found += filter(None, (_look_at(path) for path in self._elsewhere if path not in listed))
-        self._runs = [None, *(run for run in found if self._refusal(run) is None)]
-        chosen = before if self._is_settled else self.newest()
-        self.combo.blockSignals(True)
-        self.combo.clear()
-        for index, run in enumerate(self._runs):
-            self.combo.addItem(self._none if run is None else run.name)
-            if run is not None and run.path == chosen:
-                self.combo.setCurrentIndex(index)
-        self.combo.blockSignals(False)
+    @property
+    def is_listing(self) -> bool:
+        """Whether the list is being read."""
+        return self._listing.is_reading
+
+    def refresh(self, *, wanted: Path | None = None) -> None:
+        """Read again which runs there are, and keep the choice that was made.
+
+        Parameters
+        ----------
+        wanted : Path, optional
+            Choose this run instead when the list has come, if it can be chosen. One from
+            another folder joins the list.
+        """
+        if wanted is not None:
+            self._is_settled, self._wanted = True, wanted
+        more = [] if self._wanted is None else [self._wanted]
+        self._listing.read([*self._elsewhere, *more])
+
+    def when_listed(self, action: Callable[[], None]) -> None:
+        """Call an action when the choice is final: at once unless the list is being read."""
+        self._listing.when_read(action)
+
+    def _show(self, listing: Listing) -> None:
+        """Show a new list, with what is wanted, what was chosen, or the newest run chosen."""
+        before, wanted = self.path(), self._wanted
+        self._wanted = None
+        runs = [None, *(run for run in listing.runs if self._refusal(run) is None)]
+        paths = _paths(runs)
+        if wanted is not None and wanted in paths:
+            if wanted.parent != listing.folder and wanted not in self._elsewhere:
+                self._elsewhere.append(wanted)
+            self._fill(runs, wanted)
+        else:
+            self._fill(runs, before if self._is_settled else self._newest_of(runs))
         if self.path() != before:
             self.changed.emit()
+        if wanted is not None and wanted not in paths and wanted == self._browsed:
+            run = next((run for run in listing.runs if run.path == wanted), None)
+            QMessageBox.information(
+                self, "Another run", f"{wanted} cannot be chosen: {self._refusal(run)}."
+            )
+
+    def _fill(self, runs: list[RunSummary | None], chosen: Path | None) -> None:
+        paths = _paths(runs)
+        is_same = paths == _paths(self._runs)
+        self._runs = runs
+        index = paths.index(chosen) if chosen in paths else 0
+        if not is_same or index != self.combo.currentIndex():
+            self.combo.fill([self._none if run is None else run.name for run in runs], index)
 
     def newest(self) -> Path | None:
         """Return the newest run of the kind that is chosen by itself."""
-        return next((run.path for run in self._runs if run and run.kind == self._newest), None)
+        return self._newest_of(self._runs)
+
+    def _newest_of(self, runs: list[RunSummary | None]) -> Path | None:
+        return next((run.path for run in runs if run and run.kind == self._newest), None)
 
     def _refusal(self, run: RunSummary | None) -> str | None:
-        """Say why a run cannot be chosen; None if it can."""
+        """Return why a run cannot be chosen, or None if it can."""
         if run is None:
             return "no run or model is there"
         if run.problem is not None:
@@ -121,27 +177,14 @@ class RunChoice(QWidget):
         run = self.run()
         return None if run is None else run.path
 
-    def choose(self, path: Path | None) -> str | None:
-        """Choose a run by its path; one that lies elsewhere joins the list.
-
-        Returns
-        -------
-        str or None
-            Why it cannot be chosen, if so.
-        """
-        if path not in self._paths():
-            self.refresh()
-        if path is not None and path not in self._paths():
-            refusal = self._refusal(_look_at(path))
-            if refusal is not None:
-                return refusal
-            self._elsewhere.append(path)
-            self.refresh()
-        self.combo.setCurrentIndex(self._paths().index(path))
-        return None
-
-    def _paths(self) -> list[Path | None]:
-        return [None if run is None else run.path for run in self._runs]
+    def choose(self, path: Path | None) -> None:
+        """Choose a run by its path: now if it is listed, else once a new list has it."""
+        paths = _paths(self._runs)
+        if path in paths:
+            self._settle()
+            self.combo.setCurrentIndex(paths.index(path))
+        else:
+            self.refresh(wanted=path)
 
     def _ask(self) -> None:
         if self._resumable:
@@ -150,17 +193,17 @@ class RunChoice(QWidget):
             name, _ = QFileDialog.getOpenFileName(
                 self, "A model file", "", "Models (*.safetensors)"
             )
-        refusal = self.choose(Path(name)) if name else None
-        if refusal is not None:
-            QMessageBox.information(self, "Another run", f"{name} cannot be chosen: {refusal}.")
+        if name:
+            self._browsed = Path(name)
+            self.choose(self._browsed)
 
     def _take_choice(self) -> None:
         self._settle()
         self.changed.emit()
 
     def _settle(self) -> None:
-        self._is_settled = True
+        self._is_settled, self._wanted = True, None
 
 
-def _look_at(path: Path) -> RunSummary | None:
-    return next((run for run in list_runs(path.parent) if run.path == path), None)
+def _paths(runs: list[RunSummary | None]) -> list[Path | None]:
+    return [None if run is None else run.path for run in runs]

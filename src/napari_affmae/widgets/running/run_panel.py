@@ -1,4 +1,4 @@
-"""Starting, pausing and stopping a run, and what it tells while it goes on."""
+"""Starting, pausing and stopping a run, and showing its progress and messages."""
 
 import logging
 from collections.abc import Callable, Iterable
@@ -21,11 +21,11 @@ from napari_affmae.widgets.parts.curves import load_plots
 from napari_affmae.widgets.parts.error_text import in_words
 from napari_affmae.widgets.parts.messages import Messages
 from napari_affmae.widgets.running.activity import Activity
+from napari_affmae.widgets.running.run_choice import RunChoice
 from napari_affmae.widgets.running.worker import RunWorker
 
 logger = logging.getLogger(__name__)
 
-_SECONDS_TO_STOP = 120.0
 _PARTS = 1000
 
 
@@ -43,17 +43,17 @@ class RunPanel(QWidget):
     Parameters
     ----------
     title : str
-        What runs, for messages: "Pretraining".
+        The name of the run in messages: "Pretraining".
     start_text : str
-        Words of the start button.
+        Text of the start button.
     pausable : bool
-        Whether to offer a pause.
+        Whether there is a pause button.
     kept : str
-        What is left of a run that is stopped, for questions: a sentence.
+        A sentence for questions: what remains of a run that is stopped.
     """
 
     start_requested = Signal()
-    """The start button was pressed; the dock answers with `run`."""
+    """The start button was pressed; the dock then calls `run`."""
     happened = Signal(object)
     """An `Event` of the run."""
     ended = Signal(object)
@@ -103,7 +103,7 @@ class RunPanel(QWidget):
 
     @property
     def is_running(self) -> bool:
-        """Whether a run is going on."""
+        """Whether a run has started and not ended yet."""
         return self._worker is not None
 
     def run(self, make_events: Callable[[], Iterable[ev.Event]]) -> None:
@@ -112,7 +112,7 @@ class RunPanel(QWidget):
         Parameters
         ----------
         make_events : Callable[[], Iterable[Event]]
-            Makes its generator; called in the worker's thread.
+            Makes the run's generator; called in the worker's thread.
         """
         if self.is_running:
             raise ValueError(f"{self._title} is running already")
@@ -131,23 +131,31 @@ class RunPanel(QWidget):
         self._show_running(running=True)
         worker.start()
 
+    def start_when_listed(self, choice: RunChoice, start: Callable[[], None]) -> None:
+        """Call `start` as soon as the list of runs is read, so that the choice is final."""
+        if choice.is_listing:
+            self.status.setText("looking for runs and models ...")
+        choice.when_listed(start)
+
     def stop(self) -> None:
         """Ask the run to stop after its step."""
         if self._worker is not None:
             self._outcome = Outcome.STOPPED
             self.stop_button.setEnabled(False)
-            self.pause_button.setEnabled(False)  # a rest would keep it from stopping
+            self.pause_button.setEnabled(False)  # a paused run does not stop
             self.status.setText("stopping after this step ...")
             self._worker.quit()
 
-    def stop_and_wait(self) -> bool:
-        """Stop the run and wait until its checkpoint is written; for closing windows."""
-        worker = self._worker
-        self.stop()
-        return worker is None or worker.wait(_SECONDS_TO_STOP)
-
     def confirm_stop(self) -> bool:
-        """Ask whether the run may be stopped, and stop it; True if nothing runs any more."""
+        """Ask whether the run may be stopped, and ask it to stop.
+
+        It saves its checkpoint in its own thread, for which the process waits at its end.
+
+        Returns
+        -------
+        bool
+            False if the user wants the run to go on.
+        """
         if not self.is_running:
             return True
         answer = QMessageBox.question(
@@ -155,11 +163,13 @@ class RunPanel(QWidget):
             self._title,
             f"{self._title} is running. Stop it? {self._kept}",
         )
-        return answer == QMessageBox.StandardButton.Yes and self.stop_and_wait()
+        if answer == QMessageBox.StandardButton.Yes:
+            self.stop()
+        return bool(answer == QMessageBox.StandardButton.Yes)
 
     def fail(self, error: Exception) -> None:
-        """Tell about an error before a run could start."""
-        if not self.is_running:  # what the last run or try told is no longer so
+        """Show an error that has kept a run from starting."""
+        if not self.is_running:  # messages of the former run no longer hold
             self.messages.clear()
             self.status.clear()
         self.messages.add(in_words(error), "error")
@@ -168,10 +178,13 @@ class RunPanel(QWidget):
         if self._worker is not None:
             self.pause_button.setText("Go on" if paused else "Pause")
             self._worker.pause() if paused else self._worker.resume()
-            self._say(self._doing)
+            self._show_status(self._doing)
 
-    def _say(self, doing: str) -> None:
-        """Show what is being done, and that it rests: the step in flight tells its end yet."""
+    def _show_status(self, doing: str) -> None:
+        """Show what is being done, and whether it is paused.
+
+        The step in which the pause was asked for still reports its end.
+        """
         self._doing = doing
         self.status.setText(f"{doing}  (paused)" if self.pause_button.isChecked() else doing)
 
@@ -191,7 +204,7 @@ class RunPanel(QWidget):
         self.happened.emit(event)
 
     def show_progress(self, done: float, total: float | None, text: str) -> None:
-        """Show how far the run is: what is done of a total, if that is known."""
+        """Show how far the run is; `total` is None if it is not known."""
         if self._worker is not None and self._worker.abort_requested:
             return
         if total:
@@ -201,7 +214,7 @@ class RunPanel(QWidget):
             self._activity.show(min(1.0, done / total), text)
         else:
             self.bar.setRange(0, 0)
-        self._say(text)
+        self._show_status(text)
 
     def _fail(self, error: Exception) -> None:
         self._outcome = Outcome.FAILED

@@ -1,4 +1,4 @@
-"""A training run, new or to go on: which, with what settings, and for how long."""
+"""The settings of a training run: whether it is new or resumed, and how long it is."""
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -27,29 +27,29 @@ STEPS = ("warmup", "weight_decay", "clip", "precision", "seed", "memory_share", 
 REST = ("checkpoint_minutes", "normalization", "augmentation")
 
 
-class Training(QWidget, Generic[C]):
-    """Settings of a training run, which keeps them: they are hidden while it goes on.
+class TrainingForm(QWidget, Generic[C]):
+    """The settings of a training run. A run keeps its settings, so this is hidden meanwhile.
 
     Parameters
     ----------
     panel : RunPanel
-        Runs it.
+        Runs the training.
     settings : type[PretrainConfig] or type[FinetuneConfig]
-        What is entered.
+        The class of the settings.
     kind : {"pretrain", "finetune"}
-        What the run does.
+        The kind of training.
     minutes : float
-        Its length at the start.
+        The length that is offered at first.
     basic, advanced : sequence of str
         See `SettingsForm`.
     """
 
     changed = Signal()
-    """Other settings are entered, or another run is to go on."""
+    """Other settings are entered, or another run is chosen to be resumed."""
     resuming = Signal(object)
-    """A run is to go on: its settings."""
+    """A run was chosen to be resumed: its settings."""
     replaced = Signal()
-    """Another run starts than the one before, of which nothing is to be shown any more."""
+    """A run starts that is not the former one, whose curves and pictures must go."""
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ class Training(QWidget, Generic[C]):
         self._panel, self._kind = panel, kind
         self._settings: type[C] = settings
         self.stored: C | None = None
-        """Settings of the run that is to go on; None for a new one."""
+        """Settings of the run that is to be resumed; None for a new run."""
         self.run: Path | None = None
         """The run that was started last."""
         self.run_choice = RunChoice("a new run", {kind}, resumable=True)
@@ -88,23 +88,23 @@ class Training(QWidget, Generic[C]):
         panel.ended.connect(self._choose_next)
 
     def config(self, **others: Any) -> C:
-        """Return the settings; of a run that goes on its own, as far as they are not free.
+        """Return the settings; for a resumed run, its own, except those that may change.
 
         Parameters
         ----------
         **others
-            Settings of a new run that no control shows.
+            Settings of a new run that have no control.
 
         Raises
         ------
         ValueError
-            If they do not fit.
+            If a setting is not valid.
         """
         kept = {} if self.stored is None else self.stored.model_dump(exclude=set(FREE))
         return self.form.build(**{**others, **kept, **self.length.values()})
 
     def values(self) -> dict[str, Any]:
-        """Return what is entered, to be remembered."""
+        """Return the entered settings, to be remembered."""
         return {**self.form.values(), **self.length.values()}
 
     def set_values(self, values: Mapping[str, Any]) -> None:
@@ -113,12 +113,12 @@ class Training(QWidget, Generic[C]):
         self.length.set_values(values.get("steps"), values.get("minutes"))
 
     def target(self, label: str) -> tuple[Path, bool]:
-        """Return the folder of the run, and whether one goes on in it.
+        """Return the folder of the run, and whether a run is resumed in it.
 
         Parameters
         ----------
         label : str
-            What a new run is about, for its name.
+            The subject of a new run, for its name.
         """
         chosen = self.run_choice.path()
         if chosen is not None:
@@ -126,30 +126,30 @@ class Training(QWidget, Generic[C]):
         return new_run_path(load_preferences().runs, self._kind, label), False
 
     def start(self, label: str, make_events: Callable[[Path, bool], Iterable[ev.Event]]) -> None:
-        """Start the run, or let it go on.
+        """Start or resume the run.
 
         Parameters
         ----------
         label : str
-            What a new run is about, for its name.
+            The subject of a new run, for its name.
         make_events : Callable[[Path, bool], Iterable[Event]]
-            Makes its generator of what `target` returns; called in the worker's thread.
+            Makes the run's generator from what `target` returns; called in the worker's thread.
         """
         run, resume = self.target(label)
-        if run != self.run or not resume:  # a deleted run's name may be given again
+        if run != self.run or not resume:  # a new run may have the name of a deleted one
             self.run = run
             self.replaced.emit()
         self._panel.run(lambda: make_events(run, resume))
 
     def _show_run(self) -> None:
-        """Show the settings of the run that is to go on, of which few can be changed."""
+        """Show the settings of the run that is to be resumed, of which few can be changed."""
         run = self.run_choice.path()
         try:
             self.stored = None if run is None else self._read(run)
-        except CheckpointError as error:  # deleted or damaged since the list was made
+        except CheckpointError as error:  # the run was deleted or damaged since it was listed
             self._panel.fail(error)
-            self.run_choice.refresh()
             self.run_choice.choose(None)
+            self.run_choice.refresh()
             return
         self.form.set_enabled(None if run is None else FREE)
         self._panel.start_button.setText("Start" if run is None else "Resume")
@@ -165,10 +165,13 @@ class Training(QWidget, Generic[C]):
         return config
 
     def _choose_next(self, outcome: Outcome) -> None:
-        """Offer to go on with a run that was stopped."""
-        self.run_choice.refresh()
-        self.run_choice.choose(self.run if outcome is not Outcome.FINISHED else None)
+        """Offer to resume a run that was stopped or has failed."""
+        if outcome is Outcome.FINISHED:
+            self.run_choice.choose(None)
+            self.run_choice.refresh()
+        else:
+            self.run_choice.refresh(wanted=self.run)
 
     def _make_room(self, running: bool) -> None:
-        # A run keeps its settings: its curves and pictures have their place while it goes on.
+        # A run keeps its settings: its curves and pictures take their place meanwhile.
         self.setVisible(not running)

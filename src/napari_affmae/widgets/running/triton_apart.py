@@ -1,8 +1,8 @@
-"""Triton beside an OpenGL driver that brings LLVM too.
+"""Loading Triton beside an OpenGL driver that contains LLVM too.
 
 Mesa's software and AMD drivers load LLVM into the process when the viewer opens.
-Triton's library has an LLVM of its own inside, finds the driver's first, and the
-process crashes. Loaded so that it sees its own symbols first, both live in peace.
+Triton's library contains another LLVM, but would use the driver's symbols, and the process
+would crash. The flag makes it use its own symbols first.
 """
 
 import os

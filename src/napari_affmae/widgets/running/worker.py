@@ -1,8 +1,11 @@
 """Runs of the engine in a thread of their own, beside napari's window."""
 
+import atexit
+import logging
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
 from typing import ClassVar
@@ -13,8 +16,12 @@ from qtpy.QtCore import QCoreApplication, QThread, QThreadPool, Signal
 from napari_affmae.engine.events import Event
 from napari_affmae.widgets.running.triton_apart import load_triton_apart
 
+logger = logging.getLogger(__name__)
+
 _NICENESS = 10
-_MILLISECONDS_AT_END = 5000
+# The longest time for which the process waits for checkpoints, and that before it says so.
+_SECONDS_AT_EXIT = 300.0
+_SECONDS_OF_SILENCE = 2.0
 
 
 class RunWorkerSignals(WorkerBaseSignals):
@@ -22,6 +29,8 @@ class RunWorkerSignals(WorkerBaseSignals):
 
     happened = Signal(object)
     """An `Event` of the run."""
+    left = Signal(object)
+    """The worker itself, as the last of its signals."""
 
 
 class RunWorker(WorkerBase):
@@ -37,25 +46,29 @@ class RunWorker(WorkerBase):
     make_events : Callable[[], Iterable[Event]]
         Makes the generator; called in the thread, so that what it imports
         (torch) never keeps the window waiting.
+    loads_torch : bool
+        Whether the generator imports torch; see `triton_apart`.
     """
 
     #: Threads of a low priority: the window comes first. napari's own pool is
     #: left alone, for a thread's priority cannot be raised again on Linux.
     _pool: QThreadPool | None = None
-    #: Apart from those of other plugins, which are not to be stopped with these.
-    _worker_set: ClassVar[set[WorkerBase]] = set()
+    #: Keeps workers until their last signal has arrived.
+    _alive: ClassVar[set["RunWorker"]] = set()
 
-    def __init__(self, make_events: Callable[[], Iterable[Event]]) -> None:
+    def __init__(
+        self, make_events: Callable[[], Iterable[Event]], *, loads_torch: bool = True
+    ) -> None:
         super().__init__(SignalsClass=RunWorkerSignals)
-        self._make_events = make_events
+        self._make_events, self._loads_torch = make_events, loads_torch
         self._going = threading.Event()
         self._going.set()
         self._over = threading.Event()
 
     def start(self) -> None:
         """Start in a thread of the plugin's own pool."""
-        self._worker_set.add(self)
-        self._finished.connect(self._set_discard)
+        self._alive.add(self)
+        self.left.connect(self._alive.discard)
         self._threads().start(self)
 
     @classmethod
@@ -67,60 +80,55 @@ class RunWorker(WorkerBase):
             # OpenMP's threads stay as long as the thread that started them. While a spare
             # one keeps some, there are more than cores, and all of them wait less eagerly.
             cls._pool.setExpiryTimeout(0)
-            QCoreApplication.instance().aboutToQuit.connect(cls._stop_all)
+            # On macOS the process may end without leaving Qt's loop, elsewhere without entering it.
+            QCoreApplication.instance().aboutToQuit.connect(stop_all)
+            atexit.register(stop_all)
         return cls._pool
 
-    @classmethod
-    def _stop_all(cls) -> None:
-        """Stop what still runs when napari ends; for a while, so that it ends at all."""
-        for worker in list(cls._worker_set):
-            worker.quit()
-        if cls._pool is not None:
-            cls._pool.waitForDone(_MILLISECONDS_AT_END)
-
     def run(self) -> None:
-        """Work, and tell how it went.
+        """Work, and report how it went.
 
         The base class catches Python's warnings meanwhile. They are the whole
         process's: of two workers that overlap, the one that ends last would
         restore what the other had put there.
         """
-        self._tell("started")
+        self._emit("started")
         try:
             self.work()
         except Exception as error:  # noqa: BLE001 - the listeners decide what it means
-            self._tell("errored", error)
-        self._tell("finished")
-        self._tell("_finished", self)
+            self._emit("errored", error)
+        self._emit("finished")
+        self._emit("left", self)
 
-    def _tell(self, signal: str, *what: object) -> None:
+    def _emit(self, signal: str, *values: object) -> None:
         try:
-            getattr(self.signals, signal).emit(*what)
-        except RuntimeError:  # "has been deleted": a job that outlives Qt has no one left to tell
+            getattr(self.signals, signal).emit(*values)
+        except RuntimeError:  # "has been deleted": the run outlives Qt, and nobody listens
             self.quit()
 
     def work(self) -> None:
         """Run to the end, or until it is to stop; called in the thread."""
         try:
             _step_back()
-            load_triton_apart()
+            if self._loads_torch:
+                load_triton_apart()
             with closing(_as_generator(self._make_events())) as events:
                 while not self.abort_requested:
                     try:
                         event = next(events)
                     except StopIteration:
                         return
-                    self._tell("happened", event)
+                    self._emit("happened", event)
                     self._going.wait()
         finally:
             self._over.set()
 
     def pause(self) -> None:
-        """Rest after the step that is being made."""
+        """Pause after the step that is being made."""
         self._going.clear()
 
     def resume(self) -> None:
-        """Go on after a pause."""
+        """Continue after a pause."""
         self._going.set()
 
     def quit(self) -> None:
@@ -131,6 +139,28 @@ class RunWorker(WorkerBase):
     def wait(self, seconds: float) -> bool:
         """Wait until the run is over and its checkpoint written; False if it is not."""
         return self._over.wait(seconds)
+
+
+def stop_all(seconds: float = _SECONDS_AT_EXIT) -> None:
+    """Stop all runs before the process ends, and wait until their checkpoints are written.
+
+    No window is open any more: nothing but the end of the process waits.
+
+    Parameters
+    ----------
+    seconds : float
+        The longest time to wait; a run that hangs must not keep the process for ever.
+    """
+    workers = list(RunWorker._alive)  # noqa: SLF001 - of this module
+    for worker in workers:
+        worker.quit()
+    end = time.monotonic() + seconds
+    if all(worker.wait(_SECONDS_OF_SILENCE / len(workers)) for worker in workers):
+        return
+    logger.warning("waiting for what still runs to stop and to save its checkpoint ...")
+    for worker in workers:
+        if not worker.wait(max(0.0, end - time.monotonic())):
+            logger.error("a run did not stop within %.0f s and is given up", seconds)
 
 
 def _as_generator(events: Iterable[Event]) -> Generator[Event, None, None]:

@@ -14,6 +14,7 @@ from napari_affmae.engine.store.run_names import new_run_path
 from napari_affmae.errors import AffmaeError
 from napari_affmae.widgets.layers.label_layers import RESULT, show_classes
 from napari_affmae.widgets.layers.layer_sources import OWN, LayerImage, layer_geometry
+from napari_affmae.widgets.layers.napari_private import real_viewer
 from napari_affmae.widgets.layers.refreshing import Refresher
 from napari_affmae.widgets.layers.view import plane_of, view_of
 from napari_affmae.widgets.parts.command_dialog import (
@@ -24,20 +25,20 @@ from napari_affmae.widgets.parts.command_dialog import (
     option_words,
 )
 from napari_affmae.widgets.parts.forms import SettingsForm
-from napari_affmae.widgets.parts.lifetime import follow
+from napari_affmae.widgets.parts.lifetime import connect_while_alive
 from napari_affmae.widgets.parts.preferences import load_preferences
-from napari_affmae.widgets.running.base_dock import Dock, real_viewer
+from napari_affmae.widgets.running.base_dock import Dock
 from napari_affmae.widgets.running.model_card import ModelCard
 from napari_affmae.widgets.running.run_choice import RunChoice
 from napari_affmae.widgets.running.run_panel import Outcome, RunPanel
 from napari_affmae.widgets.segment.image_choice import ImageChoice
 from napari_affmae.widgets.segment.job import (
     CanvasReady,
-    Job,
     ObjectsFound,
     ObjectsSought,
     Region,
     RowsWritten,
+    SegmentationJob,
 )
 from napari_affmae.widgets.segment.objects_layer import ObjectsLayer
 from napari_affmae.widgets.segment.objects_panel import ObjectsPanel
@@ -48,11 +49,10 @@ EVERYTHING, PLANE, VIEW = "everything", "this plane", "what is in view"
 
 
 class SegmentDock(Dock):
-    """Name the class of every pixel.
+    """Predicts the class of every pixel.
 
-    The result lies where its part of the image does: a layer of the part's size,
-    with the image's scale and units and a translation of its own, so that pixels
-    that were not asked for are not mistaken for a class.
+    The result is a layer of the size of the part that was segmented, at its place in the
+    image, so that pixels that were not segmented are not mistaken for a class.
 
     Parameters
     ----------
@@ -82,18 +82,19 @@ class SegmentDock(Dock):
         self.form = SettingsForm(SegmentConfig, basic=_BASIC, advanced=_ADVANCED)
         self.objects = ObjectsPanel()
         self.objects.asked.connect(self._find_objects)
-        self._objects_layer = ObjectsLayer(napari_viewer, self.objects.table)
+        self._objects_layer = ObjectsLayer(napari_viewer)
+        self.objects.table_asked.connect(self._objects_layer.open_table)
         self.command_button = QPushButton("Command line ...")
         self.command_button.clicked.connect(self._show_command)
         self._ready: CanvasReady | None = None
         self._result: Labels | None = None
         self._refresher = Refresher(napari_viewer, self)
         self._arrange()
-        panel.start_requested.connect(self._start)
+        panel.start_requested.connect(lambda: panel.start_when_listed(self.run_choice, self._start))
         panel.happened.connect(self._take)
         panel.ended.connect(self._end)
         panel.running_changed.connect(self._lock)
-        follow(self, self.viewer.layers.events.removed, self._note_removed)
+        connect_while_alive(self, self.viewer.layers.events.removed, self._note_removed)
         self._recall()
 
     def _arrange(self) -> None:
@@ -115,12 +116,12 @@ class SegmentDock(Dock):
         Raises
         ------
         ValueError
-            If it is no image that can be segmented.
+            If the layer cannot be segmented.
         """
         self.image.choose_layer(layer)
 
     def showEvent(self, event: object) -> None:  # noqa: N802 - Qt's name
-        """See what other docks have trained meanwhile."""
+        """Refresh the list of models: other docks may have trained some."""
         super().showEvent(event)
         self.run_choice.refresh()
 
@@ -129,19 +130,19 @@ class SegmentDock(Dock):
         self.form.set_values(values)
         self.objects.form.set_values(values.get("objects", {}))
         self.region.setCurrentText(values.get("region", VIEW))
-        model = values.get("model")
-        if model is not None and Path(model).exists():
-            self.run_choice.choose(Path(model))
+        if values.get("model"):
+            self.run_choice.choose(Path(values["model"]))
         self._show_model()
         self._offer_regions()
 
     def entered(self) -> dict[str, Any]:
-        """Return what is entered, to be remembered."""
+        """Return the entered settings, to be remembered."""
+        model = self.run_choice.path()
         return {
             **self.form.values(),
             "objects": self.objects.form.values(),
             "region": self.region.currentText(),
-            "model": str(self.run_choice.path()),
+            "model": None if model is None else str(model),
         }
 
     def _show_model(self) -> None:
@@ -150,7 +151,7 @@ class SegmentDock(Dock):
         self.objects.offer(() if run is None else run.classes)
 
     def _offer_regions(self) -> None:
-        """Of a file, which no viewer shows, only everything can be meant."""
+        """Offer only the whole of a file: no part of it is in view."""
         is_file = self.image.path() is not None
         if is_file == self.region.isEnabled():
             other = EVERYTHING if is_file else self._region_of_layers
@@ -166,16 +167,11 @@ class SegmentDock(Dock):
             return
         self._ready = self._result = None
         self._objects_layer.forget()
+        self.objects.take_table({})
         self.panel.run(job.run)
 
-    def _job(self) -> Job:
-        """Put together what was chosen.
-
-        Raises
-        ------
-        ValueError
-            If something is missing or does not fit.
-        """
+    def _job(self) -> SegmentationJob:
+        """Return the job that was chosen, or raise a ValueError that names what is missing."""
         run, layer, path = self.run_choice.run(), self.image.layer(), self.image.path()
         if run is None:
             raise ValueError("No model is chosen: choose one above, or train one first.")
@@ -183,7 +179,7 @@ class SegmentDock(Dock):
         image = path if layer is None else LayerImage(layer, channels)
         if image is None:
             raise ValueError("No image is chosen: open an image layer, or choose a file.")
-        return Job(
+        return SegmentationJob(
             image=image,
             channels=channels,
             geometry=None if layer is None else layer_geometry(layer),
@@ -239,7 +235,7 @@ class SegmentDock(Dock):
         )
         show_classes(self._result, canvas.classes)
         self.viewer.add_layer(self._result)
-        self._refresher.follow([self._result, *probabilities])
+        self._refresher.watch([self._result, *probabilities])
         if canvas.folder is not None:
             self.panel.messages.add(
                 f"The result takes {canvas.nbytes / 2**30:.1f} GB and is kept in {canvas.folder}, "
@@ -269,6 +265,7 @@ class SegmentDock(Dock):
     def _add_objects(self, event: ObjectsFound) -> None:
         if self._ready is not None:
             self._objects_layer.show(self._ready, event)
+            self.objects.take_table(event.table)
             self.panel.messages.add(f"{len(event.table['label'])} objects were found.", "info")
 
     def _end(self, outcome: Outcome) -> None:
@@ -278,7 +275,7 @@ class SegmentDock(Dock):
                 "Stopped: pixels that were not reached are 0 in the result.", "warning"
             )
         if outcome is Outcome.FAILED:
-            self.run_choice.refresh()  # its folder may have gone
+            self.run_choice.refresh()  # its folder may have been deleted
 
     def _lock(self, running: bool) -> None:
         for widget in (self.run_choice, self._choices, self.form):
@@ -313,7 +310,7 @@ class SegmentDock(Dock):
         CommandDialog("\n".join(commands), notes, self).exec()
 
     def _commands(self, images: list[str]) -> list[str]:
-        """Word what was chosen: one command that segments, and one for the objects."""
+        """Return the commands for what was chosen: one segments, another finds objects."""
         run = self.run_choice.run()
         out = new_run_path(load_preferences().runs / "segmentations", "segmentation")
         words = [*images, *channel_words(self.image.chosen_channels())]

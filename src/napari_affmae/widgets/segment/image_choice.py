@@ -17,18 +17,18 @@ from qtpy.QtWidgets import (
 
 from napari_affmae.widgets.layers.layer_sources import is_own
 from napari_affmae.widgets.parts.channels_edit import ChannelsEdit
-from napari_affmae.widgets.parts.lifetime import follow
+from napari_affmae.widgets.parts.lifetime import connect_while_alive
 
 NO_IMAGE = "no image layer is open"
 
 
 class ImageChoice(QWidget):
-    """A list of the open image layers and of files, and which channels to take.
+    """A choice among open image layers and files, and their channels.
 
     Parameters
     ----------
     viewer : napari.Viewer
-        Whose image layers are offered.
+        The viewer whose image layers are offered.
     """
 
     changed = Signal()
@@ -58,14 +58,14 @@ class ImageChoice(QWidget):
         layout.setSpacing(4)
         layout.addLayout(top)
         layout.addWidget(self.channels)
-        self._follow_layers()
+        self._connect_layers()
         self._show_channels()
 
-    def _follow_layers(self) -> None:
+    def _connect_layers(self) -> None:
         events = self._viewer.layers.events
-        follow(self, events.inserted, self._take_inserted)
-        follow(self, events.removed, self._drop_removed)
-        follow(self, events.renamed, self._rename)
+        connect_while_alive(self, events.inserted, self._take_inserted)
+        connect_while_alive(self, events.removed, self._drop_removed)
+        connect_while_alive(self, events.renamed, self._rename)
         for layer in self._viewer.layers:
             self._add_layer(layer)
 
@@ -81,13 +81,13 @@ class ImageChoice(QWidget):
 
     def _add_layer(self, layer: Layer) -> None:
         if not isinstance(layer, Image) or is_own(layer):
-            return  # the plugin's own pictures are no input
+            return  # the plugin made the layer
         self._add(layer, layer.name)
 
     def _add(self, item: Image | Path, text: str) -> None:
         self._items.append(item)
         self.combo.addItem(text)
-        if self.combo.currentIndex() < 0:  # Qt leaves it so where there is a placeholder
+        if self.combo.currentIndex() < 0:  # Qt chooses nothing if there is a placeholder
             self.combo.setCurrentIndex(0)
 
     def _rename(self, event: Any) -> None:
@@ -100,12 +100,12 @@ class ImageChoice(QWidget):
         return self._items[index] if 0 <= index < len(self._items) else None
 
     def layer(self) -> Image | None:
-        """Return the chosen layer; None where it is a file, or nothing."""
+        """Return the chosen layer; None if a file or nothing is chosen."""
         chosen = self._chosen()
         return chosen if isinstance(chosen, Layer) else None
 
     def path(self) -> Path | None:
-        """Return the chosen file; None where it is a layer, or nothing."""
+        """Return the chosen file; None if a layer or nothing is chosen."""
         chosen = self._chosen()
         return chosen if isinstance(chosen, Path) else None
 
@@ -115,7 +115,7 @@ class ImageChoice(QWidget):
         Raises
         ------
         ValueError
-            If it is no image that is open here.
+            If the layer is not offered.
         """
         if layer not in self._items:
             raise ValueError(f"the layer {layer.name!r} is no image that can be chosen here")
@@ -128,12 +128,12 @@ class ImageChoice(QWidget):
         self.combo.setCurrentIndex(self._items.index(path))
 
     def chosen_channels(self) -> tuple[int, ...] | None:
-        """Return the channels to take; None for all.
+        """Return the channels to use; None for all.
 
         Raises
         ------
         ValueError
-            If they are no list of numbers.
+            If the entered channels are not a list of numbers.
         """
         return self.channels.chosen() if self._several() else None
 
@@ -141,7 +141,7 @@ class ImageChoice(QWidget):
         self.channels.setVisible(self._several())
 
     def _several(self) -> bool:
-        """Whether the image has, or may have, several channels."""
+        """Return whether the image has or may have several channels."""
         layer = self.layer()
         return self.path() is not None or (layer is not None and bool(layer.rgb))
 

@@ -1,4 +1,4 @@
-"""A segmentation as the dock runs it: in the worker's thread, into arrays that layers show."""
+"""The job of a segmentation: it runs in a worker and fills arrays that layers show."""
 
 from collections.abc import Generator, Mapping
 from contextlib import closing
@@ -26,7 +26,7 @@ class Region:
     Attributes
     ----------
     indices : tuple of int or None
-        Position of the one plane; None for all planes.
+        Position of the plane; None for all planes.
     rows, columns : slice or None
         The rectangle; None for whole planes.
     """
@@ -36,7 +36,7 @@ class Region:
     columns: slice | None = None
 
     def cut(self, source: ImageSource) -> ImageSource:
-        """Take this part of an image."""
+        """Return this part of an image."""
         from napari_affmae.data import window
 
         if self == Region():
@@ -47,18 +47,18 @@ class Region:
         return window(source, planes=planes, rows=self.rows, columns=self.columns)
 
     def corner(self, ndim: int) -> tuple[int, ...]:
-        """Return the index of its first pixel in an array of `ndim` axes."""
+        """Return the index of the region's first pixel in an array of `ndim` axes."""
         lead = self.indices or (0,) * (ndim - 2)
         return (*lead, *(0 if part is None else part.start for part in (self.rows, self.columns)))
 
     def origin(self, source: ImageSource) -> tuple[int, int, int]:
-        """Return the plane, row and column of its first pixel in an image."""
+        """Return the plane, row and column of the region's first pixel in an image."""
         plane = 0 if self.indices is None else plane_number(self.indices, source.plane_shape)
         *_, row, column = self.corner(2)
         return plane, row, column
 
     def shape(self, source: ImageSource) -> tuple[int, ...]:
-        """Return the shape of its result: as many axes as the image has, without channels."""
+        """Return the shape of the result; it has the image's axes except channels."""
         part = self.cut(source)
         lead = source.plane_shape if self.indices is None else (1,) * len(self.indices)
         return (*lead, part.height, part.width)
@@ -68,8 +68,8 @@ class Region:
 class CanvasReady(ev.Event):
     """The model fits the image: rows will be written into this canvas.
 
-    `name` is the image's, `geometry` is what places a layer of the canvas, and
-    `origin` the plane, row and column of its first pixel in the image.
+    `name` is the image's name, `geometry` places a layer of the canvas, and `origin` is
+    the plane, row and column of the canvas's first pixel in the image.
     """
 
     canvas: Canvas
@@ -80,14 +80,14 @@ class CanvasReady(ev.Event):
 
 @dataclass(frozen=True)
 class RowsWritten(ev.Event):
-    """Rows of a plane of the canvas are there to be shown."""
+    """Rows of a plane were written into the canvas."""
 
     plane: int
 
 
 @dataclass(frozen=True)
 class ObjectsSought(ev.Event):
-    """Objects are being looked for, which is not counted in steps."""
+    """The search for objects has started; it reports no progress."""
 
 
 @dataclass(frozen=True)
@@ -100,26 +100,26 @@ class ObjectsFound(ev.Event):
 
 @dataclass(frozen=True)
 class ObjectsWanted:
-    """Which objects to look for.
+    """The objects to find.
 
     Attributes
     ----------
     values : tuple of int
         Classes.
     config : ObjectsConfig
-        How to part and choose them.
+        How objects are separated and selected.
     """
 
     values: tuple[int, ...]
     config: ObjectsConfig
 
     def find(self, ready: CanvasReady) -> Generator[ev.Event, None, None]:
-        """Look for them in a finished segmentation; their places are those in the image.
+        """Find the objects in a finished segmentation; their places are given in the image.
 
         Parameters
         ----------
         ready : CanvasReady
-            The segmentation.
+            The finished segmentation.
 
         Raises
         ------
@@ -151,7 +151,7 @@ class ObjectsWanted:
         yield ObjectsFound(objects, table)
 
     def _label(self, classes: NDArray[Any]) -> NDArray[np.int32]:
-        """Give objects numbers, in one volume after the other where there are several."""
+        """Give numbers to the objects, volume by volume."""
         from napari_affmae.engine import label_objects
 
         plane, stack = classes.shape[-2:], classes.shape[-3:-2] or (1,)
@@ -166,29 +166,29 @@ class ObjectsWanted:
 
 
 @dataclass(frozen=True)
-class Job:
-    """Everything that a run needs, none of it Qt's.
+class SegmentationJob:
+    """Everything that a run needs, without any object of Qt.
 
     Attributes
     ----------
     image : ImageSource or Path
-        A layer's, or a file that is opened when the run starts.
+        The source of a layer, or a file that is opened when the run starts.
     channels : tuple of int or None
-        Of a file.
+        Channels of a file to use.
     geometry : Mapping[str, Any] or None
-        What places the layer; None for a file.
+        The geometry of the layer; None for a file.
     region : Region
-        What part of it.
+        The part to segment.
     model : Path
         Model file or run folder.
     classes : tuple of LabelClass
-        The model's.
+        The classes of the model.
     config : SegmentConfig
         Tiles, device and precision.
     folder : Path
-        Where results go that are too large for memory.
+        Folder for results that are too large for memory.
     objects : ObjectsWanted or None
-        What to look for afterwards.
+        The objects to find afterwards.
     """
 
     image: ImageSource | Path
@@ -202,7 +202,7 @@ class Job:
     objects: ObjectsWanted | None = None
 
     def run(self) -> Generator[ev.Event, None, None]:
-        """Segment; `CanvasReady` comes once image and model are known to fit."""
+        """Segment the image; `CanvasReady` is yielded when the model is known to fit it."""
         from napari_affmae.data import open_source
         from napari_affmae.engine import segment
 

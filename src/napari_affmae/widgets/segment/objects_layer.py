@@ -2,40 +2,40 @@
 
 import napari
 import numpy as np
+import pandas as pd
 from napari.layers import Labels
 
-from napari_affmae.widgets.layers.view import camera_of
+from napari_affmae.engine.results.tables import Table
+from napari_affmae.widgets.layers.view import camera_of, view_of
 from napari_affmae.widgets.segment.job import CanvasReady, ObjectsFound
-from napari_affmae.widgets.segment.objects_table import ObjectsTable
 
 
 class ObjectsLayer:
-    """Numbered objects as a layer, and their table, whose rows bring them into view.
+    """Numbered objects as a layer, with their measures as its features.
+
+    An object whose number is selected, for instance in napari's table of features, comes
+    into view.
 
     Parameters
     ----------
     viewer : napari.Viewer
-        Where the layer goes.
-    table : ObjectsTable
-        Shows their measures.
+        The viewer that the layer is added to.
     """
 
-    def __init__(self, viewer: "napari.viewer.Viewer", table: ObjectsTable) -> None:
-        self._viewer, self._table = viewer, table
+    def __init__(self, viewer: "napari.viewer.Viewer") -> None:
+        self._viewer = viewer
         self._layer: Labels | None = None
         self._origin = (0, 0, 0)
         self._corrected = False
-        table.chosen.connect(self._go_to)
 
     def forget(self) -> None:
-        """Begin another result: layers of earlier ones are the user's."""
+        """Keep the layer that is shown: the next objects are those of another result."""
         self._layer = None
-        self._table.show_table({})
 
     def show(self, ready: CanvasReady, found: ObjectsFound) -> None:
-        """Show objects of a segmentation, instead of those that were found in it before.
+        """Show objects of a segmentation, and remove the layer of those found in it before.
 
-        Those that the user has corrected stay.
+        A layer that the user has corrected stays.
         """
         if self._layer in self._viewer.layers and not self._corrected:
             self._viewer.layers.remove(self._layer)
@@ -43,23 +43,34 @@ class ObjectsLayer:
         self._layer = self._viewer.add_labels(
             found.objects,
             name=f"{ready.name}: objects",
-            features={"index": found.table["label"], **found.table},
+            features=_features(found.table),
             **ready.geometry,
         )
         self._layer.events.paint.connect(self._note_correction)
-        self._table.show_table(found.table)
+        self._layer.events.selected_label.connect(self._bring_into_view)
+
+    def open_table(self) -> None:
+        """Open napari's table of features, with those of the objects."""
+        if self._layer in self._viewer.layers:
+            self._viewer.layers.selection.active = self._layer
+        dock, _ = self._viewer.window.add_plugin_dock_widget("napari", "Features table widget")
+        dock.show()
+        dock.raise_()
 
     def _note_correction(self) -> None:
         self._corrected = True
 
-    def _go_to(self, row: int) -> None:
-        """Bring an object into view, and make its number the one that is painted with."""
-        layer, table = self._layer, self._table.table
-        if layer is None or layer not in self._viewer.layers:
+    def _bring_into_view(self) -> None:
+        """Bring the selected object into view, unless a part of it is there."""
+        layer = self._layer
+        if layer is None or layer not in self._viewer.layers or self._is_in_view(layer):
             return
-        layer.selected_label = int(table["label"][row])
+        measures = layer.features
+        found = measures[(measures["index"] == layer.selected_label) & (measures["index"] > 0)]
+        if found.empty:
+            return
         plane, *place = (
-            float(table[axis][row]) - first
+            float(found[axis].iloc[0]) - first
             for axis, first in zip(("plane", "row", "column"), self._origin, strict=True)
         )
         lead = layer.data.shape[:-2]
@@ -69,3 +80,26 @@ class ObjectsLayer:
         for axis, position in enumerate(world[: len(lead)], first_axis):
             self._viewer.dims.set_point(axis, position)
         camera_of(self._viewer).center = tuple(world[-3:])
+
+    def _is_in_view(self, layer: Labels) -> bool:
+        try:
+            view = view_of(self._viewer, layer)
+        except ValueError:  # the viewer shows the volume, or nothing of the layer
+            return False
+        shown = layer.data[(*view.indices, view.rows, view.columns)]
+        return bool((shown == layer.selected_label).any())
+
+
+def _features(table: Table) -> pd.DataFrame:
+    """Return measures as a layer's features.
+
+    The first row is that of the background: napari's table takes a row's number for the
+    label, while the status bar reads the label from the column "index".
+    """
+    columns = {"index": table["label"], **table}
+    return pd.DataFrame(
+        {
+            name: np.insert(column, 0, np.nan if column.dtype.kind == "f" else 0)
+            for name, column in columns.items()
+        }
+    )
