@@ -106,6 +106,19 @@ class BlockGrid:
             weight=area * row.share * column.share,
         )
 
+    @property
+    def pixels(self) -> NDArray[np.int64]:
+        """Pixels of each block, by its number, int64."""
+        counts = []
+        for rows, columns, planes in zip(self._rows, self._columns, self.planes, strict=True):
+            areas = np.outer([part.length for part in rows], [part.length for part in columns])
+            counts.append(np.tile(areas.reshape(-1), len(planes)))
+        return np.concatenate(counts).astype(np.int64)
+
+    def sources_of(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the numbers of the sources that blocks (B,) are parts of, (B,) int64."""
+        return np.searchsorted(self._ends, numbers, side="right")
+
     def of_plane(self, source: int, plane: int) -> range:
         """Return the numbers of a plane's blocks, row by row.
 
@@ -165,6 +178,11 @@ class _Part:
     read: slice
     starts: int
     share: float
+
+    @property
+    def length(self) -> int:
+        """Pixels that are read."""
+        return int(self.read.stop - self.read.start)
 
 
 def _parts(size: int, crop: int, side: int) -> list[_Part]:
