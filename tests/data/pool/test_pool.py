@@ -286,8 +286,7 @@ def test_a_source_that_breaks_ends_a_run_or_is_left_out(watched):
         assert pool.left_out.items() >= first.items()
         sources[0].broken = sources[2].broken = OSError("gone too")
         with pytest.raises(UnreadableFileError, match="gone too"):
-            for crop in range(1000, 2000, 16):
-                advance(pool, crop)
+            [advance(pool, crop) for crop in range(1000, 2000, 16)]
 
 
 def test_blocks_of_a_broken_source_are_left_out_in_the_order_of_the_schedule(watched):

@@ -1,6 +1,6 @@
 import time
 from collections import Counter
-from itertools import islice
+from itertools import islice, pairwise
 
 import numpy as np
 import pytest
@@ -64,7 +64,7 @@ def test_places_of_those_that_are_there_never_overlap(capacity, inserted):
         there = [*there[len(leaving) :], arrival]
         assert arrival.oldest == there[0].number
         places = sorted((item.offset, item.offset + 3 * int(pixels[item.block])) for item in there)
-        assert all(end <= start for (_, end), (start, _) in zip(places, places[1:], strict=False))
+        assert all(end <= start for (_, end), (start, _) in pairwise(places))
         assert places[-1][1] <= capacity
         assert all(item.offset % 16 == 0 for item in there)
         most = max(most, sum(end - start for start, end in places))
