@@ -89,8 +89,7 @@ def draw_shapes(
     knots = np.zeros((len(crops), 2, count, count))
     if elastic.any():
         noise = uniform(seed, crops[elastic], 2 * count**2, _KNOTS)
-        # The middle of each step of the random numbers: 0 would be infinitely far away.
-        normal = ndtri(noise + 2.0**-54)
+        normal = ndtri(np.maximum(noise, 2.0**-54))  # 0 would be infinitely far away
         knots[elastic] = _DISPLACEMENT * normal.reshape(-1, 2, count, count)
     return Shapes(turns, matrices, knots)
 

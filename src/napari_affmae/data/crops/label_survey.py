@@ -1,6 +1,7 @@
 """Where labels are, how many of each class, and which of them changed."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -57,8 +58,7 @@ class LabelSurvey:
     Attributes
     ----------
     unknown_values : set of int
-        Label values without a class that were painted since the start; their
-        pixels are ignored.
+        Label values without a class that `refresh` found; their pixels are ignored.
 
     Raises
     ------
@@ -82,8 +82,8 @@ class LabelSurvey:
         self._pairs = pairs
         self._encoder = LabelEncoder(classes, ignore_value)
         self.unknown_values: set[int] = set()
-        self._first = {place: self._labels(place).revision(place[1]) for place in planes}
         self._planes = {place: self._look(place) for place in planes}
+        self._editable = [place for place in planes if self._labels(place).editable]
 
     @property
     def class_pixels(self) -> NDArray[np.int64]:
@@ -97,31 +97,23 @@ class LabelSurvey:
         return anchors[anchors[:, 0] >= 0].astype(np.int64)
 
     def read(self, pair: int, plane: int, rows: slice, columns: slice) -> NDArray[np.uint8]:
-        """Read class indices, `UNLABELLED` where there is none; several threads may ask.
+        """Give class indices, `UNLABELLED` where there is none; several threads may ask.
+
+        Those that may change are as they were at the last look.
+
+        Returns
+        -------
+        ndarray, (rows, columns), uint8
 
         Raises
         ------
-        DataError
-            If a value has no class and was not painted since the start.
         UnreadableFileError
             If the file is damaged.
         """
-        labels = self._pairs[pair].labels
-        values = read_labels(labels, plane, rows, columns)
-        if labels.revision(plane) == self._first[pair, plane]:
-            indices = self._encoder.encode(values, _place(labels, plane))
-        else:
-            indices, unknown = self._encoder.encode_known(values)
-            self.unknown_values = self.unknown_values | unknown  # a new set: threads read the old
-        return np.where(indices == IGNORE_INDEX, UNLABELLED, indices).astype(np.uint8)
-
-    def whole(self, pair: int, plane: int) -> Change:
-        """Return all labels of a plane that may change, as they were at the last look."""
-        indices = self._planes[pair, plane].indices
-        if indices is None:
-            raise ValueError(f"the labels of plane {plane} of pair {pair} do not change")
-        height, width = indices.shape
-        return Change(pair, plane, slice(0, height), slice(0, width), indices)
+        kept = self._planes[pair, plane].indices
+        if kept is not None:
+            return kept[rows, columns].copy()
+        return self._encode((pair, plane), rows, columns)
 
     def refresh(self) -> list[Change]:
         """Look again at what changed since the last look.
@@ -132,8 +124,8 @@ class LabelSurvey:
             If a file is damaged.
         """
         changes = []
-        for place, known in self._planes.items():
-            labels = self._labels(place)
+        for place in self._editable:
+            known, labels = self._planes[place], self._labels(place)
             # Asked first: what is painted while the plane is read is looked at again.
             revision = labels.revision(place[1])
             if revision == known.revision or known.indices is None:
@@ -152,7 +144,11 @@ class LabelSurvey:
         area: tuple[slice, slice],
     ) -> Change:
         rows, columns = area
-        indices = self._read(place, rows, columns)
+        with self._naming(place):
+            values = read_labels(self._labels(place), place[1], rows, columns)
+        classes, unknown = self._encoder.encode_known(values)
+        self.unknown_values |= unknown
+        indices = _as_bytes(classes)
         before = all_indices[rows, columns]
         pixels = known.pixels + self._count(indices) - self._count(before)
         all_indices[rows, columns] = indices
@@ -166,14 +162,19 @@ class LabelSurvey:
         labels = self._labels(place)
         revision = labels.revision(place[1])
         whole = slice(0, labels.height), slice(0, labels.width)
-        indices = self._read(place, *whole)
+        with self._naming(place):
+            indices = self._encode(place, *whole)
         kept = indices if labels.editable else None
         return _Plane(revision, self._count(indices), _find_anchors(indices, whole), kept)
 
-    def _read(self, place: tuple[int, int], rows: slice, columns: slice) -> NDArray[np.uint8]:
+    def _encode(self, place: tuple[int, int], rows: slice, columns: slice) -> NDArray[np.uint8]:
+        labels, plane = self._labels(place), place[1]
+        name = f"plane {plane} of {labels.name}" if labels.n_planes > 1 else labels.name
+        return _as_bytes(self._encoder.encode(read_labels(labels, plane, rows, columns), name))
+
+    def _naming(self, place: tuple[int, int]) -> AbstractContextManager[None]:
         pair = self._pairs[place[0]]
-        with naming_pair(pair.image.name, pair.labels.name):
-            return self.read(*place, rows, columns)
+        return naming_pair(pair.image.name, pair.labels.name)
 
     def _count(self, indices: NDArray[np.uint8]) -> NDArray[np.int64]:
         counts = np.bincount(indices.reshape(-1), minlength=UNLABELLED + 1)
@@ -215,5 +216,5 @@ def _from_the_middle() -> NDArray[np.int64]:
 _FROM_THE_MIDDLE = _from_the_middle()
 
 
-def _place(labels: ImageSource, plane: int) -> str:
-    return f"plane {plane} of {labels.name}" if labels.n_planes > 1 else labels.name
+def _as_bytes(indices: NDArray[np.int64]) -> NDArray[np.uint8]:
+    return np.where(indices == IGNORE_INDEX, UNLABELLED, indices).astype(np.uint8)

@@ -91,8 +91,16 @@ class LabelledCrops:
         if not self._anchors:
             raise DataError("no pixel is labelled: paint some, or check the ignored value")
         self._scheduled = set(self._anchors)
+        self._ends: tuple[int, NDArray[np.int64]] | None = None
         self.pool = Pool(
-            self._grid, self._load, sorted(self._anchors), device, capacity, seed, labelled=True
+            self._grid,
+            self._load,
+            sorted(self._anchors),
+            device,
+            capacity,
+            seed,
+            later=self._paintable(chosen),
+            labelled=True,
         )
         self.cut = Cutter.of(self.pool, self._config)
 
@@ -122,6 +130,8 @@ class LabelledCrops:
             anchors.update(self._anchors_of(change.pair, change.plane))
         if anchors:
             self._anchors = anchors
+        if changes:
+            self._ends = None
         for block in sorted(self._anchors.keys() - self._scheduled):
             self._scheduled.add(block)
             self.pool.bring(block)
@@ -129,16 +139,15 @@ class LabelledCrops:
 
     def advance(self, first: int) -> Iterator[None]:
         """Take in the blocks that crops are drawn from; see `Pool.advance`."""
-        newest = self.pool.residents.newest
         yield from self.pool.advance(first)
-        # What was painted after a thread had read the block is not in it.
-        table = self.pool.residents.rows
-        for pair, plane in {
-            (int(row["source"]), int(row["plane"])) for row in table[table["arrival"] > newest]
-        }:
-            if self._pairs[pair].labels.editable:
-                whole = self.survey.whole(pair, plane)
-                self.pool.patch_labels(pair, plane, whole.rows, whole.columns, whole.indices)
+        for number in self.pool.arrived:
+            block = self._grid[number]
+            if self._pairs[block.source].labels.editable:
+                # What was painted after a thread had read the block is not in it.
+                place = (block.source, block.plane, block.rows, block.columns)
+                self.pool.patch_labels(*place, self.survey.read(*place))
+        if not self._anchor_ends[-1]:
+            self.pool.bring(min(self._anchors))  # all labels of the blocks here were erased
 
     def plan(self, first: int, count: int) -> CropPlan:
         """Draw crops, whose blocks `advance` took in; see `PretrainCrops.plan`."""
@@ -161,18 +170,33 @@ class LabelledCrops:
         self, draws: NDArray[np.float64]
     ) -> tuple[NDArray[np.void], NDArray[np.int64]]:
         """Draw a block and a labelled pixel in it, (row, column), for each crop."""
-        table = self.pool.residents.rows
-        nothing = np.zeros((0, 2), np.int64)
-        anchors = [self._anchors.get(block, nothing) for block in table["block"].tolist()]
-        ends = np.cumsum([len(places) for places in anchors])
-        if not ends[-1]:
-            raise DataError("no pixel is labelled on the blocks that were read")
-        chosen = np.searchsorted(ends, draws[:, 0] * ends[-1], side="right")
-        picked = [
-            anchors[block][int(draw * len(anchors[block]))]
-            for block, draw in zip(chosen.tolist(), draws[:, 1].tolist(), strict=True)
+        ends = self._anchor_ends
+        rows = self.pool.residents.rows[np.searchsorted(ends, draws[:, 0] * ends[-1], side="right")]
+        picked = []
+        for block, draw in zip(rows["block"].tolist(), draws[:, 1].tolist(), strict=True):
+            anchors = self._anchors[block]
+            picked.append(anchors[int(draw * len(anchors))])
+        return rows, np.array(picked)
+
+    @property
+    def _anchor_ends(self) -> NDArray[np.int64]:
+        """Sums of the counts of labelled pixels to draw from, up to and with each block here."""
+        residents = self.pool.residents
+        if self._ends is None or self._ends[0] != residents.version:
+            blocks = residents.rows["block"].tolist()
+            counts = [len(self._anchors.get(block, ())) for block in blocks]
+            self._ends = residents.version, np.cumsum(counts)
+        return self._ends[1]
+
+    def _paintable(self, planes: Sequence[tuple[int, int]]) -> list[int]:
+        """List the blocks without labels that may get some."""
+        blocks = [
+            block
+            for pair, plane in planes
+            if self._pairs[pair].labels.editable
+            for block in self._grid.of_plane(pair, plane)
         ]
-        return table[chosen], np.array(picked)
+        return sorted(set(blocks) - self._scheduled)
 
     def _anchors_of(self, pair: int, plane: int) -> dict[int, NDArray[np.int64]]:
         """Give each block of a plane the labelled pixels that its crops are drawn around."""

@@ -99,12 +99,18 @@ class PretrainCrops:
             On the device; None if no source can be read.
         left_out : dict of int to Exception
             By the numbers of sources that broke, what happened.
+
+        Raises
+        ------
+        DataError, ValueError
+            As the constructor.
         """
         numbers = np.arange(count)
         draws = uniform(seed, numbers, 3)
         left_out: dict[int, UnreadableFileError | DataError] = {}
         grid = BlockGrid(sources, crop, planes)
-        while not grid.is_empty(left_out):
+        usable = {number for number, chosen in enumerate(grid.planes) if len(chosen)}
+        while True:
             chosen = grid.pick(draws[:, 0], left_out)
             blocks = np.unique(chosen)
             crops = cls(
@@ -118,13 +124,14 @@ class PretrainCrops:
             )
             with crops.pool as pool, suppress(UnreadableFileError, DataError):
                 pool.fill()  # raises where every source is broken; the others may do
-            left_out |= crops.left_out
             if not crops.left_out:
                 place = np.argsort(pool.residents.rows["block"])[np.searchsorted(blocks, chosen)]
                 plan = crops._plan(numbers, place, draws[:, 1:])
                 (images,) = crops.cut(CropPlan(*(part.to(device) for part in plan)))
                 return images, left_out
-        return None, left_out
+            left_out |= crops.left_out
+            if usable <= left_out.keys():
+                return None, left_out
 
     @property
     def left_out(self) -> dict[int, UnreadableFileError | DataError]:
@@ -151,8 +158,7 @@ class PretrainCrops:
             On the CPU; `cut` takes it on the pool's device.
         """
         numbers = np.arange(first, first + count)
-        rows = self.pool.residents.rows
-        ends = np.cumsum(rows["weight"])
+        ends = self.pool.residents.weight_ends
         draws = uniform(self._seed, numbers, 3)
         chosen = np.searchsorted(ends, draws[:, 0] * ends[-1], side="right")
         return self._plan(numbers, chosen, draws[:, 1:])

@@ -77,7 +77,7 @@ def equalize(values: NDArray[np.float32], area: Area) -> NDArray[np.float32]:
     Returns
     -------
     ndarray, (rows, columns) of the part, float32
-        About 0 to 1.
+        0 to 1.
     """
     spans = (area.row_span, area.column_span)
     # In two steps: mirrored from what every part near this end reads too.
@@ -91,5 +91,6 @@ def equalize(values: NDArray[np.float32], area: Area) -> NDArray[np.float32]:
     known = equalized[-3 * _BLOCK // 2]
     black, white = known.min(), known.max()
     inner = equalized[area.row_span.inner, area.column_span.inner]
-    stretched: NDArray[np.float64] = (inner - black) / (white - black)
+    # Clipped, because a training crop's values are: a little of the image may lie beyond the strip.
+    stretched: NDArray[np.float64] = np.clip((inner - black) / (white - black), 0, 1)
     return stretched.astype(np.float32)

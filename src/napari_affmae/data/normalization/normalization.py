@@ -76,7 +76,8 @@ class NormalizedSource:
         with self._fitting:
             if self._statistics is None:
                 whole = self.source.whole
-                found = self._known.get(whole.fingerprint()) if self._known else None
+                # Read in any case: a record needs it later, when the source may have broken.
+                found = self._known.get(whole.fingerprint())
                 self._statistics = found or fit_statistics(whole, self.config)
             return self._statistics
 

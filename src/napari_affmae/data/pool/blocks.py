@@ -106,6 +106,19 @@ class BlockGrid:
             weight=area * row.share * column.share,
         )
 
+    @property
+    def pixels(self) -> NDArray[np.int64]:
+        """Pixels of each block, by its number, int64."""
+        counts = []
+        for rows, columns, planes in zip(self._rows, self._columns, self.planes, strict=True):
+            areas = np.outer([part.length for part in rows], [part.length for part in columns])
+            counts.append(np.tile(areas.reshape(-1), len(planes)))
+        return np.concatenate(counts).astype(np.int64)
+
+    def sources_of(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the numbers of the sources that blocks (B,) are parts of, (B,) int64."""
+        return np.searchsorted(self._ends, numbers, side="right")
+
     def of_plane(self, source: int, plane: int) -> range:
         """Return the numbers of a plane's blocks, row by row.
 
@@ -155,10 +168,6 @@ class BlockGrid:
         chosen: NDArray[np.int64] = self._ends[source] - blocks + place
         return chosen
 
-    def is_empty(self, without: Collection[int] = ()) -> bool:
-        """Whether there is nothing to `pick` from."""
-        return not self._areas(without).any()
-
     def _areas(self, without: Collection[int]) -> NDArray[np.float64]:
         """Count the pixels that the blocks of each source stand for."""
         areas = [
@@ -177,6 +186,11 @@ class _Part:
     read: slice
     starts: int
     share: float
+
+    @property
+    def length(self) -> int:
+        """Pixels that are read."""
+        return int(self.read.stop - self.read.start)
 
 
 def _parts(size: int, crop: int, side: int) -> list[_Part]:

@@ -39,7 +39,7 @@ def stored_type(sources: Sequence[NormalizedSource]) -> np.dtype[np.generic]:
     in float32 when it is decoded.
     """
     if all(source.is_pointwise for source in sources):
-        common = np.result_type(*(source.source.dtype for source in sources))
+        common = np.result_type(*{source.source.dtype for source in sources})
         for candidate in _INTEGERS:
             if np.can_cast(common, candidate):
                 return np.dtype(candidate)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import torch
@@ -17,13 +17,16 @@ from torch import Tensor
 
 from napari_affmae.data.pool.blocks import Block, BlockGrid
 from napari_affmae.data.pool.loading import Loaded, stored_type
-from napari_affmae.data.pool.schedule import Arrival, Schedule, Size
-from napari_affmae.errors import DataError, UnreadableFileError, UnreadablePairError
+from napari_affmae.data.pool.residents import Residents
+from napari_affmae.data.pool.schedule import Arrival, Schedule, place_bytes
+from napari_affmae.errors import DataError, UnreadableFileError
 
 _TICK_SECONDS = 0.25
 _MOST_READERS = 8
 # The pool takes at least so many of the largest blocks: crops of one batch differ then.
 _LEAST_BLOCKS = 4
+
+SourceError = UnreadableFileError | DataError
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ class PoolState:
     held, capacity : int
         Bytes of the blocks that are there, and of the pool.
     total : int
-        Bytes of all blocks.
+        Bytes of all blocks that are drawn from.
     read : int
         Bytes decoded so far.
     waited : float
@@ -69,6 +72,8 @@ class Pool:
         Bytes that they may take; if all blocks are smaller, the pool is, too.
     seed : int
         Of their order.
+    later : sequence of int
+        Blocks that `bring` may add: there is room for them too.
     labelled : bool
         Whether blocks have labels.
     leave_out : bool
@@ -78,8 +83,17 @@ class Pool:
     ----------
     dtype : numpy.dtype
         Type of the pixels.
+    residents : Residents
+        The blocks that are there.
+    arrived : list of int
+        Numbers of the blocks that the last `advance` took in.
     left_out : dict of int to Exception
-        By the numbers of sources that broke, what happened.
+        By the numbers of sources that broke, what happened first.
+
+    Raises
+    ------
+    DataError
+        If there is no block to draw from.
     """
 
     def __init__(
@@ -91,31 +105,37 @@ class Pool:
         capacity: int,
         seed: int,
         *,
+        later: Sequence[int] = (),
         labelled: bool = False,
         leave_out: bool = False,
     ) -> None:
+        if not len(blocks):
+            raise DataError("there is no image to draw crops from")
         self.grid = grid
         self.dtype = stored_type(grid.sources)
-        self.left_out: dict[int, UnreadableFileError | DataError] = {}
+        self.residents = Residents(grid.n_channels)
+        self.arrived: list[int] = []
+        self.left_out: dict[int, SourceError] = {}
         self._load = load
         self._labelled = labelled
         self._leave_out = leave_out
-        sizes = [self._size(number) for number in blocks]
-        if not sizes:
-            raise DataError("there is no image to draw crops from")
-        self._sources = len({grid[number].source for number in blocks})
-        self._total = sum(size.bytes + 16 for size in sizes)
-        least = _LEAST_BLOCKS * (max(size.bytes for size in sizes) + 16)
-        self._capacity = min(self._total, max(capacity, least))
-        self._schedule = Schedule(blocks, self._size, self._capacity, grid.crop, seed)
+        self._bytes_per_pixel = grid.n_channels * self.dtype.itemsize + labelled
+        self._sources = len(np.unique(grid.sources_of(np.asarray(blocks))))
+        pixels = grid.pixels
+        places = place_bytes(pixels, self._bytes_per_pixel)[[*blocks, *later]]
+        least = _LEAST_BLOCKS * int(places.max())
+        self._capacity = min(int(places.sum()), max(capacity, least))
+        self._schedule = Schedule(
+            blocks, pixels, self._bytes_per_pixel, self._capacity, grid.crop, seed
+        )
         self._storage = torch.empty(self._capacity, dtype=torch.uint8, device=device)
-        self._residents = Residents(grid.n_channels)
         self._oldest = 0
         self._read = 0
         self._waited = 0.0
-        self._executor: ThreadPoolExecutor | None = None
         self._readers = min(_MOST_READERS, max(2, (os.cpu_count() or 2) // 2))
-        self._coming: deque[tuple[Arrival, Future[_Staged | None]]] = deque()
+        self._executor = ThreadPoolExecutor(self._readers, thread_name_prefix="affmae-reader")
+        self._planned: deque[Arrival] = deque()
+        self._coming: deque[tuple[Arrival, Future[_Staged | SourceError]]] = deque()
 
     def __enter__(self) -> Self:
         return self
@@ -129,11 +149,9 @@ class Pool:
         self.close()
 
     def close(self) -> None:
-        """End the threads that read."""
-        if self._executor is not None:
-            self._executor.shutdown(wait=True, cancel_futures=True)
-            self._executor = None
-            self._coming.clear()
+        """End the threads that read; what is there can still be drawn from."""
+        self._executor.shutdown(wait=True, cancel_futures=True)
+        self._coming.clear()
 
     @property
     def pixels(self) -> Tensor:
@@ -148,20 +166,17 @@ class Pool:
         return self._storage if self._labelled else None
 
     @property
-    def residents(self) -> "Residents":
-        """The blocks that are there."""
-        return self._residents
-
-    @property
     def state(self) -> PoolState:
         """What the pool holds, and what it has cost so far."""
-        rows = self._residents.rows
-        per_pixel = self.grid.n_channels * self.dtype.itemsize + self._labelled
-        held = int((rows["size"].prod(axis=1) * per_pixel).sum())
-        return PoolState(held, self._capacity, self._total, self._read, self._waited)
+        held = self.residents.pixels * self._bytes_per_pixel
+        total = self._schedule.pixels * self._bytes_per_pixel
+        return PoolState(held, self._capacity, total, self._read, self._waited)
 
     def advance(self, crop: int) -> Iterator[None]:
-        """Take in the blocks that are due before a crop is drawn.
+        """Take in the blocks that are due before a crop is drawn, and at least one.
+
+        Those that would have left by then are not read: a resumed run begins with
+        the blocks that the run had.
 
         Yields
         ------
@@ -173,32 +188,36 @@ class Pool:
         DataError, UnreadableFileError
             A source broke: the first one, or where such are left out, the last.
         """
+        self.arrived = []
         while True:
-            self._read_ahead()
-            is_due = self._coming and self._coming[0][0].due <= crop
-            # Where sources broke, the next block may have to come early.
-            if not is_due and (len(self._residents.rows) or not self._coming):
+            self._read_ahead(crop)
+            if not self._coming or (self._coming[0][0].due > crop and len(self.residents)):
                 break
             arrival, future = self._coming[0]
             yield from self._wait(future)
             self._coming.popleft()
-            self._settle(arrival, future.result())
+            if self._settle(arrival, future.result()):
+                self.arrived.append(arrival.block)
             if len(self.left_out) == self._sources:
                 raise next(reversed(self.left_out.values()))
 
     def fill(self) -> None:
-        """Take in all blocks, which must fit.
+        """Take in all blocks.
 
         Raises
         ------
         DataError, UnreadableFileError
             As `advance`.
+        ValueError
+            If they do not fit.
         """
+        if not self._schedule.all_fit:
+            raise ValueError(f"{self.state.total} bytes do not fit a pool of {self._capacity}")
         for _ in self.advance(sys.maxsize):
             pass
 
     def bring(self, number: int) -> None:
-        """Read a block now that was not among those to draw from.
+        """Read a block now, one of those to draw from or that may come later.
 
         Raises
         ------
@@ -211,41 +230,52 @@ class Pool:
     def patch_labels(
         self, source: int, plane: int, rows: slice, columns: slice, labels: NDArray[np.uint8]
     ) -> None:
-        """Replace labels of a plane wherever its blocks lie in the pool."""
-        table = self._residents.rows
+        """Replace labels of a plane wherever its blocks lie in the pool.
+
+        Parameters
+        ----------
+        source, plane : int
+            Which plane.
+        rows, columns : slice
+            Which part of it.
+        labels : ndarray, (rows, columns), uint8
+            What the part holds now.
+        """
+        area = (rows, columns)
+        table = self.residents.rows
         for row in table[(table["source"] == source) & (table["plane"] == plane)]:
-            (top, left), (height, width) = row["corner"].tolist(), row["size"].tolist()
-            first_row, first_column = max(rows.start, top), max(columns.start, left)
-            last_row = min(rows.stop, top + height)
-            last_column = min(columns.stop, left + width)
-            if first_row >= last_row or first_column >= last_column:
-                continue
-            part = labels[
-                first_row - rows.start : last_row - rows.start,
-                first_column - columns.start : last_column - columns.start,
+            corner, size = row["corner"].tolist(), row["size"].tolist()
+            spans = [
+                (max(part.start, first), min(part.stop, first + length))
+                for part, first, length in zip(area, corner, size, strict=True)
             ]
+            if any(first >= end for first, end in spans):
+                continue
+            new = labels[_relative(spans, [part.start for part in area])]
             start = int(row["label_offset"])
-            here = self._storage[start : start + height * width].view(height, width)
-            here[first_row - top : last_row - top, first_column - left : last_column - left].copy_(
-                torch.from_numpy(np.ascontiguousarray(part))
-            )
+            block = self._storage[start : start + size[0] * size[1]].view(size)
+            block[_relative(spans, corner)].copy_(torch.from_numpy(np.ascontiguousarray(new)))
 
-    def _size(self, number: int) -> Size:
-        block = self.grid[number]
-        pixels = (block.rows.stop - block.rows.start) * (block.columns.stop - block.columns.start)
-        image = pixels * self.grid.n_channels * self.dtype.itemsize
-        return Size(image + pixels * self._labelled, pixels)
-
-    def _read_ahead(self) -> None:
-        if self._executor is None:
-            self._executor = ThreadPoolExecutor(self._readers, thread_name_prefix="affmae-reader")
-        while len(self._coming) < 2 * self._readers:
+    def _read_ahead(self, crop: int) -> None:
+        ahead = 2 * self._readers
+        while len(self._coming) + len(self._planned) < ahead or self._planned_is_due(crop):
             arrival = self._schedule.next()
             if arrival is None:
-                return
+                break
+            while arrival.due <= crop and self._planned_leaves_for(arrival):
+                self._planned.popleft()
+            self._planned.append(arrival)
+        while self._planned and len(self._coming) < ahead:
+            arrival = self._planned.popleft()
             self._coming.append((arrival, self._executor.submit(self._stage, arrival)))
 
-    def _wait(self, future: "Future[_Staged | None]") -> Iterator[None]:
+    def _planned_is_due(self, crop: int) -> bool:
+        return bool(self._planned) and self._planned[-1].due <= crop
+
+    def _planned_leaves_for(self, arrival: Arrival) -> bool:
+        return bool(self._planned) and self._planned[0].number < arrival.oldest
+
+    def _wait(self, future: "Future[_Staged | SourceError]") -> Iterator[None]:
         started = time.perf_counter()
         while not future.done():
             try:
@@ -254,18 +284,21 @@ class Pool:
                 yield
         self._waited += time.perf_counter() - started
 
-    def _stage(self, arrival: Arrival) -> "_Staged | None":
-        """Decode a block to memory that the device copies from; None where it is left out."""
+    def _stage(self, arrival: Arrival) -> "_Staged | SourceError":
+        """Decode a block to memory that the device copies from; or say why its source is left out.
+
+        Runs in several threads.
+        """
         block = self.grid[arrival.block]
-        if block.source in self.left_out:
-            return None
+        known = self.left_out.get(block.source)
+        if known is not None:
+            return known
         try:
             loaded = self._load(block)
         except (UnreadableFileError, DataError) as error:
-            if not self._leave_out or isinstance(error, UnreadablePairError):
+            if not self._leave_out:
                 raise
-            self.left_out[block.source] = error
-            return None
+            return error
         parts = [loaded.pixels] if loaded.labels is None else [loaded.pixels, loaded.labels]
         size = sum(part.nbytes for part in parts)
         staged = torch.empty(size, dtype=torch.uint8, pin_memory=self._storage.is_cuda)
@@ -276,19 +309,27 @@ class Pool:
             start += flat.nbytes
         return _Staged(block, loaded.pixels.nbytes, loaded.limits, staged)
 
-    def _settle(self, arrival: Arrival, staged: "_Staged | None") -> None:
-        """Copy a block to its place, from which older ones leave."""
+    def _settle(self, arrival: Arrival, staged: "_Staged | SourceError") -> bool:
+        """Copy a block to its place, from which older ones leave; say whether it is there.
+
+        Blocks settle in the order of the schedule, whichever was read first. So it
+        does not depend on the threads either which blocks a broken source still gave.
+        """
         self._oldest = max(self._oldest, arrival.oldest)
-        self._residents.drop_before(self._oldest)
-        # A block that was painted meanwhile may have taken its place already.
-        if staged is None or arrival.number < self._oldest:
-            return
+        self.residents.drop_before(self._oldest)
+        if not isinstance(staged, _Staged):
+            self.left_out.setdefault(self.grid[arrival.block].source, staged)
+            return False
+        # A block that was brought meanwhile may have taken its place already.
+        if staged.block.source in self.left_out or arrival.number < self._oldest:
+            return False
         end = arrival.offset + staged.bytes.numel()
         self._storage[arrival.offset : end].copy_(staged.bytes, non_blocking=True)
         self._read += staged.bytes.numel()
         offset = arrival.offset // self.dtype.itemsize
         labels = arrival.offset + staged.image_bytes
-        self._residents.append(arrival.number, staged.block, offset, labels, staged.limits)
+        self.residents.insert(arrival.number, staged.block, offset, labels, staged.limits)
+        return True
 
 
 @dataclass(frozen=True)
@@ -301,74 +342,6 @@ class _Staged:
     bytes: Tensor
 
 
-class Residents:
-    """A table of the blocks in the pool, oldest first.
-
-    Parameters
-    ----------
-    channels : int
-        Of the images.
-    """
-
-    def __init__(self, channels: int) -> None:
-        self._dtype = np.dtype(
-            [
-                ("arrival", np.int64),
-                ("block", np.int64),
-                ("source", np.int32),
-                ("plane", np.int32),
-                ("offset", np.int64),
-                ("label_offset", np.int64),
-                ("corner", np.int32, 2),
-                ("size", np.int32, 2),
-                ("starts", np.int32, 2),
-                ("weight", np.float64),
-                ("limits", np.float32, (channels, 4)),
-            ]
-        )
-        self._table: NDArray[Any] = np.zeros(64, self._dtype)
-        self._first = self._end = 0
-
-    @property
-    def rows(self) -> NDArray[Any]:
-        """One entry a block; a view that the next change makes stale."""
-        return self._table[self._first : self._end]
-
-    @property
-    def newest(self) -> int:
-        """Number of the newest arrival; -1 where there is none."""
-        return int(self.rows["arrival"][-1]) if len(self.rows) else -1
-
-    def append(
-        self,
-        arrival: int,
-        block: Block,
-        offset: int,
-        label_offset: int,
-        limits: NDArray[np.float32],
-    ) -> None:
-        """Add the newest."""
-        if self._end == len(self._table):
-            rows = self.rows
-            self._table = np.zeros(max(64, 2 * len(rows)), self._dtype)
-            self._table[: len(rows)] = rows
-            self._first, self._end = 0, len(rows)
-        self._table[self._end] = (
-            arrival,
-            block.number,
-            block.source,
-            block.plane,
-            offset,
-            label_offset,
-            (block.rows.start, block.columns.start),
-            (block.rows.stop - block.rows.start, block.columns.stop - block.columns.start),
-            block.starts,
-            block.weight,
-            limits,
-        )
-        self._end += 1
-
-    def drop_before(self, arrival: int) -> None:
-        """Remove those that came before an arrival."""
-        while self._first < self._end and self._table[self._first]["arrival"] < arrival:
-            self._first += 1
+def _relative(spans: Sequence[tuple[int, int]], corner: Sequence[int]) -> tuple[slice, ...]:
+    """Count spans of rows and of columns from a corner."""
+    return tuple(slice(a - first, b - first) for (a, b), first in zip(spans, corner, strict=True))

@@ -5,10 +5,11 @@ pool, so that a resumed run sees the blocks that the run would have seen.
 """
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 # Crops that each pixel of a block is in, on average, until the next block comes. Few make the
 # disk the limit, many keep the network from seeing other blocks.
@@ -17,6 +18,11 @@ USES = 4
 FIRST_BLOCKS = 16
 # Offsets are multiples of it, so that any type of pixel is aligned.
 _ALIGNMENT = 16
+
+
+def place_bytes(pixels: NDArray[np.int64], bytes_per_pixel: int) -> NDArray[np.int64]:
+    """Return the bytes of the pool that blocks of so many pixels take."""
+    return -(-pixels * bytes_per_pixel // _ALIGNMENT) * _ALIGNMENT
 
 
 @dataclass(frozen=True)
@@ -44,14 +50,6 @@ class Arrival:
     oldest: int
 
 
-@dataclass(frozen=True)
-class Size:
-    """Size of a block: the bytes of its place, and its pixels."""
-
-    bytes: int
-    pixels: int
-
-
 class Schedule:
     """Arrivals in their order, into a ring of bytes that the newest takes from the oldest.
 
@@ -62,30 +60,41 @@ class Schedule:
     ----------
     blocks : sequence of int
         Numbers of the blocks.
-    size : Callable
-        Size of the block of a number.
+    pixels : ndarray, int64
+        Pixels of a block, by its number.
+    bytes_per_pixel : int
+        What a pixel takes, all channels and its label.
     capacity : int
         Bytes of the pool, at least those of the largest block.
     crop : int
         Side of a crop, pixels.
     seed : int
         Of the order.
+
+    Attributes
+    ----------
+    pixels : int
+        Of all its blocks.
     """
 
     def __init__(
         self,
         blocks: Sequence[int],
-        size: Callable[[int], Size],
+        pixels: NDArray[np.int64],
+        bytes_per_pixel: int,
         capacity: int,
         crop: int,
         seed: int,
     ) -> None:
         self._blocks = list(blocks)
-        self._size = size
-        self._capacity = capacity
+        self._known = set(self._blocks)
+        self._pixels = pixels
+        self._bytes = place_bytes(pixels, bytes_per_pixel)
         self._area = crop**2
+        self._capacity = capacity
         self._seed = seed
-        self._total = sum(_aligned(size(block).bytes) for block in self._blocks)
+        self._total = int(self._bytes[self._blocks].sum())
+        self.pixels = int(pixels[self._blocks].sum())
         self._places: deque[tuple[int, int]] = deque()  # first byte and end of each, oldest first
         self._head = 0
         self._count = 0
@@ -101,27 +110,31 @@ class Schedule:
     def next(self) -> Arrival | None:
         """Return the next arrival; None once everything is there."""
         if not self._order:
-            if not self._blocks or (self._rounds and self.all_fit):
+            if self._rounds and self.all_fit:
                 return None
-            counter = [0, 0, 1, self._rounds]  # crops have numbers of their own
-            rng = np.random.Generator(np.random.Philox(key=self._seed, counter=counter))
-            self._order.extend(rng.permutation(self._blocks).tolist())
-            self._rounds += 1
+            self._begin_round()
         return self._arrive(self._order.popleft())
 
     def insert(self, block: int) -> Arrival:
-        """Let a block that the schedule does not have come next, and in later rounds."""
-        self._blocks.append(block)
-        self._total += _aligned(self._size(block).bytes)
-        self._rounds = max(1, self._rounds)
+        """Let a block come next; one that the schedule did not have comes in later rounds, too."""
+        if not self._rounds:
+            self._begin_round()  # without the block, which comes now
+        if block not in self._known:
+            self._known.add(block)
+            self._blocks.append(block)
+            self._total += int(self._bytes[block])
+            self.pixels += int(self._pixels[block])
         return self._arrive(block)
 
+    def _begin_round(self) -> None:
+        rng = np.random.Generator(np.random.Philox(key=self._seed, counter=[0, 0, 0, self._rounds]))
+        self._order.extend(rng.permutation(self._blocks).tolist())
+        self._rounds += 1
+
     def _arrive(self, block: int) -> Arrival:
-        size = self._size(block)
-        is_first = not self._places
-        offset, others_leave = self._make_room(_aligned(size.bytes))
-        if self._count >= FIRST_BLOCKS or (others_leave and not is_first):
-            self._due += USES * size.pixels / self._area
+        offset, others_leave = self._make_room(int(self._bytes[block]))
+        if self._count >= FIRST_BLOCKS or others_leave:
+            self._due += USES * int(self._pixels[block]) / self._area
         self._count += 1
         return Arrival(self._count - 1, block, self._due, offset, self._count - len(self._places))
 
@@ -136,11 +149,7 @@ class Schedule:
         start, end = self._head, self._head + size
         while self._places and self._places[0][0] < end and self._places[0][1] > start:
             self._places.popleft()
-        leaving = len(self._places) < before
+        others_leave = len(self._places) < before
         self._places.append((start, end))
         self._head = end
-        return start, leaving
-
-
-def _aligned(size: int) -> int:
-    return -(-size // _ALIGNMENT) * _ALIGNMENT
+        return start, others_leave

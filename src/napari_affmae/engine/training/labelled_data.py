@@ -16,6 +16,7 @@ from napari_affmae.data import (
     labelled_planes,
     naming_pair,
     normalize_sources,
+    require_channels,
     split_planes,
 )
 from napari_affmae.engine.events import Notice
@@ -132,11 +133,7 @@ def _labelled_pair(
     config: FinetuneConfig,
     record: NormalizationRecord | None,
 ) -> LabelledPair:
-    if image.n_channels != config.in_channels:
-        raise DataError(
-            f"{image.name} has {image.n_channels} channels and the network is to take "
-            f"{config.in_channels}; choose channels of the image, or set in_channels"
-        )
+    require_channels(image, config.in_channels)
     with naming_pair(image.name, labels.name):
         (normalized,) = normalize_sources([image], config.normalization, record)
     return LabelledPair(normalized, labels)

@@ -20,6 +20,7 @@ from napari_affmae.data import (
     PretrainCrops,
     check_sources,
     normalize_when_read,
+    require_channels,
     split_planes,
 )
 from napari_affmae.data.crops.numbers import words
@@ -124,11 +125,7 @@ def _usable(
 ) -> Generator[Event, None, list[ImageSource]]:
     """Check the images; tell what was found, and leave out those with errors."""
     for source in sources:
-        if source.n_channels != config.in_channels:
-            raise DataError(
-                f"{source.name} has {source.n_channels} channels and the network is to take "
-                f"{config.in_channels}; choose channels of the image, or set in_channels"
-            )
+        require_channels(source, config.in_channels)
     broken: set[ImageSource] = set()
     for finding in check_sources(sources, crop=config.crop, batch=batch):
         if finding.level == "error":
