@@ -4,7 +4,7 @@ from collections.abc import Generator, Iterable, Sequence
 from typing import Any, TypeVar
 
 from napari_affmae.config import TrainingConfig
-from napari_affmae.data import ImageSource
+from napari_affmae.data import ImageSource, map_in_order
 from napari_affmae.engine.events import Notice
 from napari_affmae.engine.store.run_folder import Kind, RunFolder, read_config, read_record
 from napari_affmae.errors import AffmaeError, CheckpointError
@@ -98,18 +98,21 @@ def describe(sources: Iterable[ImageSource]) -> list[dict[str, Any]]:
     sources : iterable of ImageSource
         Images, or labels.
     """
+    sources = list(sources)
     return [
         {
             "name": source.name,
             "path": None if source.path is None else str(source.path),
-            "fingerprint": source.fingerprint(),
+            "fingerprint": fingerprint,
             "planes": source.n_planes,
             "height": source.height,
             "width": source.width,
             "channels": source.n_channels,
             "pixel_size": source.pixel_size,
         }
-        for source in sources
+        for source, fingerprint in zip(
+            sources, map_in_order(ImageSource.fingerprint, sources), strict=True
+        )
     ]
 
 
