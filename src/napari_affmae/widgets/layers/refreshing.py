@@ -29,7 +29,7 @@ class Refresher(QObject):
         self._timer.setInterval(_MILLISECONDS)
         self._timer.timeout.connect(self._draw)
 
-    def connect_while_alive(self, layers: list[Layer]) -> None:
+    def watch(self, layers: list[Layer]) -> None:
         """Redraw these layers, all of one shape, from now on."""
         self._layers = layers
         self._planes.clear()
