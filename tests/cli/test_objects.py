@@ -144,5 +144,5 @@ def test_a_plan_is_told_and_nothing_is_made(cli, data, tmp_path, command):
     assert result.code == 0
     assert result.out.startswith("CPU, ")
     assert "s a step" in result.out
-    assert "50 steps in about" in result.out
+    assert "50 steps (" in result.out
     assert not run.exists()

@@ -190,7 +190,8 @@ class PlanMeasured(Event):
     network and optimiser included; `memory_available` is the GPU's memory, or
     what the computer had free before. Either is None where it cannot be
     measured. `total_steps` and `total_seconds` cover the steps alone, not
-    validation and checkpoints.
+    validation and checkpoints. `advice` is what to say of a run that would see
+    too few crops to be worth it, else None.
     """
 
     device: str
@@ -204,6 +205,7 @@ class PlanMeasured(Event):
     memory_available: int | None
     total_seconds: float | None
     total_steps: int | None
+    advice: str | None = None
 
 
 @dataclass(frozen=True)

@@ -80,7 +80,7 @@ def describe_plan(plan: ev.PlanMeasured) -> str:
     -------
     str
         For instance ``"NVIDIA RTX 4090, 24 GB, bf16, Triton kernels: 0.21 s a step,
-        3.1 GB of 24 GB, 1000 steps in about 4 min"``.
+        3.1 GB of 24 GB, 1,000 steps (64,000 crops) in about 4 min"``.
     """
     seconds = plan.seconds_per_step
     pace = f"{seconds:.{2 if seconds < 1 else 1 if seconds < 10 else 0}f} s a step"
@@ -91,5 +91,8 @@ def describe_plan(plan: ev.PlanMeasured) -> str:
         of = "" if plan.memory_available is None else f" of {gigabytes(plan.memory_available)}"
         parts.append(gigabytes(plan.memory) + of)
     if plan.total_steps is not None and plan.total_seconds is not None:
-        parts.append(f"{plan.total_steps} steps in about {duration(plan.total_seconds)}")
-    return f"{plan.device}, {plan.precision}, {plan.backend}: {', '.join(parts)}"
+        crops = plan.total_steps * plan.batch
+        length = f"{plan.total_steps:,} steps ({crops:,} crops)"
+        parts.append(f"{length} in about {duration(plan.total_seconds)}")
+    advice = "" if plan.advice is None else f". {plan.advice[0].upper()}{plan.advice[1:]}"
+    return f"{plan.device}, {plan.precision}, {plan.backend}: {', '.join(parts)}{advice}"

@@ -68,10 +68,13 @@ CPU = DevicePlan(torch.device("cpu"), "fp32", "CPU", None)
 @pytest.mark.parametrize(
     ("crop", "task", "plan", "batch"),
     [
-        (512, "pretrain", GPU, 64),
-        (1024, "pretrain", GPU, 16),
+        (256, "pretrain", GPU, 64),
+        (512, "pretrain", GPU, 16),
+        (1024, "pretrain", GPU, 4),
         (64, "pretrain", GPU, 128),
-        (512, "finetune", GPU, 16),
+        (256, "finetune", GPU, 16),
+        (512, "finetune", GPU, 4),
+        (2048, "finetune", GPU, 4),
         (256, "pretrain", CPU, 8),
         (256, "finetune", CPU, 4),
         (4096, "finetune", CPU, 1),

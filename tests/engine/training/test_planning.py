@@ -104,7 +104,7 @@ def test_a_device_that_is_not_there():
 def test_words():
     assert describe_plan(PLAN) == (
         "NVIDIA RTX 4090, 24 GB, bf16, Triton kernels: 0.21 s a step, 3.1 GB of 24 GB, "
-        "1000 steps in about 4 min"
+        "1,000 steps (16,000 crops) in about 4 min"
     )
 
 
@@ -114,8 +114,9 @@ def test_words():
         ({"micro_batch": 4}, "0.21 s a step (of 4 parts), 3.1 GB"),
         ({"seconds_per_step": 2.04}, ": 2.0 s a step,"),
         ({"seconds_per_step": 31.2}, ": 31 s a step,"),
-        ({"memory": None, "memory_available": None}, "a step, 1000 steps in"),
+        ({"memory": None, "memory_available": None}, "a step, 1,000 steps ("),
         ({"memory": 200_000_000}, "0.19 GB of 24 GB"),
+        ({"advice": "too few crops"}, "in about 4 min. Too few crops"),
     ],
 )
 def test_words_of_other_plans(changes, words):

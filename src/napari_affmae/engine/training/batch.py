@@ -6,14 +6,16 @@ from typing import Literal
 
 from napari_affmae.engine.compute.device import DevicePlan
 
-# Pixels of one step: on a GPU those of 64 (pretraining) or 16 (fine-tuning) crops of
-# 512 pixels a side; on a CPU as much as keeps a step of the nano preset within seconds.
+# Pixels of one step: on a GPU those of 64 (pretraining) or 16 (fine-tuning) crops of 256 pixels
+# a side, whose scores are in benchmarks/README.md; on a CPU as much as keeps a step of the nano
+# preset within seconds.
 _PIXELS = {
-    ("gpu", "pretrain"): 64 * 512**2,
-    ("gpu", "finetune"): 16 * 512**2,
+    ("gpu", "pretrain"): 64 * 256**2,
+    ("gpu", "finetune"): 16 * 256**2,
     ("cpu", "pretrain"): 8 * 256**2,
     ("cpu", "finetune"): 4 * 256**2,
 }
+_LEAST = {"gpu": 4, "cpu": 1}
 _LARGEST = 128
 # Bytes that a pixel of a crop takes during forward and backward in fp32, rounded up.
 _BYTES_PER_PIXEL = {
@@ -64,8 +66,8 @@ def plan_batch(
     """Settle on the batch and the micro-batch.
 
     ``auto`` gives every step about the same number of pixels, whatever the
-    crop: 64 crops of 512 pixels in pretraining and 16 in fine-tuning on a GPU,
-    8 and 4 crops of 256 pixels elsewhere; a power of two from 1 to 128. It does
+    crop: 64 crops of 256 pixels in pretraining and 16 in fine-tuning on a GPU,
+    at least 4; 8 and 4 crops of 256 pixels elsewhere; a power of two up to 128. It does
     not depend on the memory, so that a run means the same on every GPU. The
     micro-batch is what fits 60 % of the GPU's memory by a rough estimate, on a
     CPU 4 crops of 256 pixels or their like; where it does not fit after all,
@@ -93,7 +95,7 @@ def plan_batch(
     size = batch
     if size == "auto":
         kind = "gpu" if plan.device.type == "cuda" else "cpu"
-        fitting = min(max(1, _PIXELS[kind, task] // area), _LARGEST)
+        fitting = min(max(_LEAST[kind], _PIXELS[kind, task] // area), _LARGEST)
         size = 2 ** int(math.log2(fitting))
     if plan.memory is None:
         at_once = _CPU_PASS_PIXELS // area

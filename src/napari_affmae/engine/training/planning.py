@@ -87,6 +87,8 @@ def measure_plan(
             stepper.release()
     length = Length.of(config)
     total = length.total_steps(0, 0.0, seconds)
+    size = stepper.batch.batch
+    advice = None if total is None else task.judge_length(size * total, seconds / size)
     yield PlanMeasured(
         device=plan.words,
         precision=plan.precision,
@@ -99,6 +101,7 @@ def measure_plan(
         memory_available=memory.available,
         total_seconds=length.seconds_left(0, 0.0, seconds),
         total_steps=total,
+        advice=advice,
     )
 
 

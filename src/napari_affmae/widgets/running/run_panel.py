@@ -1,6 +1,7 @@
 """Starting, pausing and stopping a run, and showing its progress and messages."""
 
 import logging
+import time
 from collections.abc import Callable, Iterable
 from enum import Enum, auto
 
@@ -27,6 +28,7 @@ from napari_affmae.widgets.running.worker import RunWorker
 logger = logging.getLogger(__name__)
 
 _PARTS = 1000
+_SECONDS_BETWEEN_STEPS = 0.05
 
 
 class Outcome(Enum):
@@ -74,6 +76,7 @@ class RunPanel(QWidget):
         self._doing = ""
         self._worker: RunWorker | None = None
         self._outcome = Outcome.FINISHED
+        self._shown_at = 0.0
         self.start_button = QPushButton(start_text)
         self.start_button.clicked.connect(self.start_requested)
         self.pause_button = QPushButton("Pause")
@@ -199,8 +202,12 @@ class RunPanel(QWidget):
                 self.messages.add(f"{source}{event.message}", event.level)
             case ev.MicroBatchHalved():
                 self.messages.add(wording.halved(event), "warning")
-            case ev.StepDone():
+            case ev.StepDone() if time.monotonic() - self._shown_at > _SECONDS_BETWEEN_STEPS:
+                # A fast GPU makes hundreds of steps a second; nobody reads so many.
+                self._shown_at = time.monotonic()
                 self.show_progress(event.step, event.total_steps, wording.step(event))
+            case ev.PoolFilled() if event.step == 0:
+                self.show_progress(0, None, wording.pool(event))
         self.happened.emit(event)
 
     def show_progress(self, done: float, total: float | None, text: str) -> None:
