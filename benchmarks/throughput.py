@@ -182,6 +182,7 @@ def measure(case: Case, stock: Stock, minutes: float) -> dict[str, object]:
         "waited": f"{run.waited:.1%}",
         "s to the first step": round(run.first, 1),
         "pool MB": round(run.pool / 2**20),
+        "beside steps, s": ", ".join(f"{name} {value:.1f}" for name, value in run.beside.items()),
         "limits": limit_of(run, alone),
     }
 
@@ -246,12 +247,13 @@ def labels_of(source: ImageSource) -> ImageSource:
 
 @dataclass(frozen=True)
 class Timing:
-    """What was measured of a run: seconds to the first step, and of the rest."""
+    """What was measured of a run: seconds to the first step, and of what else there was."""
 
     first: float
     crops_per_second: float
     waited: float
     pool: int
+    beside: dict[str, float]
 
 
 def time_run(config: TrainingConfig, sources: Sequence[ImageSource], folder: Path) -> Timing:
@@ -261,7 +263,14 @@ def time_run(config: TrainingConfig, sources: Sequence[ImageSource], folder: Pat
     first: float | None = None
     steps = batch = pool = 0
     waited = 0.0
+    beside: dict[str, float] = {}
+    before = started
     for event in run_of(config, sources, folder):
+        now = time.perf_counter()
+        if first is not None and not isinstance(event, StepDone | PoolFilled):
+            name = type(event).__name__
+            beside[name] = beside.get(name, 0.0) + now - before
+        before = now
         match event:
             case RunStarted():
                 batch = event.batch
@@ -276,7 +285,7 @@ def time_run(config: TrainingConfig, sources: Sequence[ImageSource], folder: Pat
                     waited += event.seconds_waited
     assert first is not None
     seconds = last - first
-    return Timing(first - started, steps * batch / seconds, waited / seconds, pool)
+    return Timing(first - started, steps * batch / seconds, waited / seconds, pool, beside)
 
 
 def run_of(config: TrainingConfig, sources: Sequence[ImageSource], folder: Path) -> Iterator[Event]:
