@@ -171,6 +171,9 @@ def measure(case: Case, stock: Stock, minutes: float) -> dict[str, object]:
         share = stock.planes * SIDE**2 / 8 / free
         config = config.model_copy(update={"memory_share": share})
     alone = time_network(config, sources[:1])
+    # Kernels of training and of validation are compiled once on a machine, not in each run.
+    few = config.model_copy(update={"minutes": None, "steps": 12})
+    time_run(few, sources, stock.folder / "run")
     run = time_run(config.model_copy(update={"minutes": minutes}), sources, stock.folder / "run")
     return {
         "case": case.name,
