@@ -69,7 +69,7 @@ def finetune(
     pairs : sequence of (ImageSource, ImageSource)
         Images and their labels.
     config : FinetuneConfig or None
-        Settings; see `starting.settle_config` for what may change in a resumed
+        Settings; see `resuming.settle_config` for what may change in a resumed
         run. None resumes with the stored ones.
     run : Path
         Run folder; made where it does not exist.

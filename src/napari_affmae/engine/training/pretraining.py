@@ -62,7 +62,7 @@ def pretrain(
         Images, all with the channels of the settings. Those that cannot be
         read are left out, with a notice.
     config : PretrainConfig or None
-        Settings; see `starting.settle_config` for what may change in a resumed
+        Settings; see `resuming.settle_config` for what may change in a resumed
         run. None resumes with the stored ones.
     run : Path
         Run folder; made where it does not exist.

@@ -89,7 +89,7 @@ class Task(ABC):
         network : Callable
             Calls `module`.
         batch : Tensor
-            From `prepare`, or some crops of it, and from `common`; on the device.
+            From `cut`, and from `common`; on the device.
 
         Returns
         -------
