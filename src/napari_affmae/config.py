@@ -140,7 +140,7 @@ class TrainingConfig(Settings):
     validation_steps: int | Literal["auto"] = Field(
         "auto",
         title="Validate every",
-        description="Steps between validations; auto: so often that they take 2 % of the time.",
+        description="Steps between validations; auto: so often that they take 1 % of the time.",
     )
     normalization: NormalizationConfig = NormalizationConfig()
     augmentation: AugmentationConfig = AugmentationConfig()

@@ -46,8 +46,6 @@ def test_crops_equal_those_on_the_cpu(
             pool.cuda(), on_gpu(plan), crop, labels=labels.cuda(), **how, backend=backend
         )
         assert_same_crops(found, expected, bent)
-        if not (bent or changed):
-            assert torch.equal(found[0].cpu(), expected[0])
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -12,7 +12,7 @@ from napari_affmae.errors import AffmaeError, DataError, UnreadableFileError
 
 # Limits for all images together, so that a run on very many images starts in seconds.
 _MOST_PIXELS = 2**30
-_MOST_SOURCES = 256
+_MOST_SOURCES = 128
 _MOST_CONTRASTS = 64
 
 _LABELLED_PLANES = 16

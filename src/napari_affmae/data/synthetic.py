@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, zoom
 from scipy.spatial import cKDTree
 
+#: Names of the classes that `synthetic_em` labels, by their value.
 SYNTHETIC_CLASSES = ("cytoplasm", "membrane", "mitochondrion", "vesicle")
 
 CYTOPLASM, MEMBRANE, MITOCHONDRION, VESICLE = range(4)

@@ -1,7 +1,7 @@
 """Runs as generators of events: pretraining, fine-tuning, segmentation.
 
 The public names are in the stub beside this file. Each is imported when it is first
-used, because what they import (torch, Lightning Fabric) takes seconds.
+used, because what they import (torch) takes seconds.
 """
 
 import lazy_loader

@@ -179,10 +179,11 @@ class CapturedStep(Captured[T]):
     ) -> None:
         self._rehearse = rehearse or step
         self._parameters = parameters
+        before = [parameter.grad for parameter in parameters]
         try:
             super().__init__(step, inputs, generator=generator, memory=memory)
         except BaseException:
-            self._attach([None] * len(parameters))
+            self._attach(before)
             raise
         self._gradients = [parameter.grad for parameter in parameters]
 

@@ -137,12 +137,12 @@ def test_a_run_of_elsewhere_goes_on_with_its_settings(
     dock.training.run_choice.choose(foreign)
     assert listed(dock.training.run_choice) == foreign
     assert dock.config() == read_config(foreign)
-    dock.training.form.control("workers").setValue(2)
+    dock.training.form.control("memory_share").setValue(0.2)
     dock.panel.start_button.click()
     qtbot.waitUntil(lambda: bool(dock.curves.points("training")[0]), timeout=60_000)
     dock.panel.stop_button.click()
     assert finish(dock.panel) is Outcome.STOPPED
-    assert read_config(foreign).workers == 2
+    assert read_config(foreign).memory_share == 0.2
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ _KINDS = {
 }
 _CONTAINERS = (_HDF5, _ZARR)
 
+#: Endings of the names of files that can be opened.
 SUFFIXES = tuple(_KINDS)
 
 _ZARR_MARKERS = (".zarray", ".zgroup", "zarr.json")

@@ -7,7 +7,7 @@ class Pace:
     """Smoothed duration of a step.
 
     The first step is ignored as soon as there is a second one, because it includes
-    compilation, allocation and the start of the prefetching threads. Later
+    compilation, allocation and the reading of the first images. Later
     ones are averaged with weights that halve every `half_life` steps.
 
     Parameters

@@ -41,7 +41,7 @@ from napari_affmae.engine.training.labelled_data import (
 from napari_affmae.engine.training.loop import Training
 from napari_affmae.engine.training.optimiser import layer_scales
 from napari_affmae.engine.training.resuming import describe, note_changes, settle_config
-from napari_affmae.engine.training.task import Task, mean_loss, validation_crops
+from napari_affmae.engine.training.task import Task, mean_loss, middle, validation_crops
 from napari_affmae.errors import CheckpointError, DataError
 from napari_affmae.model import AFFMAE, AFFSegmenter, QuickSegmenter, preset
 from napari_affmae.model.losses import segmentation_loss
@@ -69,7 +69,7 @@ def finetune(
     pairs : sequence of (ImageSource, ImageSource)
         Images and their labels.
     config : FinetuneConfig or None
-        Settings; see `starting.settle_config` for what may change in a resumed
+        Settings; see `resuming.settle_config` for what may change in a resumed
         run. None resumes with the stored ones.
     run : Path
         Run folder; made where it does not exist.
@@ -356,10 +356,10 @@ class Finetuning(Task):
         images, targets = (part[:_PREVIEW_CROPS] for part in self._fixed_batch)
         with evaluating(self.module), runtime.computing():
             predicted = self.module(images).argmax(1)
+        pictures = {"input": images[:, 0], "label": targets.clamp(min=-1), "prediction": predicted}
         return {
-            "input": images[:, 0].cpu().numpy(),
-            "label": targets.clamp(min=-1).cpu().numpy().astype(np.float32),
-            "prediction": predicted.cpu().numpy().astype(np.float32),
+            name: middle(picture.cpu().numpy().astype(np.float32))
+            for name, picture in pictures.items()
         }
 
     def metadata(self, step: int, validated: Validated | None) -> ModelMetadata:

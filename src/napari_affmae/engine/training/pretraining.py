@@ -35,7 +35,7 @@ from napari_affmae.engine.training.batch import BatchPlan, plan_batch
 from napari_affmae.engine.training.image_memory import PoolPlan, plan_pool
 from napari_affmae.engine.training.loop import Training
 from napari_affmae.engine.training.resuming import describe, note_changes, settle_config
-from napari_affmae.engine.training.task import Task, mean_loss, validation_crops
+from napari_affmae.engine.training.task import Task, mean_loss, middle, validation_crops
 from napari_affmae.engine.wording import duration
 from napari_affmae.errors import DataError
 from napari_affmae.model import AFFMAE, preset
@@ -62,7 +62,7 @@ def pretrain(
         Images, all with the channels of the settings. Those that cannot be
         read are left out, with a notice.
     config : PretrainConfig or None
-        Settings; see `starting.settle_config` for what may change in a resumed
+        Settings; see `resuming.settle_config` for what may change in a resumed
         run. None resumes with the stored ones.
     run : Path
         Run folder; made where it does not exist.
@@ -292,12 +292,13 @@ class Pretraining(Task):
         original = images[:, 0].numpy()
         masked = picture(torch.zeros_like(predicted))
         reconstruction = picture(predicted)
-        return {
+        pictures = {
             "input": original,
             "masked": masked,
             "reconstruction": reconstruction,
             "error": np.abs(reconstruction - original),
         }
+        return {name: middle(picture) for name, picture in pictures.items()}
 
     def judge_length(self, crops: int, seconds_per_crop: float) -> str | None:
         """Compare the length with what pretraining needs to help; see `Task.judge_length`."""

@@ -5,6 +5,7 @@ from typing import Any, TypeVar
 
 from napari_affmae.config import TrainingConfig
 from napari_affmae.data import ImageSource, map_in_order
+from napari_affmae.data.sources.source import spread
 from napari_affmae.engine.events import Notice
 from napari_affmae.engine.store.run_folder import Kind, RunFolder, read_config, read_record
 from napari_affmae.errors import AffmaeError, CheckpointError
@@ -12,15 +13,18 @@ from napari_affmae.errors import AffmaeError, CheckpointError
 C = TypeVar("C", bound=TrainingConfig)
 
 #: What a resumed run may do otherwise than it was started: where it computes.
-FREE = frozenset({"device", "precision", "checkpoint_minutes", "validation_steps"})
+FREE = frozenset({"device", "precision", "memory_share", "checkpoint_minutes", "validation_steps"})
 _LENGTH = ("steps", "minutes")
+_MOST_FINGERPRINTS = 128
+# By what a resumed run tells whether it sees the same data; names and paths may change.
+_SEEN = ("fingerprint", "planes", "height", "width")
 
 
 def settle_config(folder: RunFolder, kind: Kind, given: C | None, *, resume: bool) -> C:
     """Decide on the settings of a run.
 
     A resumed run keeps its stored settings. The given ones, if any, may differ
-    from them in the device, precision, and how often to validate and save,
+    from them in the device, precision, memory, how often to validate and save,
     and in the length, which may only grow: the schedule is then that of the
     longer run from here on.
 
@@ -96,23 +100,25 @@ def describe(sources: Iterable[ImageSource]) -> list[dict[str, Any]]:
     Parameters
     ----------
     sources : iterable of ImageSource
-        Images, or labels.
+        Images, or labels. Of many, which would take long, evenly spread ones are
+        fingerprinted, and the others have None.
     """
     sources = list(sources)
+    marked = spread(len(sources), _MOST_FINGERPRINTS)
+    prints = map_in_order(ImageSource.fingerprint, [sources[number] for number in marked])
+    by_number = dict(zip(marked, prints, strict=True))
     return [
         {
             "name": source.name,
             "path": None if source.path is None else str(source.path),
-            "fingerprint": fingerprint,
+            "fingerprint": by_number.get(number),
             "planes": source.n_planes,
             "height": source.height,
             "width": source.width,
             "channels": source.n_channels,
             "pixel_size": source.pixel_size,
         }
-        for source, fingerprint in zip(
-            sources, map_in_order(ImageSource.fingerprint, sources), strict=True
-        )
+        for number, source in enumerate(sources)
     ]
 
 
@@ -131,7 +137,8 @@ def note_changes(
     Notice
         At most one.
     """
-    if [item["fingerprint"] for item in before] != [item["fingerprint"] for item in now]:
+    seen = [[[item[key] for key in _SEEN] for item in data] for data in (before, now)]
+    if seen[0] != seen[1]:
         yield Notice(
             f"the data are not those that the run was started with ({len(before)} images then, "
             f"{len(now)} now, or their content or order changed); it goes on with the new ones"

@@ -163,8 +163,7 @@ class Stepper:
         inputs = (*plan, torch.tensor(rate), *self._task.common())
         seed = derived_seed(self._task.config.seed, Stream.DROPOUT, step)
         with Shortage() as shortage, device.active():
-            with drawing_from(self._random):
-                values = self._run(inputs, seed)
+            values = self._run(inputs, seed)
             self._made = self.batch
             return Launched(step, values, self._names)
         self.updating, was_updating = False, self.updating
@@ -240,20 +239,25 @@ class Stepper:
         # So that a step draws the same whether it is the one that records, or not.
         self._random.manual_seed(seed)
         if self._recorded is None:
-            return self._step(*self.runtime.to_device(inputs))
+            with drawing_from(self._random):
+                return self._step(*self.runtime.to_device(inputs))
         # Pinned, since copies from other memory may wait for the step before.
         return self._recorded(*(tensor.pin_memory() for tensor in inputs))
 
     def _record(self, inputs: tuple[Tensor, ...]) -> None:
         """Record a step; where that fails, never try again."""
+        # One that a failed recording has used cannot be used again.
+        generator = torch.Generator(self.runtime.plan.device)
         try:
-            self._recorded = CapturedStep(
-                self._step,
-                self.runtime.to_device(inputs),
-                self._parameters,
-                rehearse=self._rehearse,
-                generator=self._random,
-            )
+            with drawing_from(generator):
+                self._recorded = CapturedStep(
+                    self._step,
+                    self.runtime.to_device(inputs),
+                    self._parameters,
+                    rehearse=self._rehearse,
+                    generator=generator,
+                )
+            self._random = generator
         except CaptureError as error:
             # The error itself would keep this frame, with its tensors.
             reason = str(error)

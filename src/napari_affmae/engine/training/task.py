@@ -18,6 +18,8 @@ from napari_affmae.engine.store.metadata import ModelMetadata
 from napari_affmae.engine.store.run_folder import Kind
 from napari_affmae.engine.training.batch import BatchPlan
 
+_PREVIEW_SIDE = 512
+
 
 class Task(ABC):
     """A network with its data, its loss, and its measures.
@@ -89,7 +91,7 @@ class Task(ABC):
         network : Callable
             Calls `module`.
         batch : Tensor
-            From `prepare`, or some crops of it, and from `common`; on the device.
+            From `cut`, and from `common`; on the device.
 
         Returns
         -------
@@ -116,6 +118,16 @@ class Task(ABC):
     def score(self, validated: Validated) -> float | None:  # noqa: ARG002 - the default has none
         """Return what makes a checkpoint the best, the larger the better; None: no best."""
         return None
+
+
+def middle(images: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Cut what a preview shows out of (count, height, width): at most 512 pixels a side.
+
+    Writing a picture of whole large crops takes seconds.
+    """
+    height, width = images.shape[-2:]
+    top, left = (max(0, size - _PREVIEW_SIDE) // 2 for size in (height, width))
+    return images[:, top : top + _PREVIEW_SIDE, left : left + _PREVIEW_SIDE]
 
 
 def validation_crops(batch: int) -> int:
