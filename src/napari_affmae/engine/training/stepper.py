@@ -238,11 +238,11 @@ class Stepper:
             self._record(inputs)
         # So that a step draws the same whether it is the one that records, or not.
         self._random.manual_seed(seed)
-        if self._recorded is None:
-            with drawing_from(self._random):
+        with drawing_from(self._random):
+            if self._recorded is None:
                 return self._step(*self.runtime.to_device(inputs))
-        # Pinned, since copies from other memory may wait for the step before.
-        return self._recorded(*(tensor.pin_memory() for tensor in inputs))
+            # Pinned, since copies from other memory may wait for the step before.
+            return self._recorded(*(tensor.pin_memory() for tensor in inputs))
 
     def _record(self, inputs: tuple[Tensor, ...]) -> None:
         """Record a step; where that fails, never try again."""
