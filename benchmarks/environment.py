@@ -65,19 +65,21 @@ def _cpu_name() -> str:
 def _commit() -> str:
     """Name the commit, with a plus where files under version control were changed.
 
-    Where there is a copy of the files without their repository, who starts the
-    script may name it in the environment.
+    On a machine that has the files without their repository, who starts the script
+    may name it in the environment; else it is unknown.
     """
     here = Path(__file__).parent
     if COMMIT in os.environ:
         return os.environ[COMMIT]
-    if not (here.parent / ".git").exists():
-        return "unknown"
 
     def git(*arguments: str) -> str:
         return subprocess.run(
             ["git", *arguments], cwd=here, capture_output=True, text=True, check=True
         ).stdout.strip()
 
+    try:
+        head = git("rev-parse", "--short", "HEAD")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
     changed = git("status", "--porcelain", "--untracked-files=no", "--", "../src", "../kernels")
-    return git("rev-parse", "--short", "HEAD") + ("+" if changed else "")
+    return head + ("+" if changed else "")

@@ -10,7 +10,7 @@ from pathlib import Path
 from accuracy.crew import CPU, employ
 from accuracy.datasets import BUDGETS, labelled_sets
 from accuracy.execution import Site
-from accuracy.ledger import Ledger, read_results
+from accuracy.ledger import Ledger
 from accuracy.plans import LENGTHS, PARTS, RATES, Options
 from accuracy.worker import work
 
@@ -44,6 +44,8 @@ def main(given: Sequence[str] | None = None) -> int:
             names = list(PARTS) if arguments.command == "everything" else [arguments.command]
             options = _options(arguments)
             ledger.add([job for name in names for job in PARTS[name](options)])
+        if arguments.retry:
+            ledger.forgive()
         deadline = math.inf
         if arguments.stop_after is not None:
             deadline = time.time() + 60 * arguments.stop_after
@@ -65,13 +67,17 @@ def _report(arguments: argparse.Namespace) -> None:
     from accuracy.curves import draw_curves  # noqa: PLC0415
     from accuracy.report import write_report  # noqa: PLC0415
 
-    results = {result["name"]: result for result in read_results(arguments.runs)}
-    if not results:
+    ledger = Ledger(arguments.runs)
+    found = ledger.results()
+    if not found:
         print("no job is done yet: there is nothing to report")
         return
+    # Methods in the order of the plan, whichever was done first.
+    order = [*(name for name in ledger.jobs() if name in found), *found]
+    results = [found[name] for name in dict.fromkeys(order)]
     out = arguments.out or arguments.runs / "report"
-    write_report(results.values(), out / "accuracy.md")
-    paths = draw_curves(results.values(), out)
+    write_report(results, out / "accuracy.md")
+    paths = draw_curves(results, out)
     print(f"wrote {out / 'accuracy.md'}, {', '.join(map(str, paths))}")
 
 
@@ -142,6 +148,7 @@ def _add_crew(parser: argparse.ArgumentParser) -> None:
     add("--gpus", nargs="+", default=["0"], help="numbers of GPUs, or cpu")
     add("--workers", type=int, default=4, help="runs side by side on each GPU")
     add("--stop-after", type=float, metavar="MINUTES", help="stop then, to be gone on with")
+    add("--retry", action="store_true", help="try jobs again that failed")
     add("--plan-only", action="store_true", help="write the jobs down, do none")
 
 

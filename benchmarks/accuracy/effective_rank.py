@@ -62,4 +62,4 @@ def stage_ranks(module: nn.Module, images: Tensor) -> list[float]:
     else:
         pos = positions_of(canvas_ids(len(padded), canvas, padded.device), canvas)
         stages = [module.encoder(patchify(padded, size), pos)]
-    return [effective_rank(stage.flatten(0, 1).float()) for stage in stages]
+    return [effective_rank(stage.flatten(0, 1).float().cpu()) for stage in stages]

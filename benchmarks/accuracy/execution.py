@@ -1,5 +1,6 @@
 """Carrying out one job: training that goes on where it was stopped, and its result."""
 
+import math
 import shutil
 import time
 from collections.abc import Generator, Mapping
@@ -91,13 +92,13 @@ def carry_out(
     TimeIsUpError
         Before it was done; it can go on.
     """
+    machine = describe(torch.device(site.device))
     if isinstance(job, PretrainJob):
         result = _pretrain(job, site)
     elif job.family == "forest":
         result = _grow_forest(job, site)
     else:
         result = _finetune(job, site, results)
-    machine = describe(torch.device(site.device))
     return {**result, "machine": machine, "job": job.model_dump(mode="json")}
 
 
@@ -159,7 +160,7 @@ def _grow_forest(job: SegmentJob, site: Site) -> dict[str, Any]:
         "seconds": seconds,
         "gpu_seconds": 0.0,
         "mean_iou": scores.mean_iou,
-        "iou": dict(scores.iou),
+        "iou": {name: None if math.isnan(iou) else iou for name, iou in scores.iou.items()},
     }
 
 

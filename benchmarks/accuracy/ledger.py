@@ -6,7 +6,7 @@
     results.jsonl     a line a finished job; a job with a line is never done again
     locks/            held, by the system's means, while a job is worked on
     tries/            how often a job was begun and not ended
-    failed/           tracebacks; delete one to have its job tried again
+    failed/           tracebacks of jobs, which are not tried again unless that is asked for
     runs/             run folders, of which pretrained models stay
 """
 
@@ -116,12 +116,18 @@ class Ledger:
         return View(jobs, results, todo, ready)
 
     @contextmanager
-    def claim(self, wanted: Callable[[AnyJob], bool]) -> Iterator[AnyJob | None]:
-        """Hold the first job that is ready, wanted, and held by nobody else; None if none is."""
+    def claim(
+        self, wanted: Callable[[AnyJob], bool], patience: float = 0.0
+    ) -> Iterator[AnyJob | None]:
+        """Hold the first job that is ready, wanted, and held by nobody else; None if none is.
+
+        Others who look whether a job is held hold it for a moment themselves;
+        `patience` is how many seconds each job is waited for.
+        """
         for job in self.look().ready:
             if not wanted(job):
                 continue
-            with self._holding(job) as held:
+            with self._holding(job, patience) as held:
                 # It may have been done since the look.
                 if held and any(job.name == other.name for other in self.look().ready):
                     yield job
@@ -134,8 +140,8 @@ class Ledger:
             return not held
 
     @contextmanager
-    def _holding(self, job: AnyJob) -> Iterator[bool]:
-        with holding(self.folder / "locks" / f"{job.name}.lock") as held:
+    def _holding(self, job: AnyJob, patience: float = 0.0) -> Iterator[bool]:
+        with holding(self.folder / "locks" / f"{job.name}.lock", patience) as held:
             yield held
 
     def begin(self, job: AnyJob) -> bool:
@@ -157,6 +163,11 @@ class Ledger:
         self.interrupt(job)
         (self.folder / "failed" / f"{job.name}.txt").write_text(why + "\n")
 
+    def forgive(self) -> None:
+        """Let failed jobs be tried again."""
+        for path in (self.folder / "failed").glob("*.txt"):
+            path.unlink()
+
     def finish(self, job: AnyJob, result: Mapping[str, Any]) -> None:
         """Add the result of a job."""
         line = json.dumps({"name": job.name, **result}) + "\n"
@@ -169,11 +180,19 @@ class Ledger:
 
 
 @contextmanager
-def holding(path: Path) -> Iterator[bool]:
-    """Hold a lock file for a block; gives whether nobody else holds it."""
+def holding(path: Path, patience: float = 0.0) -> Iterator[bool]:
+    """Hold a lock file for a block; gives whether nobody else holds it.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    patience : float
+        Seconds to wait for it.
+    """
     lock = FileLock(path)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=patience)
     except Timeout:
         yield False
         return

@@ -142,12 +142,16 @@ def _classes(segmented: Sequence[Result]) -> str:
     for name, of_set in _by_set(segmented).items():
         for budget in _budgets(of_set):
             for method, found in by_method(_of_budget(of_set, budget)).items():
-                scores = [
-                    f"{label} " + spread([result["iou"][label] for result in found])
-                    for label in found[0]["iou"]
-                ]
+                scores = [_class_score(label, found) for label in found[0]["iou"]]
                 rows.append([name, budget, method, ", ".join(scores)])
     return table(["set", "labels", "method", "IoU by class"], rows)
+
+
+def _class_score(label: str, results: Sequence[Result]) -> str:
+    """Write the IoU of a class, none where neither labels nor predictions have it."""
+    scores = [result["iou"][label] for result in results]
+    known = [score for score in scores if score is not None]
+    return f"{label} {spread(known) if known else 'none'}"
 
 
 def _costs(segmented: Sequence[Result], pretrained: Sequence[Result]) -> str:

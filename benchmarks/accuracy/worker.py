@@ -14,6 +14,8 @@ from accuracy.ledger import AnyJob, Ledger, holding
 # After a failed job the process, whose GPU state may be broken, makes way for a new one.
 FAILED = 75
 WAIT_SECONDS = 1.0
+# Others hold a lock for a moment only to see whether it is held.
+PATIENCE = 0.2
 
 
 def work(ledger: Ledger, site: Site, gpu: str, slot: int) -> int:
@@ -80,7 +82,10 @@ def _turn(ledger: Ledger, gpu: str, slot: int) -> Iterator[AnyJob | None]:
     alone = ledger.folder / "locks" / f"gpu_{gpu}.lock"
     if slot == 0:
         # Held before the job is, so that others who see the job held see this, too.
-        with holding(alone) as held, ledger.claim(_is_pretraining if held else _none) as job:
+        with (
+            holding(alone, PATIENCE) as held,
+            ledger.claim(_is_pretraining if held else _none, PATIENCE) as job,
+        ):
             if job is not None:
                 yield job
                 return

@@ -1,10 +1,12 @@
 """Jobs in a folder: what is ready, held, done, failed."""
 
+import threading
 from pathlib import Path
 
 import pytest
 from accuracy.jobs import PretrainJob, SegmentJob, model_of
 from accuracy.ledger import MOST_TRIES, Ledger
+from filelock import FileLock
 
 PRETRAIN = PretrainJob(name="p", network="affmae-nano", sets=("cells",))
 
@@ -63,6 +65,16 @@ def test_a_job_is_claimed_once(ledger: Ledger) -> None:
     assert not other.is_held(PRETRAIN)
 
 
+def test_who_is_patient_waits_for_those_who_only_look(ledger: Ledger) -> None:
+    lock = FileLock(ledger.folder / "locks" / "p.lock", thread_local=False)
+    lock.acquire()
+    timer = threading.Timer(0.1, lock.release)
+    timer.start()
+    with ledger.claim(lambda _: True, patience=30) as job:
+        assert job.name == "p"
+    timer.join()
+
+
 def test_a_lost_model_is_made_again_while_it_is_needed(ledger: Ledger) -> None:
     model = end_pretraining(ledger)
     model.unlink()
@@ -75,6 +87,8 @@ def test_what_needs_a_failed_job_is_not_waited_for(ledger: Ledger) -> None:
     ledger.fail(PRETRAIN, "because")
     assert ledger.failed() == {"p": "because\n"}
     assert [job.name for job in ledger.look().open] == ["t"]
+    ledger.forgive()
+    assert ready(ledger) == ["p", "t"]
 
 
 def test_a_job_that_ends_processes_fails(ledger: Ledger) -> None:
