@@ -14,6 +14,8 @@ from accuracy.ledger import Ledger
 from accuracy.plans import LENGTHS, PARTS, RATES, Options
 from accuracy.worker import work
 
+INTERRUPTED = 130
+
 DESCRIPTION = """Score segmentation of real images: methods, label budgets, seeds, and their cost.
 
 A part plans its jobs in the folder --runs, has them done, and writes the report.
@@ -50,14 +52,18 @@ def main(given: Sequence[str] | None = None) -> int:
         if arguments.stop_after is not None:
             deadline = time.time() + 60 * arguments.stop_after
         if not arguments.plan_only:
-            done = employ(
-                ledger,
-                arguments.data,
-                arguments.pretrain_on,
-                arguments.gpus,
-                arguments.workers,
-                deadline,
-            )
+            try:
+                done = employ(
+                    ledger,
+                    arguments.data,
+                    arguments.pretrain_on,
+                    arguments.gpus,
+                    arguments.workers,
+                    deadline,
+                )
+            except KeyboardInterrupt:
+                print("interrupted; the same command goes on from here")
+                return INTERRUPTED
     _report(arguments)
     return 0 if done else 1
 
@@ -95,7 +101,7 @@ def _work(arguments: argparse.Namespace) -> int:
     try:
         return work(ledger, site, gpu, arguments.slot)
     except KeyboardInterrupt:
-        return 130
+        return INTERRUPTED
 
 
 def _options(arguments: argparse.Namespace) -> Options:
