@@ -1,6 +1,5 @@
 """Simple methods that a trained network has to beat."""
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -13,7 +12,6 @@ from napari_affmae.config import LabelClass, NormalizationConfig
 from napari_affmae.data import (
     ImageSource,
     LabelEncoder,
-    count_values,
     normalize_sources,
     read_labels,
 )
@@ -33,23 +31,6 @@ class Baseline(Protocol):
 
     def predict(self, plane: NDArray[np.float32]) -> NDArray[np.int64]:
         """Label a normalised plane (channels, rows, columns) by class values."""
-
-
-class CommonestClass:
-    """Every pixel is of the class that most training pixels have."""
-
-    name = "commonest class"
-
-    def fit(self, pairs: Sequence[Pair]) -> None:
-        """Find the commonest label value."""
-        counts: Counter[int] = Counter()
-        for _, labels in pairs:
-            counts.update(count_values(labels))
-        self.value = counts.most_common(1)[0][0]
-
-    def predict(self, plane: NDArray[np.float32]) -> NDArray[np.int64]:
-        """Give every pixel that value."""
-        return np.full(plane.shape[1:], self.value)
 
 
 class PixelForest:

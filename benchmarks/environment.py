@@ -1,6 +1,7 @@
 """What a result was measured on, and where it is written."""
 
 import csv
+import os
 import platform
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,7 @@ import torch
 RESULTS = Path(__file__).parent / "results"
 # Of printed tables, characters: they are Markdown, to be pasted whole.
 WIDTH = 160
+COMMIT = "BENCHMARK_COMMIT"
 
 
 def describe(device: torch.device) -> dict[str, str]:
@@ -61,13 +63,23 @@ def _cpu_name() -> str:
 
 
 def _commit() -> str:
-    """Name the commit, with a plus where files under version control were changed."""
+    """Name the commit, with a plus where files under version control were changed.
+
+    On a machine that has the files without their repository, who starts the script
+    may name it in the environment; else it is unknown.
+    """
     here = Path(__file__).parent
+    if COMMIT in os.environ:
+        return os.environ[COMMIT]
 
     def git(*arguments: str) -> str:
         return subprocess.run(
             ["git", *arguments], cwd=here, capture_output=True, text=True, check=True
         ).stdout.strip()
 
+    try:
+        head = git("rev-parse", "--short", "HEAD")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
     changed = git("status", "--porcelain", "--untracked-files=no", "--", "../src", "../kernels")
-    return git("rev-parse", "--short", "HEAD") + ("+" if changed else "")
+    return head + ("+" if changed else "")
