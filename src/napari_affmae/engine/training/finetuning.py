@@ -250,6 +250,7 @@ class Finetuning(Task):
         small = replace(place, capacity=_FIXED_BYTES)
         self._fixed_crops = self._labelled_crops(shown, seed, None, small)
         self._fixed: tuple[Tensor, ...] | None = None
+        self._predictor: Predictor | None = None
         self._scales = (
             {} if start["pretrained"] is None else layer_scales(module, config.layer_decay)
         )
@@ -336,13 +337,17 @@ class Finetuning(Task):
         if not any(self._data.validation):
             return None
         loss = mean_loss(self, runtime, self._fixed_batch, self.batch.micro_batch)
-        predictor = Predictor(
-            self.module, runtime, self.config.crop, _VALIDATION_OVERLAP, _VALIDATION_TILES
-        )
+        # Kept, since it records the passes that it makes often.
+        predictor, self._predictor = self._predictor, None
+        if predictor is None:
+            predictor = Predictor(
+                self.module, runtime, self.config.crop, _VALIDATION_OVERLAP, _VALIDATION_TILES
+            )
         encoder = LabelEncoder(self._data.classes, self.config.ignore_value)
         confusion = yield from count_confusion(
             predictor, self._data.pairs, self._data.validation, encoder
         )
+        self._predictor = predictor
         scores = confusion.scores([item.name for item in self._data.classes])
         return Validated(step, loss, scores.iou, scores.dice, scores.mean_iou, scores.mean_dice)
 
