@@ -40,7 +40,7 @@ class QuickFeatures:
     pixels: Tensor
 
 
-class Branch(nn.Sequential):
+class ClassHead(nn.Sequential):
     """A perceptron with two hidden layers.
 
     Parameters
@@ -99,8 +99,8 @@ class QuickHead(nn.Module):
         self.register_buffer("offset", torch.zeros(COMPONENTS))
         self.register_buffer("pixel_mean", torch.zeros(pixel_channels))
         self.register_buffer("pixel_scale", torch.ones(pixel_channels))
-        self.local = Branch(pixel_channels, hidden, num_classes)
-        self.joint = Branch(COMPONENTS + pixel_channels, hidden, num_classes)
+        self.local = ClassHead(pixel_channels, hidden, num_classes)
+        self.joint = ClassHead(COMPONENTS + pixel_channels, hidden, num_classes)
         self.cell_dropout, self.pixel_dropout = nn.Dropout(CELL_DROPOUT), nn.Dropout(DROPOUT)
 
     def reset_parameters(self) -> None:

@@ -19,7 +19,6 @@ from napari_affmae.data import (
     LabelEncoder,
     LabelledCrops,
 )
-from napari_affmae.engine.compute.device import plan_device
 from napari_affmae.engine.compute.runtime import Runtime, evaluating
 from napari_affmae.engine.compute.seeds import Stream, derived_seed, seeded
 from napari_affmae.engine.events import Event, Notice, Validated
@@ -28,10 +27,10 @@ from napari_affmae.engine.inference.pixel_sizes import common_pixel_size, note_p
 from napari_affmae.engine.inference.predictor import Predictor
 from napari_affmae.engine.store.metadata import ModelMetadata, read_metadata
 from napari_affmae.engine.store.model_files import load_model
-from napari_affmae.engine.store.run_folder import RunFolder, read_record
-from napari_affmae.engine.training.batch import BatchPlan, plan_batch
+from napari_affmae.engine.store.run_folder import RunFolder
+from napari_affmae.engine.training.batch import BatchPlan
 from napari_affmae.engine.training.class_weights import class_weights
-from napari_affmae.engine.training.image_memory import PoolPlan, plan_pool
+from napari_affmae.engine.training.image_memory import PoolPlan
 from napari_affmae.engine.training.labelled_data import (
     Labelled,
     Pairs,
@@ -40,7 +39,7 @@ from napari_affmae.engine.training.labelled_data import (
 )
 from napari_affmae.engine.training.loop import Training
 from napari_affmae.engine.training.optimiser import layer_scales
-from napari_affmae.engine.training.resuming import describe, note_changes, settle_config
+from napari_affmae.engine.training.resuming import Beginning, settle_config
 from napari_affmae.engine.training.task import Task, mean_loss, middle, validation_crops
 from napari_affmae.errors import CheckpointError, DataError
 from napari_affmae.model import AFFMAE, AFFSegmenter, QuickSegmenter, preset
@@ -99,51 +98,40 @@ def finetune(
     """
     with RunFolder(Path(run)) as folder:
         config = settle_config(folder, "finetune", config, resume=resume)
-        plan = plan_device(config.device, config.precision)
-        stored = read_record(folder.path) if resume else None
+        begun = Beginning.of(folder, config, resume=resume)
         both = [*pairs, *(validation or ())]
         if not pairs:
             raise DataError("there is nothing to train on: give at least one labelled image")
-        classes = settle_classes(both, config, stored)
-        if stored is None:
+        classes = settle_classes(both, config, begun.stored)
+        if begun.stored is None:
             module, start = starting_network(config, len(classes), pretrained)
-            size = config.batch
             if pretrained is not None:
                 trained = read_metadata(pretrained).pixel_size
                 yield from note_pixel_sizes((image for image, _ in both), trained)
         else:
-            module, start = _resumed_module(folder, stored, config, len(classes))
-            size = stored["batch"]
-        batch = plan_batch(size, config.crop, start["preset"], "finetune", plan)
-        place = plan_pool(plan, config.memory_share, stored)
+            module, start = _resumed_module(folder, begun.stored, config, len(classes))
+        batch = begun.plan_batch("finetune", start["preset"])
         yield from check_labelled(both, config, classes, batch.batch)
-        data = Labelled.of(pairs, validation, config, classes, stored)
-        described = describe(source for pair in both for source in pair)
-        if stored is None:
-            folder.write_record(
-                "finetune",
-                config,
-                {
-                    **start,
-                    "batch": batch.batch,
-                    "pool": place.capacity,
-                    "classes": [item.model_dump(mode="json") for item in classes],
-                    "normalization": data.record.model_dump(mode="json"),
-                    "validation_planes": data.validation,
-                    "data": described,
-                },
-            )
-        else:
-            yield from note_changes(stored["data"], described)
-            folder.note_resumed(config, described)
+        data = Labelled.of(pairs, validation, config, classes, begun.stored)
+
+        def facts() -> dict[str, Any]:
+            return {
+                **start,
+                "classes": [item.model_dump(mode="json") for item in classes],
+                "normalization": data.record.model_dump(mode="json"),
+                "validation_planes": data.validation,
+            }
+
+        sources = [source for pair in both for source in pair]
+        yield from begun.record("finetune", batch, sources, facts)
         if not any(data.validation):
             yield Notice(
                 "there is no validation set (one labelled plane alone cannot be split, or its "
                 "share is 0): no scores are measured, and the last weights are kept instead of "
                 "the best. Label a second plane and start again to have one"
             )
-        with closing(Finetuning(config, module, data, start, batch, place)) as task:
-            training = Training(task, folder, Runtime(plan))
+        with closing(Finetuning(config, module, data, start, batch, begun.place)) as task:
+            training = Training(task, folder, Runtime(begun.plan))
             training.load_latest()
             yield from training.events()
 

@@ -24,17 +24,16 @@ from napari_affmae.data import (
     split_planes,
 )
 from napari_affmae.data.crops.numbers import words
-from napari_affmae.engine.compute.device import plan_device
 from napari_affmae.engine.compute.runtime import Runtime, evaluating
 from napari_affmae.engine.compute.seeds import Stream, derived_seed, seeded
 from napari_affmae.engine.events import Event, Notice, Validated
 from napari_affmae.engine.inference.pixel_sizes import common_pixel_size
 from napari_affmae.engine.store.metadata import ModelMetadata
-from napari_affmae.engine.store.run_folder import RunFolder, read_record
-from napari_affmae.engine.training.batch import BatchPlan, plan_batch
-from napari_affmae.engine.training.image_memory import PoolPlan, plan_pool
+from napari_affmae.engine.store.run_folder import RunFolder
+from napari_affmae.engine.training.batch import BatchPlan
+from napari_affmae.engine.training.image_memory import PoolPlan
 from napari_affmae.engine.training.loop import Training
-from napari_affmae.engine.training.resuming import describe, note_changes, settle_config
+from napari_affmae.engine.training.resuming import Beginning, settle_config
 from napari_affmae.engine.training.task import Task, mean_loss, middle, validation_crops
 from napari_affmae.engine.wording import duration
 from napari_affmae.errors import DataError
@@ -84,38 +83,29 @@ def pretrain(
     """
     with RunFolder(Path(run)) as folder:
         config = settle_config(folder, "pretrain", config, resume=resume)
-        plan = plan_device(config.device, config.precision)
-        stored = read_record(folder.path) if resume else None
-        size = config.batch if stored is None else stored["batch"]
-        batch = plan_batch(size, config.crop, config.preset, "pretrain", plan)
-        place = plan_pool(plan, config.memory_share, stored)
+        start = Beginning.of(folder, config, resume=resume)
+        batch = start.plan_batch("pretrain", config.preset)
         usable = yield from _usable(sources, config, batch.batch)
-        normalized = _normalize(usable, config, stored)
-        data = describe(source.source for source in normalized)
-        if stored is None:
-            model = preset(config.preset, config.in_channels)
+        normalized = _normalize(usable, config, start.stored)
+        model = preset(config.preset, config.in_channels)
+        if start.stored is not None:
+            model = ModelConfig.model_validate(start.stored["model"])
+
+        def facts() -> dict[str, Any]:
             record = NormalizationRecord.of(normalized)
-            folder.write_record(
-                "pretrain",
-                config,
-                {
-                    "model": model.model_dump(mode="json"),
-                    "batch": batch.batch,
-                    "pool": place.capacity,
-                    "normalization": record.model_dump(mode="json"),
-                    "data": data,
-                },
-            )
-        else:
-            yield from note_changes(stored["data"], data)
-            model = ModelConfig.model_validate(stored["model"])
-            folder.note_resumed(config, data)
+            return {
+                "model": model.model_dump(mode="json"),
+                "normalization": record.model_dump(mode="json"),
+            }
+
+        images = [source.source for source in normalized]
+        yield from start.record("pretrain", batch, images, facts)
         with seeded(config.seed, Stream.WEIGHTS, 0, torch.device("cpu")):
             module = AFFMAE(model)
-        with closing(Pretraining(config, module, normalized, batch, place)) as task:
+        with closing(Pretraining(config, module, normalized, batch, start.place)) as task:
             if not task.is_validated:
                 yield Notice("there is no validation loss: one plane alone cannot be split", "info")
-            training = Training(task, folder, Runtime(plan))
+            training = Training(task, folder, Runtime(start.plan))
             training.load_latest()
             yield from training.events()
 
