@@ -74,8 +74,7 @@ class FileSource(ImageSource):
 
     def _fetch(self, index: tuple[Any, ...]) -> NDArray[Any]:
         with POOL.use(self._key, self._reopen) as file:
-            # A copy, because the file may be closed before the caller is done with it.
-            return np.array(file.array[index])
+            return np.asarray(file.array[index])
 
     def close(self) -> None:
         """Close the file; reading again opens it again."""

@@ -1,4 +1,4 @@
-"""TIFF, BigTIFF, OME-TIFF and ImageJ hyperstacks, memory-mapped or strip by strip."""
+"""TIFF, BigTIFF, OME-TIFF and ImageJ hyperstacks, by positions or strip by strip."""
 
 import struct
 from collections.abc import Collection, Mapping
@@ -12,6 +12,7 @@ import zarr
 
 from napari_affmae.data.formats.decoded import opened_chunks
 from napari_affmae.data.formats.handles import OpenFile
+from napari_affmae.data.formats.positioned import PositionedArray
 from napari_affmae.data.sources.units import VoxelSize, pixel_size, to_nanometres
 
 _LARGEST_PLAUSIBLE_NM = 1000.0
@@ -20,8 +21,8 @@ _LARGEST_PLAUSIBLE_NM = 1000.0
 def open_file(path: Path) -> OpenFile:
     """Open the largest series of a TIFF.
 
-    Uncompressed contiguous series are memory-mapped. Of others, the strips or
-    tiles that a crop touches are read and decoded. OME metadata may name planes
+    Of uncompressed contiguous series, only the rows that a crop touches are read. Of
+    others, the strips or tiles that it touches are read and decoded. OME metadata may name planes
     in other files: series that have planes in this one go before others.
 
     Raises
@@ -61,22 +62,19 @@ def _open_series(tiff: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> Op
     distance, row, column = _voxel_size(tiff, series)
     size = pixel_size(row, column)
     if series.dataoffset is not None and series.keyframe.is_memmappable:
-        mapped = np.memmap(
-            tiff.filehandle.path,
-            dtype=np.dtype(series.dtype).newbyteorder(tiff.byteorder),
-            mode="r",
-            offset=series.dataoffset,
-            shape=series.shape,
-        )
-        return OpenFile(mapped, series.axes, size, tiff.close, plane_distance=distance)
+        path = Path(tiff.filehandle.path)
+        dtype = np.dtype(series.dtype).newbyteorder(tiff.byteorder)
+        array = PositionedArray(path, dtype, series.dataoffset, series.shape)
+        tiff.close()
+        return OpenFile(array, series.axes, size, array.close, plane_distance=distance)
     store = series.aszarr(level=0, maxworkers=2)
-    array = zarr.open_array(store, mode="r")
+    chunked = zarr.open_array(store, mode="r")
 
     def close() -> None:
         store.close()
         tiff.close()
 
-    file = opened_chunks(array, series.axes, size, close)
+    file = opened_chunks(chunked, series.axes, size, close)
     return replace(file, plane_distance=distance)
 
 
