@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from napari_affmae.data.appearance import Membranes, bar_height, membranes
 from napari_affmae.data.sources.source import ImageSource, spread
-from napari_affmae.errors import AffmaeError
+from napari_affmae.errors import AffmaeError, SystemLimitError
 
 Level = Literal["info", "warning", "error"]
 
@@ -80,6 +80,11 @@ def inspect(source: ImageSource, most_pixels: int, *, contrast: bool) -> Inspect
     -------
     Inspection
         A file that cannot be read is among its findings as an error.
+
+    Raises
+    ------
+    SystemLimitError
+        If memory or open files run out, which says nothing about the image.
     """
     try:
         inspection = Inspection(list(_check_pixels(source, most_pixels)))
@@ -87,6 +92,8 @@ def inspect(source: ImageSource, most_pixels: int, *, contrast: bool) -> Inspect
             inspection = Inspection(inspection.findings, membranes(source))
         # A run records it, and now the file is open and its pixels are decoded.
         source.fingerprint()
+    except SystemLimitError:
+        raise
     except AffmaeError as error:
         return Inspection([Finding("error", str(error), (source,))])
     return inspection

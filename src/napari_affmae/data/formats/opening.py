@@ -34,7 +34,7 @@ class FileSource(ImageSource):
         name: str,
         pixel_size: PixelSize | None,
     ) -> None:
-        with closing(recipe.open()) as file:
+        with closing(POOL.with_room(recipe.open)) as file:
             if not is_image(file.shape, file.dtype):
                 raise UnreadableFileError(
                     f"{path} holds no image: shape {file.shape}, dtype {file.dtype}"
@@ -73,8 +73,11 @@ class FileSource(ImageSource):
         return file
 
     def _fetch(self, index: tuple[Any, ...]) -> NDArray[Any]:
-        with POOL.use(self._key, self._reopen) as file:
-            return np.asarray(file.array[index])
+        def part() -> NDArray[Any]:
+            with POOL.use(self._key, self._reopen) as file:
+                return np.asarray(file.array[index])
+
+        return POOL.with_room(part)
 
     def close(self) -> None:
         """Close the file; reading again opens it again."""
@@ -135,7 +138,10 @@ def open_source(
     Raises
     ------
     UnreadableFileError
-        If the file is missing, damaged, cut short or of an unknown kind.
+        If the file is missing, damaged, cut short or of an unknown kind; a
+        `FileAccessError` if the system does not give it.
+    SystemLimitError
+        If memory or open files run out.
     ValueError
         If `axes` or `channels` do not fit.
     TypeError

@@ -1,10 +1,12 @@
 """Which reader opens a path: a small record that other processes can use too."""
 
+import stat
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
 from napari_affmae.data.formats.handles import OpenFile
+from napari_affmae.data.sources.failures import failure
 from napari_affmae.errors import UnreadableFileError
 
 _TIFF, _PNG_JPEG, _MRC, _HDF5, _ZARR = "tiff", "png_jpeg", "mrc", "hdf5", "ome_zarr"
@@ -57,35 +59,54 @@ class FileRecipe:
         Raises
         ------
         UnreadableFileError
-            If the file is damaged or cut short.
+            If the file is damaged or cut short; a `FileAccessError` if the system
+            does not give it.
+        SystemLimitError
+            If memory or open files run out.
         """
         reader = import_module(f"napari_affmae.data.formats.{self.kind}")
         arguments = (self.path, self.inner) if self.kind in _CONTAINERS else (self.path,)
         try:
             file: OpenFile = reader.open_file(*arguments)
-        except MemoryError:
-            raise
         except Exception as error:  # decoders raise errors of every kind
-            reason = str(error) or type(error).__name__
-            raise UnreadableFileError(f"cannot read {self.path}: {reason}") from error
+            raise failure(error, f"cannot read {self.path}") from error
         return file
 
 
 def _kind(path: Path) -> str:
-    if not path.exists():
-        raise UnreadableFileError(f"{path} does not exist")
-    if path.is_dir():
+    mode = mode_of(path)
+    if stat.S_ISDIR(mode):
         if not is_zarr(path):
             raise UnreadableFileError(
                 f"{path} is a folder and no zarr array; choose one of the images in it"
             )
         return _ZARR
+    if not stat.S_ISREG(mode):
+        raise UnreadableFileError(
+            f"{path} is a pipe, a device or a socket; only regular files are read"
+        )
     kind = _KINDS.get(path.suffix.lower())
     if kind is None:
         raise UnreadableFileError(
             f"{path} is of no known kind; known are zarr folders and {', '.join(SUFFIXES)}"
         )
     return kind
+
+
+def mode_of(path: Path) -> int:
+    """Return what the system says of a path, behind links: its kind and permissions.
+
+    Raises
+    ------
+    UnreadableFileError
+        If it does not exist; a `FileAccessError` if the system does not say.
+    """
+    try:
+        return path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        raise UnreadableFileError(f"{path} does not exist") from None
+    except (OSError, ValueError) as error:  # a ValueError for names with a zero byte
+        raise failure(error, f"cannot read {path}") from error
 
 
 def split_inner(text: str) -> tuple[Path, str | None]:
@@ -104,5 +125,20 @@ def default_name(path: str | Path) -> str:
 
 
 def is_zarr(folder: Path) -> bool:
-    """Whether a folder is a zarr array or group."""
-    return any((folder / marker).is_file() for marker in _ZARR_MARKERS)
+    """Whether a folder is a zarr array or group.
+
+    Raises
+    ------
+    FileAccessError
+        If the system does not say.
+    """
+    return any(_is_regular(folder / marker) for marker in _ZARR_MARKERS)
+
+
+def _is_regular(path: Path) -> bool:
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise failure(error, f"cannot read {path}") from error
