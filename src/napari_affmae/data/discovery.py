@@ -9,7 +9,8 @@ from pathlib import Path
 from napari_affmae.config import RUN_FILE
 from napari_affmae.data.formats.handles import POOL
 from napari_affmae.data.formats.opening import open_source
-from napari_affmae.data.formats.recipe import SUFFIXES, default_name, is_zarr, mode_of, split_inner
+from napari_affmae.data.formats.paths import mode_of
+from napari_affmae.data.formats.recipe import SUFFIXES, default_name, is_zarr, split_inner
 from napari_affmae.data.labels import naming_pair
 from napari_affmae.data.sources.failures import failure
 from napari_affmae.data.sources.layout import CHANNEL_AXES
@@ -177,7 +178,8 @@ def find_pairs(
         image_path, label_path = image_paths[name], label_paths[name]
         with naming_pair(image_path, label_path):
             image = open_source(image_path, axes=axes, channels=channels, name=name)
-            label = open_source(label_path, axes=label_axes, name=f"labels {name}")
+            # Writers leave out what is all background.
+            label = open_source(label_path, axes=label_axes, name=f"labels {name}", sparse=True)
         return image, label
 
     names = (name for name, path in image_paths.items() if not _is_in(path, in_stacks))

@@ -109,6 +109,7 @@ def open_source(
     channels: int | Sequence[int] | None = None,
     name: str | None = None,
     pixel_size: PixelSize | None = None,
+    sparse: bool = False,
 ) -> ImageSource:
     """Open an image, a stack or an array, without reading its pixels.
 
@@ -130,6 +131,10 @@ def open_source(
         What messages call it; the file's name by default.
     pixel_size : (float, float), optional
         (row, column) in nanometres; by default what the file says, if it does.
+    sparse : bool, optional
+        A zarr folder may hold no chunk of a plane, because it is empty or because
+        it was lost. With this, as for labels, such planes are read as the fill
+        value; without it, reading them is an error.
 
     Returns
     -------
@@ -149,7 +154,7 @@ def open_source(
     """
     if isinstance(data, str | Path):
         return FileSource(
-            FileRecipe.of(str(data)),
+            FileRecipe.of(str(data), sparse=sparse),
             path=split_inner(str(data))[0],
             axes=axes,
             channels=channels,

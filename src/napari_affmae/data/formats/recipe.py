@@ -4,8 +4,10 @@ import stat
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from napari_affmae.data.formats.handles import OpenFile
+from napari_affmae.data.formats.paths import is_regular, mode_of
 from napari_affmae.data.sources.failures import failure
 from napari_affmae.errors import UnreadableFileError
 
@@ -16,7 +18,6 @@ _KINDS = {
     **dict.fromkeys((".mrc", ".mrcs", ".rec", ".map", ".st"), _MRC),
     **dict.fromkeys((".h5", ".hdf5", ".hdf"), _HDF5),
 }
-_CONTAINERS = (_HDF5, _ZARR)
 
 SUFFIXES = tuple(_KINDS)
 
@@ -35,14 +36,17 @@ class FileRecipe:
         The module in this package that opens it.
     inner : str or None
         The array inside; None where the module chooses.
+    sparse : bool
+        Whether planes of which a zarr folder holds nothing are of its fill value.
     """
 
     path: Path
     kind: str
     inner: str | None
+    sparse: bool = False
 
     @classmethod
-    def of(cls, text: str) -> "FileRecipe":
+    def of(cls, text: str, *, sparse: bool = False) -> "FileRecipe":
         """Choose the reader of a path, which may name an array inside: ``file.h5:/dataset``.
 
         Raises
@@ -51,7 +55,7 @@ class FileRecipe:
             If the file is missing or of an unknown kind.
         """
         path, inner = split_inner(text)
-        return cls(path.absolute(), _kind(path), inner)
+        return cls(path.absolute(), _kind(path), inner, sparse)
 
     def open(self) -> OpenFile:
         """Open the file; the reader's libraries are imported only now.
@@ -65,9 +69,13 @@ class FileRecipe:
             If memory or open files run out.
         """
         reader = import_module(f"napari_affmae.data.formats.{self.kind}")
-        arguments = (self.path, self.inner) if self.kind in _CONTAINERS else (self.path,)
+        arguments: dict[str, Any] = {}
+        if self.kind in {_HDF5, _ZARR}:
+            arguments["inner"] = self.inner
+        if self.kind == _ZARR:
+            arguments["sparse"] = self.sparse
         try:
-            file: OpenFile = reader.open_file(*arguments)
+            file: OpenFile = reader.open_file(self.path, **arguments)
         except Exception as error:  # decoders raise errors of every kind
             raise failure(error, f"cannot read {self.path}") from error
         return file
@@ -93,22 +101,6 @@ def _kind(path: Path) -> str:
     return kind
 
 
-def mode_of(path: Path) -> int:
-    """Return what the system says of a path, behind links: its kind and permissions.
-
-    Raises
-    ------
-    UnreadableFileError
-        If it does not exist; a `FileAccessError` if the system does not say.
-    """
-    try:
-        return path.stat().st_mode
-    except (FileNotFoundError, NotADirectoryError):
-        raise UnreadableFileError(f"{path} does not exist") from None
-    except (OSError, ValueError) as error:  # a ValueError for names with a zero byte
-        raise failure(error, f"cannot read {path}") from error
-
-
 def split_inner(text: str) -> tuple[Path, str | None]:
     """Split ``file.h5:/dataset`` into the file and the array inside."""
     head, separator, inner = text.rpartition(":/")
@@ -132,13 +124,4 @@ def is_zarr(folder: Path) -> bool:
     FileAccessError
         If the system does not say.
     """
-    return any(_is_regular(folder / marker) for marker in _ZARR_MARKERS)
-
-
-def _is_regular(path: Path) -> bool:
-    try:
-        return stat.S_ISREG(path.stat().st_mode)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except OSError as error:
-        raise failure(error, f"cannot read {path}") from error
+    return any(is_regular(folder / marker) for marker in _ZARR_MARKERS)
