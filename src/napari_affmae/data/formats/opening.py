@@ -110,6 +110,7 @@ def open_source(
     name: str | None = None,
     pixel_size: PixelSize | None = None,
     sparse: bool = False,
+    outside: bool = False,
 ) -> ImageSource:
     """Open an image, a stack or an array, without reading its pixels.
 
@@ -135,6 +136,10 @@ def open_source(
         A zarr folder may hold no chunk of a plane, because it is empty or because
         it was lost. With this, as for labels, such planes are read as the fill
         value; without it, reading them is an error.
+    outside : bool, optional
+        A TIFF or an HDF5 file may name other files that hold parts of it. Those in
+        its folder are read; with this, those anywhere else are read too, and
+        without it such a file is refused.
 
     Returns
     -------
@@ -154,7 +159,7 @@ def open_source(
     """
     if isinstance(data, str | Path):
         return FileSource(
-            FileRecipe.of(str(data), sparse=sparse),
+            FileRecipe.of(str(data), sparse=sparse, outside=outside),
             path=split_inner(str(data))[0],
             axes=axes,
             channels=channels,

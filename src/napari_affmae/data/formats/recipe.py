@@ -38,15 +38,18 @@ class FileRecipe:
         The array inside; None where the module chooses.
     sparse : bool
         Whether planes of which a zarr folder holds nothing are of its fill value.
+    outside : bool
+        Whether files are followed that the file names outside its folder.
     """
 
     path: Path
     kind: str
     inner: str | None
     sparse: bool = False
+    outside: bool = False
 
     @classmethod
-    def of(cls, text: str, *, sparse: bool = False) -> "FileRecipe":
+    def of(cls, text: str, *, sparse: bool = False, outside: bool = False) -> "FileRecipe":
         """Choose the reader of a path, which may name an array inside: ``file.h5:/dataset``.
 
         Raises
@@ -55,7 +58,7 @@ class FileRecipe:
             If the file is missing or of an unknown kind.
         """
         path, inner = split_inner(text)
-        return cls(path.absolute(), _kind(path), inner, sparse)
+        return cls(path.absolute(), _kind(path), inner, sparse, outside)
 
     def open(self) -> OpenFile:
         """Open the file; the reader's libraries are imported only now.
@@ -74,6 +77,8 @@ class FileRecipe:
             arguments["inner"] = self.inner
         if self.kind == _ZARR:
             arguments["sparse"] = self.sparse
+        if self.kind in {_HDF5, _TIFF}:
+            arguments["outside"] = self.outside
         try:
             file: OpenFile = reader.open_file(self.path, **arguments)
         except Exception as error:  # decoders raise errors of every kind
