@@ -222,6 +222,15 @@ def test_pipes_and_devices_are_not_opened(tmp_path, stack, name):
     assert len(found.skipped) == 2
 
 
+@posix
+def test_a_file_that_became_a_pipe_is_not_waited_for(pages):
+    source = open_source(pages)
+    pages.unlink()
+    os.mkfifo(pages)
+    with pytest.raises(UnreadableFileError, match="only regular files"):
+        source.read(0)
+
+
 def test_an_image_is_opened_again_when_there_is_room(pages, monkeypatch):
     tried = []
 

@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from napari_affmae.data.formats.sizes import largest_piece
 from napari_affmae.data.sources.failures import is_too_many_files
 from napari_affmae.data.sources.source import ArrayLike, PixelSize
 
@@ -94,6 +95,7 @@ class _Entry:
 
     file: OpenFile | None = None
     readers: int = 0
+    admitted: int = 0
     discarded: bool = False
     opening: threading.Lock = field(default_factory=threading.Lock)
 
@@ -128,7 +130,9 @@ def limit_of_open_files() -> int:
 class HandlePool:
     """Keeps at most `files` files open and `size` bytes in memory, besides files being read.
 
-    Where the system allows few open files, it keeps fewer than `files`.
+    Where the system allows few open files, it keeps fewer than `files`. Files that keep
+    much in memory are read side by side only while all of them fit what one piece may
+    take, see `largest_piece`.
     """
 
     files: int = _FILES
@@ -136,6 +140,11 @@ class HandlePool:
     _entries: OrderedDict[int, _Entry] = field(default_factory=OrderedDict)
     _lock: threading.RLock = field(default_factory=threading.RLock)
     _keys: Iterator[int] = field(default_factory=count)
+    _busy: int = 0  # bytes that the files being read may keep
+    _less_busy: threading.Condition = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._less_busy = threading.Condition(self._lock)
 
     def new_key(self) -> int:
         """Return a key that no other file has."""
@@ -157,12 +166,34 @@ class HandlePool:
                 if entry.file is None:
                     entry.file = opener()
                     self._trim()
-            yield entry.file
+            with self._admitted(entry):
+                yield entry.file
         finally:
             with self._lock:
                 entry.readers -= 1
                 if entry.discarded and not entry.readers:
                     entry.close()
+
+    @contextmanager
+    def _admitted(self, entry: _Entry) -> Iterator[None]:
+        """Wait until there is memory for what a file keeps, unless it is being read already."""
+        with self._lock:
+            self._less_busy.wait_for(
+                lambda: (
+                    entry.admitted
+                    or not self._busy
+                    or self._busy + entry.resident <= largest_piece()
+                )
+            )
+            self._busy += 0 if entry.admitted else entry.resident
+            entry.admitted += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                entry.admitted -= 1
+                self._busy -= 0 if entry.admitted else entry.resident
+                self._less_busy.notify_all()
 
     def with_room(self, action: Callable[[], T]) -> T:
         """Do what opens files; where too many are open, close unused ones and try again.

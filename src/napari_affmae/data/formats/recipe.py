@@ -71,7 +71,11 @@ class FileRecipe:
         SystemLimitError
             If memory or open files run out.
         """
-        reader = import_module(f"napari_affmae.data.formats.{self.kind}")
+        _kind(self.path)  # a regular file still, not a pipe by now
+        try:
+            reader = import_module(f"napari_affmae.data.formats.{self.kind}")
+        except OSError as error:  # modules are files too
+            raise failure(error, f"cannot read {self.path}") from error
         arguments: dict[str, Any] = {}
         if self.kind in {_HDF5, _ZARR}:
             arguments["inner"] = self.inner
