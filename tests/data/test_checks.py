@@ -319,7 +319,9 @@ def test_what_is_sparse_is_not_taken_for_constant(shape, planes, rows, backgroun
     assert messages(findings, "error") == []
 
 
-@pytest.mark.parametrize(("background", "words"), [(3, "only one single"), (np.nan, "no finite")])
+@pytest.mark.parametrize(
+    ("background", "words"), [(3, "all of one single"), (np.nan, "has a finite")]
+)
 def test_in_how_many_places_nothing_was_found(background, words):
     source = SparseSource((50, 8192, 8192), (), background=background)
     (message,) = messages(check_sources([source]), "error")
@@ -327,4 +329,4 @@ def test_in_how_many_places_nothing_was_found(background, words):
     assert source.seen == set(range(50))
     small = open_source(np.full((3, 600, 600), background, np.float32), name="small")
     (message,) = messages(check_sources([small]), "error")
-    assert f"{words} value in it: nothing" in message
+    assert f"{words} value: nothing" in message

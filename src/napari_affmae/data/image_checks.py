@@ -197,9 +197,9 @@ def _is_complete(source: ImageSource, seen: _Seen) -> bool:
 def _judge(source: ImageSource, seen: _Seen) -> Iterator[Finding]:
     about = (source,)
     if seen.nothing:
-        what = "no finite value" if seen.no_value else "only one single value"
-        where = "it" if _is_complete(source, seen) else f"the {seen.places} places looked at"
-        yield Finding("error", f"{what} in {where}: nothing can be learned from it", about)
+        what = "no pixel has a finite value" if seen.no_value else "all of one single value"
+        where = "" if _is_complete(source, seen) else f" in the {seen.places} places looked at"
+        yield Finding("error", f"{what}{where}: nothing can be learned from it", about)
         if seen.no_value:
             return
     elif seen.constant:
