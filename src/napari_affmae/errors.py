@@ -19,6 +19,17 @@ class UnreadableFileError(AffmaeError):
     """A file cannot be opened or is cut short."""
 
 
+class FileAccessError(UnreadableFileError):
+    """The system does not give a file, which need not be damaged: no permission, a failing disk."""
+
+
+class SystemLimitError(AffmaeError):
+    """The memory or the number of open files does not suffice, whatever file is read.
+
+    So this is no `UnreadableFileError`, for which an image may be left out.
+    """
+
+
 class CheckpointError(AffmaeError):
     """A checkpoint is missing, damaged, or does not fit the model."""
 

@@ -9,6 +9,8 @@ from napari_affmae.data.appearance import bar_height
 from napari_affmae.data.checks import check_pairs, check_sources
 from napari_affmae.data.formats.opening import open_source
 from napari_affmae.data.labels import default_classes
+from napari_affmae.data.sources.layout import Layout
+from napari_affmae.data.sources.source import ImageSource
 from napari_affmae.data.synthetic import synthetic_em
 from napari_affmae.errors import DataError
 
@@ -285,3 +287,46 @@ def test_an_empty_border_or_plane_makes_no_image_constant(volume, monkeypatch):
     (warning,) = [item for item in found if "only one value" in item.message]
     assert warning.source == "stack"
     assert messages(check_sources([open_source(0 * mosaic)]), "error")
+
+
+class SparseSource(ImageSource):
+    """A large stack that holds something in some rows of a few planes, made when it is read."""
+
+    def __init__(self, shape, planes, rows=(0, 0), background=0):
+        super().__init__("sparse", Layout(shape, "ZYX"), np.dtype(np.float32))
+        self.held, self.rows, self.background, self.seen = planes, rows, background, set()
+
+    def _fetch(self, index):
+        plane, rows, columns = index
+        self.seen.add(plane)
+        block = np.full((rows.stop - rows.start, columns.stop - columns.start), self.background)
+        if plane in self.held and self.rows[0] <= rows.start < self.rows[1]:
+            block[::3], block[1::3] = 7, 8
+        return block.astype(self.stored_dtype)
+
+
+@pytest.mark.parametrize("background", [0, np.nan])
+@pytest.mark.parametrize(
+    ("shape", "planes", "rows"),
+    [
+        ((50, 8192, 8192), (11, 12, 14, 15), (0, 8192)),
+        ((50, 8192, 8192), (37,), (4000, 5000)),
+        ((1, 40000, 40000), (0,), (1000, 12000)),
+    ],
+)
+def test_what_is_sparse_is_not_taken_for_constant(shape, planes, rows, background):
+    findings = check_sources([SparseSource(shape, planes, rows, background)])
+    assert messages(findings, "error") == []
+
+
+@pytest.mark.parametrize(
+    ("background", "words"), [(3, "all of one single"), (np.nan, "has a finite")]
+)
+def test_in_how_many_places_nothing_was_found(background, words):
+    source = SparseSource((50, 8192, 8192), (), background=background)
+    (message,) = messages(check_sources([source]), "error")
+    assert f"{words} value in the {16 * 16 + 5 * 50} places looked at: nothing" in message
+    assert source.seen == set(range(50))
+    small = open_source(np.full((3, 600, 600), background, np.float32), name="small")
+    (message,) = messages(check_sources([small]), "error")
+    assert f"{words} value: nothing" in message

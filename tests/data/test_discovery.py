@@ -41,7 +41,9 @@ def test_every_file_is_opened_once_and_no_pixel_is_read(tmp_path, stack, monkeyp
         tifffile.imwrite(tmp_path / f"{number:02d}.tif", stack, compression="zlib")
     opened = []
     open_file = tiff.open_file
-    monkeypatch.setattr(tiff, "open_file", lambda path: opened.append(path) or open_file(path))
+    monkeypatch.setattr(
+        tiff, "open_file", lambda path, **options: opened.append(path) or open_file(path, **options)
+    )
     monkeypatch.setattr(tifffile.TiffPage, "decode", None)
     sources = find_sources(tmp_path).sources
     assert sorted(opened) == [source.path for source in sources]

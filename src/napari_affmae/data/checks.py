@@ -8,7 +8,7 @@ from napari_affmae.data.image_checks import Finding, Inspection, Level, inspect,
 from napari_affmae.data.labels import CLASS_ADVICE, LabelEncoder, check_shapes, count_values
 from napari_affmae.data.sources.source import ImageSource, spread
 from napari_affmae.data.threads import map_in_order
-from napari_affmae.errors import AffmaeError, DataError, UnreadableFileError
+from napari_affmae.errors import AffmaeError, DataError, SystemLimitError, UnreadableFileError
 
 # Limits for all images together, so that a run on very many images starts in seconds.
 _MOST_PIXELS = 2**30
@@ -62,6 +62,11 @@ def check_sources(
     list of Finding
         An unreadable file is a finding with an error. The same finding on several
         images is listed once.
+
+    Raises
+    ------
+    SystemLimitError
+        If memory or open files run out.
     """
     looked_at = _spread_over(len(sources), _MOST_SOURCES)
     contrasts = {looked_at[number] for number in _spread_over(len(looked_at), _MOST_CONTRASTS)}
@@ -147,6 +152,8 @@ def _count(pair: tuple[ImageSource, ImageSource]) -> Counter[int] | Finding:
         return count_values(labels, spread(labels.n_planes, _LABELLED_PLANES))
     except UnreadableFileError as error:
         return Finding("error", str(error), (labels,))
+    except SystemLimitError:
+        raise
     except (AffmaeError, TypeError) as error:  # these name the labels
         return Finding("error", str(error))
 

@@ -7,9 +7,12 @@ from functools import partial
 from pathlib import Path
 
 from napari_affmae.config import RUN_FILE
+from napari_affmae.data.formats.handles import POOL
 from napari_affmae.data.formats.opening import open_source
+from napari_affmae.data.formats.paths import mode_of
 from napari_affmae.data.formats.recipe import SUFFIXES, default_name, is_zarr, split_inner
 from napari_affmae.data.labels import naming_pair
+from napari_affmae.data.sources.failures import failure
 from napari_affmae.data.sources.layout import CHANNEL_AXES
 from napari_affmae.data.sources.source import ImageSource
 from napari_affmae.data.threads import map_in_order
@@ -24,10 +27,21 @@ _PREVIEWS = "previews"
 
 @dataclass(frozen=True)
 class Skipped:
-    """A file or folder that was left out, and why."""
+    """A file or folder that was left out, and why.
+
+    Attributes
+    ----------
+    path : Path
+        The file or folder.
+    reason : str
+        Why, for the user.
+    unreadable : bool
+        Whether it was left out only because it could not be read.
+    """
 
     path: Path
     reason: str
+    unreadable: bool = False
 
 
 @dataclass(frozen=True)
@@ -82,8 +96,7 @@ def find_sources(
 
 def _candidates(paths: Paths, in_stacks: set[Path]) -> Iterator[tuple[Path, str] | Skipped]:
     for root in _as_list(paths):
-        if not split_inner(str(root))[0].exists():
-            raise UnreadableFileError(f"{root} does not exist")
+        mode_of(split_inner(str(root))[0])  # raises where there is none
         for item in _images_below(Path(root)):
             if isinstance(item, Skipped) or not _is_in(item[0], in_stacks):
                 yield item
@@ -98,7 +111,7 @@ def _opened(
     try:
         return path, open_source(path, axes=axes, channels=channels, name=name)
     except UnreadableFileError as error:
-        return path, Skipped(path, str(error))
+        return path, Skipped(path, str(error), unreadable=True)
 
 
 def _is_in(path: Path, files: set[Path]) -> bool:
@@ -165,7 +178,8 @@ def find_pairs(
         image_path, label_path = image_paths[name], label_paths[name]
         with naming_pair(image_path, label_path):
             image = open_source(image_path, axes=axes, channels=channels, name=name)
-            label = open_source(label_path, axes=label_axes, name=f"labels {name}")
+            # Writers leave out what is all background.
+            label = open_source(label_path, axes=label_axes, name=f"labels {name}", sparse=True)
         return image, label
 
     names = (name for name, path in image_paths.items() if not _is_in(path, in_stacks))
@@ -194,10 +208,14 @@ def _by_name(paths: Paths, what: str) -> dict[str, Path]:
     """Files by their name without suffix, relative to the folder that was given."""
     files: dict[str, Path] = {}
     for root in _as_list(paths):
-        if not split_inner(str(root))[0].exists():
-            raise DataError(f"{root} does not exist")
+        try:
+            mode_of(split_inner(str(root))[0])
+        except UnreadableFileError as error:
+            raise DataError(str(error)) from error
         for item in _images_below(Path(root)):
             if isinstance(item, Skipped):
+                if item.unreadable:
+                    raise DataError(item.reason)
                 continue
             path, name = item
             stem = _stem(name)
@@ -226,28 +244,45 @@ def _images_below(root: Path) -> Iterator[tuple[Path, str] | Skipped]:
     if not root.is_dir() or is_zarr(root):
         yield root, default_name(root)
         return
-    for item in _walk(root, {root.resolve()}):
+    for item in _walk(_listing(root), {root.resolve()}):
         yield item if isinstance(item, Skipped) else (item, item.relative_to(root).as_posix())
 
 
-def _walk(folder: Path, walked: set[Path]) -> Iterator[Path | Skipped]:
-    with os.scandir(folder) as listing:
-        entries = sorted(listing, key=lambda entry: entry.name)
+def _listing(folder: Path) -> list[os.DirEntry[str]]:
+    """Entries of a folder, in the order of names."""
+
+    def listed() -> list[os.DirEntry[str]]:
+        with os.scandir(folder) as listing:
+            return sorted(listing, key=lambda entry: entry.name)
+
+    try:
+        return POOL.with_room(listed)
+    except OSError as error:
+        raise failure(error, f"cannot read the folder {folder}") from error
+
+
+def _walk(entries: list[os.DirEntry[str]], walked: set[Path]) -> Iterator[Path | Skipped]:
     names = {entry.name for entry in entries}
     for entry in entries:
         if entry.name.startswith("."):
             continue
         path = Path(entry.path)
-        if not entry.is_dir():
-            if path.suffix.lower() in SUFFIXES:
+        try:
+            if not entry.is_dir():
+                if path.suffix.lower() in SUFFIXES:
+                    yield path
+            elif is_zarr(path):
                 yield path
-        elif is_zarr(path):
-            yield path
-        elif reason := _why_not(path, names, walked):
-            yield Skipped(path, reason)
-        else:
-            walked.add(path.resolve())
-            yield from _walk(path, walked)
+            elif reason := _why_not(path, names, walked):
+                yield Skipped(path, reason)
+            else:
+                below = _listing(path)
+                walked.add(path.resolve())
+                yield from _walk(below, walked)
+        except UnreadableFileError as error:
+            yield Skipped(path, str(error), unreadable=True)
+        except OSError as error:
+            yield Skipped(path, str(failure(error, f"cannot read {path}")), unreadable=True)
 
 
 def _why_not(folder: Path, beside: set[str], walked: set[Path]) -> str | None:

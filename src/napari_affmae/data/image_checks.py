@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from napari_affmae.data.appearance import Membranes, bar_height, membranes
 from napari_affmae.data.sources.source import ImageSource, spread
-from napari_affmae.errors import AffmaeError
+from napari_affmae.errors import AffmaeError, SystemLimitError
 
 Level = Literal["info", "warning", "error"]
 
@@ -23,6 +23,7 @@ _WINDOW = 512
 _WINDOWS_AXIS = 4
 _FULL_SAMPLE = _MOST_PLANES * _WINDOWS_AXIS**2 * _WINDOW**2
 _SMALL_PLANE = 2**20  # values
+_PLACES_ELSEWHERE = 256
 _BAR_PLANES = 4
 _BAR_SIDE = 2048
 
@@ -80,6 +81,11 @@ def inspect(source: ImageSource, most_pixels: int, *, contrast: bool) -> Inspect
     -------
     Inspection
         A file that cannot be read is among its findings as an error.
+
+    Raises
+    ------
+    SystemLimitError
+        If memory or open files run out, which says nothing about the image.
     """
     try:
         inspection = Inspection(list(_check_pixels(source, most_pixels)))
@@ -87,6 +93,8 @@ def inspect(source: ImageSource, most_pixels: int, *, contrast: bool) -> Inspect
             inspection = Inspection(inspection.findings, membranes(source))
         # A run records it, and now the file is open and its pixels are decoded.
         source.fingerprint()
+    except SystemLimitError:
+        raise
     except AffmaeError as error:
         return Inspection([Finding("error", str(error), (source,))])
     return inspection
@@ -100,13 +108,19 @@ def shortened(names: Sequence[str]) -> str:
 
 @dataclass(frozen=True)
 class _Seen:
-    """Planes that were read, and which of them hold what."""
+    """Planes that were read, in how many places, and which of them hold what."""
 
     planes: list[int]
+    places: int
     constant: list[int]
     no_value: list[int]
     not_finite: list[int]
     is_grey: bool
+
+    @property
+    def nothing(self) -> bool:
+        """Whether nothing can be learned from what was read."""
+        return self.planes in (self.constant, self.no_value)
 
 
 def _check_pixels(source: ImageSource, most_pixels: int) -> Iterator[Finding]:
@@ -115,6 +129,8 @@ def _check_pixels(source: ImageSource, most_pixels: int) -> Iterator[Finding]:
     if seen.constant or seen.no_value:
         # A few windows may lie in an empty border, and a few planes before the tissue begins.
         seen = _look(source, read, max(most_pixels, _FULL_SAMPLE * source.n_channels))
+    if seen.nothing:
+        seen = _look_elsewhere(source, read, seen)
     yield from _judge(source, seen)
     if len(seen.no_value) < len(seen.planes):
         yield from _check_bar(source, read, seen.planes, most_pixels)
@@ -122,7 +138,7 @@ def _check_pixels(source: ImageSource, most_pixels: int) -> Iterator[Finding]:
 
 def _look(source: ImageSource, read: _Read, most_pixels: int) -> _Seen:
     planes, windows = _sample(source, most_pixels)
-    seen = _Seen(planes, [], [], [], source.n_channels > 1)
+    seen = _Seen(planes, len(planes) * len(windows), [], [], [], source.n_channels > 1)
     for plane in planes:
         parts = [read(plane, *window).reshape(source.n_channels, -1) for window in windows]
         pixels = np.concatenate(parts, axis=1)
@@ -139,13 +155,53 @@ def _look(source: ImageSource, read: _Read, most_pixels: int) -> _Seen:
     return seen
 
 
+def _look_elsewhere(source: ImageSource, read: _Read, seen: _Seen) -> _Seen:
+    """Look for one place that holds something; what is sparse may be where nobody looked."""
+    if _is_complete(source, seen):
+        return seen
+    rng = np.random.default_rng(0)  # the same places every time
+    planes = spread(source.n_planes, _PLACES_ELSEWHERE)
+    most = _PLACES_ELSEWHERE // len(planes)
+    places = seen.places
+    for number in range(most):
+        for plane in planes:
+            # The middle first, where most images have what they show.
+            share = (0.5, 0.5) if number == 0 else rng.random(2)
+            rows, columns = (
+                slice(start, start + _WINDOW)
+                for size, part in zip((source.height, source.width), share, strict=True)
+                for start in [int(part * max(0, size - _WINDOW))]
+            )
+            pixels = read(plane, rows, columns)
+            places += 1
+            finite = pixels[np.isfinite(pixels)]
+            if finite.size and not _is_constant(finite):
+                others = [*seen.planes, plane] if plane not in seen.planes else seen.planes
+                return replace(
+                    seen,
+                    planes=others,
+                    places=places,
+                    constant=[one for one in seen.constant if one != plane],
+                    no_value=[one for one in seen.no_value if one != plane],
+                    not_finite=[plane] if finite.size < pixels.size else [],
+                )
+    return replace(seen, places=places)
+
+
+def _is_complete(source: ImageSource, seen: _Seen) -> bool:
+    """Whether every pixel was read."""
+    largest = max(source.height, source.width)
+    return len(seen.planes) == source.n_planes and largest <= _WINDOWS_AXIS * _WINDOW
+
+
 def _judge(source: ImageSource, seen: _Seen) -> Iterator[Finding]:
     about = (source,)
-    if seen.no_value == seen.planes:
-        yield Finding("error", "no pixel has a finite value, nothing can be learned from it", about)
-        return
-    if seen.constant == seen.planes:
-        yield Finding("error", "all of one single value: nothing can be learned from it", about)
+    if seen.nothing:
+        what = "no pixel has a finite value" if seen.no_value else "all of one single value"
+        where = "" if _is_complete(source, seen) else f" in the {seen.places} places looked at"
+        yield Finding("error", f"{what}{where}: nothing can be learned from it", about)
+        if seen.no_value:
+            return
     elif seen.constant:
         where = _planes(seen.constant, source)
         yield Finding("warning", f"{where} with only one value; leave such out", about)

@@ -2,6 +2,7 @@ import gc
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from threading import Event
+from time import sleep
 
 import numpy as np
 import pytest
@@ -115,6 +116,28 @@ def test_a_thousand_files_need_few_handles(tmp_path, stack):
     del sources, source
     gc.collect()
     assert len(POOL) <= before
+
+
+def test_large_files_are_read_one_after_the_other(monkeypatch):
+    """Several threads must not take several times what one image may."""
+    monkeypatch.setattr(handles, "largest_piece", lambda: 100)
+    pool, counting, reading, most = HandlePool(), Counting(), [], []
+
+    def read(number):
+        key = number % 3
+        with pool.use(key, counting.opener(key, resident=(70, 60, 40)[key])):
+            reading.append(key)
+            sleep(0.01)
+            most.append(frozenset(reading))
+            reading.remove(key)
+
+    with ThreadPoolExecutor(6) as executor:
+        list(executor.map(read, range(60)))
+    assert len(most) == 60
+    assert {0, 1} not in most
+    assert {0, 2} not in most
+    assert {1, 2} in most
+    assert pool._busy == 0
 
 
 def test_close_and_read_again(pages, stack):

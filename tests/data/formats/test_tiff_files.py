@@ -10,6 +10,7 @@ from napari_affmae.data.discovery import find_sources
 from napari_affmae.data.formats import hdf5, ome_zarr
 from napari_affmae.data.formats.decoded import KeptChunks
 from napari_affmae.data.formats.opening import open_source
+from napari_affmae.data.formats.positioned import PositionedArray
 from napari_affmae.data.formats.tiff import open_file
 from napari_affmae.errors import UnreadableFileError
 
@@ -36,13 +37,13 @@ def test_tiff(tmp_path, stack, options, dtype, assert_reads):
     assert_reads(open_source(tmp_path / "a.tif"), expected)
 
 
-def test_contiguous_tiff_is_memory_mapped_and_others_are_not_decoded_whole(tmp_path, stack):
+def test_contiguous_tiff_is_read_by_positions_and_others_are_not_decoded_whole(tmp_path, stack):
     tifffile.imwrite(tmp_path / "a.tif", stack)
     tifffile.imwrite(tmp_path / "b.tif", stack, compression="zlib", tile=(16, 16))
-    mapped, tiled = open_file(tmp_path / "a.tif"), open_file(tmp_path / "b.tif")
-    assert isinstance(mapped.array, np.memmap)
+    plain, tiled = open_file(tmp_path / "a.tif"), open_file(tmp_path / "b.tif")
+    assert isinstance(plain.array, PositionedArray)
     assert tiled.array.chunks == (1, 16, 16)
-    mapped.close()
+    plain.close()
     tiled.close()
 
 

@@ -10,6 +10,7 @@ from cachetools import LRUCache, cached
 from numpy.typing import NDArray
 
 from napari_affmae.data.formats.handles import OpenFile, nothing
+from napari_affmae.data.formats.sizes import check_piece
 from napari_affmae.data.sources.source import ArrayLike, PixelSize
 
 _SMALL = 2**18
@@ -37,7 +38,14 @@ def opened_chunks(
     close: Callable[[], None] = nothing,
     notes: Sequence[str] = (),
 ) -> OpenFile:
-    """Open a chunked array, with a cache if its chunks are large planes."""
+    """Open a chunked array, with a cache if its chunks are large planes.
+
+    Raises
+    ------
+    ValueError
+        If its chunks are too large to be decoded.
+    """
+    check_piece(array.chunks, array.dtype, "each of its chunks")
     if not KeptChunks.worthwhile(array):
         return OpenFile(array, axes, pixel_size, close, notes)
     kept = KeptChunks(array)

@@ -6,21 +6,38 @@ their file, and this pool closes those used longest ago.
 """
 
 import atexit
+import sys
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
+from napari_affmae.data.formats.sizes import largest_piece
+from napari_affmae.data.sources.failures import is_too_many_files
 from napari_affmae.data.sources.source import ArrayLike, PixelSize
+
+if sys.platform != "win32":
+    import resource
 
 _FILES = 64
 _BYTES = 2**29
+# What the limit of open files is raised to, where the system lets us.
+_LIMIT = 4096
+# The pool takes this part of the limit; libraries, threads that open images and the program
+# around it need the rest.
+_SHARE = 4
+# Other threads close soon what they have open, so it is worth waiting.
+_WAITS = (0.0, 0.02, 0.1, 0.5)
+
+T = TypeVar("T")
 
 
 def nothing() -> None:
@@ -78,6 +95,7 @@ class _Entry:
 
     file: OpenFile | None = None
     readers: int = 0
+    admitted: int = 0
     discarded: bool = False
     opening: threading.Lock = field(default_factory=threading.Lock)
 
@@ -90,15 +108,43 @@ class _Entry:
             self.file.close()
 
 
+@cache
+def limit_of_open_files() -> int:
+    """Return how many files this process may have open, after raising that once.
+
+    Many desktops allow 256 or 1024, far below what they allow those who ask.
+    """
+    if sys.platform == "win32":
+        return 512  # of the C library
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    unlimited = resource.RLIM_INFINITY
+    wanted = _LIMIT if hard == unlimited else min(_LIMIT, hard)
+    if soft != unlimited and soft < wanted:
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+            soft = wanted
+    return _LIMIT if soft == unlimited else soft
+
+
 @dataclass
 class HandlePool:
-    """Keeps at most `files` files open and `size` bytes in memory, besides files being read."""
+    """Keeps at most `files` files open and `size` bytes in memory, besides files being read.
+
+    Where the system allows few open files, it keeps fewer than `files`. Files that keep
+    much in memory are read side by side only while all of them fit what one piece may
+    take, see `largest_piece`.
+    """
 
     files: int = _FILES
     size: int = _BYTES
     _entries: OrderedDict[int, _Entry] = field(default_factory=OrderedDict)
     _lock: threading.RLock = field(default_factory=threading.RLock)
     _keys: Iterator[int] = field(default_factory=count)
+    _busy: int = 0  # bytes that the files being read may keep
+    _less_busy: threading.Condition = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._less_busy = threading.Condition(self._lock)
 
     def new_key(self) -> int:
         """Return a key that no other file has."""
@@ -120,12 +166,52 @@ class HandlePool:
                 if entry.file is None:
                     entry.file = opener()
                     self._trim()
-            yield entry.file
+            with self._admitted(entry):
+                yield entry.file
         finally:
             with self._lock:
                 entry.readers -= 1
                 if entry.discarded and not entry.readers:
                     entry.close()
+
+    @contextmanager
+    def _admitted(self, entry: _Entry) -> Iterator[None]:
+        """Wait until there is memory for what a file keeps, unless it is being read already."""
+        with self._lock:
+            self._less_busy.wait_for(
+                lambda: (
+                    entry.admitted
+                    or not self._busy
+                    or self._busy + entry.resident <= largest_piece()
+                )
+            )
+            self._busy += 0 if entry.admitted else entry.resident
+            entry.admitted += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                entry.admitted -= 1
+                self._busy -= 0 if entry.admitted else entry.resident
+                self._less_busy.notify_all()
+
+    def with_room(self, action: Callable[[], T]) -> T:
+        """Do what opens files; where too many are open, close unused ones and try again.
+
+        Raises
+        ------
+        Exception
+            What `action` raises, for this reason several times or for another.
+        """
+        for seconds in _WAITS:
+            try:
+                return action()
+            except Exception as error:
+                if not is_too_many_files(error):
+                    raise
+            self._close_older_half()
+            time.sleep(seconds)
+        return action()
 
     def discard(self, key: int) -> None:
         """Close the file of `key`, now or when its last reader is done."""
@@ -142,14 +228,24 @@ class HandlePool:
         for key in list(self._entries):
             self.discard(key)
 
-    def _trim(self) -> None:
+    def _in_order(self) -> list[tuple[int, _Entry]]:
+        """Files from the one used longest ago; a copy, as garbage collection may discard some."""
+        known = [(key, self._entries.get(key)) for key in list(self._entries)]
+        return [(key, entry) for key, entry in known if entry is not None]
+
+    def _close_older_half(self) -> None:
         with self._lock:
-            # Iterates over a copy, because garbage collection may discard files meanwhile.
-            known = [(key, self._entries.get(key)) for key in list(self._entries)]
-            entries = [(key, entry) for key, entry in known if entry is not None]
+            unused = [key for key, entry in self._in_order() if not entry.readers]
+            for key in unused[: -(-len(unused) // 2)]:
+                self.discard(key)
+
+    def _trim(self) -> None:
+        most = min(self.files, max(1, limit_of_open_files() // _SHARE))
+        with self._lock:
+            entries = self._in_order()
             resident = sum(entry.resident for _, entry in entries)
             for key, entry in entries:
-                if len(self._entries) <= self.files and resident <= self.size:
+                if len(self._entries) <= most and resident <= self.size:
                     return
                 if not entry.readers:
                     resident -= entry.resident

@@ -9,12 +9,14 @@ import numpy as np
 
 from napari_affmae.data.formats.containers import choose_array, is_image
 from napari_affmae.data.formats.decoded import opened_chunks
+from napari_affmae.data.formats.foreign import Surroundings
 from napari_affmae.data.formats.handles import OpenFile
+from napari_affmae.data.formats.hdf5_links import check_links, check_storage
 from napari_affmae.data.sources.layout import named_axes
 from napari_affmae.data.sources.units import VoxelSize, pixel_size, to_nanometres
 
 
-def open_file(path: Path, inner: str | None) -> OpenFile:
+def open_file(path: Path, inner: str | None, *, outside: bool = False) -> OpenFile:
     """Open an image dataset of an HDF5 file.
 
     Parameters
@@ -23,12 +25,16 @@ def open_file(path: Path, inner: str | None) -> OpenFile:
         The file.
     inner : str or None
         The dataset; None takes the only one, or the largest.
+    outside : bool
+        Whether links and external storage may lead to files outside its folder.
 
     Raises
     ------
     ValueError
-        If the dataset is not there or the choice is ambiguous.
+        If the dataset is not there, the choice is ambiguous, or it is in files that
+        are not read.
     """
+    surroundings = Surroundings(path.parent, outside)
     file = h5py.File(path, "r")
     try:
         candidates: dict[str, h5py.Dataset] = {}
@@ -39,9 +45,11 @@ def open_file(path: Path, inner: str | None) -> OpenFile:
 
         file.visititems(collect)
         if inner is not None:  # a link, perhaps, which the visit passes by
+            check_links(file, inner, surroundings)
             collect(inner.strip("/"), file.get(inner))
         name = choose_array({key: item.shape for key, item in candidates.items()}, inner)
         dataset = candidates[name]
+        check_storage(dataset, surroundings)
         axes = named_axes([dimension.label for dimension in dataset.dims], dataset.shape)
         notes = () if inner or len(candidates) == 1 else (f"its largest dataset {name} is used",)
         # Without a filter, HDF5 reads a part of a chunk.

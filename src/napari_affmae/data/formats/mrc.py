@@ -9,6 +9,7 @@ from mrcfile import utils
 from mrcfile.dtypes import HEADER_DTYPE
 
 from napari_affmae.data.formats.handles import OpenFile
+from napari_affmae.data.formats.positioned import PositionedArray
 from napari_affmae.data.sources.units import VoxelSize, pixel_size, to_nanometres
 
 _IMOD_STAMP = 1146047817
@@ -17,7 +18,7 @@ _SIGNED_BYTES = 1
 
 
 def open_file(path: Path) -> OpenFile:
-    """Memory-map an MRC file; its voxel size is in angstrom.
+    """Open an MRC file; its voxel size is in angstrom.
 
     A file without the marks of an MRC file is taken for one if its size is what
     the header says, as early programs wrote none.
@@ -49,13 +50,14 @@ def open_file(path: Path) -> OpenFile:
         notes.append(f"has no {missing}, but the size that its header says; read as MRC")
     if size > end:
         notes.append(f"has {size - end} bytes after its image, which are not read")
-    array = np.memmap(path, dtype, mode="r", offset=offset, shape=shape)
+    array = PositionedArray(path, dtype, offset, shape)
     plane, row, column = _voxel_size(header)
     return OpenFile(
         array,
         "TZYX"[-len(shape) :],
         pixel_size(row, column),
-        notes=notes,
+        array.close,
+        notes,
         plane_distance=plane,
     )
 

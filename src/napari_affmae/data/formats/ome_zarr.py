@@ -1,6 +1,6 @@
 """OME-Zarr images, and plain zarr arrays and groups, of zarr 2 and 3."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,11 +10,14 @@ import zarr
 from napari_affmae.data.formats.containers import choose_array, is_image
 from napari_affmae.data.formats.decoded import opened_chunks
 from napari_affmae.data.formats.handles import OpenFile
+from napari_affmae.data.formats.stored_planes import StoredPlanes, open_folder
 from napari_affmae.data.sources.layout import named_axes
 from napari_affmae.data.sources.units import pixel_size, to_nanometres
 
+_Planes = Callable[["zarr.Array[Any]"], StoredPlanes]
 
-def open_file(path: Path, inner: str | None) -> OpenFile:
+
+def open_file(path: Path, inner: str | None, *, sparse: bool = False) -> OpenFile:
     """Open an OME-Zarr image at full resolution, or a zarr array.
 
     Parameters
@@ -23,17 +26,23 @@ def open_file(path: Path, inner: str | None) -> OpenFile:
         Folder of the array or group.
     inner : str or None
         Array in a group without OME metadata; None takes the only or largest one.
+    sparse : bool
+        Whether planes without a stored chunk are read as the fill value.
 
     Raises
     ------
     ValueError
         If `inner` is not there or the choice is ambiguous.
     """
-    node = zarr.open(path, mode="r")
+    node = open_folder(path)
+
+    def planes(array: zarr.Array[Any]) -> StoredPlanes:
+        return StoredPlanes(array, path, sparse=sparse)
+
     if isinstance(node, zarr.Array):
-        return _open_array(node)
+        return _open_array(node, planes)
     if inner is None and (multiscale := _multiscale(node.attrs)) is not None:
-        return _open_multiscale(node, multiscale)
+        return _open_multiscale(node, multiscale, planes)
     arrays = {
         name: item
         for name, item in node.members(max_depth=None)
@@ -41,13 +50,13 @@ def open_file(path: Path, inner: str | None) -> OpenFile:
     }
     name = choose_array({key: item.shape for key, item in arrays.items()}, inner)
     notes = () if inner or len(arrays) == 1 else (f"its largest array {name} is used",)
-    return _open_array(arrays[name], notes)
+    return _open_array(arrays[name], planes, notes)
 
 
-def _open_array(array: zarr.Array[Any], notes: Sequence[str] = ()) -> OpenFile:
+def _open_array(array: zarr.Array[Any], planes: _Planes, notes: Sequence[str] = ()) -> OpenFile:
     """Open an array without OME metadata; zarr 3 may name its axes."""
     names = getattr(array.metadata, "dimension_names", None)
-    return opened_chunks(array, names and named_axes(names, array.shape), notes=notes)
+    return opened_chunks(planes(array), names and named_axes(names, array.shape), notes=notes)
 
 
 def _multiscale(attributes: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -57,7 +66,7 @@ def _multiscale(attributes: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return multiscales[0] if multiscales else None
 
 
-def _open_multiscale(group: zarr.Group, multiscale: Mapping[str, Any]) -> OpenFile:
+def _open_multiscale(group: zarr.Group, multiscale: Mapping[str, Any], planes: _Planes) -> OpenFile:
     dataset = multiscale["datasets"][0]
     array = group.get(dataset["path"])
     if not isinstance(array, zarr.Array):
@@ -67,7 +76,7 @@ def _open_multiscale(group: zarr.Group, multiscale: Mapping[str, Any]) -> OpenFi
         )
     axes = multiscale.get("axes")
     if axes is None:
-        return opened_chunks(array, "TCZYX"[-array.ndim :])
+        return opened_chunks(planes(array), "TCZYX"[-array.ndim :])
     named = [axis if isinstance(axis, dict) else {"name": axis} for axis in axes]
     names = [
         "channel" if len(axis["name"]) > 1 and axis.get("type") == "channel" else axis["name"]
@@ -80,7 +89,7 @@ def _open_multiscale(group: zarr.Group, multiscale: Mapping[str, Any]) -> OpenFi
             "or do not have one Y and one X"
         )
     sizes = _scale(multiscale, dataset, named)
-    file = opened_chunks(array, letters, pixel_size(sizes.get("Y"), sizes.get("X")))
+    file = opened_chunks(planes(array), letters, pixel_size(sizes.get("Y"), sizes.get("X")))
     return replace(file, plane_distance=sizes.get("Z"))
 
 

@@ -34,7 +34,7 @@ class FileSource(ImageSource):
         name: str,
         pixel_size: PixelSize | None,
     ) -> None:
-        with closing(recipe.open()) as file:
+        with closing(POOL.with_room(recipe.open)) as file:
             if not is_image(file.shape, file.dtype):
                 raise UnreadableFileError(
                     f"{path} holds no image: shape {file.shape}, dtype {file.dtype}"
@@ -73,9 +73,11 @@ class FileSource(ImageSource):
         return file
 
     def _fetch(self, index: tuple[Any, ...]) -> NDArray[Any]:
-        with POOL.use(self._key, self._reopen) as file:
-            # A copy, because the file may be closed before the caller is done with it.
-            return np.array(file.array[index])
+        def part() -> NDArray[Any]:
+            with POOL.use(self._key, self._reopen) as file:
+                return np.asarray(file.array[index])
+
+        return POOL.with_room(part)
 
     def close(self) -> None:
         """Close the file; reading again opens it again."""
@@ -107,6 +109,8 @@ def open_source(
     channels: int | Sequence[int] | None = None,
     name: str | None = None,
     pixel_size: PixelSize | None = None,
+    sparse: bool = False,
+    outside: bool = False,
 ) -> ImageSource:
     """Open an image, a stack or an array, without reading its pixels.
 
@@ -128,6 +132,14 @@ def open_source(
         What messages call it; the file's name by default.
     pixel_size : (float, float), optional
         (row, column) in nanometres; by default what the file says, if it does.
+    sparse : bool, optional
+        A zarr folder may hold no chunk of a plane, because it is empty or because
+        it was lost. With this, as for labels, such planes are read as the fill
+        value; without it, reading them is an error.
+    outside : bool, optional
+        A TIFF or an HDF5 file may name other files that hold parts of it. Those in
+        its folder are read; with this, those anywhere else are read too, and
+        without it such a file is refused.
 
     Returns
     -------
@@ -136,7 +148,10 @@ def open_source(
     Raises
     ------
     UnreadableFileError
-        If the file is missing, damaged, cut short or of an unknown kind.
+        If the file is missing, damaged, cut short or of an unknown kind; a
+        `FileAccessError` if the system does not give it.
+    SystemLimitError
+        If memory or open files run out.
     ValueError
         If `axes` or `channels` do not fit.
     TypeError
@@ -144,7 +159,7 @@ def open_source(
     """
     if isinstance(data, str | Path):
         return FileSource(
-            FileRecipe.of(str(data)),
+            FileRecipe.of(str(data), sparse=sparse, outside=outside),
             path=split_inner(str(data))[0],
             axes=axes,
             channels=channels,

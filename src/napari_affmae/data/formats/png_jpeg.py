@@ -13,6 +13,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 
 from napari_affmae.data.formats.handles import OpenFile
+from napari_affmae.data.formats.sizes import check_piece
 
 _Kind = type[PngImageFile] | type[JpegImageFile]
 
@@ -39,6 +40,7 @@ class EncodedImage:
             self._mode = _mode(image)
             pixel = np.asarray(Image.new(self._mode, (1, 1)))
             self.shape: tuple[int, ...] = (image.height, image.width, *pixel.shape[2:])
+            check_piece(self.shape, pixel.dtype, "its image")
         self.dtype: np.dtype[Any] = pixel.dtype
         self._decoded: NDArray[Any] | None = None
         self._decoding = Lock()
@@ -72,7 +74,8 @@ def open_file(path: Path) -> OpenFile:
     Raises
     ------
     ValueError
-        If it is neither, or the mark at the file's end is missing: it is cut short.
+        If it is neither, the mark at the file's end is missing, so that it is cut short,
+        or it is too large to be decoded.
     """
     with path.open("rb") as file:
         head = file.read(4)

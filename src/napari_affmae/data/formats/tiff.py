@@ -1,43 +1,59 @@
-"""TIFF, BigTIFF, OME-TIFF and ImageJ hyperstacks, memory-mapped or strip by strip."""
+"""TIFF, BigTIFF, OME-TIFF and ImageJ hyperstacks, by positions or strip by strip."""
 
 import struct
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree as ET
 
 import numpy as np
 import tifffile
 import zarr
 
 from napari_affmae.data.formats.decoded import opened_chunks
+from napari_affmae.data.formats.foreign import Surroundings
 from napari_affmae.data.formats.handles import OpenFile
+from napari_affmae.data.formats.positioned import PositionedArray
 from napari_affmae.data.sources.units import VoxelSize, pixel_size, to_nanometres
 
 _LARGEST_PLAUSIBLE_NM = 1000.0
+_IN_SEVERAL_FILES = ("ome", "ndtiff")
 
 
-def open_file(path: Path) -> OpenFile:
+def open_file(path: Path, *, outside: bool = False) -> OpenFile:
     """Open the largest series of a TIFF.
 
-    Uncompressed contiguous series are memory-mapped. Of others, the strips or
-    tiles that a crop touches are read and decoded. OME metadata may name planes
+    Of uncompressed contiguous series, only the rows that a crop touches are read. Of
+    others, the strips or tiles that it touches are read and decoded. OME metadata may name planes
     in other files: series that have planes in this one go before others.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    outside : bool
+        Whether planes are read from files outside its folder, too.
 
     Raises
     ------
     ValueError
-        If the file is cut short or lacks planes.
+        If the file is cut short, lacks planes, or names files that are not read.
     tifffile.TiffFileError
         If it is no TIFF.
     """
     tiff = tifffile.TiffFile(path)
     try:
         own = Path(tiff.filehandle.path)
+        surroundings = Surroundings(own.parent, outside)
+        _check_named(tiff, surroundings)
         mine = [series for series in tiff.series if own in _files(series)]
         series = max(mine or tiff.series, key=lambda candidate: int(candidate.size))
+        for file in _files(series):
+            surroundings.check(str(file), own.parent)
         _check_complete(tiff, series)
-        file = _open_series(tiff, series)
+        opened = _open_series(tiff, series)
     except BaseException:
         tiff.close()
         raise
@@ -47,12 +63,27 @@ def open_file(path: Path) -> OpenFile:
     files = _files(series)
     if len(files) > 1:
         notes.append(f"is a stack in {len(files)} files")
-    return replace(file, notes=notes, files=files)
+    return replace(opened, notes=notes, files=files)
+
+
+def _check_named(tiff: tifffile.TiffFile, surroundings: Surroundings) -> None:
+    """Refuse files that the OME metadata name, before tifffile opens them."""
+    if not tiff.is_ome or not tiff.ome_metadata:
+        return
+    with suppress(ET.ParseError):  # tifffile then uses no metadata
+        root = ET.fromstring(tiff.ome_metadata)
+        others = [
+            item.attrib.get("FileName", "")
+            for item in root.iter()
+            if item.tag.endswith("UUID") and item.text != root.attrib.get("UUID")
+        ]
+        for name in sorted(set(others) - {""}):
+            surroundings.check(name, surroundings.folder)
 
 
 def _files(series: tifffile.TiffPageSeries) -> tuple[Path, ...]:
-    """Files that hold the planes of a series, in their order; only OME's are in several."""
-    pages = series.pages if series.kind == "ome" else [series.keyframe]
+    """Files that hold the planes of a series, in their order."""
+    pages = series.pages if series.kind in _IN_SEVERAL_FILES else [series.keyframe]
     files = (page.parent.filehandle.path for page in pages if page is not None)
     return tuple(map(Path, dict.fromkeys(files)))
 
@@ -61,22 +92,19 @@ def _open_series(tiff: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> Op
     distance, row, column = _voxel_size(tiff, series)
     size = pixel_size(row, column)
     if series.dataoffset is not None and series.keyframe.is_memmappable:
-        mapped = np.memmap(
-            tiff.filehandle.path,
-            dtype=np.dtype(series.dtype).newbyteorder(tiff.byteorder),
-            mode="r",
-            offset=series.dataoffset,
-            shape=series.shape,
-        )
-        return OpenFile(mapped, series.axes, size, tiff.close, plane_distance=distance)
+        path = Path(tiff.filehandle.path)
+        dtype = np.dtype(series.dtype).newbyteorder(tiff.byteorder)
+        array = PositionedArray(path, dtype, series.dataoffset, series.shape)
+        tiff.close()
+        return OpenFile(array, series.axes, size, array.close, plane_distance=distance)
     store = series.aszarr(level=0, maxworkers=2)
-    array = zarr.open_array(store, mode="r")
+    chunked = zarr.open_array(store, mode="r")
 
     def close() -> None:
         store.close()
         tiff.close()
 
-    file = opened_chunks(array, series.axes, size, close)
+    file = opened_chunks(chunked, series.axes, size, close)
     return replace(file, plane_distance=distance)
 
 

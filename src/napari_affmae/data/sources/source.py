@@ -11,8 +11,9 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_affmae.data.sources.failures import failure
 from napari_affmae.data.sources.layout import Layout, default_axes, parse_axes
-from napari_affmae.errors import AffmaeError, UnreadableFileError
+from napari_affmae.errors import AffmaeError
 
 PixelSize = tuple[float, float]
 
@@ -161,19 +162,21 @@ class ImageSource(ABC):
         IndexError
             If there is no such plane.
         UnreadableFileError
-            If the file, or what a lazy array is made from, is damaged there.
+            If the file, or what a lazy array is made from, is damaged there. A
+            `FileAccessError` if the system does not give it.
+        SystemLimitError
+            If memory or open files run out.
         """
         plane, rows, columns = self._bounded(plane, rows, columns)
         try:
             block = self._fetch(self.layout.index(plane, rows, columns, self.channels))
-        except (MemoryError, AffmaeError):
+            block = self.layout.arrange(block, self.channels)
+            return np.array(block, dtype=self.dtype, order="C")
+        except AffmaeError:
             raise
         except Exception as error:  # decoders and lazy arrays raise many kinds of errors
             place = self.path or self.name
-            raise UnreadableFileError(
-                f"cannot read plane {plane} of {place}: {str(error) or type(error).__name__}"
-            ) from error
-        return np.array(self.layout.arrange(block, self.channels), dtype=self.dtype, order="C")
+            raise failure(error, f"cannot read plane {plane} of {place}") from error
 
     def locate(self, plane: int, rows: slice, columns: slice) -> tuple[int, slice, slice]:
         """Convert a part of a plane to a part of `whole`; arguments as in `read`."""

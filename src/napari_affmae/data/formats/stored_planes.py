@@ -1,0 +1,134 @@
+"""Zarr arrays whose planes must be stored, so that lost ones are not read as zeros.
+
+A zarr store leaves out chunks that hold nothing but the fill value. So an absent
+chunk may be empty or lost, and zarr reads both as the fill value.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from zarr.abc.store import ByteRequest
+from zarr.core.buffer import Buffer, BufferPrototype
+from zarr.storage import LocalStore, WrapperStore
+
+from napari_affmae.data.formats.paths import is_regular
+
+_TRIES = 3
+
+# Keys that the store did not find during a read, which zarr does in another thread.
+_MISSED: ContextVar[list[str] | None] = ContextVar("missed", default=None)
+
+
+class WatchedStore(WrapperStore[LocalStore]):
+    """A folder that notes what it is asked for and does not hold."""
+
+    async def get(
+        self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
+    ) -> Buffer | None:
+        """Return what is stored under a key; None where nothing is."""
+        value = await super().get(key, prototype, byte_range)
+        missed = _MISSED.get()
+        if value is None and missed is not None:
+            missed.append(key)
+        return value
+
+
+def open_folder(folder: Path) -> zarr.Array[Any] | zarr.Group:
+    """Open a zarr folder so that `StoredPlanes` learns what is absent."""
+    return zarr.open(WatchedStore(LocalStore(folder, read_only=True)), mode="r")
+
+
+class StoredPlanes:
+    """A zarr array that refuses to make up planes.
+
+    A plane of which some chunks are stored is taken as it is: its other chunks hold
+    the fill value. Of sharded arrays, the shards count.
+
+    Parameters
+    ----------
+    array : zarr.Array
+        From `open_folder`.
+    folder : Path
+        That was opened.
+    sparse : bool
+        Whether planes without a stored chunk are meant to be of the fill value.
+    """
+
+    def __init__(self, array: "zarr.Array[Any]", folder: Path, *, sparse: bool) -> None:
+        self.shape: tuple[int, ...] = array.shape
+        self.chunks: tuple[int, ...] = array.chunks
+        self.dtype: np.dtype[Any] = np.dtype(array.dtype)
+        self.nbytes = int(array.nbytes)
+        self._array = array
+        self._root = folder
+        self._folder = folder / array.store_path.path
+        self._metadata = "zarr.json" if array.metadata.zarr_format == 3 else ".zarray"
+        self._sparse = sparse
+        self._grid = array.shards or array.chunks
+        self._known: set[tuple[int, ...]] = set()
+
+    def __getitem__(self, index: tuple[Any, ...]) -> NDArray[Any]:
+        """Read by one integer for each axis that counts planes, and slices for the others.
+
+        Raises
+        ------
+        FileNotFoundError
+            If the array is gone.
+        ValueError
+            If nothing of the plane is stored.
+        """
+        for _ in range(_TRIES):
+            with _watching() as missed:
+                block = np.asarray(self._array[index])
+            if not missed or self._is_absent(missed):
+                if missed and not self._sparse:
+                    self._require_plane(index)
+                return block
+        raise ValueError(
+            "parts of it come and go; wait until no program writes it and its disk is there"
+        )
+
+    def _is_absent(self, missed: list[str]) -> bool:
+        """Whether chunks that were not found are still not there, although the array is."""
+        if not is_regular(self._folder / self._metadata):
+            raise FileNotFoundError(
+                f"its array {self._folder} is gone; bring back its folder or its disk"
+            )
+        return not any(is_regular(self._root / key) for key in missed)
+
+    def _require_plane(self, index: tuple[Any, ...]) -> None:
+        sides = list(zip(index, self.shape, self._grid, strict=True))
+        position = tuple(
+            int(part) // grid for part, _, grid in sides if not isinstance(part, slice)
+        )
+        if position in self._known:
+            return
+        ranges = [
+            range(-(-size // grid)) if isinstance(part, slice) else (int(part) // grid,)
+            for part, size, grid in sides
+        ]
+        encode = self._array.metadata.encode_chunk_key
+        if not any(is_regular(self._folder / encode(place)) for place in product(*ranges)):
+            raise ValueError(
+                "none of its chunks is stored: it was lost, or never written. Bring back its "
+                "folder or its disk; if it is empty on purpose, store it (in zarr-python with "
+                "write_empty_chunks), or leave it out"
+            )
+        self._known.add(position)
+
+
+@contextmanager
+def _watching() -> Iterator[list[str]]:
+    missed: list[str] = []
+    token = _MISSED.set(missed)
+    try:
+        yield missed
+    finally:
+        _MISSED.reset(token)
