@@ -33,8 +33,8 @@ from napari_affmae.engine.store.checkpoints import (
     prune_checkpoints,
     save_checkpoint,
 )
-from napari_affmae.errors import AffmaeError, CheckpointError
-from napari_affmae.files import replace_bytes, to_json, write_errors
+from napari_affmae.errors import AffmaeError, CheckpointError, UnwritableError
+from napari_affmae.files import remove_leftovers, replace_bytes, to_json, write_errors
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ class RunFolder:
     Raises
     ------
     UnwritableError
-        If it cannot be made or written.
+        If it cannot be made or written, or a part of it is a link.
     AffmaeError
         If another process writes to it.
     """
@@ -79,6 +79,7 @@ class RunFolder:
         with write_errors(path):
             self._made = not path.exists()
             path.mkdir(parents=True, exist_ok=True)
+        self._refuse_links()
         # Not local to the thread: a generator may be closed in another thread than it ran in.
         self._lock = FileLock(path / LOCK_FILE, thread_local=False)
 
@@ -92,6 +93,8 @@ class RunFolder:
                     "stop it or choose another folder"
                 ) from error
             clean_leftovers(self.checkpoints)
+            for place in (self.path / RUN_FILE, self.metrics, self.model):
+                remove_leftovers(place)
         return self
 
     def __exit__(
@@ -104,6 +107,16 @@ class RunFolder:
             self._lock.release()
         else:
             self._vanish()
+
+    def _refuse_links(self) -> None:
+        """Refuse to write, and to delete old checkpoints, in another place than the run folder."""
+        for path in (self.path / LOCK_FILE, self.metrics, self.checkpoints, self.previews):
+            if path.is_symlink():
+                raise UnwritableError(
+                    f"{path} is a link, and a run writes and deletes in its own folder alone: "
+                    "put what it points to in its place, or choose another folder",
+                    path,
+                )
 
     def _vanish(self) -> None:
         """Remove the folder of a run that never began, which would be listed as a run."""
