@@ -1,10 +1,9 @@
 """What a model file says of its network, read without loading torch."""
 
-import json
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 from safetensors import SafetensorError, safe_open
 
 from napari_affmae.config import Classes, ModelConfig, QuickConfig, Settings
@@ -14,8 +13,10 @@ from napari_affmae.engine.store.checkpoints import (
     checkpoint_path,
     list_checkpoints,
 )
+from napari_affmae.engine.store.records import TrainingFacts, reason
 from napari_affmae.engine.store.run_state import RunState
 from napari_affmae.errors import CheckpointError
+from napari_affmae.files import parse_json
 
 #: Key of our metadata in the header of a model file.
 METADATA_KEY = "napari-affmae"
@@ -103,11 +104,33 @@ def read_metadata(path: Path) -> ModelMetadata:
             "checkpoints of the paper's own program are converted by import-checkpoint"
         )
     try:
-        return ModelMetadata.model_validate(json.loads(header[METADATA_KEY]))
-    except ValueError as error:  # invalid JSON, or JSON that does not fit the model
+        return ModelMetadata.model_validate(parse_json(header[METADATA_KEY].encode()))
+    except (ValueError, ArithmeticError) as error:  # no JSON, or numbers that do not fit
+        told = reason(error) if isinstance(error, ValidationError) else error
         raise CheckpointError(
-            f"{file} describes its network in a way that this version does not know: {error}"
+            f"{file} describes its network in a way that this version does not know: {told}"
         ) from error
+
+
+def training_facts(metadata: ModelMetadata, path: Path) -> TrainingFacts:
+    """Read what a model says of its training.
+
+    Parameters
+    ----------
+    metadata : ModelMetadata
+        What its file says.
+    path : Path
+        The file, for messages.
+
+    Raises
+    ------
+    CheckpointError
+        If dates or numbers are none.
+    """
+    try:
+        return TrainingFacts.model_validate(metadata.training)
+    except ValidationError as error:
+        raise CheckpointError(f"{path} says odd things of its training: {reason(error)}") from error
 
 
 def read_header(file: Path) -> dict[str, str]:
