@@ -1,5 +1,7 @@
 """What a model file says of its network, read without loading torch."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -20,6 +22,10 @@ from napari_affmae.files import parse_json
 
 #: Key of our metadata in the header of a model file.
 METADATA_KEY = "napari-affmae"
+# Far above what can be trained. A file may say any number, and memory is taken by these.
+_LARGEST_CROP = 2**14
+_LARGEST_NEIGHBOURHOOD = 2**12
+_LARGEST_VALUE = 2**32 - 1
 
 
 class ModelMetadata(Settings):
@@ -29,7 +35,7 @@ class ModelMetadata(Settings):
     kind: Literal["pretrain", "segment", "quick"]
     model: ModelConfig
     normalization: NormalizationRecord
-    crop: int = Field(ge=64)
+    crop: int = Field(ge=64, le=_LARGEST_CROP)
     classes: Classes = ()
     ignore_value: int | None = None
     #: (row, column) in nanometres, if it is known and the same for all training images.
@@ -43,6 +49,41 @@ class ModelMetadata(Settings):
             raise ValueError("a segmentation model has classes, a pretrained one has none")
         if (self.kind == "quick") != (self.quick is not None):
             raise ValueError("a quickly trained model has its settings, others have none")
+        values = [item.value for item in self.classes]
+        if len(set(values)) < len(values) or max(values, default=0) > _LARGEST_VALUE:
+            raise ValueError(
+                f"classes need values of their own, up to {_LARGEST_VALUE}, got {values}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _possible_numbers(self) -> Self:
+        model = self.model
+        for name in ("channels", "blocks", "heads"):
+            if min(getattr(model, name)) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(model, name)}")
+        if max(model.neighbourhood, model.cluster_size) > _LARGEST_NEIGHBOURHOOD:
+            raise ValueError(
+                f"neighbourhood and cluster_size can be {_LARGEST_NEIGHBOURHOOD} at most, "
+                f"got {model.neighbourhood} and {model.cluster_size}"
+            )
+        if model.mlp_ratio * min(model.channels) < 1:
+            raise ValueError(f"mlp_ratio {model.mlp_ratio} leaves no channel of {model.channels}")
+        if self.pixel_size is not None and min(self.pixel_size) <= 0:
+            raise ValueError(f"a pixel has a size above 0, got {self.pixel_size}")
+        return self
+
+    @model_validator(mode="after")
+    def _possible_statistics(self) -> Self:
+        for name, numbers in self.normalization.statistics.items():
+            for key, values in numbers:
+                if len(values) != self.model.in_channels:
+                    raise ValueError(
+                        f"image {name} has {len(values)} numbers {key!r} for "
+                        f"{self.model.in_channels} channels"
+                    )
+            if min(numbers.std) <= 0:
+                raise ValueError(f"image {name} has a standard deviation of {min(numbers.std)}")
         return self
 
 
@@ -133,6 +174,20 @@ def training_facts(metadata: ModelMetadata, path: Path) -> TrainingFacts:
         raise CheckpointError(f"{path} says odd things of its training: {reason(error)}") from error
 
 
+def read_shapes(file: Path) -> dict[str, tuple[int, ...]]:
+    """Read the shapes of the tensors of a safetensors file, without their values.
+
+    The file has been found to be as long as they say.
+
+    Raises
+    ------
+    CheckpointError
+        If it is not a safetensors file, or is damaged.
+    """
+    with _opened(file) as opened:
+        return {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118
+
+
 def read_header(file: Path) -> dict[str, str]:
     """Read the metadata of a safetensors file, without its weights.
 
@@ -141,8 +196,14 @@ def read_header(file: Path) -> dict[str, str]:
     CheckpointError
         If it is not a safetensors file, or is damaged.
     """
+    with _opened(file) as opened:
+        return opened.metadata() or {}
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[Any]:
     try:
         with safe_open(file, "np") as opened:
-            return opened.metadata() or {}
+            yield opened
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"cannot read the model {file}: {error}") from error
