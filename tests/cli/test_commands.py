@@ -3,7 +3,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -71,10 +71,12 @@ def test_resuming_goes_on_to_a_longer_end(cli: Cli, data: Path, tmp_path: Path) 
     assert steps == [1, 2, 3]
 
 
-def test_ctrl_c_leaves_a_run_that_resumes(data: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def training(data: Path, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """A long run that has made steps."""
     words = ["pretrain", str(data / "images"), "--out", str(tmp_path / "run"), *SMALL]
     process = subprocess.Popen(
-        [sys.executable, "-m", "napari_affmae", *words, "--steps", "10000"],
+        [sys.executable, "-m", "napari_affmae", *words, "--steps=10000", "--validation-steps=2"],
         stderr=subprocess.PIPE,
         text=True,
     )
@@ -82,15 +84,40 @@ def test_ctrl_c_leaves_a_run_that_resumes(data: Path, tmp_path: Path) -> None:
     for line in process.stderr:
         if line.startswith("pretrain: "):
             break
-    process.send_signal(signal.SIGINT)
-    rest = process.stderr.read()
-    process.stderr.close()
+    yield process
+    process.kill()
+    process.wait()
+
+
+def check_it_stopped(process: subprocess.Popen[str], run: Path) -> None:
     assert process.wait(60) == 130
+    (*_, step) = list_checkpoints(run / "checkpoints")
+    assert 0 < step < 10000
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGHUP"])
+def test_a_signal_leaves_a_run_that_resumes(
+    training: subprocess.Popen[str], tmp_path: Path, name: str
+) -> None:
+    number = getattr(signal, name, None)
+    if number is None:
+        pytest.skip("a signal of Unix")
+    training.send_signal(number)
+    assert training.stderr is not None
+    rest = training.stderr.read()
+    training.stderr.close()
+    check_it_stopped(training, tmp_path / "run")
     assert "go on with: napari-affmae pretrain" in rest
     assert "--resume" in rest
     assert "Traceback" not in rest
-    (*_, step) = list_checkpoints(tmp_path / "run" / "checkpoints")
-    assert 0 < step < 10000
+
+
+def test_a_closed_pipe_leaves_a_run_that_resumes(
+    training: subprocess.Popen[str], tmp_path: Path
+) -> None:
+    assert training.stderr is not None
+    training.stderr.close()
+    check_it_stopped(training, tmp_path / "run")
 
 
 def test_segment_writes_stacks_of_the_same_names(

@@ -9,6 +9,7 @@ import typer
 from pydantic import ValidationError
 from rich.console import Console
 
+from napari_affmae.cli.terminal import say
 from napari_affmae.config import LabelClass
 from napari_affmae.data import ImageSource, default_classes, find_pairs, find_sources
 from napari_affmae.data.formats.recipe import split_inner
@@ -88,13 +89,7 @@ def open_images(paths: Sequence[Path], reading: Reading, console: Console) -> li
     with argument_errors():
         found = find_sources(paths, axes=reading.axes, channels=reading.chosen_channels())
     for skipped in found.skipped:
-        console.print(
-            f"warning: left out {skipped.path}: {skipped.reason}",
-            style="yellow",
-            markup=False,
-            highlight=False,
-            soft_wrap=True,
-        )
+        say(console, f"warning: left out {skipped.path}: {skipped.reason}", "yellow")
     if not found.sources:
         raise DataError(f"no image found in {', '.join(map(str, paths))}")
     return found.sources

@@ -13,6 +13,7 @@ from napari_affmae.cli.inputs import Reading, argument_errors, open_images
 from napari_affmae.cli.options import Given, build
 from napari_affmae.cli.progress import Meter, meter
 from napari_affmae.cli.segment import check_results, result_paths
+from napari_affmae.cli.terminal import say
 from napari_affmae.config import ObjectsConfig
 from napari_affmae.data import ImageSource, read_labels
 from napari_affmae.data.labels import check_single_channel
@@ -85,9 +86,7 @@ def run_objects(
         table = {name: np.concatenate([part[name] for part in rows]) for name in rows[0]}
         replace_bytes(target.with_suffix(".csv"), table_text(table).encode())
         count = len(table["label"])
-        console.print(
-            f"wrote {target}: {count} objects", markup=False, highlight=False, soft_wrap=True
-        )
+        say(console, f"wrote {target}: {count} objects")
 
 
 def _labels_among(sources: Sequence[ImageSource], console: Console) -> list[ImageSource]:
@@ -111,7 +110,7 @@ def _labels_among(sources: Sequence[ImageSource], console: Console) -> list[Imag
     if not kept:
         raise typer.BadParameter(reasons[0])
     for reason in reasons:
-        console.print(f"warning: left out: {reason}", style="yellow", markup=False, soft_wrap=True)
+        say(console, f"warning: left out: {reason}", "yellow")
     return kept
 
 

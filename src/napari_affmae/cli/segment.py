@@ -16,6 +16,7 @@ from napari_affmae.cli.inputs import (
 from napari_affmae.cli.options import Given, build
 from napari_affmae.cli.progress import Reporter, meter
 from napari_affmae.cli.stopping import deliver
+from napari_affmae.cli.terminal import say
 from napari_affmae.config import SegmentConfig
 from napari_affmae.data import ImageSource
 from napari_affmae.engine import Segmenter
@@ -85,9 +86,9 @@ def run_segment(
                 deliver(segmenter.segment(source), [reporter.show, writer.take], console)
         except (DataError, UnreadableFileError) as error:
             failed.append(source.name)
-            _say(console, f"error: {error}", "red")
+            say(console, f"error: {error}", "red")
             continue
-        _say(console, f"wrote {target}")
+        say(console, f"wrote {target}")
     if failed:
         raise AffmaeError(
             f"{len(failed)} of {len(targets)} images could not be segmented: {', '.join(failed)}. "
@@ -104,12 +105,8 @@ def _missing(
         for target, source in targets.items()
         if not target.exists() or (config.probabilities and not probabilities_path(target).exists())
     }
-    _say(console, f"{len(targets) - len(missing)} of {len(targets)} images have their results")
+    say(console, f"{len(targets) - len(missing)} of {len(targets)} images have their results")
     return missing
-
-
-def _say(console: Console, text: str, style: str | None = None) -> None:
-    console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
 
 def result_paths(sources: Sequence[ImageSource], out: Path) -> dict[Path, ImageSource]:
