@@ -1,8 +1,11 @@
 """Writes files so that an interruption or a full disk leaves no incomplete file."""
 
 import errno
+import hashlib
 import json
 import os
+import re
+import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +16,8 @@ from napari_affmae.errors import DiskFullError, UnwritableError
 
 # EFBIG: a quota on file size; EDQUOT: one on the user's space (not on Windows).
 _NO_SPACE = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
+#: Names of files that are being written, or that a kill left half written.
+TEMPORARY = re.compile(r"\.affmae-[0-9a-f]{16}-[0-9a-f]{8}")
 
 
 @contextmanager
@@ -58,11 +63,16 @@ def write_bytes(path: Path, *parts: bytes) -> None:
     Parameters
     ----------
     path : Path
-        File to create or overwrite.
+        File to create.
     *parts : bytes
         Its content.
+
+    Raises
+    ------
+    FileExistsError
+        If there is something of that name, be it a link to nowhere.
     """
-    with path.open("wb") as file:
+    with path.open("xb") as file:
         for part in parts:
             file.write(part)
         file.flush()
@@ -86,7 +96,7 @@ def replace_bytes(path: Path, *parts: bytes) -> None:
     UnwritableError
         If it cannot be written for another reason.
     """
-    temporary = path.with_name(f".{path.name}.new")
+    temporary = temporary_path(path)
     with write_errors(path, sum(map(len, parts))):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -95,6 +105,68 @@ def replace_bytes(path: Path, *parts: bytes) -> None:
         finally:
             temporary.unlink(missing_ok=True)
         sync_folder(path.parent)
+
+
+def temporary_path(path: Path) -> Path:
+    """Choose the name under which a file is written before it is renamed; another each time.
+
+    It is short whatever the file is called. Nobody can guess it and put a link there.
+
+    Parameters
+    ----------
+    path : Path
+        The file that is to be made.
+    """
+    return path.with_name(f"{_hidden(path)}-{secrets.token_hex(4)}")
+
+
+def lock_path(path: Path) -> Path:
+    """Return the file whose lock says that a file is being written."""
+    return path.with_name(f"{_hidden(path)}.lock")
+
+
+def remove_leftovers(path: Path) -> None:
+    """Delete what killed processes have left half written of a file, while nobody writes it.
+
+    Parameters
+    ----------
+    path : Path
+        The file that was to be made.
+    """
+    for entry in path.parent.iterdir():
+        if TEMPORARY.fullmatch(entry.name) and entry.name.startswith(_hidden(path)):
+            remove_entry(entry)
+
+
+def remove_entry(path: Path) -> None:
+    """Delete a file, a link or a folder; what a link points to stays."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _hidden(path: Path) -> str:
+    return f".affmae-{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}"
+
+
+def parse_json(content: bytes) -> Any:
+    """Read JSON.
+
+    Parameters
+    ----------
+    content : bytes
+        UTF-8 text.
+
+    Raises
+    ------
+    ValueError
+        If it is not JSON in UTF-8, or is nested too deeply to be read.
+    """
+    try:
+        return json.loads(content.decode("utf-8"))
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
 
 
 def to_json(value: Any) -> bytes:

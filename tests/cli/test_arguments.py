@@ -1,3 +1,4 @@
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -96,6 +97,12 @@ def test_wrong_arguments_are_one_line_and_code_2(
             ("cuda:99", "not available"),
         ),
         (("segment", "{images}", "--model", "{empty}", "--out", "o"), ("no model",)),
+        (("pretrain", "{begun}", "--out", "run", "--steps", "1"), ("begun", "Start it anew")),
+        (("info", "{begun}"), ("begun", "ended before its first record", "delete")),
+        (("pretrain", "{images}", "--out", "{begun}", "--resume"), ("begun", "start it anew")),
+        (("segment", "{images}", "--model", "{begun}", "--out", "o"), ("no model", "begun")),
+        (("info", "{odd}"), ("run.json", "config")),
+        (("pretrain", "{images}", "--out", "{odd}", "--resume"), ("run.json", "config")),
         (("pretrain", "{images}", "--out", "{empty}", "--resume"), ("no run",)),
         (("info", "{text}"), ("known",)),
         (("import-checkpoint", "{text}", "--out", "m"), ("notes.txt",)),
@@ -112,7 +119,13 @@ def test_states_are_one_message_and_code_1(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     (tmp_path / "notes.txt").write_text("no weights")
+    for name in ("begun", "odd"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / ".lock").touch()
+    odd = {"format": 1, "kind": "pretrain", "created": "2026-01-01T00:00:00", "config": 0}
+    (tmp_path / "odd" / "run.json").write_text(json.dumps(odd))
     paths = {"images": data / "images", "empty": "empty", "text": "notes.txt"}
+    paths |= {"begun": "begun", "odd": "odd"}
     done = cli(*(word.format(**paths) for word in words))
     assert done.code == 1, done.err
     assert "\nnapari-affmae: " in f"\n{done.err}"

@@ -3,7 +3,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ import tifffile
 
 from napari_affmae.cli import main
 from napari_affmae.engine import read_metadata, read_metrics
+from napari_affmae.engine.results.ome_tiff import PlaneFile
+from napari_affmae.engine.results.planes import PlaneWriter
 from napari_affmae.engine.store.checkpoints import list_checkpoints
 
 Cli = Callable[..., Any]
@@ -71,10 +73,12 @@ def test_resuming_goes_on_to_a_longer_end(cli: Cli, data: Path, tmp_path: Path) 
     assert steps == [1, 2, 3]
 
 
-def test_ctrl_c_leaves_a_run_that_resumes(data: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def training(data: Path, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """A long run that has made steps."""
     words = ["pretrain", str(data / "images"), "--out", str(tmp_path / "run"), *SMALL]
     process = subprocess.Popen(
-        [sys.executable, "-m", "napari_affmae", *words, "--steps", "10000"],
+        [sys.executable, "-m", "napari_affmae", *words, "--steps=10000", "--validation-steps=2"],
         stderr=subprocess.PIPE,
         text=True,
     )
@@ -82,15 +86,40 @@ def test_ctrl_c_leaves_a_run_that_resumes(data: Path, tmp_path: Path) -> None:
     for line in process.stderr:
         if line.startswith("pretrain: "):
             break
-    process.send_signal(signal.SIGINT)
-    rest = process.stderr.read()
-    process.stderr.close()
+    yield process
+    process.kill()
+    process.wait()
+
+
+def check_it_stopped(process: subprocess.Popen[str], run: Path) -> None:
     assert process.wait(60) == 130
+    (*_, step) = list_checkpoints(run / "checkpoints")
+    assert 0 < step < 10000
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGHUP"])
+def test_a_signal_leaves_a_run_that_resumes(
+    training: subprocess.Popen[str], tmp_path: Path, name: str
+) -> None:
+    number = getattr(signal, name, None)
+    if number is None:
+        pytest.skip("a signal of Unix")
+    training.send_signal(number)
+    assert training.stderr is not None
+    rest = training.stderr.read()
+    training.stderr.close()
+    check_it_stopped(training, tmp_path / "run")
     assert "go on with: napari-affmae pretrain" in rest
     assert "--resume" in rest
     assert "Traceback" not in rest
-    (*_, step) = list_checkpoints(tmp_path / "run" / "checkpoints")
-    assert 0 < step < 10000
+
+
+def test_a_closed_pipe_leaves_a_run_that_resumes(
+    training: subprocess.Popen[str], tmp_path: Path
+) -> None:
+    assert training.stderr is not None
+    training.stderr.close()
+    check_it_stopped(training, tmp_path / "run")
 
 
 def test_segment_writes_stacks_of_the_same_names(
@@ -129,6 +158,68 @@ def test_a_damaged_image_is_told_and_the_others_are_segmented(
     assert "2 of 3 images have their results" in again.err
     assert sorted(path.name for path in out.iterdir()) == ["0.tif", "1.tif", "2.tif"]
     assert (out / "0.tif").stat().st_mtime_ns == before
+
+
+def test_another_process_and_long_names_cost_one_image_each(
+    cli: Cli, data: Path, runs: Path, tmp_path: Path
+) -> None:
+    images, out = tmp_path / "images", tmp_path / "out"
+    images.mkdir()
+    content = (data / "images" / "a.tif").read_bytes()
+    long = "x" * 246 + ".tif"
+    for name in ("0.tif", "1.tif", long):
+        (images / name).write_bytes(content)
+    words = ("segment", images, "--model", runs / "finetune", "--out", out, "--probabilities")
+    with PlaneFile(out / "0.tif", 1):
+        done = cli(*words)
+    assert done.code == 1
+    assert f"another process is writing {out / '0.tif'}" in done.err
+    assert "File name too long" in done.err
+    assert f"2 of 3 images could not be segmented: 0.tif, {long}" in done.err
+    assert sorted(path.name for path in out.iterdir()) == ["1.tif", "1_probabilities.tif"]
+    assert cli(*words[:-1], "--skip-existing").code == 0
+    assert sorted(path.name for path in out.glob("?.tif")) == ["0.tif", "1.tif"]
+    assert (out / long).exists()
+
+
+def test_only_results_of_this_model_and_these_settings_are_skipped(
+    cli: Cli, data: Path, runs: Path, tmp_path: Path
+) -> None:
+    words = ("segment", data / "images" / "a.tif", "--out", tmp_path, "--skip-existing")
+    model = ("--model", runs / "finetune")
+    content = (runs / "finetune" / "model.safetensors").read_bytes()
+    (tmp_path / "other.safetensors").write_bytes(content.replace(b"nano", b"nona", 1))
+    other = ("--model", tmp_path / "other.safetensors")
+    assert cli(*words, *model).code == 0
+    before = (tmp_path / "a.tif").stat().st_mtime_ns
+    again = cli(*words, *model)
+    assert again.code == 0
+    assert "1 of 1 images have their results" in again.err
+    for change, reason in (((*model, "--overlap", 0.5), "--overlap"), (other, "model")):
+        refused = cli(*words, *change)
+        assert refused.code == 2
+        assert f"a.tif is not skipped: it was made with another {reason}" in refused.err
+        assert "--overwrite" in refused.err
+    assert (tmp_path / "a.tif").stat().st_mtime_ns == before
+    assert cli(*words, *model, "--overlap", 0.5, "--overwrite").code == 0
+    assert (tmp_path / "a.tif").stat().st_mtime_ns > before
+
+
+def test_a_result_that_appears_meanwhile_stays(
+    cli: Cli, data: Path, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enter = PlaneWriter.__enter__
+
+    def late(writer: PlaneWriter) -> PlaneWriter:
+        (tmp_path / "a.tif").write_text("theirs")
+        return enter(writer)
+
+    monkeypatch.setattr(PlaneWriter, "__enter__", late)
+    words = ("segment", data / "images" / "a.tif", "--model", runs / "finetune")
+    done = cli(*words, "--out", tmp_path)
+    assert done.code == 1
+    assert "made by another process meanwhile" in done.err
+    assert (tmp_path / "a.tif").read_text() == "theirs"
 
 
 def test_probabilities_agree_with_the_labels(

@@ -1,3 +1,4 @@
+import errno
 import io
 import os
 import signal
@@ -9,6 +10,7 @@ import typer
 from rich.console import Console
 
 from napari_affmae.cli.stopping import STOPPED, deliver, this_command
+from napari_affmae.cli.terminal import Terminal, say
 from napari_affmae.engine.events import Event, Notice
 
 
@@ -35,7 +37,14 @@ def interrupt(number: int) -> None:
     os.kill(os.getpid(), number)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+HANGUP = getattr(signal, "SIGHUP", None)
+needs_hangup = pytest.mark.skipif(HANGUP is None, reason="a signal of Unix")
+
+
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGINT, signal.SIGTERM, pytest.param(HANGUP, marks=needs_hangup)],
+)
 def test_a_signal_ends_the_run_after_its_step_and_tells_how_to_go_on(number: int) -> None:
     seen: list[Event] = []
     text = io.StringIO()
@@ -82,6 +91,47 @@ def test_a_second_interrupt_does_not_wait() -> None:
     run = Run(5)
     with pytest.raises(KeyboardInterrupt):
         deliver(run.events, [listener], Console(file=io.StringIO()))
+    assert run.closed
+
+
+@needs_hangup
+def test_a_terminal_that_closes_says_so_twice_and_the_step_is_finished(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("napari_affmae.cli.stopping._STDERR", -1)  # it is gone
+
+    def listener(_: Event) -> None:
+        interrupt(HANGUP)
+        interrupt(HANGUP)
+
+    run = Run(5)
+    with pytest.raises(typer.Exit):
+        deliver(run.events, [listener], Console(file=io.StringIO()))
+    assert run.closed
+
+
+@needs_hangup
+def test_nohup_holds() -> None:
+    before = signal.signal(HANGUP, signal.SIG_IGN)
+    try:
+        seen: list[Event] = []
+        deliver(Run(2).events, [seen.append, lambda _: interrupt(HANGUP)], Console(quiet=True))
+        assert numbers(seen) == [0, 1]
+    finally:
+        signal.signal(HANGUP, before)
+
+
+@pytest.mark.parametrize("number", [errno.EPIPE, errno.EIO])
+def test_a_run_that_nobody_hears_is_closed(number: int) -> None:
+    class Closed(io.StringIO):
+        def write(self, _: str) -> int:
+            raise OSError(number, os.strerror(number))
+
+    console = Terminal(file=Closed())
+    run = Run(5)
+    with pytest.raises(typer.Exit) as stopped:
+        deliver(run.events, [lambda _: say(console, "step")], console)
+    assert stopped.value.exit_code == STOPPED
     assert run.closed
 
 

@@ -2,20 +2,26 @@
 
 It calls the engine, shows its events, and turns errors into one line and an
 exit code: 0 done, 1 a state that the user can act on, 2 wrong arguments, 130
-stopped by the user.
+stopped by the user or because the output was closed.
 """
 
+import io
 import sys
+from contextlib import suppress
 
 from typer.exceptions import TyperException
 from typer.main import get_group
 
 from napari_affmae.cli.app import app
+from napari_affmae.cli.terminal import printable
 from napari_affmae.errors import AffmaeError
 
 
 def main() -> None:
     """Run the command line and exit the process with its code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # it may be unable to write every name of a file
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = app(prog_name="napari-affmae", standalone_mode=False)
     except TyperException as error:
@@ -26,6 +32,13 @@ def main() -> None:
         sys.exit(1)
     except OSError as error:
         _tell(_of_the_system(error))
+        sys.exit(1)
+    except MemoryError as error:
+        asked = f" ({error})" if str(error) else ""
+        _tell(
+            f"the memory of this computer is not enough{asked}; close other programs, or take "
+            "smaller images, or a smaller --crop, --tile or --batch"
+        )
         sys.exit(1)
     sys.exit(code)
 
@@ -45,4 +58,5 @@ def _of_the_system(error: OSError) -> str:
 
 
 def _tell(text: str) -> None:
-    sys.stderr.write(f"napari-affmae: {text}\n")
+    with suppress(OSError):  # nobody may read it any more
+        sys.stderr.write(f"napari-affmae: {printable(text)}\n")

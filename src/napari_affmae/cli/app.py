@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
 
 from napari_affmae.cli.options import Given, settings_options
+from napari_affmae.cli.terminal import Terminal
 from napari_affmae.config import (
     MOST_SEED,
     FinetuneConfig,
@@ -51,8 +51,8 @@ Plan = Annotated[
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")]
 
 
-def _console() -> Console:
-    return Console(stderr=True)
+def _console() -> Terminal:
+    return Terminal(stderr=True)
 
 
 def _tell_version(asked: bool) -> None:

@@ -12,6 +12,7 @@ from napari_affmae.cli.inputs import Pair, check_folder
 from napari_affmae.cli.progress import Reporter, meter
 from napari_affmae.cli.report import Example, draw_report
 from napari_affmae.cli.stopping import deliver, this_command
+from napari_affmae.cli.terminal import Terminal, say
 from napari_affmae.config import FinetuneConfig, LabelClass, PretrainConfig, SegmentConfig
 from napari_affmae.data import SYNTHETIC_CLASSES, ImageSource, open_source, synthetic_em
 from napari_affmae.engine import finetune, pretrain, segment
@@ -74,8 +75,8 @@ def run_demo(out: Path, seed: int, console: Console) -> None:
         pretraining=read_metrics(pretrained),
         finetuning=read_metrics(finetuned),
     )
-    Console().print(score_table(scores))
-    console.print(f"report: {report}", markup=False, highlight=False, soft_wrap=True)
+    Terminal().print(score_table(scores))
+    say(console, f"report: {report}")
 
 
 def _images(folder: Path, planes: int, seed: int) -> Pair:

@@ -13,6 +13,7 @@ from rich.table import Table
 from napari_affmae.cli.inputs import Pair, Reading, check_exists, open_pairs
 from napari_affmae.cli.options import Given, build
 from napari_affmae.cli.progress import Reporter, meter
+from napari_affmae.cli.terminal import Terminal
 from napari_affmae.config import SegmentConfig
 from napari_affmae.engine import Scores, evaluate
 
@@ -48,7 +49,7 @@ def run_evaluate(
     check_exists(model)
     pairs = open_pairs(images, labels, reading)
     scores = measure(pairs, model, config, console)
-    output = Console()
+    output = Terminal()
     if as_json:
         output.print_json(json.dumps(_plain(scores)))
     else:

@@ -7,6 +7,7 @@ import typer
 from rich.console import Console
 
 from napari_affmae.cli.inputs import check_exists, check_folder
+from napari_affmae.cli.terminal import say
 from napari_affmae.engine.store.authors_checkpoint import import_checkpoint
 
 
@@ -43,4 +44,4 @@ def run_import(
     if out.exists() and (not overwrite or out.samefile(checkpoint)):
         raise typer.BadParameter(f"{out} exists; choose another --out, or --overwrite it")
     import_checkpoint(checkpoint, out, task)
-    console.print(f"wrote {out}", markup=False, highlight=False, soft_wrap=True)
+    say(console, f"wrote {out}")

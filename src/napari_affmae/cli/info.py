@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from napari_affmae.cli.inputs import Reading, check_exists, open_images
+from napari_affmae.cli.terminal import Terminal, say
 from napari_affmae.config import RUN_FILE
 from napari_affmae.data import ImageSource, check_sources
 from napari_affmae.engine.compute.device import plan_device
@@ -30,7 +31,7 @@ def run_info(path: Path | None, axes: str | None) -> None:
     axes : str or None
         Meaning of the images' axes.
     """
-    console = Console()
+    console = Terminal()
     if path is None:
         _print(console, "napari-affmae", {**versions(), **_devices()})
         return
@@ -42,12 +43,12 @@ def run_info(path: Path | None, axes: str | None) -> None:
     elif is_model_file(path):
         _print(console, f"model {path}", _model_card(read_metadata(path)))
     else:
-        sources = open_images([path], Reading(axes), Console(stderr=True))
+        sources = open_images([path], Reading(axes), Terminal(stderr=True))
         for source in sources:
             _print(console, f"image {source.name}", _source_card(source))
         for finding in check_sources(sources):
             where = f"{finding.source}: " if finding.source else ""
-            console.print(f"{finding.level}: {where}{finding.message}", markup=False)
+            say(console, f"{finding.level}: {where}{finding.message}")
 
 
 def _print(console: Console, title: str, card: Mapping[str, str]) -> None:
@@ -82,9 +83,11 @@ def _run_card(run: Path) -> dict[str, str]:
     for event, title in (("step", "last step"), ("validation", "last validation")):
         lines = [line for line in metrics if line["event"] == event]
         if lines:
-            card[title] = f"step {lines[-1]['step']}, loss {lines[-1]['loss']:.4f}"
-            if lines[-1].get("mean_iou") is not None:
-                card[title] += f", mIoU {lines[-1]['mean_iou']:.3f}"
+            last = lines[-1]
+            card[title] = f"step {last['step']}"
+            card[title] += "" if last["loss"] is None else f", loss {last['loss']:.4f}"
+            if last.get("mean_iou") is not None:
+                card[title] += f", mIoU {last['mean_iou']:.3f}"
     steps = list_checkpoints(run / "checkpoints")
     card["checkpoints"] = ", ".join(f"step {step}" for step in steps) or "none"
     return card

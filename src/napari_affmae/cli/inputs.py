@@ -9,10 +9,12 @@ import typer
 from pydantic import ValidationError
 from rich.console import Console
 
-from napari_affmae.config import LabelClass
+from napari_affmae.cli.terminal import say
+from napari_affmae.config import RUN_FILE, LabelClass
 from napari_affmae.data import ImageSource, default_classes, find_pairs, find_sources
 from napari_affmae.data.formats.recipe import split_inner
 from napari_affmae.data.sources.layout import parse_channels
+from napari_affmae.engine.store.run_folder import never_began
 from napari_affmae.errors import DataError
 
 Pair = tuple[ImageSource, ImageSource]
@@ -88,16 +90,22 @@ def open_images(paths: Sequence[Path], reading: Reading, console: Console) -> li
     with argument_errors():
         found = find_sources(paths, axes=reading.axes, channels=reading.chosen_channels())
     for skipped in found.skipped:
-        console.print(
-            f"warning: left out {skipped.path}: {skipped.reason}",
-            style="yellow",
-            markup=False,
-            highlight=False,
-            soft_wrap=True,
-        )
+        say(console, f"warning: left out {skipped.path}: {skipped.reason}", "yellow")
     if not found.sources:
-        raise DataError(f"no image found in {', '.join(map(str, paths))}")
+        raise DataError(f"no image found in {', '.join(map(str, paths))}{_why(paths)}")
     return found.sources
+
+
+def _why(paths: Sequence[Path]) -> str:
+    """Say which of the paths are folders of runs, which hold no images to read."""
+    begun = [path for path in paths if never_began(path)]
+    runs = [path for path in paths if (path / RUN_FILE).is_file()]
+    if begun:
+        return (
+            f": {begun[0]} is the folder of a run that ended before its first record "
+            f"({RUN_FILE}). Start it anew with --out, or delete it; give images as input"
+        )
+    return f": {runs[0]} is the folder of a run; give images as input" if runs else ""
 
 
 def open_pairs(images: Path, labels: Path, reading: Reading) -> list[Pair]:

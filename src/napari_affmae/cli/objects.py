@@ -9,10 +9,12 @@ import typer
 from numpy.typing import NDArray
 from rich.console import Console
 
+from napari_affmae.cli.batch import Batch
 from napari_affmae.cli.inputs import Reading, argument_errors, open_images
 from napari_affmae.cli.options import Given, build
 from napari_affmae.cli.progress import Meter, meter
 from napari_affmae.cli.segment import check_results, result_paths
+from napari_affmae.cli.terminal import say
 from napari_affmae.config import ObjectsConfig
 from napari_affmae.data import ImageSource, read_labels
 from napari_affmae.data.labels import check_single_channel
@@ -71,23 +73,23 @@ def run_objects(
     targets = result_paths(sources, out)
     tables = [target.with_suffix(".csv") for target in targets]
     check_results(sources, [*targets, *tables], overwrite=overwrite)
+    batch = Batch(console)
     for target, source in targets.items():
-        spacing: tuple[float, ...] | None = source.pixel_size
-        if spacing is not None and config.three_d:
-            distance = plane_distance or source.plane_distance
-            spacing = None if distance is None else (distance, *spacing)
-        with (
-            meter(console, source.name) as progress,
-            PlaneFile.like(target, source) as file,
-            argument_errors(),
-        ):
-            rows = list(_number(source, values, config, spacing, file, progress))
-        table = {name: np.concatenate([part[name] for part in rows]) for name in rows[0]}
-        replace_bytes(target.with_suffix(".csv"), table_text(table).encode())
-        count = len(table["label"])
-        console.print(
-            f"wrote {target}: {count} objects", markup=False, highlight=False, soft_wrap=True
-        )
+        with batch.image(source.name):
+            spacing: tuple[float, ...] | None = source.pixel_size
+            if spacing is not None and config.three_d:
+                distance = plane_distance or source.plane_distance
+                spacing = None if distance is None else (distance, *spacing)
+            with (
+                meter(console, source.name) as progress,
+                PlaneFile.like(target, source) as file,
+                argument_errors(),
+            ):
+                rows = list(_number(source, values, config, spacing, file, progress))
+            table = {name: np.concatenate([part[name] for part in rows]) for name in rows[0]}
+            replace_bytes(target.with_suffix(".csv"), table_text(table).encode())
+            say(console, f"wrote {target}: {len(table['label'])} objects")
+    batch.finish(len(targets), "measured", "Repair or remove them, then repeat the command")
 
 
 def _labels_among(sources: Sequence[ImageSource], console: Console) -> list[ImageSource]:
@@ -111,7 +113,7 @@ def _labels_among(sources: Sequence[ImageSource], console: Console) -> list[Imag
     if not kept:
         raise typer.BadParameter(reasons[0])
     for reason in reasons:
-        console.print(f"warning: left out: {reason}", style="yellow", markup=False, soft_wrap=True)
+        say(console, f"warning: left out: {reason}", "yellow")
     return kept
 
 

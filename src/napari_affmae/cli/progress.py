@@ -8,6 +8,7 @@ from typing import Protocol
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from napari_affmae.cli.terminal import say
 from napari_affmae.engine import events as ev
 from napari_affmae.engine import wording
 
@@ -44,9 +45,7 @@ class _Lines:
             return
         self._last = now
         of = "" if total is None else f"/{total}"
-        self._console.print(
-            f"{self._task}: {int(done)}{of}  {text}", markup=False, highlight=False, soft_wrap=True
-        )
+        say(self._console, f"{self._task}: {int(done)}{of}  {text}")
 
 
 @contextmanager
@@ -149,7 +148,7 @@ class Reporter:
             )
 
     def _say(self, text: str, style: str | None = None) -> None:
-        self._console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+        say(self._console, text, style)
 
 
 _STYLES = {"warning": "yellow", "error": "red"}

@@ -6,6 +6,7 @@ from pathlib import Path
 import typer
 from rich.console import Console
 
+from napari_affmae.cli.batch import Batch
 from napari_affmae.cli.inputs import (
     Reading,
     argument_errors,
@@ -16,11 +17,14 @@ from napari_affmae.cli.inputs import (
 from napari_affmae.cli.options import Given, build
 from napari_affmae.cli.progress import Reporter, meter
 from napari_affmae.cli.stopping import deliver
+from napari_affmae.cli.terminal import say
 from napari_affmae.config import SegmentConfig
 from napari_affmae.data import ImageSource
 from napari_affmae.engine import Segmenter
+from napari_affmae.engine.inference.origins import Origins
+from napari_affmae.engine.results.origin import why_not_of
 from napari_affmae.engine.results.planes import PlaneWriter, probabilities_path
-from napari_affmae.errors import AffmaeError, DataError, UnreadableFileError
+from napari_affmae.errors import UnreadableFileError, UnwritableError
 
 _TIFF = (".tif", ".tiff")
 
@@ -70,46 +74,73 @@ def run_segment(
     check_exists(model)
     sources = open_images(paths, reading, console)
     targets = result_paths(sources, out)
+    origins = Origins(model, config)
     if skip_existing:
-        targets = _missing(targets, config, console)
+        targets = _missing(targets, config, origins, console)
     others = [probabilities_path(target) for target in targets if config.probabilities]
     check_results(sources, [*targets, *others], overwrite=overwrite)
-    failed = []
     if targets:
         with argument_errors():
-            segmenter = Segmenter(model, config)
+            segmenter = Segmenter(origins.file, config)
+    batch = Batch(console)
     for number, (target, source) in enumerate(targets.items()):
-        try:
-            with meter(console, source.name) as progress, PlaneWriter(target, source) as writer:
+        with batch.image(source.name):
+            origin = origins.of(source)
+            with (
+                meter(console, source.name) as progress,
+                PlaneWriter(target, source, origin, probabilities=config.probabilities) as writer,
+            ):
+                _check_still_free(target, overwrite)
                 reporter = Reporter(console, progress, planes=source.n_planes, start=number == 0)
                 deliver(segmenter.segment(source), [reporter.show, writer.take], console)
-        except (DataError, UnreadableFileError) as error:
-            failed.append(source.name)
-            _say(console, f"error: {error}", "red")
-            continue
-        _say(console, f"wrote {target}")
-    if failed:
-        raise AffmaeError(
-            f"{len(failed)} of {len(targets)} images could not be segmented: {', '.join(failed)}. "
-            "Repair or remove them; then repeat the command with --skip-existing"
+            say(console, f"wrote {target}")
+    batch.finish(
+        len(targets),
+        "segmented",
+        "Repair or remove them; then repeat the command with --skip-existing",
+    )
+
+
+def _check_still_free(target: Path, overwrite: bool) -> None:
+    """Check, once no other process can write the result, that none has written it meanwhile."""
+    if target.exists() and not overwrite:
+        raise UnwritableError(
+            f"{target} was made by another process meanwhile; repeat the command with "
+            "--skip-existing, or --overwrite it",
+            target,
         )
 
 
 def _missing(
-    targets: Mapping[Path, ImageSource], config: SegmentConfig, console: Console
+    targets: Mapping[Path, ImageSource], config: SegmentConfig, origins: Origins, console: Console
 ) -> dict[Path, ImageSource]:
-    """Keep the images without a result, and print how many have one."""
-    missing = {
-        target: source
-        for target, source in targets.items()
-        if not target.exists() or (config.probabilities and not probabilities_path(target).exists())
-    }
-    _say(console, f"{len(targets) - len(missing)} of {len(targets)} images have their results")
+    """Keep the images without a result, and print how many have one.
+
+    A file that is there, but is not the result of this image, model and settings, is told.
+    """
+    missing = {}
+    for target, source in targets.items():
+        files = [target, *([probabilities_path(target)] if config.probabilities else [])]
+        there = [file for file in files if _is_there(file)]
+        try:
+            origin = origins.of(source) if there else None
+        except UnreadableFileError:  # told when it is its turn
+            origin = None
+        reasons = {} if origin is None else {f: why_not_of(f, source, origin) for f in there}
+        for file, reason in reasons.items():
+            if reason is not None:
+                say(console, f"warning: {file} is not skipped: {reason}", "yellow")
+        if origin is None or len(there) < len(files) or any(reasons.values()):
+            missing[target] = source
+    say(console, f"{len(targets) - len(missing)} of {len(targets)} images have their results")
     return missing
 
 
-def _say(console: Console, text: str, style: str | None = None) -> None:
-    console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+def _is_there(file: Path) -> bool:
+    try:
+        return file.exists()
+    except OSError:  # a name that is too long; told when it is its turn
+        return False
 
 
 def result_paths(sources: Sequence[ImageSource], out: Path) -> dict[Path, ImageSource]:
@@ -159,7 +190,7 @@ def check_results(
     for file in files:
         if file.resolve() in inputs:
             raise typer.BadParameter(f"--out: {file} is one of the images; choose another folder")
-    existing = [file for file in files if file.exists()]
+    existing = [file for file in files if _is_there(file)]
     if existing and not overwrite:
         raise typer.BadParameter(
             f"--out: {existing[0]} exists ({len(existing)} of {len(files)} results do); "

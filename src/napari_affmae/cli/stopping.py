@@ -1,4 +1,4 @@
-"""Ctrl-C ends a run after the step it is in, and leaves a checkpoint."""
+"""Ctrl-C, or the end of the terminal, ends a run after its step and leaves a checkpoint."""
 
 import contextlib
 import os
@@ -13,15 +13,20 @@ import typer
 from rich.console import Console
 
 from napari_affmae.cli.inputs import argument_errors
+from napari_affmae.cli.terminal import say
 from napari_affmae.engine.events import Event
 
 STOPPED = 130
 _STDERR = 2
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# Sent when a terminal or a connection is closed; Windows has none.
+_HANGUP = getattr(signal, "SIGHUP", None)
 
 
 class StopRequest:
-    """Notes the first Ctrl-C; a second one stops at once, in the middle of a step."""
+    """Notes the first signal; a second one stops at once, in the middle of a step.
+
+    Not so where the terminal was closed: that is told twice, by the system and by the shell.
+    """
 
     def __init__(self) -> None:
         self.made = False
@@ -29,18 +34,24 @@ class StopRequest:
     def __call__(self, number: int, frame: FrameType | None) -> None:
         """Handle a signal."""
         if self.made:
+            if number == _HANGUP:
+                return
             signal.default_int_handler(number, frame)
         self.made = True
         # Python's own stream would refuse to be written to from inside a write, and the
         # signal may have interrupted one.
-        os.write(_STDERR, b"\nstopping after this step (once more: at once)\n")
+        with contextlib.suppress(OSError):  # the terminal may be gone
+            os.write(_STDERR, b"\nstopping after this step (once more: at once)\n")
 
 
 @contextlib.contextmanager
 def stop_on_signal() -> Iterator[StopRequest]:
-    """Turn Ctrl-C and the termination signal into a request, for the time of a run."""
+    """Turn Ctrl-C, termination and hang-up into a request, for the time of a run."""
     request = StopRequest()
-    before = {number: signal.signal(number, request) for number in _SIGNALS}
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if _HANGUP is not None and signal.getsignal(_HANGUP) != signal.SIG_IGN:  # nohup ignores it
+        numbers.append(_HANGUP)
+    before = {number: signal.signal(number, request) for number in numbers}
     try:
         yield request
     finally:
@@ -57,6 +68,8 @@ def deliver(
 ) -> None:
     """Give a run's events to the listeners, until it ends or a signal asks it to stop.
 
+    A listener that finds the output closed stops the run as a signal does.
+
     Parameters
     ----------
     events : Generator[Event]
@@ -72,24 +85,24 @@ def deliver(
     typer.BadParameter
         The run refuses its arguments.
     typer.Exit
-        The run was closed because of Ctrl-C. The code is 130.
+        The run was closed before its end. The code is 130.
     """
     with stop_on_signal() as request, contextlib.closing(events):
         with argument_errors():  # a run refuses arguments before its first event
             first = next(events)
         for event in chain([first], events):
-            for listener in listeners:
-                listener(event)
+            try:
+                for listener in listeners:
+                    listener(event)
+            except BrokenPipeError:
+                console.quiet = True
+                break
             if request.made:
                 break
         else:
             return
-    console.print(
-        "stopped" if resume is None else f"stopped; go on with: {resume}",
-        markup=False,
-        highlight=False,
-        soft_wrap=True,
-    )
+    with contextlib.suppress(BrokenPipeError):
+        say(console, "stopped" if resume is None else f"stopped; go on with: {resume}")
     raise typer.Exit(STOPPED)
 
 

@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,9 @@ import tifffile
 
 from napari_affmae.data import open_source
 from napari_affmae.engine.results.ome_tiff import PlaneFile
+from napari_affmae.engine.results.origin import Origin, why_not_of
+from napari_affmae.errors import UnwritableError
+from napari_affmae.files import TEMPORARY, lock_path, temporary_path
 
 
 @pytest.mark.parametrize("shape", [(3, 50, 70), (1, 50, 70), (2, 4, 33, 20)])
@@ -74,6 +78,116 @@ def test_a_file_that_is_not_complete_does_not_appear(tmp_path: Path) -> None:
     assert path.read_bytes() == b"what was there"
 
 
+def test_one_process_at_a_time_writes_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "labels.tif"
+    with PlaneFile(path, 1) as first:
+        with (
+            pytest.raises(UnwritableError, match=r"another process is writing .*labels\.tif"),
+            PlaneFile(path, 1),
+        ):
+            pass
+        first.write(np.ones((20, 20), np.uint8))
+    assert [entry.name for entry in tmp_path.iterdir()] == ["labels.tif"]
+    assert tifffile.imread(path).all()
+
+
+def test_what_a_kill_left_is_removed_and_planted_links_are_not_followed(tmp_path: Path) -> None:
+    path, mine = tmp_path / "labels.tif", tmp_path / "thesis.txt"
+    mine.write_text("mine")
+    temporary_path(path).write_text("half a file")
+    try:
+        for name in (temporary_path(path), lock_path(path), tmp_path / ".labels.tif.part"):
+            name.symlink_to(mine)
+    except OSError:
+        pytest.skip("needs the right to make links")
+    with PlaneFile(path, 1) as file:
+        file.write(np.zeros((20, 20), np.uint8))
+    left = {entry.name for entry in tmp_path.iterdir()}
+    assert left == {"labels.tif", "thesis.txt", ".labels.tif.part"}
+    assert mine.read_text() == "mine"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks the system which file it is")
+def test_a_file_is_on_the_disk_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced, fsync = [], os.fsync
+
+    def note(descriptor: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{descriptor}").readlink())
+        assert len(synced) == 2 or not (tmp_path / "labels.tif").exists()
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", note)
+    with PlaneFile(tmp_path / "labels.tif", 1) as file:
+        file.write(np.zeros((20, 20), np.uint8))
+    assert TEMPORARY.fullmatch(synced[0].name)
+    assert synced[1:] == [tmp_path]
+
+
+def test_names_may_be_long_and_need_not_be_unicode(tmp_path: Path) -> None:
+    names = ["x" * 251 + ".tif"]
+    if sys.platform == "linux":
+        names.append(os.fsdecode(b"caf\xe9.tif"))
+    for name in names:
+        with PlaneFile(tmp_path / name, 1) as file:
+            file.write(np.ones((20, 20), np.uint8))
+        assert tifffile.imread(tmp_path / name).all()
+    with pytest.raises(UnwritableError, match="too long"), PlaneFile(tmp_path / ("x" * 256), 1):
+        pass
+
+
+ORIGIN = Origin(image="01", model="02", tile=64, overlap=0.25)
+
+
+@pytest.fixture
+def result(tmp_path: Path) -> Path:
+    with PlaneFile(tmp_path / "labels.tif", 3, origin=ORIGIN) as file:
+        for number in range(3):
+            file.write(np.full((20, 30), number, np.uint8))
+    return tmp_path / "labels.tif"
+
+
+IMAGE = open_source(np.zeros((3, 20, 30), np.uint8), axes="ZYX")
+
+
+def test_a_file_says_what_it_was_made_from(result: Path) -> None:
+    assert why_not_of(result, IMAGE, ORIGIN) is None
+    with tifffile.TiffFile(result) as file:
+        assert file.series[0].shape == (3, 20, 30)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"image": "03"}, "another image"),
+        ({"model": "03"}, "another model"),
+        ({"tile": 128}, "another --tile"),
+        ({"overlap": 0.5}, "another --overlap"),
+    ],
+)
+def test_a_file_of_another_origin_is_told(
+    result: Path, change: dict[str, object], words: str
+) -> None:
+    assert words in (why_not_of(result, IMAGE, ORIGIN.model_copy(update=change)) or "")
+
+
+def test_a_file_that_is_cut_short_or_says_nothing_is_told(result: Path) -> None:
+    whole = result.read_bytes()
+    # The last plane's data lie before the last of the file's own structures, or after it.
+    for length in (0, 4, len(whole) // 2, len(whole) - 8):
+        result.write_bytes(whole[:length])
+        assert why_not_of(result, IMAGE, ORIGIN) is not None
+    result.write_bytes(whole)
+    four = open_source(np.zeros((4, 20, 30), np.uint8), axes="ZYX")
+    assert why_not_of(result, four, ORIGIN) == "it is not complete"
+    with PlaneFile(result, 1) as file:
+        file.write(np.zeros((20, 30), np.uint8))
+    assert "does not say" in (why_not_of(result, IMAGE, ORIGIN) or "")
+    result.write_bytes(whole.replace(b">64<", b">6x<"))
+    assert "does not say" in (why_not_of(result, IMAGE, ORIGIN) or "")
+
+
 def test_nothing_written_leaves_nothing(tmp_path: Path) -> None:
     with PlaneFile(tmp_path / "probabilities.tif", 2):
         pass
@@ -87,6 +201,9 @@ import resource, signal
 from pathlib import Path
 import numpy as np
 from napari_affmae.engine.results.ome_tiff import PlaneFile
+from napari_affmae.engine.results.origin import Origin, why_not_of
+from napari_affmae.errors import UnwritableError
+from napari_affmae.files import TEMPORARY, lock_path, temporary_path
 from napari_affmae.errors import DiskFullError
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))

@@ -1,6 +1,7 @@
 """Files, checkpoints and run folders, without training."""
 
 import errno
+import json
 import os
 import shutil
 import sys
@@ -9,7 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from napari_affmae.config import PretrainConfig
+from napari_affmae.config import NormalizationConfig, PretrainConfig
+from napari_affmae.data import NormalizationRecord
 from napari_affmae.engine.store.checkpoints import (
     CHECKPOINT_FILES,
     checkpoint_path,
@@ -25,7 +27,14 @@ from napari_affmae.engine.store.run_state import Best, RunState
 from napari_affmae.engine.store.tensors import read_tensors, tensor_bytes
 from napari_affmae.errors import AffmaeError, CheckpointError, DiskFullError, UnwritableError
 from napari_affmae.files import replace_bytes, write_errors
+from napari_affmae.model import preset
 
+FACTS = {
+    "model": preset("nano").model_dump(mode="json"),
+    "batch": 4,
+    "normalization": NormalizationRecord(config=NormalizationConfig(), statistics={}).model_dump(),
+    "data": [{"name": "a.tif", "fingerprint": "01"}],
+}
 OPTIMIZER = tensor_bytes({"weight/exp_avg": torch.arange(3.0)})
 
 
@@ -182,7 +191,7 @@ def test_a_record_comes_back(tmp_path):
     config = PretrainConfig(steps=3, betas=(0.5, 0.75))
     with RunFolder(tmp_path) as folder:
         assert not folder.holds_run()
-        folder.write_record("pretrain", config, {"batch": 4})
+        folder.write_record("pretrain", config, FACTS)
         assert folder.holds_run()
     assert read_config(tmp_path) == config
     record = read_record(tmp_path)
@@ -197,9 +206,61 @@ def test_a_strange_record_is_named(tmp_path, content):
         read_record(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"config": 0},
+        {"created": None},
+        {"created": 5},
+        {"created": "yesterday"},
+        {"created": "0001-01-01T00:00:00"},
+        {"kind": ["pretrain"]},
+        {"kind": "finetune"},
+        {"data": [{}]},
+        {"data": {"name": "a"}},
+        {"batch": "4"},
+        {"batch": 0},
+        {"model": {}},
+        {"model": {**FACTS["model"], "heads": [0, 1, 1, 1]}},
+        {"normalization": None},
+        {"classes": [{"value": "one"}]},
+        {"resumed": [{"date": 3}]},
+        {"validation_planes": [[-1]]},
+    ],
+)
+def test_a_damaged_record_is_named(tmp_path, damage):
+    with RunFolder(tmp_path) as folder:
+        folder.write_record("pretrain", PretrainConfig(steps=3), FACTS)
+        (name,) = damage
+        folder.update_record(**damage)
+    with pytest.raises(CheckpointError, match=r"cannot read .*run\.json: ") as raised:
+        read_record(tmp_path)
+    assert "\n" not in str(raised.value)
+    record = json.loads((tmp_path / "run.json").read_bytes())
+    if name in ("config", "created", "kind", "data", "batch", "model", "normalization"):
+        del record[name]
+        (tmp_path / "run.json").write_text(json.dumps(record))
+        with pytest.raises(CheckpointError, match=rf"cannot read .*run\.json: {name}"):
+            read_record(tmp_path)
+
+
+def test_names_that_are_no_unicode_come_back(tmp_path):
+    name = os.fsdecode(b"caf\xe9.tif")
+    with RunFolder(tmp_path) as folder:
+        facts = {**FACTS, "data": [{"name": name, "fingerprint": "01"}]}
+        folder.write_record("pretrain", PretrainConfig(steps=3), facts)
+    assert read_record(tmp_path)["data"][0]["name"] == name
+
+
+def test_a_killed_beginning_says_what_it_is(tmp_path):
+    (tmp_path / ".lock").touch()
+    with pytest.raises(CheckpointError, match=r"ended before its first record.*start it anew"):
+        read_record(tmp_path)
+
+
 def test_settings_of_another_version_are_named(tmp_path):
     with RunFolder(tmp_path) as folder:
-        folder.write_record("pretrain", PretrainConfig(steps=3), {})
+        folder.write_record("pretrain", PretrainConfig(steps=3), FACTS)
         folder.update_record(config={"strange": 1})
     with pytest.raises(CheckpointError, match="cannot read the settings"):
         read_config(tmp_path)
@@ -208,25 +269,44 @@ def test_settings_of_another_version_are_named(tmp_path):
 def test_metrics_are_cut_to_a_step_and_a_torn_line_is_dropped(tmp_path):
     folder = RunFolder(tmp_path)
     for step in (1, 2, 3):
-        folder.append_metrics({"event": "step", "step": step})
-        folder.append_metrics({"event": "validation", "step": step})
+        folder.append_metrics({"event": "step", "step": step, "loss": 0.5})
+        folder.append_metrics({"event": "validation", "step": step, "loss": None})
     with folder.metrics.open("a") as file:
         file.write('{"event": "st')
     assert len(read_metrics(tmp_path)) == 6
     folder.cut_metrics(2, validated=1)
     kept = [(line["event"], line["step"]) for line in read_metrics(tmp_path)]
     assert kept == [("step", 1), ("validation", 1), ("step", 2)]
-    folder.append_metrics({"event": "step", "step": 3})
+    folder.append_metrics({"event": "step", "step": 3, "loss": 0.5})
     assert len(read_metrics(tmp_path)) == 4
 
 
-@pytest.mark.parametrize("line", ["{garbled", "7", '{"event": "step"}'])
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"{garbled",
+        b"7",
+        b"\xff\xfe",
+        b"[" * 100_000,
+        b'{"event": "step"}',
+        b'{"event": "step", "step": 2}',
+        b'{"event": "step", "step": "2", "loss": 1}',
+        b'{"event": "validation", "step": 2, "loss": "low"}',
+        b'{"event": "validation", "step": 2, "loss": 1, "mean_iou": "high"}',
+    ],
+)
 def test_a_damaged_line_of_metrics_is_named(tmp_path, line):
     folder = RunFolder(tmp_path)
-    folder.append_metrics({"event": "step", "step": 1})
-    with folder.metrics.open("a") as file:
-        file.write(f"{line}\n")
+    folder.append_metrics({"event": "pool", "step": 1})
+    with folder.metrics.open("ab") as file:
+        file.write(line + b"\n")
     with pytest.raises(CheckpointError, match=r"line 2 of .*metrics.jsonl.*delete that line"):
+        read_metrics(tmp_path)
+
+
+def test_metrics_that_are_a_folder_are_named(tmp_path):
+    (tmp_path / "metrics.jsonl").mkdir()
+    with pytest.raises(CheckpointError, match=r"cannot read .*metrics\.jsonl"):
         read_metrics(tmp_path)
 
 

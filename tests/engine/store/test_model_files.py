@@ -1,15 +1,20 @@
+import json
+import math
+import os
 import pickle
+import shutil
 
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from napari_affmae.config import NormalizationConfig
 from napari_affmae.data import NormalizationRecord
 from napari_affmae.engine import import_checkpoint, load_model, read_metadata
 from napari_affmae.engine.store.metadata import ModelMetadata
-from napari_affmae.engine.store.model_files import load_weights, model_bytes
+from napari_affmae.engine.store.model_files import build_network, load_weights, model_bytes
 from napari_affmae.errors import CheckpointError
 from napari_affmae.model import AFFMAE, AFFSegmenter, preset
 
@@ -95,6 +100,101 @@ def test_a_file_that_is_not_there(tmp_path):
 def test_an_empty_folder_has_no_model(tmp_path):
     with pytest.raises(CheckpointError, match="holds no model"):
         load_model(tmp_path)
+
+
+def changed(path, tensors=None, **header):
+    """Rewrite parts of a model file's header, and some of its tensors."""
+    with safe_open(path, "pt") as opened:
+        said = json.loads(opened.metadata()["napari-affmae"])
+    for name, value in header.items():
+        said[name] = {**said[name], **value} if isinstance(value, dict) else value
+    save_file({**load_file(path), **(tensors or {})}, path, {"napari-affmae": json.dumps(said)})
+    return path
+
+
+@pytest.fixture
+def segmenter(tmp_path, finetuned):
+    return shutil.copy(finetuned[0] / "model.safetensors", tmp_path / "m.safetensors")
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.float8_e5m2])
+def test_weights_that_are_not_finite_are_refused(segmenter, value, dtype):
+    name = "heads.res2.1.bias"
+    tensor = load_file(segmenter)[name]
+    tensor[1] = value
+    changed(segmenter, {name: tensor.to(dtype)})
+    with pytest.raises(CheckpointError, match=rf"m\.safetensors are not finite numbers: {name}"):
+        load_model(segmenter)
+
+
+def test_weights_of_whole_numbers_are_refused(segmenter):
+    name = "heads.res2.1.bias"
+    changed(segmenter, {name: load_file(segmenter)[name].to(torch.int32)})
+    with pytest.raises(CheckpointError, match=name):
+        load_model(segmenter)
+
+
+CLASSES = [{"value": value, "name": str(value), "color": "#ffffff"} for value in (0, 1, 2, 3)]
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"crop": 10**6},
+        {"crop": -64},
+        {"classes": CLASSES[:1]},
+        {"classes": CLASSES[:3]},
+        {"classes": [*CLASSES[:3], {**CLASSES[2], "name": "again"}]},
+        {"classes": [*CLASSES[:3], {**CLASSES[3], "value": 2**40}]},
+        {"pixel_size": [0, 1]},
+        {"pixel_size": [-1, -1]},
+        {"model": {"channels": [1 << 40] * 4, "heads": [1] * 4}},
+        {"model": {"channels": [3 << 20, 6 << 20, 8 << 20, 12 << 20]}},
+        {"model": {"channels": [-48, 96, 128, 192]}},
+        {"model": {"heads": [0, 6, 8, 12]}},
+        {"model": {"heads": [-3, 6, 8, 12]}},
+        {"model": {"blocks": [10**12, 1, 3, 1]}},
+        {"model": {"blocks": [-1, 1, 3, 1]}},
+        {"model": {"mlp_ratio": 1e300}},
+        {"model": {"mlp_ratio": 1e-9}},
+        {"model": {"neighbourhood": 10**9}},
+        {"model": {"cluster_size": 10**9}},
+        {"model": {"patch_size": 2**200}},
+        {"model": {"in_channels": 10**9}},
+        {"model": {"decoder_points": 10**9}},
+        {"model": {"decoder_hidden": 10**12}},
+    ],
+)
+def test_impossible_settings_are_refused_before_memory_is_taken(segmenter, header, monkeypatch):
+    def build(metadata):
+        if torch.empty(0).device.type != "meta":
+            pytest.fail("took memory")
+        return build_network(metadata)
+
+    changed(segmenter, **header)
+    monkeypatch.setattr("napari_affmae.engine.store.model_files.build_network", build)
+    with pytest.raises(CheckpointError, match=r"m\.safetensors"):
+        load_model(segmenter)
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [{"std": [0.0]}, {"std": [-1.0]}, {"mean": [math.nan]}, {"low": [math.inf]}, {"low": [0, 0]}],
+)
+def test_impossible_statistics_are_refused(segmenter, numbers):
+    statistics = {name: [1.0] for name in ("low", "high", "fill", "mean", "std")}
+    changed(segmenter, normalization={"statistics": {"01": {**statistics, **numbers}}})
+    with pytest.raises(CheckpointError, match=r"m\.safetensors .*normalization|01"):
+        load_model(segmenter)
+
+
+def test_names_of_images_that_are_no_unicode_come_back(tmp_path, metadata):
+    name = os.fsdecode(b"caf\xe9.tif")
+    said = metadata.model_copy(update={"training": {"sources": [name]}})
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(model_bytes(AFFMAE(metadata.model), said))
+    assert read_metadata(path).training["sources"] == [name]
 
 
 @pytest.fixture(scope="module")

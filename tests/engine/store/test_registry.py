@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 from napari_affmae.engine import (
     delete_run,
@@ -146,8 +146,8 @@ def bar_log(run):
         (lose_record, "just starting"),
         (break_state, "state.json"),
         (break_model, "cannot read the model"),
-        (lose_settings, "'data'"),
-        (break_log, "cannot read the run"),
+        (lose_settings, "data: Field required"),
+        (break_log, "metrics.jsonl"),
         (bar_log, "cannot read the run"),
     ],
 )
@@ -158,6 +158,44 @@ def test_a_damaged_run_is_listed_with_its_problem_and_can_be_deleted(folder, dam
     assert not run.resumable
     delete_run(run.path)
     assert {run.name for run in list_runs(folder)} == {"first", "shared"}
+
+
+def rewrite_training(path, **facts):
+    metadata = read_metadata(path)
+    changed = metadata.model_copy(update={"training": {**metadata.training, **facts}})
+    header = {"napari-affmae": changed.model_dump_json()}
+    save_file(load_file(path), path, header)
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"date": 5},
+        {"date": "soon"},
+        {"iou": "high"},
+        {"iou": {"membrane": "high"}},
+        {"mean_iou": "high"},
+        {"steps": "4"},
+        {"sources": 3},
+        {"sources": [3]},
+        {"validation_loss": []},
+        {"preset": {}},
+    ],
+)
+def test_an_odd_model_fails_by_itself(folder, facts):
+    rewrite_training(folder / "shared.safetensors", **facts)
+    rewrite_training(folder / "second/model.safetensors", **facts)
+    (name,) = facts
+    for odd in ("shared", "second"):
+        problem = summary(folder, odd).problem
+        assert f"{odd}" in problem
+        assert name in problem
+    assert summary(folder, "first").problem is None
+
+
+def test_dates_without_a_time_zone_can_be_sorted(folder):
+    rewrite_training(folder / "shared.safetensors", date="2020-01-01T00:00:00")
+    assert [run.name for run in list_runs(folder)][-1] == "shared"
 
 
 def test_foreign_weights_are_listed_with_a_problem_and_stay(folder):

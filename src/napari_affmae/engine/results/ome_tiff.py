@@ -1,6 +1,8 @@
 """OME-TIFF files that grow plane by plane."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from math import prod
 from pathlib import Path
 from types import TracebackType
@@ -11,6 +13,8 @@ from numpy.typing import NDArray
 from tifffile import OmeXml, TiffWriter
 
 from napari_affmae.data import ImageSource
+from napari_affmae.engine.results.new_file import NewFile
+from napari_affmae.engine.results.origin import NAMESPACE, Origin
 from napari_affmae.files import write_errors
 
 # OME's names of the axes that count planes, in the order assumed for unnamed axes.
@@ -22,7 +26,8 @@ _BIG = 3 * 2**30
 class PlaneFile:
     """A compressed OME-TIFF, written plane by plane under another name and renamed when complete.
 
-    Use it as a context manager: an exception removes what was written.
+    Use it as a context manager: an exception removes what was written. One process at a
+    time writes a file.
 
     Parameters
     ----------
@@ -36,6 +41,13 @@ class PlaneFile:
         Nanometres from plane to plane.
     axes : str
         Letters of the axes that count planes; the last one changes fastest.
+    origin : Origin, optional
+        What the planes are computed from; written into the file.
+
+    Raises
+    ------
+    UnwritableError
+        If another process is writing the file, or it cannot be written.
     """
 
     def __init__(
@@ -46,9 +58,11 @@ class PlaneFile:
         plane_distance: float | None = None,
         *,
         axes: str = "Z",
+        origin: Origin | None = None,
     ) -> None:
         self.path = path
-        self._part = path.with_name(f".{path.name}.part")
+        self._new = NewFile(path)
+        self._origin = origin
         shape = (planes,) if isinstance(planes, int) else tuple(planes)
         self._planes = prod(shape)
         self._shape, self._axes = _ome_axes(shape, axes)
@@ -58,7 +72,7 @@ class PlaneFile:
         self._writer: TiffWriter | None = None
 
     @classmethod
-    def like(cls, path: Path, source: ImageSource) -> Self:
+    def like(cls, path: Path, source: ImageSource, origin: Origin | None = None) -> Self:
         """Make a file for as many planes as a source has, along the same axes.
 
         Parameters
@@ -67,6 +81,8 @@ class PlaneFile:
             Where the complete file will be.
         source : ImageSource
             The image that the planes are computed from.
+        origin : Origin, optional
+            All that they are computed from.
         """
         layout = source.layout
         return cls(
@@ -75,9 +91,11 @@ class PlaneFile:
             source.pixel_size,
             source.plane_distance,
             axes=layout.plane_axes,
+            origin=origin,
         )
 
     def __enter__(self) -> Self:
+        self._new.__enter__()
         return self
 
     def __exit__(
@@ -86,13 +104,16 @@ class PlaneFile:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._writer is None:
-            return
-        self._writer.close()
-        if self._written == self._planes and kind is None:
-            self._part.replace(self.path)
-        else:
-            self._part.unlink(missing_ok=True)
+        try:
+            if kind is None and self._writer is not None and self._written == self._planes:
+                with write_errors(self.path):
+                    self._writer.close()
+                    self._new.commit()
+            elif self._writer is not None:
+                with suppress(OSError):  # what is not complete is removed
+                    self._writer.close()
+        finally:
+            self._new.__exit__(kind, error, trace)
 
     def write(self, plane: NDArray[np.generic]) -> None:
         """Append one plane.
@@ -114,8 +135,8 @@ class PlaneFile:
     def _write(self, plane: NDArray[np.generic]) -> None:
         description = None
         if self._writer is None:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._writer = TiffWriter(self._part, bigtiff=plane.nbytes * self._planes > _BIG)
+            big = plane.nbytes * self._planes > _BIG
+            self._writer = TiffWriter(self._new.open(), bigtiff=big)
             description = self._ome(plane)
         self._writer.write(
             plane,
@@ -135,11 +156,17 @@ class PlaneFile:
             shape,
             (prod(shape[:-2]), 1, 1, height, width, 1),
             axes=self._axes + "CYX"[-plane.ndim :],
-            Name=self.path.name.split(".")[0],
+            Name=os.fsencode(self.path.name.split(".")[0]).decode("utf-8", "replace"),
+            **self._annotation(),
             **{f"PhysicalSize{axis}": size for axis, size in known.items()},
             **{f"PhysicalSize{axis}Unit": "nm" for axis in known},
         )
         return ome.tostring().encode()
+
+    def _annotation(self) -> dict[str, Mapping[str, object]]:
+        if self._origin is None:
+            return {}
+        return {"MapAnnotation": {"Namespace": NAMESPACE, "Value": self._origin.texts()}}
 
 
 def _ome_axes(shape: tuple[int, ...], axes: str) -> tuple[tuple[int, ...], str]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from napari_affmae.data import ImageSource
 from napari_affmae.engine.events import BandDone, Event, PlaneDone
 from napari_affmae.engine.results.ome_tiff import PlaneFile
+from napari_affmae.engine.results.origin import Origin
 from napari_affmae.files import write_errors
 
 
@@ -26,19 +27,40 @@ class PlaneWriter:
         The label image; probabilities go to a file of this name beside it.
     source : ImageSource
         The image that is segmented; gives the planes and the pixel size.
+    origin : Origin, optional
+        What the segmentation is computed from; written into the files.
+    probabilities : bool
+        Whether probabilities are written.
+
+    Raises
+    ------
+    UnwritableError
+        If another process is writing one of the files, or one cannot be written.
     """
 
-    def __init__(self, target: Path, source: ImageSource) -> None:
+    def __init__(
+        self,
+        target: Path,
+        source: ImageSource,
+        origin: Origin | None = None,
+        *,
+        probabilities: bool = False,
+    ) -> None:
         self._files = ExitStack()
         self._shape = (source.height, source.width)
-        self._labels = self._open(target, source)
-        self._probabilities = self._open(probabilities_path(target), source)
+        self._labels = PlaneFile.like(target, source, origin)
+        self._probabilities: PlaneFile | None = None
+        if probabilities:
+            self._probabilities = PlaneFile.like(probabilities_path(target), source, origin)
         self._plane: BinaryIO | None = None
 
-    def _open(self, path: Path, source: ImageSource) -> PlaneFile:
-        return self._files.enter_context(PlaneFile.like(path, source))
-
     def __enter__(self) -> Self:
+        with ExitStack() as files:
+            # Left in the other order, so that labels mean that the probabilities are there too.
+            files.enter_context(self._labels)
+            if self._probabilities is not None:
+                files.enter_context(self._probabilities)
+            self._files = files.pop_all()
         return self
 
     def __exit__(
@@ -53,19 +75,18 @@ class PlaneWriter:
         """Write the part of a plane that an event carries, if any."""
         match event:
             case BandDone(probabilities=band, rows=rows) if band is not None:
-                with write_errors(self._probabilities.path):
-                    self._put_aside(band, rows.start)
+                if self._probabilities is not None:
+                    with write_errors(self._probabilities.path):
+                        self._put_aside(band, rows.start, self._probabilities.path.parent)
             case PlaneDone(labels=labels):
                 self._labels.write(labels)
-                if self._plane is not None:
+                if self._probabilities is not None and self._plane is not None:
                     stack = np.memmap(self._plane, np.float32, "r")
                     self._probabilities.write(stack.reshape(-1, *self._shape))
 
-    def _put_aside(self, band: NDArray[np.float32], start: int) -> None:
+    def _put_aside(self, band: NDArray[np.float32], start: int, folder: Path) -> None:
         """Write rows to a temporary file, because a TIFF takes one whole class after the other."""
         if self._plane is None:
-            folder = self._probabilities.path.parent
-            folder.mkdir(parents=True, exist_ok=True)
             self._plane = self._files.enter_context(TemporaryFile(dir=folder))  # noqa: SIM115
         height, width = self._shape
         for number, rows in enumerate(band):

@@ -1,6 +1,5 @@
 """Checkpoints: folders that are renamed to their place when they are complete."""
 
-import json
 import re
 import shutil
 from collections.abc import Collection, Mapping
@@ -8,7 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from napari_affmae.errors import CheckpointError
-from napari_affmae.files import sync_folder, to_json, write_bytes, write_errors
+from napari_affmae.files import (
+    parse_json,
+    remove_entry,
+    sync_folder,
+    to_json,
+    write_bytes,
+    write_errors,
+)
 
 MODEL_FILE = "model.safetensors"
 OPTIMIZER_FILE = "optimizer.safetensors"
@@ -16,6 +22,7 @@ STATE_FILE = "state.json"
 CHECKPOINT_FILES = (MODEL_FILE, OPTIMIZER_FILE, STATE_FILE)
 _ASIDE = ".aside"
 _NAME = re.compile(r"step_(\d{8,})")
+_LEFTOVER = re.compile(rf"\.step_\d{{8,}}(\.new|\.old|{re.escape(_ASIDE)})")
 
 
 def checkpoint_path(folder: Path, step: int) -> Path:
@@ -84,7 +91,7 @@ def save_checkpoint(
     try:
         with write_errors(path, sum(map(len, files.values()))):
             folder.mkdir(parents=True, exist_ok=True)
-            shutil.rmtree(temporary, ignore_errors=True)
+            remove_entry(temporary)
             temporary.mkdir()
             for name, content in files.items():
                 write_bytes(temporary / name, content)
@@ -119,12 +126,13 @@ def clean_leftovers(folder: Path) -> None:
     folder : Path
         The run's ``checkpoints`` folder; it may be missing.
     """
-    for aside in folder.glob(f".step_*{_ASIDE}"):
-        path = folder / aside.name.removeprefix(".").removesuffix(_ASIDE)
-        if not path.exists():
-            aside.replace(path)
-    for leftover in folder.glob(".step_*"):
-        shutil.rmtree(leftover)
+    leftovers = [path for path in folder.glob(".step_*") if _LEFTOVER.fullmatch(path.name)]
+    for leftover in leftovers:
+        path = folder / leftover.name.removeprefix(".").removesuffix(_ASIDE)
+        if leftover.name.endswith(_ASIDE) and not path.exists():
+            leftover.replace(path)
+        else:
+            remove_entry(leftover)
 
 
 def read_state(path: Path) -> dict[str, Any]:
@@ -141,7 +149,7 @@ def read_state(path: Path) -> dict[str, Any]:
         If it is missing or damaged.
     """
     try:
-        state = json.loads((path / STATE_FILE).read_text(encoding="utf-8"))
+        state = parse_json((path / STATE_FILE).read_bytes())
     except (OSError, ValueError) as error:
         raise damaged(path / STATE_FILE, error) from error
     if not isinstance(state, dict):
@@ -165,11 +173,11 @@ def _move(temporary: Path, path: Path) -> None:
     aside = path.with_name(f".{path.name}{_ASIDE}")
     path.replace(aside)
     temporary.replace(path)
-    shutil.rmtree(aside)
+    remove_entry(aside)
 
 
 def _remove(path: Path) -> None:
     """Delete a checkpoint; it is renamed first, because deleting takes several steps."""
     hidden = path.with_name(f".{path.name}.old")
     path.replace(hidden)
-    shutil.rmtree(hidden)
+    remove_entry(hidden)

@@ -15,7 +15,7 @@ from napari_affmae.engine.store.registry import MODEL_SUFFIX, is_model_file, is_
 from napari_affmae.engine.store.run_folder import LOCK_FILE, METRICS_FILE
 from napari_affmae.engine.store.run_names import check_name
 from napari_affmae.errors import AffmaeError
-from napari_affmae.files import replace_bytes
+from napari_affmae.files import TEMPORARY, replace_bytes
 
 _SHOWN_FILES = 3
 _TOP = "|".join(map(re.escape, (RUN_FILE, LOCK_FILE, METRICS_FILE, MODEL_FILE)))
@@ -23,6 +23,7 @@ _IN_CHECKPOINT = "|".join(map(re.escape, CHECKPOINT_FILES))
 # Every file that a run writes, also the remains of interrupted writes.
 _KNOWN = re.compile(
     rf"\.?({_TOP})(\.new)?"
+    rf"|(previews/)?{TEMPORARY.pattern}"
     r"|previews/\.?step_\d{8,}\.(npz|png)(\.new)?"
     rf"|checkpoints/\.?step_\d{{8,}}(\.new|\.old|\.aside)?/({_IN_CHECKPOINT})"
 )

@@ -1,6 +1,5 @@
 """Lists the runs and models in a folder, without loading torch, which takes seconds."""
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,10 +13,12 @@ from napari_affmae.engine.store.checkpoints import (
     checkpoint_path,
     list_checkpoints,
 )
-from napari_affmae.engine.store.metadata import ModelMetadata, model_path, read_metadata
+from napari_affmae.engine.store.metadata import model_path, read_metadata, training_facts
+from napari_affmae.engine.store.records import TrainingFacts, moment, parse_measurement
 from napari_affmae.engine.store.run_folder import (
     LOCK_FILE,
     METRICS_FILE,
+    never_began,
     read_config,
     read_record,
 )
@@ -128,28 +129,26 @@ def is_model_file(path: Path) -> bool:
 
 def _summarize_file(path: Path) -> RunSummary:
     facts: dict[str, Any] = {"path": path, "name": path.stem, "kind": "model"}
-    created = _modified(path)
+    facts |= {"created": _modified(path), "finished": True}
     try:
         metadata = read_metadata(path)
+        training = training_facts(metadata, path)
     except CheckpointError as error:
-        return RunSummary(**facts, created=created, finished=True, problem=str(error))
-    training = metadata.training
-    if "date" in training:
-        created = datetime.fromisoformat(training["date"])
+        return RunSummary(**facts, problem=str(error))
+    if training.date is not None:
+        facts["created"] = moment(training.date)
     return RunSummary(
         **facts,
-        created=created,
-        preset=training.get("preset"),
-        steps=training.get("steps", 0),
-        total_steps=training.get("steps"),
-        finished=True,
+        preset=training.preset,
+        steps=training.steps,
+        total_steps=training.steps if "steps" in training.model_fields_set else None,
         classes=metadata.classes,
-        sources=tuple(training.get("sources", ())),
-        loss=training.get("validation_loss"),
-        pretrained=training.get("pretrained"),
+        sources=tuple(training.sources),
+        loss=training.validation_loss,
+        pretrained=training.pretrained,
         in_channels=metadata.model.in_channels,
         crop=metadata.crop,
-        **_scores(metadata),
+        **_scores(training),
     )
 
 
@@ -166,14 +165,14 @@ def _summarize_run(path: Path) -> RunSummary:
         facts |= _reached(path)
     except CheckpointError as error:
         return RunSummary(**facts, problem=str(error))
-    except (KeyError, OSError, TypeError, ValueError) as error:
-        return RunSummary(**facts, problem=f"cannot read the run {path}: {error!r}")
+    except OSError as error:
+        return RunSummary(**facts, problem=f"cannot read the run {path}: {error}")
     return RunSummary(**facts, resumable=not facts["finished"])
 
 
 def _recorded(path: Path) -> dict[str, Any]:
     """Read the settings of a run from its record."""
-    if not (path / RUN_FILE).exists():
+    if never_began(path):
         raise CheckpointError(
             f"{path} holds a run that is just starting, or ended before its first record; "
             "if it does not continue, delete it"
@@ -185,13 +184,13 @@ def _recorded(path: Path) -> dict[str, Any]:
     images = record["data"][:: 2 if "classes" in record else 1]
     return {
         "kind": record["kind"],
-        "created": datetime.fromisoformat(record["created"]),
-        "preset": record.get("preset") or record["config"]["preset"],
+        "created": moment(record["created"]),
+        "preset": record.get("preset") or config.preset,
         "total_steps": config.steps,
         "classes": tuple(LabelClass.model_validate(item) for item in classes),
         "sources": tuple(item["name"] for item in images),
         "pretrained": record.get("pretrained"),
-        "in_channels": record["config"]["in_channels"],
+        "in_channels": config.in_channels,
         "crop": config.crop,
     }
 
@@ -213,14 +212,14 @@ def _reached(path: Path) -> dict[str, Any]:
     state = RunState.read(checkpoint_path(checkpoints, saved[-1]))
     length = Length.of(read_config(path))
     finished = (path / MODEL_FILE).exists() and length.over(state.step, state.elapsed)
-    return {"finished": finished, **_scores(read_metadata(model_path(path)))}
+    model = model_path(path)
+    return {"finished": finished, **_scores(training_facts(read_metadata(model), model))}
 
 
-def _scores(metadata: ModelMetadata) -> dict[str, Any]:
-    iou = metadata.training.get("iou", {})
+def _scores(training: TrainingFacts) -> dict[str, Any]:
     return {
-        "mean_iou": metadata.training.get("mean_iou"),
-        "iou": {name: value for name, value in iou.items() if value is not None},
+        "mean_iou": training.mean_iou,
+        "iou": {name: value for name, value in training.iou.items() if value is not None},
     }
 
 
@@ -232,7 +231,9 @@ def _last_lines(path: Path) -> list[dict[str, Any]]:
         start = max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES)
         file.seek(start)
         lines = file.read().split(b"\n")[:-1]
-    return [json.loads(line) for line in (lines[1:] if start else lines)]
+    return [
+        parse_measurement(line, f"a line of {path}") for line in (lines[1:] if start else lines)
+    ]
 
 
 def _modified(path: Path) -> datetime:

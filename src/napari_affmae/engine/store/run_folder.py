@@ -33,18 +33,18 @@ from napari_affmae.engine.store.checkpoints import (
     prune_checkpoints,
     save_checkpoint,
 )
-from napari_affmae.errors import AffmaeError, CheckpointError
-from napari_affmae.files import replace_bytes, to_json, write_errors
+from napari_affmae.engine.store.records import FORMAT, parse_measurement, parse_record, reason
+from napari_affmae.errors import AffmaeError, CheckpointError, UnwritableError
+from napari_affmae.files import remove_leftovers, replace_bytes, to_json, write_errors
 
 logger = logging.getLogger(__name__)
 
 Kind = Literal["pretrain", "finetune"]
-FORMAT = 1
 METRICS_FILE = "metrics.jsonl"
 LOCK_FILE = ".lock"
 # Settings that runs of earlier versions have in their records, and that mean nothing any more.
 _RETIRED = frozenset({"workers", "preview_steps"})
-_CONFIGS: dict[str, type[TrainingConfig]] = {
+_CONFIGS: dict[str, type[PretrainConfig] | type[FinetuneConfig]] = {
     "pretrain": PretrainConfig,
     "finetune": FinetuneConfig,
 }
@@ -66,7 +66,7 @@ class RunFolder:
     Raises
     ------
     UnwritableError
-        If it cannot be made or written.
+        If it cannot be made or written, or a part of it is a link.
     AffmaeError
         If another process writes to it.
     """
@@ -79,6 +79,7 @@ class RunFolder:
         with write_errors(path):
             self._made = not path.exists()
             path.mkdir(parents=True, exist_ok=True)
+        self._refuse_links()
         # Not local to the thread: a generator may be closed in another thread than it ran in.
         self._lock = FileLock(path / LOCK_FILE, thread_local=False)
 
@@ -92,6 +93,8 @@ class RunFolder:
                     "stop it or choose another folder"
                 ) from error
             clean_leftovers(self.checkpoints)
+            for place in (self.path / RUN_FILE, self.metrics, self.model):
+                remove_leftovers(place)
         return self
 
     def __exit__(
@@ -104,6 +107,16 @@ class RunFolder:
             self._lock.release()
         else:
             self._vanish()
+
+    def _refuse_links(self) -> None:
+        """Refuse to write, and to delete old checkpoints, in another place than the run folder."""
+        for path in (self.path / LOCK_FILE, self.metrics, self.checkpoints, self.previews):
+            if path.is_symlink():
+                raise UnwritableError(
+                    f"{path} is a link, and a run writes and deletes in its own folder alone: "
+                    "put what it points to in its place, or choose another folder",
+                    path,
+                )
 
     def _vanish(self) -> None:
         """Remove the folder of a run that never began, which would be listed as a run."""
@@ -251,25 +264,35 @@ def read_record(run: Path) -> dict[str, Any]:
     Raises
     ------
     CheckpointError
-        If there is no run, or a newer version of the program wrote it.
+        If there is no run, its record is damaged, or a newer version of the program wrote it.
     """
     path = run / RUN_FILE
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        content = path.read_bytes()
     except FileNotFoundError as error:
-        raise CheckpointError(f"{run} holds no run: {RUN_FILE} is missing") from error
-    except (OSError, ValueError) as error:
+        raise CheckpointError(_no_record(run)) from error
+    except OSError as error:
         raise CheckpointError(f"cannot read {path}: {error}") from error
-    if not isinstance(record, dict) or record.get("format") != FORMAT:
-        raise CheckpointError(
-            f"{path} has another format than {FORMAT}; "
-            "it was written by a newer version of napari-affmae: update"
+    return parse_record(content, str(path))
+
+
+def never_began(path: Path) -> bool:
+    """Return whether a folder is that of a run which has no record, for instance by a kill."""
+    return (path / LOCK_FILE).is_file() and not (path / RUN_FILE).exists()
+
+
+def _no_record(run: Path) -> str:
+    if never_began(run):
+        return (
+            f"{run} is the folder of a run that ended before its first record ({RUN_FILE}), so "
+            "there is nothing to go on with: start it anew in the same folder, without resuming, "
+            "or delete the folder"
         )
-    return record
+    return f"{run} holds no run: {RUN_FILE} is missing"
 
 
-def read_config(run: Path) -> TrainingConfig:
-    """Read the settings of a run: a `PretrainConfig` or a `FinetuneConfig`.
+def read_config(run: Path) -> PretrainConfig | FinetuneConfig:
+    """Read the settings of a run.
 
     Parameters
     ----------
@@ -285,8 +308,10 @@ def read_config(run: Path) -> TrainingConfig:
     try:
         settings = {name: v for name, v in record["config"].items() if name not in _RETIRED}
         return _CONFIGS[record["kind"]].model_validate_json(json.dumps(settings))
-    except (AttributeError, KeyError, ValidationError) as error:
-        raise CheckpointError(f"cannot read the settings in {run / RUN_FILE}: {error}") from error
+    except ValidationError as error:
+        raise CheckpointError(
+            f"cannot read the settings in {run / RUN_FILE}: {reason(error)}"
+        ) from error
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:
@@ -308,18 +333,12 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
         If a line is damaged.
     """
     path = run / METRICS_FILE
-    if not path.exists():
-        return []
-    lines = path.read_text(encoding="utf-8").split("\n")
-    # A line without its end was being written when the process was killed.
-    return [_parse(line, f"line {number} of {path}") for number, line in enumerate(lines[:-1], 1)]
-
-
-def _parse(line: str, where: str) -> dict[str, Any]:
     try:
-        parsed = json.loads(line)
-    except ValueError as error:
-        raise CheckpointError(f"cannot read {where}: {error}; delete that line") from error
-    if not isinstance(parsed, dict) or not {"event", "step"} <= parsed.keys():
-        raise CheckpointError(f"{where} is no measurement: {line!r}; delete that line")
-    return parsed
+        lines = path.read_bytes().split(b"\n") if path.exists() else [b""]
+    except OSError as error:
+        raise CheckpointError(f"cannot read {path}: {error}") from error
+    # A line without its end was being written when the process was killed.
+    return [
+        parse_measurement(line, f"line {number} of {path}")
+        for number, line in enumerate(lines[:-1], 1)
+    ]

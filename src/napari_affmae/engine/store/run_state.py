@@ -7,6 +7,7 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from napari_affmae.engine.store.checkpoints import STATE_FILE, checkpoint_path, damaged, read_state
+from napari_affmae.engine.store.records import reason
 
 
 class Best(BaseModel):
@@ -29,7 +30,7 @@ class RunState(BaseModel):
         Optimiser steps made.
     elapsed : float
         Seconds spent.
-    scaler : Mapping[str, Any]
+    scaler : Mapping[str, int or float]
         State of the loss scaler.
     best : Best or None
         The best checkpoint; None for runs without a score.
@@ -41,7 +42,7 @@ class RunState(BaseModel):
 
     step: int = Field(ge=0)
     elapsed: float = Field(ge=0)
-    scaler: Mapping[str, Any]
+    scaler: Mapping[str, int | float]
     best: Best | None
     validated: int | None
     previewed: int | None
@@ -70,9 +71,7 @@ class RunState(BaseModel):
         try:
             state = cls.model_validate(read_state(path))
         except ValidationError as error:
-            problem = error.errors()[0]
-            where = ".".join(map(str, problem["loc"]))
-            raise damaged(path / STATE_FILE, f"{where}: {problem['msg']}") from error
+            raise damaged(path / STATE_FILE, reason(error)) from error
         if state.best is None or checkpoint_path(path.parent, state.best.step).is_dir():
             return state
         return state.moved(best=None)

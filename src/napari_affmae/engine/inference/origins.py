@@ -1,0 +1,58 @@
+"""Names what segmentations of many images with one model come from."""
+
+import hashlib
+from pathlib import Path
+
+from napari_affmae.config import SegmentConfig
+from napari_affmae.data import ImageSource
+from napari_affmae.engine.results.origin import Origin
+from napari_affmae.engine.store.metadata import model_path, read_metadata
+from napari_affmae.errors import CheckpointError
+
+
+class Origins:
+    """Makes the origin of each image's segmentation; reads the model file once.
+
+    Attributes
+    ----------
+    file : Path
+        The model file; that of a run may be another one tomorrow.
+
+    Parameters
+    ----------
+    model : Path
+        Model file or run folder.
+    config : SegmentConfig
+        Tiles.
+
+    Raises
+    ------
+    CheckpointError
+        If there is no model.
+    """
+
+    def __init__(self, model: Path, config: SegmentConfig) -> None:
+        self.file = model_path(model)
+        crop = read_metadata(self.file).crop
+        self._tile = crop if config.tile == "auto" else config.tile
+        self._overlap = config.overlap
+        try:
+            with self.file.open("rb") as opened:
+                self._model = hashlib.file_digest(opened, "sha256").hexdigest()
+        except OSError as error:
+            raise CheckpointError(f"cannot read the model {self.file}: {error}") from error
+
+    def of(self, source: ImageSource) -> Origin:
+        """Name what the segmentation of an image comes from.
+
+        Raises
+        ------
+        UnreadableFileError
+            If the image's file is damaged.
+        """
+        return Origin(
+            image=source.fingerprint(),
+            model=self._model,
+            tile=self._tile,
+            overlap=self._overlap,
+        )
