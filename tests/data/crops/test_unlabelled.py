@@ -84,13 +84,13 @@ def test_straight_crops_are_normalised_windows(drawing, dtype, settings, channel
     ):
         row = rows[offset]
         plane = sources[row["source"]].read(int(row["plane"]))
-        rows, columns = (slice(max(0, first), max(0, first) + 64) for first in (top, left))
+        down, right = (slice(max(0, first), max(0, first) + 64) for first in (top, left))
         pads = [
             (max(0, -first), max(0, first + 64 - size))
             for first, size in ((top, plane.shape[1]), (left, plane.shape[2]))
         ]
         whole = np.pad(plane, [(0, 0), *pads], mode="reflect")
-        np.testing.assert_allclose(image, whole[:, rows, columns], atol=1e-5)
+        np.testing.assert_allclose(image, whole[:, down, right], atol=1e-5)
         seen.add(int(row["source"]))
     assert seen == {0, 1, 2}
 
