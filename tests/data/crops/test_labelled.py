@@ -81,9 +81,8 @@ def test_labels_bend_as_their_image(drawing, augmentation, size):
 
 def test_beyond_the_plane_nothing_is_labelled(drawing):
     board = checkerboard(1, 40, 50)
-    image, target = drawing.cut(
-        drawing.labelled([pair(board * 200, board)], classes(0, 1), None), 1
-    )
+    crops = drawing.labelled([pair(board * 200, board)], classes(0, 1), None)
+    image, target = drawing.cut(crops, 1)
     assert (target != IGNORE_INDEX).sum() == 40 * 50
     assert np.isfinite(image).all()
 
@@ -137,7 +136,7 @@ def test_crops_around_a_pixel_start_everywhere_that_shows_it(drawing, size, crop
     shown = {start for start in allowed if start <= column <= start + crop - 1}
     if size > 2048:
         assert set(starts) <= shown
-        assert len(set(starts)) > crop / 3
+        assert len(set(starts)) >= len(shown) / 2  # those in the pixel's own block
     else:
         assert set(starts) == shown
 
@@ -234,7 +233,7 @@ def test_a_large_plane_may_be_painted_later(drawing, painted):
     labels.array[:] = 0
     crops = drawing.labelled(pairs, classes(1, 2), 0, capacity=64**2)
     drawing.cut(crops, 5)
-    labels.paint(1, slice(1000, 1100), slice(900, 1300), 2)
+    labels.paint(1, slice(100, 200), slice(90, 300), 2)
     assert crops.refresh()
     _, targets = drawing.cut(crops, 40)
     assert set(np.unique(targets)) == {IGNORE_INDEX, 0, 1}
@@ -245,9 +244,8 @@ def test_labels_painted_while_their_block_is_on_its_way_are_seen(drawing, watche
     labels = painted(np.ones((30, 64, 64), np.uint8))
     image = watched(noise(labels.array.shape))
     (source,) = normalize_sources([image], NormalizationConfig())
-    crops = drawing.labelled(
-        [LabelledPair(source, labels)], classes(1, 2), 0, capacity=6 * 2 * 4096
-    )
+    pairs = [LabelledPair(source, labels)]
+    crops = drawing.labelled(pairs, classes(1, 2), 0, capacity=6 * 2 * 4096)
     image.seconds = 0.005
     for first in range(0, 600, 8):
         for _ in crops.advance(first):
