@@ -90,14 +90,14 @@ def test_beyond_the_plane_nothing_is_labelled(drawing):
 @pytest.mark.parametrize("augmentation", [None, AugmentationConfig(), BENT])
 @pytest.mark.parametrize("crop", [64, 65])
 @pytest.mark.parametrize(
-    "shape", [(300, 310), (2100, 2500), (64, 64), (30, 200), (20, 10), (1, 400)]
+    "shape", [(300, 310), (2100, 150), (64, 64), (30, 200), (20, 10), (1, 400)]
 )
 def test_the_only_labelled_pixel_is_in_every_crop(drawing, augmentation, crop, shape):
     image = noise(shape)
     rng = np.random.default_rng(1)
     places = [(0, 0), (shape[0] - 1, shape[1] - 1), *rng.integers(0, shape, (2, 2)).tolist()]
     if shape[0] > 2048:
-        places.append((1024, 1250))  # where blocks overlap
+        places.append((1040, 70))  # where blocks overlap
     for row, column in places:
         labels = np.zeros(shape, np.uint8)
         labels[row, column] = 1
