@@ -1,3 +1,5 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
@@ -5,9 +7,9 @@ from skimage.exposure import equalize_adapthist
 
 from napari_affmae.config import NormalizationConfig
 from napari_affmae.data.formats.opening import open_source
-from napari_affmae.data.normalization.normalization import normalize_sources
+from napari_affmae.data.normalization.normalization import normalize_sources, normalize_when_read
 from napari_affmae.data.normalization.record import NormalizationRecord
-from napari_affmae.errors import DataError
+from napari_affmae.errors import DataError, UnreadableFileError
 
 
 def smooth(shape, seed=0):
@@ -168,3 +170,92 @@ def test_record_of_nothing_or_of_unlike_sources_is_refused():
         NormalizationRecord.of([])
     with pytest.raises(ValueError, match="got 2"):
         NormalizationRecord.of([normalized(array), normalized(array, invert=True)])
+
+
+def test_a_source_is_fitted_when_it_is_first_needed(watched):
+    items = [watched(smooth((3, 70, 80), seed)) for seed in range(2)]
+    sources = normalize_when_read(items, NormalizationConfig())
+    assert not any(item.reads for item in items)
+    assert not any(source.is_fitted for source in sources)
+    sources[0].read(1)
+    assert [source.is_fitted for source in sources] == [True, False]
+    assert not items[1].reads
+    fitted = normalize_sources(items, NormalizationConfig())
+    assert sources[1].statistics == fitted[1].statistics
+    assert all(source.is_fitted for source in sources)
+
+
+def test_a_source_is_fitted_once_for_all_threads(watched):
+    item = watched(smooth((3, 70, 80)))
+    item.gate.clear()
+    (source,) = normalize_when_read([item], NormalizationConfig())
+    with ThreadPoolExecutor(4) as threads:
+        found = [threads.submit(lambda: source.statistics) for _ in range(4)]
+        item.gate.set()
+        assert len({id(future.result()) for future in found}) == 1
+    once = len(item.reads)
+    (alone,) = normalize_when_read([again := watched(smooth((3, 70, 80)))], NormalizationConfig())
+    assert alone.statistics == source.statistics
+    assert once == len(again.reads)
+
+
+def test_a_failed_fit_is_tried_again(watched):
+    item = watched(smooth((3, 70, 80)))
+    (source,) = normalize_when_read([item], NormalizationConfig())
+    item.broken = OSError("the disk is gone")
+    with pytest.raises(UnreadableFileError, match="the disk is gone"):
+        source.raw_limits()
+    assert not source.is_fitted
+    item.broken = None
+    assert np.isfinite(source.read(0)).all()
+
+
+def test_a_record_holds_what_was_needed_and_reads_nothing(watched):
+    items = [watched(smooth((3, 70, 80), seed)) for seed in range(3)]
+    sources = normalize_when_read(items, NormalizationConfig())
+    sources[0].read(0)
+    sources[2].read(0)
+    for item in items:
+        item.broken = OSError("the disk is gone")
+    record = NormalizationRecord.of(sources)
+    for item in items:
+        item.broken = None
+    known = {items[number].fingerprint(): sources[number].statistics for number in (0, 2)}
+    assert record.statistics == known
+
+
+def test_statistics_that_are_known_are_not_fitted_again(watched):
+    array = smooth((3, 500, 400))
+    record = NormalizationRecord.of(normalize_sources([watched(array)], NormalizationConfig()))
+    item, fresh = watched(array), watched(array)
+    normalize_sources([item], NormalizationConfig(), record)
+    item_reads, _ = len(item.reads), fresh.fingerprint()
+    assert item_reads == len(fresh.reads)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.int16, np.uint16])
+@pytest.mark.parametrize("invert", [False, True])
+def test_limits_normalise_stored_values(dtype, invert):
+    limits = np.iinfo(dtype)
+    array = np.stack([smooth((60, 70)), smooth((60, 70), 1) / 4])
+    array = (array * (limits.max - limits.min) + limits.min).astype(dtype)
+    config = NormalizationConfig(invert=invert)
+    source = normalize_sources([open_source(array, axes="CYX")], config)[0]
+    assert source.is_pointwise
+    low, high, scale, offset = source.raw_limits().T[..., None, None]
+    values = np.clip(array.astype(np.float32), low, high) * scale + offset
+    np.testing.assert_allclose(values, source.read(0), atol=1e-5)
+
+
+@pytest.mark.parametrize("settings", [{}, {"invert": True}, {"clahe": True}])
+def test_limits_normalise_scaled_values(settings):
+    array = np.stack([smooth((130, 150)), 100 * smooth((130, 150), 1) - 30])
+    config = NormalizationConfig(low=5, high=80, **settings)
+    source = normalize_sources([open_source(array, axes="CYX")], config)[0]
+    assert not source.is_pointwise
+    scaled = source.read_scaled(0, slice(7, 100))
+    assert scaled.min() >= 0
+    assert scaled.max() <= 1
+    low, high, scale, offset = source.scaled_limits().T[..., None, None]
+    values = np.clip(scaled, low, high) * scale + offset
+    np.testing.assert_allclose(values, source.read(0, slice(7, 100)), atol=1e-5)

@@ -28,8 +28,9 @@ def test_numbers_are_evenly_spread():
         (uniform(5, CROPS, 1)[:, 0], uniform(6, CROPS, 1)[:, 0]),
         (uniform(5, CROPS, 1)[:, 0], uniform(5, CROPS + 1, 1)[:, 0]),
         (uniform(5, CROPS, 2)[:, 1], uniform(5, CROPS + 1, 2)[:, 0]),
+        (uniform(5, CROPS + 1, 1)[:, 0], uniform(6, CROPS, 1)[:, 0]),
     ],
-    ids=["places", "uses", "seeds", "crops", "places and crops"],
+    ids=["places", "uses", "seeds", "crops", "places and crops", "crops and seeds"],
 )
 def test_numbers_are_independent(one, other):
     assert not (one == other).any()

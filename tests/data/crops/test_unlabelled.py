@@ -84,13 +84,13 @@ def test_straight_crops_are_normalised_windows(drawing, dtype, settings, channel
     ):
         row = rows[offset]
         plane = sources[row["source"]].read(int(row["plane"]))
-        rows, columns = (slice(max(0, first), max(0, first) + 64) for first in (top, left))
+        down, right = (slice(max(0, first), max(0, first) + 64) for first in (top, left))
         pads = [
             (max(0, -first), max(0, first + 64 - size))
             for first, size in ((top, plane.shape[1]), (left, plane.shape[2]))
         ]
         whole = np.pad(plane, [(0, 0), *pads], mode="reflect")
-        np.testing.assert_allclose(image, whole[:, rows, columns], atol=1e-5)
+        np.testing.assert_allclose(image, whole[:, down, right], atol=1e-5)
         seen.add(int(row["source"]))
     assert seen == {0, 1, 2}
 
@@ -110,6 +110,9 @@ def test_crops_follow_from_seed_and_number(drawing, augmentation):
     differing = drawing.cut(other, 8)[0]
     assert not any(np.array_equal(a, b) for a, b in zip(together, differing, strict=True))
     assert len({crop.tobytes() for crop in together}) == 8
+    keys = [drawing.planned(crops, 8).key.tolist() for crops in (one, two, other)]
+    assert keys[0] == keys[1]
+    assert len({*keys[0], *keys[2]}) == 16
 
 
 def test_places_cover_a_plane_evenly_up_to_its_edges(drawing):
@@ -266,6 +269,17 @@ def test_fixed_crops_are_normalised_windows_of_the_chosen_planes():
         np.testing.assert_array_equal(values, array[plane, top : top + 64, left : left + 64])
         planes.add(plane)
     assert planes == {1, 4}
+
+
+def test_fixed_crops_are_drawn_by_area():
+    small, large = np.random.default_rng(0).random((2, 128, 256))
+    sources = normalized(1e-3 * small[:64, :64], large)
+    flat = sources[0].statistics.model_copy(update={"std": (1e6,)})
+    sources[0]._statistics = flat  # crops of the small plane are recognised by it
+    for seed in range(4):
+        images, _ = PretrainCrops.fixed(sources, 64, 300, seed=seed, device=CPU)
+        of_small = (images.amax(dim=(1, 2, 3)) < 0.1).double().mean().item()
+        assert of_small == pytest.approx(1 / 9, abs=0.06)
 
 
 def test_fixed_crops_leave_out_what_is_broken(watched):

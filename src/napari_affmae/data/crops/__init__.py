@@ -1,1 +1,1 @@
-"""Training crops, each a pure function of seed and index."""
+"""Training crops, each a pure function of seed, number and pool."""

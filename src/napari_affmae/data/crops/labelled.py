@@ -211,8 +211,7 @@ class LabelledCrops:
         found = {}
         for block in blocks:
             corner = np.array([block.rows.start, block.columns.start])
-            reach = np.where(sizes < self._grid.crop, 1, block.starts)
-            inside = ((starts >= corner) & (starts < corner + reach)).all(axis=1)
+            inside = ((starts >= corner) & (starts < corner + block.starts)).all(axis=1)
             if inside.any():
                 found[block.number] = places[inside] - corner
         return found

@@ -17,7 +17,7 @@ from napari_affmae.data.crops.planning import Cutter, make_plan
 from napari_affmae.data.normalization.normalization import NormalizedSource
 from napari_affmae.data.pool.blocks import Block, BlockGrid
 from napari_affmae.data.pool.loading import Loaded, load_pixels
-from napari_affmae.data.pool.pool import Pool
+from napari_affmae.data.pool.pool import Pool, SourceError
 from napari_affmae.errors import DataError, UnreadableFileError
 
 
@@ -90,7 +90,7 @@ class PretrainCrops:
         planes: Sequence[Sequence[int]] | None = None,
         seed: int = 0,
         device: torch.device,
-    ) -> tuple[Tensor | None, dict[int, UnreadableFileError | DataError]]:
+    ) -> tuple[Tensor | None, dict[int, SourceError]]:
         """Cut some crops as they are, reading no other blocks than theirs.
 
         Returns
@@ -107,7 +107,7 @@ class PretrainCrops:
         """
         numbers = np.arange(count)
         draws = uniform(seed, numbers, 3)
-        left_out: dict[int, UnreadableFileError | DataError] = {}
+        left_out: dict[int, SourceError] = {}
         grid = BlockGrid(sources, crop, planes)
         usable = {number for number, chosen in enumerate(grid.planes) if len(chosen)}
         while True:
@@ -134,7 +134,7 @@ class PretrainCrops:
                 return None, left_out
 
     @property
-    def left_out(self) -> dict[int, UnreadableFileError | DataError]:
+    def left_out(self) -> dict[int, SourceError]:
         """By the numbers of sources that broke, what happened."""
         return self.pool.left_out
 
