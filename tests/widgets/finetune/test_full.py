@@ -61,7 +61,7 @@ def test_paint_train_stop_paint_more_resume(
 
     dock.classes.add_button.click()
     dock.panel.start_button.click()
-    assert "knows the classes background, structure" in drive.errors(dock.panel.messages)
+    assert "has the classes background, structure" in drive.errors(dock.panel.messages)
     dock.classes.remove_button.click()
     drive.paint(labels, 2, (1, 64, 64))
     # Longer is allowed; this run is made to end soon after it goes on.

@@ -137,7 +137,7 @@ def test_a_run_of_elsewhere_goes_on_with_its_settings(
     dock.training.run_choice.choose(foreign)
     assert listed(dock.training.run_choice) == foreign
     assert dock.config() == read_config(foreign)
-    dock.training.form.control("memory_share").setValue(0.2)
+    dock.training.form.set_values({"memory_share": 0.2})
     dock.panel.start_button.click()
     qtbot.waitUntil(lambda: bool(dock.curves.points("training")[0]), timeout=60_000)
     dock.panel.stop_button.click()

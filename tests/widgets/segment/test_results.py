@@ -362,6 +362,7 @@ def test_objects_of_a_part_have_their_places_in_the_image(
     number = int(np.argmax(part["size_px"]))
     found = np.argwhere(layer.data[0] == part["label"][number]).mean(0) + corner
     np.testing.assert_allclose((part["row"][number], part["column"][number]), found)
+    layer.selected_label = 0
     camera.center = (60, 8000, 8000)
     layer.selected_label = number + 1
     np.testing.assert_allclose(camera.center[-2:], 8 * found)

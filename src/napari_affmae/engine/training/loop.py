@@ -38,13 +38,18 @@ from napari_affmae.engine.training.pool_watch import PoolWatch
 from napari_affmae.engine.training.schedule import learning_rate
 from napari_affmae.engine.training.stepper import Launched, Measured, Stepper
 from napari_affmae.engine.training.task import Task
-from napari_affmae.errors import DivergedError, OutOfMemoryError, UnreadableFileError
+from napari_affmae.errors import (
+    DivergedError,
+    OutOfMemoryError,
+    SystemLimitError,
+    UnreadableFileError,
+)
 from napari_affmae.files import replace_bytes
 
 logger = logging.getLogger(__name__)
 
 # After these the weights are those of the last whole step, worth a checkpoint.
-_RESUMABLE = (GeneratorExit, KeyboardInterrupt, UnreadableFileError)
+_RESUMABLE = (GeneratorExit, KeyboardInterrupt, UnreadableFileError, SystemLimitError)
 # Steps that a GPU makes while the host looks at the one before.
 _AHEAD = 2
 # What is done beside the steps takes at most these shares of the time.

@@ -1,11 +1,10 @@
 """Starting, pausing and stopping a run, and showing its progress and messages."""
 
 import logging
-import time
 from collections.abc import Callable, Iterable
 from enum import Enum, auto
 
-from qtpy.QtCore import Signal
+from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import (
     QHBoxLayout,
     QLabel,
@@ -28,7 +27,8 @@ from napari_affmae.widgets.running.worker import RunWorker
 logger = logging.getLogger(__name__)
 
 _PARTS = 1000
-_SECONDS_BETWEEN_STEPS = 0.05
+# A fast GPU makes hundreds of steps a second; nobody reads so many.
+_MILLISECONDS_BETWEEN_STEPS = 50
 
 
 class Outcome(Enum):
@@ -76,7 +76,11 @@ class RunPanel(QWidget):
         self._doing = ""
         self._worker: RunWorker | None = None
         self._outcome = Outcome.FINISHED
-        self._shown_at = 0.0
+        self._newest: ev.StepDone | None = None
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(_MILLISECONDS_BETWEEN_STEPS)
+        self._timer.timeout.connect(self._show_newest)
         self.start_button = QPushButton(start_text)
         self.start_button.clicked.connect(self.start_requested)
         self.pause_button = QPushButton("Pause")
@@ -202,13 +206,20 @@ class RunPanel(QWidget):
                 self.messages.add(f"{source}{event.message}", event.level)
             case ev.MicroBatchHalved():
                 self.messages.add(wording.halved(event), "warning")
-            case ev.StepDone() if time.monotonic() - self._shown_at > _SECONDS_BETWEEN_STEPS:
-                # A fast GPU makes hundreds of steps a second; nobody reads so many.
-                self._shown_at = time.monotonic()
-                self.show_progress(event.step, event.total_steps, wording.step(event))
+            case ev.StepDone():
+                self._newest = event
+                if not self._timer.isActive():
+                    self._show_newest()
             case ev.PoolFilled() if event.step == 0:
                 self.show_progress(0, None, wording.pool(event))
         self.happened.emit(event)
+
+    def _show_newest(self) -> None:
+        """Show the step that was made last, unless it is shown."""
+        if self._newest is not None:
+            event, self._newest = self._newest, None
+            self.show_progress(event.step, event.total_steps, wording.step(event))
+            self._timer.start()
 
     def show_progress(self, done: float, total: float | None, text: str) -> None:
         """Show how far the run is; `total` is None if it is not known."""
@@ -228,6 +239,8 @@ class RunPanel(QWidget):
         self.messages.add(in_words(error), "error")
 
     def _end(self) -> None:
+        self._newest = None
+        self._timer.stop()
         self._worker = None
         self._activity.end()
         self._show_running(running=False)
