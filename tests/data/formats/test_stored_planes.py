@@ -39,7 +39,7 @@ def written(request, tmp_path, stack):
 
 def test_a_plane_that_is_lost_is_named(written, assert_reads):
     path, chunks, stack = written
-    source = open_source(path)
+    source = open_source(path, sparse=False)
     assert_reads(source, stack)
     source.close()
     shutil.rmtree(chunks / "2")
@@ -59,7 +59,18 @@ def test_absent_planes_are_filled_where_that_is_meant(written):
     np.testing.assert_array_equal(source.read(3)[0], stack[3])
 
 
-@pytest.mark.parametrize("sparse", [False, True])
+def test_absent_planes_are_said_once(written, caplog):
+    path, chunks, _ = written
+    for plane in "23":
+        shutil.rmtree(chunks / plane)
+    source = open_source(path)
+    for plane in (2, 3, 2):
+        assert not source.read(plane).any()
+    (record,) = caplog.records
+    assert "nothing of plane 2" in record.getMessage()
+
+
+@pytest.mark.parametrize("sparse", [False, True, None])
 def test_a_folder_that_is_away_is_not_zeros(written, sparse):
     path, _, stack = written
     source = open_source(path, sparse=sparse)
@@ -102,7 +113,7 @@ def test_a_plane_that_is_stored_in_part_is_taken_as_it_is(tmp_path, stack, asser
 def test_all_planes_of_a_chunk_are_stored_with_it(tmp_path, stack, assert_reads):
     stack[1:4] = 0
     zarr.create_array(tmp_path / "a.zarr", data=stack, chunks=(2, 20, 20))
-    source = open_source(tmp_path / "a.zarr")
+    source = open_source(tmp_path / "a.zarr", sparse=False)
     np.testing.assert_array_equal(source.read(1)[0], stack[1])
     with pytest.raises(UnreadableFileError, match="plane 2"):
         source.read(2)
@@ -112,7 +123,7 @@ def test_the_axes_that_the_user_names_say_what_a_plane_is(tmp_path, stack):
     zarr.create_array(tmp_path / "a.zarr", data=stack.transpose(1, 2, 0), chunks=(20, 20, 1))
     for chunk in (tmp_path / "a.zarr" / "c").glob("*/*/3"):
         chunk.unlink()
-    source = open_source(tmp_path / "a.zarr", axes="YXZ")
+    source = open_source(tmp_path / "a.zarr", axes="YXZ", sparse=False)
     np.testing.assert_array_equal(source.read(2)[0], stack[2])
     with pytest.raises(UnreadableFileError, match="plane 3"):
         source.read(3)
@@ -132,7 +143,7 @@ def test_labels_may_have_planes_of_background(tmp_path, stack):
 def test_threads_do_not_take_what_others_miss_for_theirs(written):
     path, chunks, stack = written
     shutil.rmtree(chunks / "2")
-    source = open_source(path)
+    source = open_source(path, sparse=False)
 
     def read(number):
         plane = number % 5

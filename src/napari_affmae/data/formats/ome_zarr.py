@@ -17,7 +17,7 @@ from napari_affmae.data.sources.units import pixel_size, to_nanometres
 _Planes = Callable[["zarr.Array[Any]"], StoredPlanes]
 
 
-def open_file(path: Path, inner: str | None, *, sparse: bool = False) -> OpenFile:
+def open_file(path: Path, inner: str | None, *, sparse: bool | None = None) -> OpenFile:
     """Open an OME-Zarr image at full resolution, or a zarr array.
 
     Parameters
@@ -26,8 +26,9 @@ def open_file(path: Path, inner: str | None, *, sparse: bool = False) -> OpenFil
         Folder of the array or group.
     inner : str or None
         Array in a group without OME metadata; None takes the only or largest one.
-    sparse : bool
-        Whether planes without a stored chunk are read as the fill value.
+    sparse : bool or None
+        Whether planes without a stored chunk are read as the fill value; see
+        `StoredPlanes`.
 
     Raises
     ------

@@ -109,7 +109,7 @@ def open_source(
     channels: int | Sequence[int] | None = None,
     name: str | None = None,
     pixel_size: PixelSize | None = None,
-    sparse: bool = False,
+    sparse: bool | None = None,
     outside: bool = False,
 ) -> ImageSource:
     """Open an image, a stack or an array, without reading its pixels.
@@ -134,8 +134,9 @@ def open_source(
         (row, column) in nanometres; by default what the file says, if it does.
     sparse : bool, optional
         A zarr folder may hold no chunk of a plane, because it is empty or because
-        it was lost. With this, as for labels, such planes are read as the fill
-        value; without it, reading them is an error.
+        it was lost. Such planes are read as the fill value, and the log says so;
+        with True, as for labels, it does not, and with False reading them is an
+        error.
     outside : bool, optional
         A TIFF or an HDF5 file may name other files that hold parts of it. Those in
         its folder are read; with this, those anywhere else are read too, and

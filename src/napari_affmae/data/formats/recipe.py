@@ -37,8 +37,9 @@ class FileRecipe:
         The module in this package that opens it.
     inner : str or None
         The array inside; None where the module chooses.
-    sparse : bool
-        Whether planes of which a zarr folder holds nothing are of its fill value.
+    sparse : bool or None
+        Whether planes of which a zarr folder holds nothing are of its fill value;
+        None says so when there is one.
     outside : bool
         Whether files are followed that the file names outside its folder.
     """
@@ -46,11 +47,11 @@ class FileRecipe:
     path: Path
     kind: str
     inner: str | None
-    sparse: bool = False
+    sparse: bool | None = None
     outside: bool = False
 
     @classmethod
-    def of(cls, text: str, *, sparse: bool = False, outside: bool = False) -> "FileRecipe":
+    def of(cls, text: str, *, sparse: bool | None = None, outside: bool = False) -> "FileRecipe":
         """Choose the reader of a path, which may name an array inside: ``file.h5:/dataset``.
 
         Raises

@@ -1,9 +1,10 @@
-"""Zarr arrays whose planes must be stored, so that lost ones are not read as zeros.
+"""Zarr arrays that say when a plane is not stored, since it may have been lost.
 
 A zarr store leaves out chunks that hold nothing but the fill value. So an absent
 chunk may be empty or lost, and zarr reads both as the fill value.
 """
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -19,6 +20,8 @@ from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import LocalStore, WrapperStore
 
 from napari_affmae.data.formats.paths import is_regular
+
+logger = logging.getLogger(__name__)
 
 _TRIES = 3
 
@@ -46,7 +49,7 @@ def open_folder(folder: Path) -> zarr.Array[Any] | zarr.Group:
 
 
 class StoredPlanes:
-    """A zarr array that refuses to make up planes.
+    """A zarr array that does not make up planes in silence.
 
     A plane of which some chunks are stored is taken as it is: its other chunks hold
     the fill value. Of sharded arrays, the shards count.
@@ -57,11 +60,12 @@ class StoredPlanes:
         From `open_folder`.
     folder : Path
         That was opened.
-    sparse : bool
-        Whether planes without a stored chunk are meant to be of the fill value.
+    sparse : bool or None
+        Whether planes without a stored chunk are meant to be of the fill value. None
+        takes them for that, and logs a warning at the first one.
     """
 
-    def __init__(self, array: "zarr.Array[Any]", folder: Path, *, sparse: bool) -> None:
+    def __init__(self, array: "zarr.Array[Any]", folder: Path, *, sparse: bool | None) -> None:
         self.shape: tuple[int, ...] = array.shape
         self.chunks: tuple[int, ...] = array.chunks
         self.dtype: np.dtype[Any] = np.dtype(array.dtype)
@@ -82,14 +86,14 @@ class StoredPlanes:
         FileNotFoundError
             If the array is gone.
         ValueError
-            If nothing of the plane is stored.
+            If nothing of the plane is stored, and `sparse` is False.
         """
         for _ in range(_TRIES):
             with _watching() as missed:
                 block = np.asarray(self._array[index])
             if not missed or self._is_absent(missed):
                 if missed and not self._sparse:
-                    self._require_plane(index)
+                    self._look_at_plane(index)
                 return block
         raise ValueError(
             "parts of it come and go; wait until no program writes it and its disk is there"
@@ -103,7 +107,8 @@ class StoredPlanes:
             )
         return not any(is_regular(self._root / key) for key in missed)
 
-    def _require_plane(self, index: tuple[Any, ...]) -> None:
+    def _look_at_plane(self, index: tuple[Any, ...]) -> None:
+        """Say, or refuse, that nothing of a plane is stored."""
         sides = list(zip(index, self.shape, self._grid, strict=True))
         position = tuple(
             int(part) // grid for part, _, grid in sides if not isinstance(part, slice)
@@ -115,13 +120,22 @@ class StoredPlanes:
             for part, size, grid in sides
         ]
         encode = self._array.metadata.encode_chunk_key
-        if not any(is_regular(self._folder / encode(place)) for place in product(*ranges)):
+        if any(is_regular(self._folder / encode(place)) for place in product(*ranges)):
+            self._known.add(position)
+        elif self._sparse is None:
+            self._sparse = True
+            logger.warning(
+                "%s: nothing of plane %s is stored, so it is read as empty, as others may be. If "
+                "it was lost, bring back its folder or its disk and start again",
+                self._folder,
+                ", ".join(str(part) for part in index if not isinstance(part, slice)),
+            )
+        else:
             raise ValueError(
                 "none of its chunks is stored: it was lost, or never written. Bring back its "
                 "folder or its disk; if it is empty on purpose, store it (in zarr-python with "
                 "write_empty_chunks), or leave it out"
             )
-        self._known.add(position)
 
 
 @contextmanager
