@@ -108,6 +108,14 @@ def test_the_only_labelled_pixel_is_in_every_crop(drawing, augmentation, crop, s
         assert (targets == 0).any(axis=(1, 2)).all()
 
 
+def test_turned_crops_do_not_leave_a_plane_that_is_large_enough(drawing):
+    labels = np.ones((80, 100), np.uint8)
+    flips = AugmentationConfig(affine=0, elastic=0, intensity=0, noise=0)
+    crops = drawing.labelled([pair(labels, labels)], classes(1), 0, augmentation=flips)
+    _, targets = drawing.cut(crops, 60)
+    assert (targets == 0).all()
+
+
 @pytest.mark.parametrize("augmentation", [None, EVERYTHING])
 def test_scribbles_are_in_every_crop(drawing, augmentation):
     labels = np.zeros((3, 300, 310), np.uint8)
