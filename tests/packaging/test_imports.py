@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-HEAVY = ("torch", "triton", "lightning_fabric", "skimage", "qtpy", "PyQt6", "PySide6")
+HEAVY = ("torch", "triton", "skimage", "qtpy", "PyQt6", "PySide6")
 
 
 def loaded_after(code: str, folder: Path) -> set[str]:

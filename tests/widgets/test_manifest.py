@@ -67,7 +67,7 @@ import sys
 import napari
 viewer = napari.Viewer(show=False)
 viewer.window.add_plugin_dock_widget("napari-affmae", {name!r})
-heavy = {{"torch", "lightning_fabric"}} & set(sys.modules)
+heavy = {{"torch"}} & set(sys.modules)
 assert not heavy, heavy
 viewer.close()
 """

@@ -1,5 +1,6 @@
 """Labels that are painted, and files that break, while a run trains."""
 
+import time
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from napari_affmae.data.sources.source import ArraySource
 from napari_affmae.engine import finetune, pretrain, read_record
 from napari_affmae.engine.events import (
     Notice,
+    PoolFilled,
     PreviewReady,
     RunFinished,
     RunStarted,
@@ -157,6 +159,25 @@ def test_an_image_that_breaks_is_left_out(tmp_path, pretrain_config):
     assert left_out <= {f"image {i}" for i in range(10, 30)}
     assert len(left_out) == len(told)
     assert "the disk is gone" in told[0].message
+
+
+class Slow(ArraySource):
+    """Takes its time to be read."""
+
+    def _fetch(self, index: Any) -> Any:
+        time.sleep(0.2)
+        return super()._fetch(index)
+
+
+def test_a_run_says_how_long_it_waited_for_images(tmp_path, pretrain_config):
+    image = Slow(np.random.default_rng(0).random((40, 80, 80)), axes="ZYX", name="slow")
+    config = pretrain_config.model_copy(update={"batch": 8, "steps": 12, "validation": 0.0})
+    events = list(pretrain([image], config, tmp_path))
+    waited = sum(event.seconds_waited for event in of_type(events, StepDone))
+    pools = of_type(events, PoolFilled)
+    assert waited > 0.1
+    assert pools[-1].held <= pools[-1].capacity < pools[-1].total
+    assert pools[-1].read > 0
 
 
 def test_a_run_ends_where_no_image_is_left(tmp_path, pretrain_config):

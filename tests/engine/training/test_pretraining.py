@@ -228,7 +228,7 @@ import numpy as np
 warnings.simplefilter("error")
 handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
 import napari_affmae.engine
-heavy = {{"torch", "lightning_fabric"}} & set(sys.modules)
+heavy = {{"torch"}} & set(sys.modules)
 assert not heavy, heavy
 from napari_affmae.config import SegmentConfig
 from napari_affmae.engine import pretrain

@@ -42,7 +42,8 @@ from napari_affmae.model.masking import PERLIN_CELLS, draw_masks
 from napari_affmae.model.patches import pad_to_patches, patchify, unpatchify
 
 _PREVIEW_CROPS = 4
-# From so many crops on, pretraining raises the scores of later fine-tuning (docs/evidence.md).
+# 25,000 crops made no difference to later fine-tuning and a million did (benchmarks/README.md).
+# This number lies between them by judgement, until the curve is measured.
 WORTHWHILE_CROPS = 200_000
 
 
