@@ -12,7 +12,14 @@ from safetensors.numpy import load_file
 
 from napari_affmae.data import open_source
 from napari_affmae.engine import pretrain, read_metadata, read_metrics, read_record
-from napari_affmae.engine.events import CheckpointSaved, RunFinished, RunStarted, StepDone
+from napari_affmae.engine.events import (
+    CheckpointSaved,
+    PreviewReady,
+    RunFinished,
+    RunStarted,
+    StepDone,
+    Validated,
+)
 from napari_affmae.engine.store.checkpoints import list_checkpoints
 from napari_affmae.engine.store.model_files import load_model
 from napari_affmae.errors import AffmaeError, CheckpointError, UnreadableFileError
@@ -281,3 +288,13 @@ def test_checkpoints_kept_are_the_last_two(tmp_path, image, pretrain_config):
     events = list(pretrain([image], config, tmp_path))
     assert [e.step for e in events if isinstance(e, CheckpointSaved)] == [1, 2, 3, 4]
     assert list_checkpoints(tmp_path / "checkpoints") == [3, 4]
+
+
+def test_a_resumed_run_shows_and_measures_itself_too(tmp_path, image, pretrain_config):
+    """Also where validations are spaced by time: at the next chance, and at the end."""
+    config = pretrain_config.model_copy(update={"steps": 6, "validation_steps": "auto"})
+    stop_after(pretrain([image], config, tmp_path), 2)
+    events = list(pretrain([image], None, tmp_path, resume=True))
+    previews = [event.step for event in events if isinstance(event, PreviewReady)]
+    assert previews[0] == 2
+    assert [event.step for event in events if isinstance(event, Validated)] == [6]

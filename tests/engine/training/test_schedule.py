@@ -1,7 +1,7 @@
 import pytest
 
 from napari_affmae.config import PretrainConfig
-from napari_affmae.engine.compute.timing import Pace, Stopwatch
+from napari_affmae.engine.compute.timing import Pace, Spacing, Stopwatch
 from napari_affmae.engine.store.run_length import Length
 from napari_affmae.engine.training.schedule import learning_rate
 
@@ -77,3 +77,17 @@ def test_a_stopped_watch_stands(monkeypatch):
     watch.start()
     now[0] = 101
     assert watch.elapsed == 14
+
+
+def test_what_costs_time_is_spaced_by_its_share_of_it():
+    spacing = Spacing(10.0, 0.01, growth=0.1)
+    assert spacing.is_due(0.0)
+    spacing.done(0.0, 0.05)
+    assert not spacing.is_due(9.9)
+    assert spacing.is_due(10.0)
+    spacing.done(10.0, 2.0)
+    assert not spacing.is_due(209.0)
+    assert spacing.is_due(210.0)
+    spacing.done(10_000.0, 2.0)
+    assert not spacing.is_due(10_999.0)
+    assert spacing.is_due(11_000.0)

@@ -95,8 +95,8 @@ class Spacing:
         self._next: float | None = None
 
     def is_due(self, elapsed: float) -> bool:
-        """Tell whether it is due, `elapsed` seconds after the start; False before `done`."""
-        return self._next is not None and elapsed >= self._next
+        """Tell whether it is due, `elapsed` seconds after the start; at once before `done`."""
+        return self._next is None or elapsed >= self._next
 
     def done(self, elapsed: float, seconds: float) -> None:
         """Note that it was done, and that this took so many seconds."""

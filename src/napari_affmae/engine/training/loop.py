@@ -173,6 +173,8 @@ class Training:
         )
 
     def _train(self) -> Generator[Event, None, None]:
+        # A validation can wait; the first picture comes at once.
+        self._validations.done(self._clock.elapsed, 0.0)
         # What is due after a step is done before the next one, and not right after
         # it, so that a run stopped in between makes up for it when it is resumed.
         while True:
@@ -305,21 +307,22 @@ class Training:
             if images is not None:
                 path = save_preview(self._run.previews, step, images)
                 yield PreviewReady(step, images, path)
-            self._previews.done(self._clock.elapsed, self._clock.elapsed - started)
+            seconds = self._clock.elapsed - started
+            self._previews.done(self._clock.elapsed, seconds)
+            if not self._stepper.is_warm:
+                self._clock.discount(seconds)  # as for the first step
 
     def _validation_is_due(self, *, last: bool) -> bool:
         every, step = self._config.validation_steps, self._at.step
-        if step == 0:
-            self._validations.done(self._clock.elapsed, 0.0)
-            return False
+        if step == 0 or last:
+            return last
         if every == "auto":
-            return last or self._validations.is_due(self._clock.elapsed)
-        return last or step % every == 0
+            return self._validations.is_due(self._clock.elapsed)
+        return step % every == 0
 
     def _preview_is_due(self, *, last: bool) -> bool:
         """Whether it is time: at once, and from then on now and then."""
-        is_first = self._at.previewed is None
-        return is_first or last or self._previews.is_due(self._clock.elapsed)
+        return last or self._previews.is_due(self._clock.elapsed)
 
     def _note_validation(self, validated: Validated) -> Generator[Event, None, None]:
         score = self._task.score(validated)
