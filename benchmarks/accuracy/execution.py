@@ -1,5 +1,6 @@
 """Carrying out one job: training that goes on where it was stopped, and its result."""
 
+import json
 import math
 import shutil
 import time
@@ -16,20 +17,19 @@ from accuracy.datasets import UNLABELLED, Dataset, pretraining_images
 from accuracy.effective_rank import stage_ranks
 from accuracy.jobs import PretrainJob, SegmentJob, model_of
 from accuracy.tasks import MaskedPretraining, Segmentation, segmenter
-from napari_affmae.config import PretrainConfig, TrainingConfig
+from napari_affmae.config import RUN_FILE, PretrainConfig, TrainingConfig
 from napari_affmae.data import PretrainCrops, normalize_sources, normalize_when_read
 from napari_affmae.engine import read_metrics
 from napari_affmae.engine.compute.device import DevicePlan, plan_device
 from napari_affmae.engine.compute.runtime import Runtime, evaluating
 from napari_affmae.engine.events import Event, Notice, StepDone
 from napari_affmae.engine.store.model_files import load_weights
-from napari_affmae.engine.store.run_folder import RunFolder, read_record
+from napari_affmae.engine.store.run_folder import RunFolder
 from napari_affmae.engine.store.run_state import RunState
 from napari_affmae.engine.training.batch import plan_batch
 from napari_affmae.engine.training.image_memory import PoolPlan, plan_pool
 from napari_affmae.engine.training.labelled_data import Labelled
 from napari_affmae.engine.training.loop import Training
-from napari_affmae.engine.training.resuming import settle_config
 from napari_affmae.engine.training.task import Task
 
 RANKED_CROPS = 16
@@ -177,10 +177,9 @@ def _train(
         torch.cuda.reset_peak_memory_stats()
     parameters = sum(parameter.numel() for parameter in task.module.parameters())
     with RunFolder(run) as folder:
-        config = settle_config(folder, task.kind, task.config, resume=folder.holds_run())
         if not folder.holds_run():
             facts = {"batch": task.batch.batch, "pool": task.crops.pool.state.capacity}
-            folder.write_record(task.kind, config, {**facts, "data": []})
+            folder.write_record(task.kind, task.config, {**facts, "data": []})
         training = Training(task, folder, Runtime(plan))
         training.load_latest()
         last = _follow(training.events(), job.name, site.deadline)
@@ -223,7 +222,9 @@ def _settle(config: Any) -> tuple[Any, DevicePlan]:
 
 
 def _place(run: Path, config: TrainingConfig, plan: DevicePlan) -> PoolPlan:
-    stored = read_record(run) if (run / "run.json").exists() else None
+    # Not by the engine's reader: records of the ViT lack what it wants of a network.
+    record = run / RUN_FILE
+    stored = json.loads(record.read_text()) if record.exists() else None
     return plan_pool(plan, config.memory_share, stored)
 
 

@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 
 from napari_affmae.cli.inputs import argument_errors
-from napari_affmae.cli.terminal import say
+from napari_affmae.cli.terminal import close_output, say
 from napari_affmae.engine.events import Event
 
 STOPPED = 130
@@ -96,6 +96,7 @@ def deliver(
                     listener(event)
             except BrokenPipeError:
                 console.quiet = True
+                close_output()
                 break
             if request.made:
                 break

@@ -1,6 +1,9 @@
 """Text on its way to a terminal or a log: the one place where it is made harmless."""
 
+import contextlib
 import errno
+import os
+import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -64,6 +67,20 @@ class Terminal(Console):
     def on_broken_pipe(self) -> None:
         """Leave it to the caller what to do, which may have a run to save."""
         raise BrokenPipeError
+
+
+def close_output() -> None:
+    """Let what is still to be written vanish, where nobody reads it any more.
+
+    Python would try once more when it exits, and change the exit code.
+    """
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):  # a stream of another program's
+                os.dup2(nowhere, stream.fileno())
+    finally:
+        os.close(nowhere)
 
 
 def say(console: Console, text: str, style: str | None = None) -> None:

@@ -63,6 +63,11 @@ class RunFolder:
         The run folder; made where it does not exist, and removed again where no
         run was recorded in it.
 
+    Attributes
+    ----------
+    is_new : bool
+        Whether no run had ever begun in it.
+
     Raises
     ------
     UnwritableError
@@ -78,6 +83,7 @@ class RunFolder:
         self.metrics = path / METRICS_FILE
         with write_errors(path):
             self._made = not path.exists()
+            self.is_new = not any((path / name).exists() for name in (LOCK_FILE, RUN_FILE))
             path.mkdir(parents=True, exist_ok=True)
         self._refuse_links()
         # Not local to the thread: a generator may be closed in another thread than it ran in.

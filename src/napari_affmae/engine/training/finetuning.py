@@ -29,6 +29,7 @@ from napari_affmae.engine.store.metadata import ModelMetadata, read_metadata
 from napari_affmae.engine.store.model_files import load_model
 from napari_affmae.engine.store.run_folder import RunFolder
 from napari_affmae.engine.training.batch import BatchPlan
+from napari_affmae.engine.training.beginning import Beginning
 from napari_affmae.engine.training.class_weights import class_weights
 from napari_affmae.engine.training.image_memory import PoolPlan
 from napari_affmae.engine.training.labelled_data import (
@@ -39,7 +40,7 @@ from napari_affmae.engine.training.labelled_data import (
 )
 from napari_affmae.engine.training.loop import Training
 from napari_affmae.engine.training.optimiser import layer_scales
-from napari_affmae.engine.training.resuming import Beginning, settle_config
+from napari_affmae.engine.training.resuming import settle_config
 from napari_affmae.engine.training.task import Task, mean_loss, middle, validation_crops
 from napari_affmae.errors import CheckpointError, DataError
 from napari_affmae.model import AFFMAE, AFFSegmenter, QuickSegmenter, preset

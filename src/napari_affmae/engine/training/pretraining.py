@@ -31,9 +31,10 @@ from napari_affmae.engine.inference.pixel_sizes import common_pixel_size
 from napari_affmae.engine.store.metadata import ModelMetadata
 from napari_affmae.engine.store.run_folder import RunFolder
 from napari_affmae.engine.training.batch import BatchPlan
+from napari_affmae.engine.training.beginning import Beginning
 from napari_affmae.engine.training.image_memory import PoolPlan
 from napari_affmae.engine.training.loop import Training
-from napari_affmae.engine.training.resuming import Beginning, settle_config
+from napari_affmae.engine.training.resuming import settle_config
 from napari_affmae.engine.training.task import Task, mean_loss, middle, validation_crops
 from napari_affmae.engine.wording import duration
 from napari_affmae.errors import DataError

@@ -1,17 +1,13 @@
 """Opening a run folder for a new run, or to go on with the one in it."""
 
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Self, TypeVar
+from collections.abc import Generator, Iterable, Sequence
+from typing import Any, TypeVar
 
-from napari_affmae.config import TrainingConfig
+from napari_affmae.config import RUN_FILE, TrainingConfig
 from napari_affmae.data import ImageSource, map_in_order
 from napari_affmae.data.sources.source import spread
-from napari_affmae.engine.compute.device import DevicePlan, plan_device
 from napari_affmae.engine.events import Notice
 from napari_affmae.engine.store.run_folder import Kind, RunFolder, read_config, read_record
-from napari_affmae.engine.training.batch import BatchPlan, plan_batch
-from napari_affmae.engine.training.image_memory import PoolPlan, plan_pool
 from napari_affmae.errors import AffmaeError, CheckpointError
 
 C = TypeVar("C", bound=TrainingConfig)
@@ -66,6 +62,8 @@ def settle_config(folder: RunFolder, kind: Kind, given: C | None, *, resume: boo
         if given is None:
             raise ValueError("a new run needs settings; config is None")
         return given
+    if folder.is_new:
+        raise CheckpointError(f"{folder.path} holds no run: {RUN_FILE} is missing")
     stored = read_config(folder.path)
     if read_record(folder.path)["kind"] != kind:
         raise CheckpointError(
@@ -96,76 +94,6 @@ def _compare(stored: TrainingConfig, given: TrainingConfig) -> None:
                 f"the run was started for {before[name]:g} {name}; resuming can make it longer, "
                 f"not shorter, got {now[name]:g}"
             )
-
-
-@dataclass(frozen=True)
-class Beginning:
-    """What a run starts from, or goes on with.
-
-    Attributes
-    ----------
-    folder : RunFolder
-        The run's folder; open.
-    config : TrainingConfig
-        The settings to train with.
-    plan : DevicePlan
-        Where the run computes.
-    place : PoolPlan
-        Where decoded images lie.
-    stored : Mapping[str, Any] or None
-        Record of the run that goes on; None for a new one.
-    """
-
-    folder: RunFolder
-    config: TrainingConfig
-    plan: DevicePlan
-    place: PoolPlan
-    stored: Mapping[str, Any] | None
-
-    @classmethod
-    def of(cls, folder: RunFolder, config: TrainingConfig, *, resume: bool) -> Self:
-        """Look at the device and, where a run goes on, at its record."""
-        plan = plan_device(config.device, config.precision)
-        stored = read_record(folder.path) if resume else None
-        return cls(folder, config, plan, plan_pool(plan, config.memory_share, stored), stored)
-
-    def plan_batch(self, kind: Kind, preset: str) -> BatchPlan:
-        """Settle on the batch; that of the run that goes on is kept."""
-        size = self.config.batch if self.stored is None else self.stored["batch"]
-        return plan_batch(size, self.config.crop, preset, kind, self.plan)
-
-    def record(
-        self,
-        kind: Kind,
-        batch: BatchPlan,
-        sources: Iterable[ImageSource],
-        facts: Callable[[], Mapping[str, Any]],
-    ) -> Generator[Notice, None, None]:
-        """Write the record of a new run, or that it goes on.
-
-        Parameters
-        ----------
-        kind : {"pretrain", "finetune"}
-            What the run does.
-        batch : BatchPlan
-            Crops of a step.
-        sources : iterable of ImageSource
-            All images and labels.
-        facts : Callable
-            Gives what else a new run has decided.
-
-        Yields
-        ------
-        Notice
-            If the data of a run that goes on have changed.
-        """
-        data = describe(sources)
-        if self.stored is None:
-            sizes = {"batch": batch.batch, "pool": self.place.capacity}
-            self.folder.write_record(kind, self.config, {**facts(), **sizes, "data": data})
-        else:
-            yield from note_changes(self.stored["data"], data)
-            self.folder.note_resumed(self.config, data)
 
 
 def describe(sources: Iterable[ImageSource]) -> list[dict[str, Any]]:

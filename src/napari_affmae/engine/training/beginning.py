@@ -1,0 +1,84 @@
+"""What both trainings do before their first step."""
+
+from collections.abc import Callable, Generator, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+from napari_affmae.config import TrainingConfig
+from napari_affmae.data import ImageSource
+from napari_affmae.engine.compute.device import DevicePlan, plan_device
+from napari_affmae.engine.events import Notice
+from napari_affmae.engine.store.run_folder import Kind, RunFolder, read_record
+from napari_affmae.engine.training.batch import BatchPlan, plan_batch
+from napari_affmae.engine.training.image_memory import PoolPlan, plan_pool
+from napari_affmae.engine.training.resuming import describe, note_changes
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """What a run starts from, or goes on with.
+
+    Attributes
+    ----------
+    folder : RunFolder
+        The run's folder; open.
+    config : TrainingConfig
+        The settings to train with.
+    plan : DevicePlan
+        Where the run computes.
+    place : PoolPlan
+        Where decoded images lie.
+    stored : Mapping[str, Any] or None
+        Record of the run that goes on; None for a new one.
+    """
+
+    folder: RunFolder
+    config: TrainingConfig
+    plan: DevicePlan
+    place: PoolPlan
+    stored: Mapping[str, Any] | None
+
+    @classmethod
+    def of(cls, folder: RunFolder, config: TrainingConfig, *, resume: bool) -> Self:
+        """Look at the device and, where a run goes on, at its record."""
+        plan = plan_device(config.device, config.precision)
+        stored = read_record(folder.path) if resume else None
+        return cls(folder, config, plan, plan_pool(plan, config.memory_share, stored), stored)
+
+    def plan_batch(self, kind: Kind, preset: str) -> BatchPlan:
+        """Settle on the batch; that of the run that goes on is kept."""
+        size = self.config.batch if self.stored is None else self.stored["batch"]
+        return plan_batch(size, self.config.crop, preset, kind, self.plan)
+
+    def record(
+        self,
+        kind: Kind,
+        batch: BatchPlan,
+        sources: Iterable[ImageSource],
+        facts: Callable[[], Mapping[str, Any]],
+    ) -> Generator[Notice, None, None]:
+        """Write the record of a new run, or that it goes on.
+
+        Parameters
+        ----------
+        kind : {"pretrain", "finetune"}
+            What the run does.
+        batch : BatchPlan
+            Crops of a step.
+        sources : iterable of ImageSource
+            All images and labels.
+        facts : Callable
+            Gives what else a new run has decided.
+
+        Yields
+        ------
+        Notice
+            If the data of a run that goes on have changed.
+        """
+        data = describe(sources)
+        if self.stored is None:
+            sizes = {"batch": batch.batch, "pool": self.place.capacity}
+            self.folder.write_record(kind, self.config, {**facts(), **sizes, "data": data})
+        else:
+            yield from note_changes(self.stored["data"], data)
+            self.folder.note_resumed(self.config, data)
