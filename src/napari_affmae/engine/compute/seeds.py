@@ -14,10 +14,12 @@ import torch
 
 
 class Stream(IntEnum):
-    """What random numbers are for; each purpose has its own sequence."""
+    """What random numbers are for; each purpose has its own sequence.
+
+    Those of crops and masks are in `data.crops.numbers`.
+    """
 
     WEIGHTS = 0
-    MASKS = 1
     DROPOUT = 2
     VALIDATION = 3
     HEAD = 4

@@ -331,7 +331,8 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
     Returns
     -------
     list[dict[str, Any]]
-        Each with ``event`` (``"step"``, ``"validation"`` or ``"micro_batch"``) and ``step``.
+        Each with ``event`` (``"step"``, ``"validation"``, ``"pool"`` or ``"micro_batch"``)
+        and ``step``.
 
     Raises
     ------

@@ -30,7 +30,6 @@ def make_optimiser(
         For parameters of two and more dimensions.
     scale : Callable[[str], float]
         Factor of the learning rate by parameter name.
-
     fused : bool
         Whether one kernel updates all weights, so that a step can be recorded.
 

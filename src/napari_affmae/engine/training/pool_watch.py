@@ -1,6 +1,7 @@
 """What the pool of images costs a run, reported now and then."""
 
 from collections.abc import Generator
+from dataclasses import asdict
 
 from napari_affmae.data.pool.pool import Pool
 from napari_affmae.engine.events import Event, Notice, PoolFilled
@@ -59,17 +60,7 @@ class PoolWatch:
         if state.read == before.read and state.waited == before.waited:
             return
         event = self.event(step)
-        run.append_metrics(
-            {
-                "event": "pool",
-                "step": step,
-                "held": state.held,
-                "capacity": state.capacity,
-                "total": state.total,
-                "read": state.read,
-                "seconds_waited": state.waited,
-            }
-        )
+        run.append_metrics({"event": "pool", **asdict(event)})
         yield event
         waited = state.waited - before.waited
         if not self._said and seconds >= self._seconds and waited > self._share * seconds:
