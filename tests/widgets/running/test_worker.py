@@ -83,7 +83,7 @@ def test_stopping_closes_the_generator_in_its_own_thread(qtbot: Any) -> None:
     worker, _listener = started(run, qtbot)
     with qtbot.waitSignal(worker.finished):
         worker.quit()
-    assert worker.wait(0)
+    assert worker.wait(10)
     assert run.closed_in not in {None, threading.main_thread()}
 
 

@@ -22,6 +22,7 @@ _NICENESS = 10
 # The longest time for which the process waits for checkpoints, and that before it says so.
 _SECONDS_AT_EXIT = 300.0
 _SECONDS_OF_SILENCE = 2.0
+_MILLISECONDS_TO_LEAVE = 2000
 
 
 class RunWorkerSignals(WorkerBaseSignals):
@@ -92,13 +93,16 @@ class RunWorker(WorkerBase):
         process's: of two workers that overlap, the one that ends last would
         restore what the other had put there.
         """
-        self._emit("started")
         try:
-            self.work()
-        except Exception as error:  # noqa: BLE001 - the listeners decide what it means
-            self._emit("errored", error)
-        self._emit("finished")
-        self._emit("left", self)
+            self._emit("started")
+            try:
+                self.work()
+            except Exception as error:  # noqa: BLE001 - the listeners decide what it means
+                self._emit("errored", error)
+            self._emit("finished")
+            self._emit("left", self)
+        finally:
+            self._over.set()
 
     def _emit(self, signal: str, *values: object) -> None:
         try:
@@ -108,20 +112,17 @@ class RunWorker(WorkerBase):
 
     def work(self) -> None:
         """Run to the end, or until it is to stop; called in the thread."""
-        try:
-            _step_back()
-            if self._loads_torch:
-                load_triton_apart()
-            with closing(_as_generator(self._make_events())) as events:
-                while not self.abort_requested:
-                    try:
-                        event = next(events)
-                    except StopIteration:
-                        return
-                    self._emit("happened", event)
-                    self._going.wait()
-        finally:
-            self._over.set()
+        _step_back()
+        if self._loads_torch:
+            load_triton_apart()
+        with closing(_as_generator(self._make_events())) as events:
+            while not self.abort_requested:
+                try:
+                    event = next(events)
+                except StopIteration:
+                    return
+                self._emit("happened", event)
+                self._going.wait()
 
     def pause(self) -> None:
         """Pause after the step that is being made."""
@@ -137,7 +138,7 @@ class RunWorker(WorkerBase):
         self._going.set()
 
     def wait(self, seconds: float) -> bool:
-        """Wait until the run is over and its checkpoint written; False if it is not."""
+        """Wait until the run is over and has sent its last signal; False if it is not."""
         return self._over.wait(seconds)
 
 
@@ -155,12 +156,14 @@ def stop_all(seconds: float = _SECONDS_AT_EXIT) -> None:
     for worker in workers:
         worker.quit()
     end = time.monotonic() + seconds
-    if all(worker.wait(_SECONDS_OF_SILENCE / len(workers)) for worker in workers):
-        return
-    logger.warning("waiting for what still runs to stop and to save its checkpoint ...")
-    for worker in workers:
-        if not worker.wait(max(0.0, end - time.monotonic())):
-            logger.error("a run did not stop within %.0f s and is given up", seconds)
+    if not all(worker.wait(_SECONDS_OF_SILENCE / len(workers)) for worker in workers):
+        logger.warning("waiting for what still runs to stop and to save its checkpoint ...")
+        for worker in workers:
+            if not worker.wait(max(0.0, end - time.monotonic())):
+                logger.error("a run did not stop within %.0f s and is given up", seconds)
+    if (pool := RunWorker._pool) is not None:  # noqa: SLF001 - of this module
+        # A thread that is still on its way out of Qt when Python takes Qt down crashes the process.
+        pool.waitForDone(_MILLISECONDS_TO_LEAVE)
 
 
 def _as_generator(events: Iterable[Event]) -> Generator[Event, None, None]:
