@@ -5,7 +5,7 @@ stored with every run and model, so a number is described once.
 """
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
@@ -17,7 +17,7 @@ IGNORE_INDEX = -100
 #: File that makes a folder a run.
 RUN_FILE = "run.json"
 
-#: Of random numbers; what every form and generator takes.
+#: The largest seed of random numbers that every form and every generator takes.
 MOST_SEED = 2**31 - 1
 
 Device = Annotated[
@@ -37,6 +37,9 @@ class Settings(BaseModel):
     """Base of all settings: immutable, unknown names are errors, and so is infinity."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    #: Names of settings that mean nothing any more; old run folders and scripts still have them.
+    retired: ClassVar[frozenset[str]] = frozenset()
 
 
 class ModelConfig(Settings):
@@ -107,6 +110,8 @@ class AugmentationConfig(Settings):
 class TrainingConfig(Settings):
     """What pretraining and fine-tuning have in common."""
 
+    retired: ClassVar[frozenset[str]] = frozenset({"workers"})
+
     crop: int = Field(256, ge=64, title="Crop", description="Side of a training crop, pixels.")
     batch: int | Literal["auto"] = Field(
         "auto", title="Batch", description="Crops of one step; auto goes by preset and device."
@@ -158,6 +163,8 @@ class TrainingConfig(Settings):
 
 class PretrainConfig(TrainingConfig):
     """Masked-autoencoder pretraining on unlabelled images."""
+
+    retired: ClassVar[frozenset[str]] = frozenset({"workers", "preview_steps"})
 
     preset: Literal["nano", "small", "base"] = Field(
         "nano", title="Preset", description="Size of the network."

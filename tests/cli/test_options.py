@@ -40,6 +40,15 @@ def test_giving_one_setting_of_a_group_leaves_the_groups_own_defaults() -> None:
     assert config.augmentation == default.model_copy(update={"noise": 0.5})
 
 
+def test_options_that_mean_nothing_any_more_are_taken_and_said(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    words = ["--workers", "2", "--preview-steps", "50", "--steps", "3"]
+    assert taken(PretrainConfig, *words) == {"steps": "3"}
+    assert "the option workers has no effect" in caplog.text
+    assert "the option preview_steps has no effect" in caplog.text
+
+
 def test_later_layers_win() -> None:
     given = taken(FinetuneConfig, "--steps", "5")
     config = build(FinetuneConfig, {"steps": 3, "crop": 128, "normalization": {"low": 2}}, given)

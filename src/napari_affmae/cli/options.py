@@ -6,6 +6,7 @@ own.
 
 import functools
 import inspect
+import logging
 from collections.abc import Callable, Collection, Mapping
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
@@ -21,6 +22,8 @@ from napari_affmae.settings_fields import (
     problems,
     setting_fields,
 )
+
+logger = logging.getLogger(__name__)
 
 S = TypeVar("S", bound=Settings)
 Given = dict[str, Any]
@@ -52,6 +55,9 @@ def settings_options(
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(command)
         def wrapper(**arguments: Any) -> None:
+            for name in settings.retired:
+                if arguments.pop(name) is not None:
+                    logger.warning("the option %s has no effect any more; leave it out", name)
             values = {field.path: arguments.pop(name) for name, field in fields.items()}
             given = {path: _split(value) for path, value in values.items() if value is not None}
             command(**arguments, given=nest(given))
@@ -59,6 +65,7 @@ def settings_options(
         signature = inspect.signature(command)
         parameters = [p for p in signature.parameters.values() if p.name != "given"]
         parameters += [_parameter(field) for field in fields.values()]
+        parameters += [_retired_parameter(name) for name in sorted(settings.retired)]
         wrapper.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
         wrapper.__annotations__ = {p.name: p.annotation for p in parameters}
         return wrapper
@@ -107,6 +114,20 @@ def _parameter(field: SettingField) -> inspect.Parameter:
         default=None,
         annotation=Annotated[value | None, option],
     )
+
+
+def _retired_parameter(name: str) -> inspect.Parameter:
+    """Scripts that were written when the option still had an effect go on working."""
+    return inspect.Parameter(
+        name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=None,
+        annotation=Annotated[str | None, typer.Option(_flag(name), hidden=True)],
+    )
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def _help(field: SettingField) -> str:

@@ -42,8 +42,6 @@ logger = logging.getLogger(__name__)
 Kind = Literal["pretrain", "finetune"]
 METRICS_FILE = "metrics.jsonl"
 LOCK_FILE = ".lock"
-# Settings that runs of earlier versions have in their records, and that mean nothing any more.
-_RETIRED = frozenset({"workers", "preview_steps"})
 _CONFIGS: dict[str, type[PretrainConfig] | type[FinetuneConfig]] = {
     "pretrain": PretrainConfig,
     "finetune": FinetuneConfig,
@@ -311,9 +309,10 @@ def read_config(run: Path) -> PretrainConfig | FinetuneConfig:
         If there is no run or its settings cannot be read.
     """
     record = read_record(run)
+    kind = _CONFIGS[record["kind"]]
     try:
-        settings = {name: v for name, v in record["config"].items() if name not in _RETIRED}
-        return _CONFIGS[record["kind"]].model_validate_json(json.dumps(settings))
+        settings = {name: v for name, v in record["config"].items() if name not in kind.retired}
+        return kind.model_validate_json(json.dumps(settings))
     except ValidationError as error:
         raise CheckpointError(
             f"cannot read the settings in {run / RUN_FILE}: {reason(error)}"
