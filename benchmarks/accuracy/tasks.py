@@ -16,9 +16,10 @@ from napari_affmae.engine.events import Validated
 from napari_affmae.engine.store.metadata import ModelMetadata
 from napari_affmae.engine.store.model_files import load_weights
 from napari_affmae.engine.training.batch import BatchPlan
-from napari_affmae.engine.training.finetuning import Finetuning, starting_network
+from napari_affmae.engine.training.finetuning import Finetuning
 from napari_affmae.engine.training.image_memory import PoolPlan
 from napari_affmae.engine.training.labelled_data import Labelled
+from napari_affmae.engine.training.networks import starting_segmenter
 from napari_affmae.engine.training.optimiser import layer_scales
 from napari_affmae.engine.training.pretraining import Pretraining
 from napari_affmae.model import AFFMAE, AFFSegmenter, preset
@@ -145,7 +146,7 @@ def segmenter(
     """
     decay = config.layer_decay
     if job.family == "affmae":
-        module, _ = starting_network(config, classes, start)
+        module, _ = starting_segmenter(config, classes, start)
         return module, {} if start is None else layer_scales(module, decay)
     with seeded(config.seed, Stream.WEIGHTS, 0, torch.device("cpu")):
         if job.family == "vit":

@@ -45,6 +45,12 @@ def test_training_leaves_models_that_know_their_classes(runs: Path) -> None:
     assert classes[1].color == "#ff0000"
 
 
+def test_pretraining_goes_on_from_a_run(cli: Cli, runs: Path, data: Path, tmp_path: Path) -> None:
+    words = ("pretrain", data / "images", "--out", tmp_path / "run", "--steps", 1, *SMALL)
+    assert cli(*words, "--start", runs / "pretrain").code == 0
+    assert read_metadata(tmp_path / "run").training["start"] == str(runs / "pretrain")
+
+
 def test_channels_are_chosen(cli: Cli, runs: Path, data: Path, tmp_path: Path) -> None:
     colours = tmp_path / "colours.tif"
     grey = tifffile.imread(data / "images" / "a.tif")

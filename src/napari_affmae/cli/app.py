@@ -92,6 +92,14 @@ def demo(
 def pretrain(
     sources: Sources,
     out: Run,
+    start: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RUN|FILE",
+            help="Pretrained run or model file to go on from; without it, training starts from "
+            "random weights. It decides about the size of the network.",
+        ),
+    ] = None,
     axes: Axes = None,
     channels: Channels = None,
     resume: Resume = False,
@@ -107,6 +115,7 @@ def pretrain(
         sources,
         out,
         given,
+        start=start,
         reading=Reading(axes, channels),
         resume=resume,
         plan=plan,

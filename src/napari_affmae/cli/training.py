@@ -32,6 +32,7 @@ def run_pretrain(
     run: Path,
     given: Given,
     *,
+    start: Path | None,
     reading: Reading,
     resume: bool,
     plan: bool,
@@ -47,6 +48,8 @@ def run_pretrain(
         The run folder.
     given : dict[str, Any]
         Settings that were given, not checked yet.
+    start : Path or None
+        Pretrained run or model file to go on from.
     reading : Reading
         Axes and channels of the images.
     resume : bool
@@ -61,9 +64,9 @@ def run_pretrain(
     sources = open_images(paths, reading, console)
     config = build(PretrainConfig, {"in_channels": sources[0].n_channels}, before, given)
     if plan:
-        _tell_plan(measure_plan(config), console)
+        _tell_plan(measure_plan(config, pretrained=start), console)
         return
-    events = pretrain(sources, config, run, resume=resume)
+    events = pretrain(sources, config, run, start=start, resume=resume)
     _show(events, "pretrain", console)
 
 

@@ -17,9 +17,10 @@ from napari_affmae.engine.events import StepDone, Validated
 from napari_affmae.engine.inference.forward_passes import ForwardPasses
 from napari_affmae.engine.inference.predictor import Predictor
 from napari_affmae.engine.training.batch import BatchPlan
-from napari_affmae.engine.training.finetuning import Finetuning, starting_network
+from napari_affmae.engine.training.finetuning import Finetuning
 from napari_affmae.engine.training.image_memory import PoolPlan
 from napari_affmae.engine.training.labelled_data import Labelled
+from napari_affmae.engine.training.networks import starting_segmenter
 from napari_affmae.engine.training.pretraining import Pretraining, pretrain
 from napari_affmae.engine.training.stepper import Stepper
 from napari_affmae.model import AFFMAE, AFFSegmenter, capture, preset
@@ -160,7 +161,7 @@ def test_weights_of_classes_that_change_take_effect(image, labels, recordings):
     data = Labelled([LabelledPair(normalized, labels)], [[0, 1]], [[]], classes)
     curves = []
     for recorded in (False, True):
-        module, start = starting_network(config, 4, None)
+        module, start = starting_segmenter(config, 4, None)
         runtime = Runtime(plan_device("cpu"))
         place = PoolPlan(runtime.plan.device, 2**20)
         task = Finetuning(config, module, data, start, BatchPlan(2, 2), place)

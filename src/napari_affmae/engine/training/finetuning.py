@@ -9,24 +9,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from affmae_kernels import CropPlan
-from napari_affmae.config import AugmentationConfig, FinetuneConfig, ModelConfig
+from napari_affmae.config import AugmentationConfig, FinetuneConfig
 from napari_affmae.data import (
     LabelEncoder,
     LabelledCrops,
 )
 from napari_affmae.engine.compute.runtime import Runtime, evaluating
-from napari_affmae.engine.compute.seeds import Stream, derived_seed, seeded
+from napari_affmae.engine.compute.seeds import Stream, derived_seed
 from napari_affmae.engine.events import Event, Notice, Validated
 from napari_affmae.engine.inference.evaluation import count_confusion
 from napari_affmae.engine.inference.pixel_sizes import common_pixel_size, note_pixel_sizes
 from napari_affmae.engine.inference.predictor import Predictor
 from napari_affmae.engine.store.metadata import ModelMetadata, read_metadata
-from napari_affmae.engine.store.model_files import load_model
 from napari_affmae.engine.store.run_folder import RunFolder
 from napari_affmae.engine.training.batch import BatchPlan
 from napari_affmae.engine.training.beginning import Beginning
@@ -39,11 +37,12 @@ from napari_affmae.engine.training.labelled_data import (
     settle_classes,
 )
 from napari_affmae.engine.training.loop import Training
+from napari_affmae.engine.training.networks import segmenter_of
 from napari_affmae.engine.training.optimiser import layer_scales
 from napari_affmae.engine.training.resuming import settle_config
 from napari_affmae.engine.training.task import Task, mean_loss, middle, validation_crops
-from napari_affmae.errors import CheckpointError, DataError
-from napari_affmae.model import AFFMAE, AFFSegmenter, QuickSegmenter, preset
+from napari_affmae.errors import DataError
+from napari_affmae.model import AFFSegmenter
 from napari_affmae.model.losses import segmentation_loss
 
 _VALIDATION_TILES = 4
@@ -104,13 +103,10 @@ def finetune(
         if not pairs:
             raise DataError("there is nothing to train on: give at least one labelled image")
         classes = settle_classes(both, config, begun.stored)
-        if begun.stored is None:
-            module, start = starting_network(config, len(classes), pretrained)
-            if pretrained is not None:
-                trained = read_metadata(pretrained).pixel_size
-                yield from note_pixel_sizes((image for image, _ in both), trained)
-        else:
-            module, start = _resumed_module(folder, begun.stored, config, len(classes))
+        module, start = segmenter_of(folder, begun.stored, config, len(classes), pretrained)
+        if begun.stored is None and pretrained is not None:
+            trained = read_metadata(pretrained).pixel_size
+            yield from note_pixel_sizes((image for image, _ in both), trained)
         batch = begun.plan_batch("finetune", start["preset"])
         yield from check_labelled(both, config, classes, batch.batch)
         data = Labelled.of(pairs, validation, config, classes, begun.stored)
@@ -135,63 +131,6 @@ def finetune(
             training = Training(task, folder, Runtime(begun.plan))
             training.load_latest()
             yield from training.events()
-
-
-def starting_network(
-    config: FinetuneConfig, classes: int, pretrained: Path | None
-) -> tuple[AFFSegmenter, dict[str, Any]]:
-    """Make the network that a run starts with, and what its record says of it.
-
-    Raises
-    ------
-    CheckpointError
-        If `pretrained` is no model, or one for other channels or classes.
-    """
-    with seeded(config.seed, Stream.WEIGHTS, 0, torch.device("cpu")):
-        if pretrained is None:
-            module = AFFSegmenter(preset(config.preset, config.in_channels), classes)
-            size: str = config.preset
-        else:
-            module, size = _from_pretrained(pretrained, config, classes)
-    start = {
-        "model": module.config.model_dump(mode="json"),
-        "preset": size,
-        "pretrained": None if pretrained is None else str(pretrained),
-    }
-    return module, start
-
-
-def _resumed_module(
-    folder: RunFolder, stored: Mapping[str, Any], config: FinetuneConfig, classes: int
-) -> tuple[AFFSegmenter, dict[str, Any]]:
-    """Make the network of a stored run; its weights come from the checkpoint, if there is one."""
-    if folder.latest() is None:
-        pretrained = stored["pretrained"]
-        return starting_network(config, classes, None if pretrained is None else Path(pretrained))
-    start = {key: stored[key] for key in ("model", "preset", "pretrained")}
-    return AFFSegmenter(ModelConfig.model_validate(stored["model"]), classes), start
-
-
-def _from_pretrained(path: Path, config: FinetuneConfig, classes: int) -> tuple[AFFSegmenter, str]:
-    module, metadata = load_model(path)
-    if metadata.model.in_channels != config.in_channels:
-        raise CheckpointError(
-            f"the model {path} takes {metadata.model.in_channels} channels and the images have "
-            f"{config.in_channels}; choose channels of the images, or another model"
-        )
-    # The preset only serves the estimate of memory; imported models have none.
-    size = str(metadata.training.get("preset", "base"))
-    if isinstance(module, AFFMAE):
-        return AFFSegmenter.from_pretrained(module, classes), size
-    if isinstance(module, QuickSegmenter):
-        body = (module.config, module.encoder, module.decoder)
-        return AFFSegmenter.from_body(*body, classes), size
-    if module.num_classes != classes:
-        raise CheckpointError(
-            f"the model {path} knows {module.num_classes} classes and the labels have {classes}; "
-            "start from a pretrained model, or give the same classes"
-        )
-    return module.train(), size
 
 
 class Finetuning(Task):

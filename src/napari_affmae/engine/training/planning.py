@@ -6,7 +6,6 @@ from pathlib import Path
 from time import perf_counter
 
 import numpy as np
-import torch
 
 from napari_affmae.config import FinetuneConfig, PretrainConfig
 from napari_affmae.data import (
@@ -18,17 +17,16 @@ from napari_affmae.data import (
 from napari_affmae.engine.compute.device import DevicePlan, plan_device
 from napari_affmae.engine.compute.memory import MemoryMeter, memory_meter
 from napari_affmae.engine.compute.runtime import Runtime
-from napari_affmae.engine.compute.seeds import Stream, seeded
 from napari_affmae.engine.events import Event, MicroBatchHalved, PlanMeasured, PlanProgress
 from napari_affmae.engine.store.run_length import Length
 from napari_affmae.engine.training.batch import plan_batch
-from napari_affmae.engine.training.finetuning import Finetuning, starting_network
+from napari_affmae.engine.training.finetuning import Finetuning
 from napari_affmae.engine.training.image_memory import plan_pool
 from napari_affmae.engine.training.labelled_data import Labelled
+from napari_affmae.engine.training.networks import starting_autoencoder, starting_segmenter
 from napari_affmae.engine.training.pretraining import Pretraining
 from napari_affmae.engine.training.stepper import Stepper
 from napari_affmae.engine.training.task import Task
-from napari_affmae.model import AFFMAE, preset
 
 # After a slow warm-up one step tells enough.
 _TIMED_STEPS = 2
@@ -57,7 +55,7 @@ def measure_plan(
     classes : int
         Number of classes in fine-tuning, where the settings list none.
     pretrained : Path, optional
-        Model that fine-tuning starts from.
+        Model that the run starts from.
 
     Yields
     ------
@@ -145,14 +143,13 @@ def _make_task(
     (normalized,) = normalize_sources([image], config.normalization)
     place = plan_pool(plan, config.memory_share, None)
     if isinstance(config, PretrainConfig):
-        batch = plan_batch(config.batch, config.crop, config.preset, "pretrain", plan)
-        with seeded(config.seed, Stream.WEIGHTS, 0, torch.device("cpu")):
-            module = AFFMAE(preset(config.preset, config.in_channels))
-        return Pretraining(config, module, [normalized], batch, place)
+        module, start = starting_autoencoder(config, pretrained)
+        batch = plan_batch(config.batch, config.crop, start["preset"], "pretrain", plan)
+        return Pretraining(config, module, [normalized], batch, place, start=start)
     known = config.classes or default_classes(range(classes))
     values = np.array([item.value for item in known], dtype=np.uint16)
     labels = open_source(values[random.integers(0, len(values), (side, side))], name="labels")
     data = Labelled([LabelledPair(normalized, labels)], [[0]], [[]], known)
-    network, start = starting_network(config, len(known), pretrained)
+    network, start = starting_segmenter(config, len(known), pretrained)
     batch = plan_batch(config.batch, config.crop, str(start["preset"]), "finetune", plan)
     return Finetuning(config, network, data, start, batch, place)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from affmae_kernels import CropPlan
-from napari_affmae.config import ModelConfig, PretrainConfig
+from napari_affmae.config import PretrainConfig
 from napari_affmae.data import (
     ImageSource,
     NormalizationRecord,
@@ -25,7 +25,7 @@ from napari_affmae.data import (
 )
 from napari_affmae.data.crops.numbers import words
 from napari_affmae.engine.compute.runtime import Runtime, evaluating
-from napari_affmae.engine.compute.seeds import Stream, derived_seed, seeded
+from napari_affmae.engine.compute.seeds import Stream, derived_seed
 from napari_affmae.engine.events import Event, Notice, Validated
 from napari_affmae.engine.inference.pixel_sizes import common_pixel_size
 from napari_affmae.engine.store.metadata import ModelMetadata
@@ -34,11 +34,12 @@ from napari_affmae.engine.training.batch import BatchPlan
 from napari_affmae.engine.training.beginning import Beginning
 from napari_affmae.engine.training.image_memory import PoolPlan
 from napari_affmae.engine.training.loop import Training
+from napari_affmae.engine.training.networks import autoencoder_of
 from napari_affmae.engine.training.resuming import settle_config
 from napari_affmae.engine.training.task import Task, mean_loss, middle, validation_crops
 from napari_affmae.engine.wording import duration
 from napari_affmae.errors import DataError
-from napari_affmae.model import AFFMAE, preset
+from napari_affmae.model import AFFMAE
 from napari_affmae.model.masking import PERLIN_CELLS, draw_masks
 from napari_affmae.model.patches import pad_to_patches, patchify, unpatchify
 
@@ -53,6 +54,7 @@ def pretrain(
     config: PretrainConfig | None,
     run: Path,
     *,
+    start: Path | None = None,
     resume: bool = False,
 ) -> Generator[Event, None, None]:
     """Pretrain a network on unlabelled images.
@@ -67,8 +69,11 @@ def pretrain(
         run. None resumes with the stored ones.
     run : Path
         Run folder; made where it does not exist.
+    start : Path, optional
+        Pretrained model file or run folder to go on from, on these images; random
+        weights without it. Its network counts then, not the preset of the settings.
     resume : bool
-        Go on with the run in the folder.
+        Go on with the run in the folder; `start` no longer matters then.
 
     Yields
     ------
@@ -85,29 +90,23 @@ def pretrain(
     """
     with RunFolder(Path(run)) as folder:
         config = settle_config(folder, "pretrain", config, resume=resume)
-        start = Beginning.of(folder, config, resume=resume)
-        batch = start.plan_batch("pretrain", config.preset)
+        begun = Beginning.of(folder, config, resume=resume)
+        module, network = autoencoder_of(folder, begun.stored, config, start)
+        batch = begun.plan_batch("pretrain", network["preset"])
         usable = yield from _usable(sources, config, batch.batch)
-        normalized = _normalize(usable, config, start.stored)
-        model = preset(config.preset, config.in_channels)
-        if start.stored is not None:
-            model = ModelConfig.model_validate(start.stored["model"])
+        normalized = _normalize(usable, config, begun.stored)
 
         def facts() -> dict[str, Any]:
             record = NormalizationRecord.of(normalized)
-            return {
-                "model": model.model_dump(mode="json"),
-                "normalization": record.model_dump(mode="json"),
-            }
+            return {**network, "normalization": record.model_dump(mode="json")}
 
         images = [source.source for source in normalized]
-        yield from start.record("pretrain", batch, images, facts)
-        with seeded(config.seed, Stream.WEIGHTS, 0, torch.device("cpu")):
-            module = AFFMAE(model)
-        with closing(Pretraining(config, module, normalized, batch, start.place)) as task:
+        yield from begun.record("pretrain", batch, images, facts)
+        task = Pretraining(config, module, normalized, batch, begun.place, start=network)
+        with closing(task):
             if not task.is_validated:
                 yield Notice("there is no validation loss: one plane alone cannot be split", "info")
-            training = Training(task, folder, Runtime(start.plan))
+            training = Training(task, folder, Runtime(begun.plan))
             training.load_latest()
             yield from training.events()
 
@@ -155,6 +154,8 @@ class Pretraining(Task):
         Crops of a step.
     place : PoolPlan
         Where decoded images lie.
+    start : Mapping[str, Any], optional
+        ``preset`` and ``start`` of the run's record; those of random weights by default.
 
     Attributes
     ----------
@@ -171,8 +172,11 @@ class Pretraining(Task):
         sources: Sequence[NormalizedSource],
         batch: BatchPlan,
         place: PoolPlan,
+        *,
+        start: Mapping[str, Any] | None = None,
     ) -> None:
         self.config: PretrainConfig = config
+        self._start = start or {"preset": config.preset, "start": None}
         self.module: AFFMAE = module
         self._sources = sources
         self.batch = batch
@@ -304,7 +308,8 @@ class Pretraining(Task):
     def metadata(self, step: int, validated: Validated | None) -> ModelMetadata:
         """Describe the network; see `Task.metadata`."""
         training: dict[str, Any] = {
-            "preset": self.config.preset,
+            "preset": self._start["preset"],
+            "start": self._start["start"],
             "steps": step,
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
             "sources": [source.name for source in self._sources],
