@@ -82,6 +82,7 @@ class _Record(_Facts):
     validation_planes: list[list[Count]] | None = None
     preset: Text | None = None
     pretrained: Text | None = None
+    start: Text | None = None
     resumed: list[_Session] = []
 
     @model_validator(mode="after")
@@ -114,6 +115,7 @@ class TrainingFacts(_Facts):
 
     preset: Text | None = None
     pretrained: Text | None = None
+    start: Text | None = None
     steps: Count = 0
     date: Moment | None = None
     sources: list[Text] = []

@@ -1,13 +1,11 @@
 """How many directions the features of a network spread over."""
 
 import torch
-from torch import Tensor, nn
-from vit import ViTMAE
+from torch import Tensor
 
 from napari_affmae.model import AFFMAE
 from napari_affmae.model.mae import canvas_of
-from napari_affmae.model.patches import pad_to_patches, patchify
-from napari_affmae.model.positions import canvas_ids, positions_of
+from napari_affmae.model.patches import pad_to_patches
 
 
 def effective_rank(features: Tensor) -> float:
@@ -27,39 +25,35 @@ def effective_rank(features: Tensor) -> float:
     float
         From 1 to min(N, C); 0 where all features are equal.
     """
-    centred = features.double() - features.double().mean(0)
-    values = torch.linalg.svdvals(centred)
+    # On the CPU: not every device has eigenvalues, or numbers of 64 bits.
+    centred = features.cpu().double()
+    largest = max(1.0, centred.abs().max().item())
+    centred = centred - centred.mean(0)
+    values = torch.linalg.eigvalsh(centred.T @ centred).clamp(min=0).sqrt()
     total = values.sum()
     # What is left of equal features is rounding.
-    if total <= 1e-12 * max(1.0, features.abs().max().item()) * len(features):
+    if total <= 1e-12 * largest * len(features):
         return 0.0
-    shares = values / total
-    return torch.special.entr(shares).sum().exp().item()
+    rank: float = torch.special.entr(values / total).sum().exp().item()
+    return rank
 
 
 @torch.no_grad()
-def stage_ranks(module: nn.Module, images: Tensor) -> list[float]:
+def stage_ranks(module: AFFMAE, images: Tensor) -> list[float]:
     """Compute the effective rank of each encoder stage's features, nothing hidden.
 
     Parameters
     ----------
-    module : AFFMAE or ViTMAE
-        The pretrained network, in evaluation mode.
+    module : AFFMAE
+        The network, in evaluation mode.
     images : Tensor
         (B, C, H, W), normalised, on the network's device.
 
     Returns
     -------
     list of float
-        Four stages of AFFMAE, from the image upwards; the ViT's encoder is one.
+        One for each stage, from the image upwards.
     """
-    assert isinstance(module, AFFMAE | ViTMAE)
-    size = module.config.patch_size
-    padded = pad_to_patches(images, size)
-    canvas = canvas_of(padded, size)
-    if isinstance(module, AFFMAE):
-        stages = [level.x for level in module.encoder(padded, canvas)]
-    else:
-        pos = positions_of(canvas_ids(len(padded), canvas, padded.device), canvas)
-        stages = [module.encoder(patchify(padded, size), pos)]
-    return [effective_rank(stage.flatten(0, 1).float().cpu()) for stage in stages]
+    padded = pad_to_patches(images, module.config.patch_size)
+    levels = module.encoder(padded, canvas_of(padded, module.config.patch_size))
+    return [effective_rank(level.x.flatten(0, 1).float()) for level in levels]
