@@ -4,20 +4,30 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import typer
 from pydantic import ValidationError
 from rich.console import Console
 
+from napari_affmae.cli.progress import meter
 from napari_affmae.cli.terminal import say
 from napari_affmae.config import RUN_FILE, LabelClass
-from napari_affmae.data import ImageSource, default_classes, find_pairs, find_sources
+from napari_affmae.data import (
+    ImageSource,
+    default_classes,
+    followed,
+    look_for_pairs,
+    look_for_sources,
+)
 from napari_affmae.data.formats.recipe import split_inner
+from napari_affmae.data.looking import Looking
 from napari_affmae.data.sources.layout import parse_channels
 from napari_affmae.engine.store.run_folder import never_began
 from napari_affmae.errors import DataError
 
 Pair = tuple[ImageSource, ImageSource]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -88,12 +98,19 @@ def open_images(paths: Sequence[Path], reading: Reading, console: Console) -> li
     """
     check_exists(*paths)
     with argument_errors():
-        found = find_sources(paths, axes=reading.axes, channels=reading.chosen_channels())
+        looking = look_for_sources(paths, axes=reading.axes, channels=reading.chosen_channels())
+        found = _shown(looking, "images", console)
     for skipped in found.skipped:
         say(console, f"warning: left out {skipped.path}: {skipped.reason}", "yellow")
     if not found.sources:
         raise DataError(f"no image found in {', '.join(map(str, paths))}{_why(paths)}")
     return found.sources
+
+
+def _shown(looking: Looking[T], what: str, console: Console) -> T:
+    """Search to the end, and show how many were looked at."""
+    with meter(console, f"looking for {what}", keep=False) as progress:
+        return followed(looking, lambda count: progress.update(count, None, "looked at"))
 
 
 def _why(paths: Sequence[Path]) -> str:
@@ -108,7 +125,7 @@ def _why(paths: Sequence[Path]) -> str:
     return f": {runs[0]} is the folder of a run; give images as input" if runs else ""
 
 
-def open_pairs(images: Path, labels: Path, reading: Reading) -> list[Pair]:
+def open_pairs(images: Path, labels: Path, reading: Reading, console: Console) -> list[Pair]:
     """Open images and the label images of the same names.
 
     Raises
@@ -118,7 +135,9 @@ def open_pairs(images: Path, labels: Path, reading: Reading) -> list[Pair]:
     """
     check_exists(images, labels)
     with argument_errors():
-        return find_pairs(images, labels, axes=reading.axes, channels=reading.chosen_channels())
+        channels = reading.chosen_channels()
+        looking = look_for_pairs(images, labels, axes=reading.axes, channels=channels)
+        return _shown(looking, "pairs", console)
 
 
 def parse_classes(words: Sequence[str]) -> list[LabelClass]:

@@ -69,7 +69,7 @@ def run_pretrain(
     before = _settings_before(run, given) if resume else {}
     sources = open_images(arguments.sources, arguments.reading, console)
     labelled = _open_both(
-        arguments.probe_images, arguments.probe_labels, arguments.reading, "probe"
+        arguments.probe_images, arguments.probe_labels, "probe", arguments.reading, console
     )
     config = build(PretrainConfig, {"in_channels": sources[0].n_channels}, before, given)
     if plan:
@@ -128,9 +128,13 @@ def run_finetune(
     """
     check_folder(run)
     before = _settings_before(run, given) if resume else {}
-    pairs = open_pairs(arguments.images, arguments.labels, arguments.reading)
+    pairs = open_pairs(arguments.images, arguments.labels, arguments.reading, console)
     validation = _open_both(
-        arguments.validation_images, arguments.validation_labels, arguments.reading, "validation"
+        arguments.validation_images,
+        arguments.validation_labels,
+        "validation",
+        arguments.reading,
+        console,
     )
     if arguments.classes:
         given = {**given, "classes": parse_classes(arguments.classes)}
@@ -177,11 +181,11 @@ def _settings_before(run: Path, given: Given) -> Given:
 
 
 def _open_both(
-    images: Path | None, labels: Path | None, reading: Reading, name: str
+    images: Path | None, labels: Path | None, name: str, reading: Reading, console: Console
 ) -> list[Pair] | None:
     """Open the pairs of two options, which are given both or not at all."""
     if images is None and labels is None:
         return None
     if images is None or labels is None:
         raise typer.BadParameter(f"give both --{name}-images and --{name}-labels")
-    return open_pairs(images, labels, reading)
+    return open_pairs(images, labels, reading, console)

@@ -8,6 +8,8 @@ from .discovery import Found as Found
 from .discovery import Skipped as Skipped
 from .discovery import find_pairs as find_pairs
 from .discovery import find_sources as find_sources
+from .discovery import look_for_pairs as look_for_pairs
+from .discovery import look_for_sources as look_for_sources
 from .formats.opening import open_source as open_source
 from .formats.recipe import SUFFIXES as SUFFIXES
 from .image_checks import Finding as Finding
@@ -20,6 +22,7 @@ from .labels import default_classes as default_classes
 from .labels import labelled_planes as labelled_planes
 from .labels import naming_pair as naming_pair
 from .labels import read_labels as read_labels
+from .looking import followed as followed
 from .normalization.normalization import NormalizedSource as NormalizedSource
 from .normalization.normalization import normalize_sources as normalize_sources
 from .normalization.normalization import normalize_when_read as normalize_when_read

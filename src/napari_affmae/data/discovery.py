@@ -7,11 +7,13 @@ from functools import partial
 from pathlib import Path
 
 from napari_affmae.config import RUN_FILE
+from napari_affmae.data.formats.file_index import FileIndex
 from napari_affmae.data.formats.handles import POOL
 from napari_affmae.data.formats.opening import open_source
 from napari_affmae.data.formats.paths import mode_of
 from napari_affmae.data.formats.recipe import SUFFIXES, default_name, is_zarr, split_inner
 from napari_affmae.data.labels import naming_pair
+from napari_affmae.data.looking import Looking, Ticks, followed
 from napari_affmae.data.sources.failures import failure
 from napari_affmae.data.sources.layout import CHANNEL_AXES
 from napari_affmae.data.sources.source import ImageSource
@@ -66,6 +68,9 @@ def find_sources(
     pictures of runs, folders that are met again through links, and files that
     cannot be read. Files of other kinds do not count.
 
+    What was found out about files is kept in the user's cache. As long as a file is
+    not changed, it is opened again only when it is read.
+
     Parameters
     ----------
     paths : str, Path, or several of them
@@ -80,17 +85,40 @@ def find_sources(
     ValueError, TypeError
         If `axes` or `channels` do not fit a file.
     """
+    return followed(look_for_sources(paths, axes=axes, channels=channels))
+
+
+def look_for_sources(
+    paths: Paths,
+    *,
+    axes: str | None = None,
+    channels: int | Sequence[int] | None = None,
+) -> Looking[Found]:
+    """Do as `find_sources`, and tell how far it is; closing the generator ends the search.
+
+    Yields
+    ------
+    int
+        How many files were looked at, now and then.
+
+    Returns
+    -------
+    Found
+    """
     found = Found([], [])
     in_stacks: set[Path] = set()
-    opened = partial(_opened, axes=axes, channels=channels)
-    for path, item in map_in_order(opened, _candidates(paths, in_stacks)):
-        if _is_in(path, in_stacks):  # opened before its stack was known
-            continue
-        if isinstance(item, Skipped):
-            found.skipped.append(item)
-        else:
-            found.sources.append(item)
-            in_stacks |= _files_of_stack(item)
+    ticks = Ticks()
+    with FileIndex() as index:
+        opened = partial(_opened, axes=axes, channels=channels, index=index)
+        for path, item in map_in_order(opened, _candidates(paths, in_stacks)):
+            yield from ticks.count()
+            if _is_in(path, in_stacks):  # opened before its stack was known
+                continue
+            if isinstance(item, Skipped):
+                found.skipped.append(item)
+            else:
+                found.sources.append(item)
+                in_stacks |= _files_of_stack(item)
     return found
 
 
@@ -103,13 +131,17 @@ def _candidates(paths: Paths, in_stacks: set[Path]) -> Iterator[tuple[Path, str]
 
 
 def _opened(
-    item: tuple[Path, str] | Skipped, *, axes: str | None, channels: int | Sequence[int] | None
+    item: tuple[Path, str] | Skipped,
+    *,
+    axes: str | None,
+    channels: int | Sequence[int] | None,
+    index: FileIndex,
 ) -> tuple[Path, ImageSource | Skipped]:
     if isinstance(item, Skipped):
         return item.path, item
     path, name = item
     try:
-        return path, open_source(path, axes=axes, channels=channels, name=name)
+        return path, open_source(path, axes=axes, channels=channels, name=name, index=index)
     except UnreadableFileError as error:
         return path, Skipped(path, str(error), unreadable=True)
 
@@ -159,6 +191,29 @@ def find_pairs(
     UnreadablePairError
         If a file cannot be read.
     """
+    looking = look_for_pairs(images, labels, axes=axes, label_axes=label_axes, channels=channels)
+    return followed(looking)
+
+
+def look_for_pairs(
+    images: Paths,
+    labels: Paths | None = None,
+    *,
+    axes: str | None = None,
+    label_axes: str | None = None,
+    channels: int | Sequence[int] | None = None,
+) -> Looking[list[tuple[ImageSource, ImageSource]]]:
+    """Do as `find_pairs`, and tell how far it is; closing the generator ends the search.
+
+    Yields
+    ------
+    int
+        How many pairs were looked at, now and then.
+
+    Returns
+    -------
+    list of (ImageSource, ImageSource)
+    """
     if labels is None:
         if not isinstance(images, str | Path):
             raise ValueError("labels may be left out for one folder with images/ and labels/ only")
@@ -173,20 +228,25 @@ def find_pairs(
     _complain_about_singles(image_paths, label_paths)
     pairs: list[tuple[ImageSource, ImageSource]] = []
     in_stacks: set[Path] = set()
+    index, ticks = FileIndex(), Ticks()
 
     def opened(name: str) -> tuple[ImageSource, ImageSource]:
         image_path, label_path = image_paths[name], label_paths[name]
         with naming_pair(image_path, label_path):
-            image = open_source(image_path, axes=axes, channels=channels, name=name)
+            image = open_source(image_path, axes=axes, channels=channels, name=name, index=index)
             # Writers leave out what is all background.
-            label = open_source(label_path, axes=label_axes, name=f"labels {name}", sparse=True)
+            label = open_source(
+                label_path, axes=label_axes, name=f"labels {name}", sparse=True, index=index
+            )
         return image, label
 
     names = (name for name, path in image_paths.items() if not _is_in(path, in_stacks))
-    for image, label in map_in_order(opened, names):
-        if not _is_in(image_paths[image.name], in_stacks):  # opened before its stack was known
-            pairs.append((image, label))
-            in_stacks |= _files_of_stack(image)
+    with index:
+        for image, label in map_in_order(opened, names):
+            yield from ticks.count()
+            if not _is_in(image_paths[image.name], in_stacks):  # opened before its stack was known
+                pairs.append((image, label))
+                in_stacks |= _files_of_stack(image)
     return pairs
 
 

@@ -19,6 +19,13 @@ class Event:
 
 
 @dataclass(frozen=True)
+class FilesLookedAt(Event):
+    """Files are being opened, before anything else: so many so far."""
+
+    count: int
+
+
+@dataclass(frozen=True)
 class RunStarted(Event):
     """The device, precision, backend and sizes that the run settled on.
 

@@ -2,14 +2,14 @@
 
 import weakref
 from collections.abc import Sequence
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_affmae.data.formats.containers import is_image
+from napari_affmae.data.formats.facts import FileFacts, look_into
+from napari_affmae.data.formats.file_index import FileIndex
 from napari_affmae.data.formats.handles import POOL, OpenFile
 from napari_affmae.data.formats.recipe import FileRecipe, default_name, split_inner
 from napari_affmae.data.sources.layout import CHANNEL_AXES, Layout, default_axes, parse_axes
@@ -27,30 +27,26 @@ class FileSource(ImageSource):
     def __init__(
         self,
         recipe: FileRecipe,
+        facts: FileFacts,
         *,
         path: Path,
         axes: str | None,
         channels: int | Sequence[int] | None,
         name: str,
-        pixel_size: PixelSize | None,
+        pixel_size: PixelSize | None = None,
     ) -> None:
-        with closing(POOL.with_room(recipe.open)) as file:
-            if not is_image(file.shape, file.dtype):
-                raise UnreadableFileError(
-                    f"{path} holds no image: shape {file.shape}, dtype {file.dtype}"
-                )
-            layout = _layout(path, file, axes, name)
-            super().__init__(
-                name,
-                layout,
-                file.dtype,
-                path=path,
-                files=file.files,
-                pixel_size=pixel_size or file.pixel_size,
-                plane_distance=_plane_distance(file, layout.axes),
-                channels=channels,
-                notes=file.notes,
-            )
+        layout = _layout(path, facts, axes, name)
+        super().__init__(
+            name,
+            layout,
+            facts.dtype,
+            path=path,
+            files=facts.files,
+            pixel_size=pixel_size or facts.pixel_size,
+            plane_distance=_plane_distance(facts, layout.axes),
+            channels=channels,
+            notes=facts.notes,
+        )
         self._recipe = recipe
         self._join_pool()
 
@@ -84,7 +80,7 @@ class FileSource(ImageSource):
         POOL.discard(self._key)
 
 
-def _layout(path: Path, file: OpenFile, axes: str | None, name: str) -> Layout:
+def _layout(path: Path, file: FileFacts, axes: str | None, name: str) -> Layout:
     """Lay a file out by the axes that the user named, or by its own."""
     if axes is not None:
         return Layout(file.shape, parse_axes(axes, file.shape, name))
@@ -96,7 +92,7 @@ def _layout(path: Path, file: OpenFile, axes: str | None, name: str) -> Layout:
         ) from error
 
 
-def _plane_distance(file: OpenFile, axes: str) -> float | None:
+def _plane_distance(file: FileFacts, axes: str) -> float | None:
     """Distance of planes, unless they are said to follow each other along another axis than Z."""
     counting = axes.translate(dict.fromkeys(map(ord, f"YX{CHANNEL_AXES}")))
     return file.plane_distance if counting.endswith(("Z", "I")) else None
@@ -111,6 +107,7 @@ def open_source(
     pixel_size: PixelSize | None = None,
     sparse: bool | None = None,
     outside: bool = False,
+    index: FileIndex | None = None,
 ) -> ImageSource:
     """Open an image, a stack or an array, without reading its pixels.
 
@@ -141,6 +138,8 @@ def open_source(
         A TIFF or an HDF5 file may name other files that hold parts of it. Those in
         its folder are read; with this, those anywhere else are read too, and
         without it such a file is refused.
+    index : FileIndex, optional
+        What is known of files already; those are opened only when they are read.
 
     Returns
     -------
@@ -159,9 +158,12 @@ def open_source(
         If `data` is neither a path nor an array, or its elements are no real numbers.
     """
     if isinstance(data, str | Path):
+        path = split_inner(str(data))[0]
+        recipe = FileRecipe.of(str(data), sparse=sparse, outside=outside)
         return FileSource(
-            FileRecipe.of(str(data), sparse=sparse, outside=outside),
-            path=split_inner(str(data))[0],
+            recipe,
+            look_into(recipe, path) if index is None else index.facts(recipe, path),
+            path=path,
             axes=axes,
             channels=channels,
             name=name or default_name(data),

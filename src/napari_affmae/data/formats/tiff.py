@@ -50,8 +50,10 @@ def open_file(path: Path, *, outside: bool = False) -> OpenFile:
         _check_named(tiff, surroundings)
         mine = [series for series in tiff.series if own in _files(series)]
         series = max(mine or tiff.series, key=lambda candidate: int(candidate.size))
-        for file in _files(series):
-            surroundings.check(str(file), own.parent)
+        files = _files(series)
+        for file in files:
+            if file != own:
+                surroundings.check(str(file), own.parent)
         _check_complete(tiff, series)
         opened = _open_series(tiff, series)
     except BaseException:
@@ -60,7 +62,6 @@ def open_file(path: Path, *, outside: bool = False) -> OpenFile:
     notes = []
     if len(mine) > 1:
         notes.append(f"holds {len(mine)} image series, of which the largest is used")
-    files = _files(series)
     if len(files) > 1:
         notes.append(f"is a stack in {len(files)} files")
     return replace(opened, notes=notes, files=files)

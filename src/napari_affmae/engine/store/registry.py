@@ -58,8 +58,10 @@ class RunSummary:
         Whether the run can be resumed: it has not finished and nothing is damaged.
     classes : tuple of LabelClass
         Empty for models that do not segment.
+    images : int
+        How many images it learned from; 0 if that is not known.
     sources : tuple of str
-        Names of the images that it learned from.
+        Names of the first of them.
     mean_iou : float or None
         Mean IoU on the validation set, for the best or last weights.
     iou : Mapping[str, float]
@@ -84,6 +86,7 @@ class RunSummary:
     finished: bool = False
     resumable: bool = False
     classes: tuple[LabelClass, ...] = ()
+    images: int = 0
     sources: tuple[str, ...] = ()
     mean_iou: float | None = None
     iou: Mapping[str, float] = field(default_factory=dict)
@@ -143,6 +146,7 @@ def _summarize_file(path: Path) -> RunSummary:
         steps=training.steps,
         total_steps=training.steps if "steps" in training.model_fields_set else None,
         classes=metadata.classes,
+        images=len(training.sources) if training.images is None else training.images,
         sources=tuple(training.sources),
         loss=training.validation_loss,
         pretrained=training.pretrained,
@@ -180,19 +184,27 @@ def _recorded(path: Path) -> dict[str, Any]:
     record = read_record(path)
     config = read_config(path)
     classes = record.get("classes", ())
-    # In fine-tuning, each image is followed by its labels.
-    images = record["data"][:: 2 if "classes" in record else 1]
     return {
         "kind": record["kind"],
         "created": moment(record["created"]),
         "preset": record.get("preset") or config.preset,
         "total_steps": config.steps,
         "classes": tuple(LabelClass.model_validate(item) for item in classes),
-        "sources": tuple(item["name"] for item in images),
+        **_images(record),
         "pretrained": record.get("pretrained"),
         "in_channels": config.in_channels,
         "crop": config.crop,
     }
+
+
+def _images(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Read of what a run learns."""
+    if record.get("images") is not None:
+        return {"images": record["images"], "sources": tuple(record.get("sources", ()))}
+    # In runs of earlier versions; in fine-tuning, each image is followed by its labels.
+    data = record["data"] if isinstance(record["data"], list) else []
+    names = tuple(item["name"] for item in data[:: 2 if "classes" in record else 1])
+    return {"images": len(names), "sources": names}
 
 
 def _measured(path: Path) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from napari_affmae.engine.compute.runtime import Runtime, evaluating
 from napari_affmae.engine.compute.seeds import Stream, derived_seed
 from napari_affmae.engine.events import Event, Notice, Validated
 from napari_affmae.engine.inference.pixel_sizes import common_pixel_size
-from napari_affmae.engine.store.metadata import ModelMetadata
+from napari_affmae.engine.store.metadata import ModelMetadata, learned_from
 from napari_affmae.engine.store.run_folder import RunFolder
 from napari_affmae.engine.training.batch import BatchPlan
 from napari_affmae.engine.training.beginning import Beginning
@@ -109,7 +109,11 @@ def pretrain(
 
         def facts() -> dict[str, Any]:
             record = NormalizationRecord.of(normalized)
-            return {**network, "normalization": record.model_dump(mode="json")}
+            return {
+                **learned_from([image.name for image in images]),
+                **network,
+                "normalization": record.model_dump(mode="json"),
+            }
 
         images = [source.source for source in normalized]
         yield from begun.record("pretrain", batch, images, facts)
@@ -345,7 +349,7 @@ class Pretraining(Task):
             "start": self._start["start"],
             "steps": step,
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
-            "sources": [source.name for source in self._sources],
+            **learned_from([source.name for source in self._sources]),
         }
         if validated is not None:
             training["validation_loss"] = validated.loss

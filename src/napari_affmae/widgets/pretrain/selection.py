@@ -1,12 +1,19 @@
 """The images that are chosen for a pretraining: layers, and files to be opened in a worker."""
 
 from collections.abc import Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
+from napari_affmae.data.looking import Looking
 from napari_affmae.data.sources.source import ImageSource
-from napari_affmae.engine.events import Event, Notice
+from napari_affmae.engine.events import Event, FilesLookedAt, Notice
 from napari_affmae.errors import DataError
+
+T = TypeVar("T")
+# A list of thousands of messages would keep the window busy.
+_MOST_SKIPPED = 20
 
 
 @dataclass(frozen=True)
@@ -47,11 +54,13 @@ class Selection:
         DataError
             If there is no image.
         """
-        from napari_affmae.data import find_sources
+        from napari_affmae.data import look_for_sources
 
-        found = find_sources(self.paths, channels=self.channels)
-        for skipped in found.skipped:
+        found = yield from _told(look_for_sources(self.paths, channels=self.channels))
+        for skipped in found.skipped[:_MOST_SKIPPED]:
             yield Notice(f"left out: {skipped.reason}", "warning", skipped.path.name)
+        if len(found.skipped) > _MOST_SKIPPED:
+            yield Notice(f"left out: {len(found.skipped) - _MOST_SKIPPED} more files and folders")
         sources = [*self.layers, *found.sources]
         if not sources:
             raise DataError("there is no image: choose an image layer, a file or a folder")
@@ -71,6 +80,18 @@ class Selection:
         yield summarize(sources)
         for finding in check_sources(sources, crop=crop):
             yield Notice(finding.message, finding.level, finding.source)
+
+
+def _told(looking: Looking[T]) -> Generator[Event, None, T]:
+    """Search to the end, and tell the counts by events; whoever closes it ends the search."""
+    with closing(looking):
+        while True:
+            try:
+                count = next(looking)
+            except StopIteration as stop:
+                found: T = stop.value
+                return found
+            yield FilesLookedAt(count)
 
 
 def summarize(sources: Sequence[ImageSource]) -> Summary:

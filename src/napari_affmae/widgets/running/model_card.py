@@ -42,7 +42,7 @@ def card(run: RunSummary) -> str:
     ]
     lines.append(", ".join(filter(None, network)))
     if run.sources:
-        more = f" and {len(run.sources) - 3} more" if len(run.sources) > 3 else ""
+        more = f" and {run.images - 3:,} more" if run.images > 3 else ""
         lines.append(f"learned from {', '.join(run.sources[:3])}{more}")
     if run.pretrained:
         lines.append(f"started from {short_name(Path(run.pretrained))}")

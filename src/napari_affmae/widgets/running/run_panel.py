@@ -210,6 +210,8 @@ class RunPanel(QWidget):
                 self._newest = event
                 if not self._timer.isActive():
                     self._show_newest()
+            case ev.FilesLookedAt():
+                self.show_progress(0, None, f"looking at the images: {event.count:,} so far")
             case ev.PoolFilled() if event.step == 0:
                 self.show_progress(0, None, wording.pool(event))
         self.happened.emit(event)
