@@ -33,6 +33,7 @@ from napari_affmae.engine.store.checkpoints import (
     prune_checkpoints,
     save_checkpoint,
 )
+from napari_affmae.engine.store.previews import PREVIEWS
 from napari_affmae.engine.store.records import FORMAT, parse_measurement, parse_record, reason
 from napari_affmae.errors import AffmaeError, CheckpointError, UnwritableError
 from napari_affmae.files import remove_leftovers, replace_bytes, to_json, write_errors
@@ -79,7 +80,7 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.checkpoints = path / "checkpoints"
-        self.previews = path / "previews"
+        self.previews = path / PREVIEWS
         self.metrics = path / METRICS_FILE
         with write_errors(path):
             self._made = not path.exists()

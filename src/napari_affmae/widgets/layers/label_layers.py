@@ -41,6 +41,14 @@ def is_named_for(image: Image, labels: Labels) -> bool:
     return labels.name == name or labels.name.startswith(f"{name} [")  # napari numbers namesakes
 
 
+def painted_classes(viewer: "napari.viewer.Viewer", image: Image) -> frozenset[str]:
+    """Return the names of the classes of the labels layer that was made for an image."""
+    layers = (one for one in viewer.layers if isinstance(one, Labels) and is_named_for(image, one))
+    return frozenset(
+        item.name for one in layers if may_be_for(image, one) for item in classes_of(one) or ()
+    )
+
+
 def _name_for(image: Image) -> str:
     return f"{image.name} labels"
 
