@@ -20,10 +20,12 @@ from napari_affmae.config import FinetuneConfig
 from napari_affmae.errors import AffmaeError
 from napari_affmae.widgets.finetune.annotation import Annotation
 from napari_affmae.widgets.finetune.class_table import ClassTable
+from napari_affmae.widgets.finetune.earlier_work import EarlierWork, Reopened
 from napari_affmae.widgets.finetune.full_panel import FullPanel
 from napari_affmae.widgets.finetune.pair_table import PairTable
 from napari_affmae.widgets.finetune.prediction import PredictionLayers
 from napari_affmae.widgets.finetune.quick_panel import QuickPanel
+from napari_affmae.widgets.finetune.stroke_keeper import StrokeKeeper
 from napari_affmae.widgets.layers.docks import open_dock
 from napari_affmae.widgets.layers.layer_sources import LayerImage
 from napari_affmae.widgets.layers.napari_private import real_viewer
@@ -35,6 +37,7 @@ from napari_affmae.widgets.parts.command_dialog import (
     layer_words,
     option_words,
 )
+from napari_affmae.widgets.parts.error_text import in_words
 from napari_affmae.widgets.running.base_dock import Dock
 from napari_affmae.widgets.running.fitting import Subject, to_start_from
 from napari_affmae.widgets.running.model_card import ModelCard
@@ -69,6 +72,8 @@ class FinetuneDock(Dock):
         self.card = ModelCard()
         self.classes = ClassTable()
         self.annotation = Annotation(napari_viewer, self.pairs, self.classes)
+        self.keeper = StrokeKeeper(self.annotation, self.start_from)
+        self.earlier = EarlierWork(napari_viewer)
         self._layers = layers = PredictionLayers(napari_viewer)
         self.quick = QuickPanel(napari_viewer, self.annotation, self.start_from, layers)
         self.full = FullPanel(napari_viewer, self.panel, self.annotation, self.start_from, layers)
@@ -113,7 +118,7 @@ class FinetuneDock(Dock):
         rows.addRow("Training", modes)
         rows.addRow("Start from", self.start_from)
         self.add(top, self.card)
-        self.add_section("Images and labels", self.pairs)
+        self.add_section("Images and labels", self.earlier, self.pairs)
         self.add_section("Classes", self.classes)
         self.add(self.uncertainty, self.copy_button, self.quick, self.full)
         self.add(self.segment_button, self.command_button)
@@ -123,6 +128,9 @@ class FinetuneDock(Dock):
         self.quick_button.toggled.connect(self._show_mode)
         self.annotation.failed.connect(self._show_error)
         self.annotation.noticed.connect(self._show_note)
+        self.keeper.failed.connect(self._show_not_kept)
+        self.earlier.failed.connect(self._show_error)
+        self.earlier.reopened.connect(self._take_reopened)
         self.annotation.stroked.connect(self.full.note_settings)
         self.start_from.changed.connect(self.full.note_settings)
         self.full.training.resuming.connect(self._take_classes)
@@ -157,6 +165,7 @@ class FinetuneDock(Dock):
     def showEvent(self, event: object) -> None:  # noqa: N802 - Qt's name
         """Refresh the list of models."""
         super().showEvent(event)
+        self.earlier.refresh()
         # A training that is running must not change the model that it started from.
         if not self.panel.is_running and not self.quick.predict_button.isChecked():
             self.start_from.refresh()
@@ -180,6 +189,7 @@ class FinetuneDock(Dock):
         """Offer to segment with a model that was just made."""
         self.start_from.refresh()
         self._made = model
+        self.keeper.note_model(model)
         self.segment_button.setVisible(True)
 
     def _take_full_model(self, outcome: Outcome) -> None:
@@ -232,9 +242,22 @@ class FinetuneDock(Dock):
         quick = self.quick_button.isChecked()
         self.quick.fail(error) if quick else self.panel.fail(error)
 
-    def _show_note(self, text: str) -> None:
+    def _show_note(self, text: str, level: str = "info") -> None:
         quick = self.quick_button.isChecked()
-        (self.quick.messages if quick else self.panel.messages).add(text, "info")
+        (self.quick.messages if quick else self.panel.messages).add(text, level)
+
+    def _show_not_kept(self, error: Exception) -> None:
+        self._show_note(f"The strokes cannot be kept on disk: {in_words(error)}", "warning")
+
+    def _take_reopened(self, reopened: Reopened) -> None:
+        """Go on with what was painted earlier."""
+        project = reopened.kept.project
+        self.pairs.set_pair(reopened.image, reopened.labels)
+        self.classes.set_classes(project.classes, ignore_value=project.ignore_value)
+        if project.start_from is not None:
+            self.start_from.choose(Path(project.start_from))
+        if reopened.model is not None:
+            self._take_model(reopened.model)
 
     def _show_command(self) -> None:
         try:

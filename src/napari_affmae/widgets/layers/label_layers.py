@@ -53,11 +53,23 @@ def _name_for(image: Image) -> str:
     return f"{image.name} labels"
 
 
-def add_labels_layer(viewer: "napari.viewer.Viewer", image: Image) -> Labels:
-    """Add an empty labels layer at the place of an image, ready to be painted on."""
+def add_labels_layer(
+    viewer: "napari.viewer.Viewer", image: Image, array: Any | None = None
+) -> Labels:
+    """Add a labels layer at the place of an image, ready to be painted on.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+        The viewer.
+    image : napari.layers.Image
+        The image.
+    array : array, optional
+        What is painted already; empty without it.
+    """
     shape = pixel_shape(image)
     layer = Labels(
-        empty_labels(shape),
+        empty_labels(shape) if array is None else array,
         name=_name_for(image),
         opacity=0.7,
         metadata={_CLASSES: []},
@@ -70,15 +82,15 @@ def add_labels_layer(viewer: "napari.viewer.Viewer", image: Image) -> Labels:
     return layer
 
 
-def empty_labels(shape: tuple[int, ...]) -> Any:
+def empty_labels(shape: tuple[int, ...], dtype: Any = np.uint8) -> Any:
     """Make an array of zeros to paint on; a huge one takes memory only where it is painted."""
-    if np.prod(shape, dtype=float) <= _LARGEST_IN_MEMORY:
-        return np.zeros(shape, np.uint8)
+    if np.prod(shape, dtype=float) * np.dtype(dtype).itemsize <= _LARGEST_IN_MEMORY:
+        return np.zeros(shape, dtype)
     import zarr
 
     chunks = (*(1 for _ in shape[:-2]), *(min(_CHUNK, size) for size in shape[-2:]))
     return zarr.create_array(
-        store=zarr.storage.MemoryStore(), shape=shape, chunks=chunks, dtype="uint8", fill_value=0
+        store=zarr.storage.MemoryStore(), shape=shape, chunks=chunks, dtype=dtype, fill_value=0
     )
 
 
