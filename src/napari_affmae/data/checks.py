@@ -2,10 +2,17 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from napari_affmae.config import LabelClass
 from napari_affmae.data.image_checks import Finding, Inspection, Level, inspect, shortened
-from napari_affmae.data.labels import CLASS_ADVICE, LabelEncoder, check_shapes, count_values
+from napari_affmae.data.labels import (
+    CLASS_ADVICE,
+    LabelEncoder,
+    check_shapes,
+    count_values,
+    labelled_planes,
+)
 from napari_affmae.data.sources.source import ImageSource, spread
 from napari_affmae.data.threads import map_in_order
 from napari_affmae.errors import AffmaeError, DataError, SystemLimitError, UnreadableFileError
@@ -128,28 +135,56 @@ def check_pairs(
     of_labels: list[Finding] = []
     strangers: dict[frozenset[int], list[tuple[ImageSource, Counter[int]]]] = {}
     counts: Counter[int] = Counter()
-    for (_, labels), of_pair in zip(pairs, map_in_order(_count, pairs), strict=True):
-        if isinstance(of_pair, Finding):
-            of_labels.append(of_pair)
+    complete = True
+
+    def count(pair: tuple[ImageSource, ImageSource]) -> _Count | Finding:
+        return _count(pair, classes, ignore_value)
+
+    for (_, labels), counted in zip(pairs, map_in_order(count, pairs), strict=True):
+        if isinstance(counted, Finding):
+            of_labels.append(counted)
             continue
+        of_pair = counted.pixels
         counts += of_pair
+        complete &= counted.complete
         if classes and (unknown := LabelEncoder(classes, ignore_value).unknown(of_pair)):
             strangers.setdefault(frozenset(unknown), []).append((labels, unknown))
         if ignore_value is not None and set(of_pair) <= {ignore_value}:
-            of_labels.append(Finding("warning", "no labelled pixel was seen", (labels,)))
+            of_labels.append(Finding("warning", "no pixel is labelled", (labels,)))
     findings += _merged(of_labels)
     findings += map(_unknown, strangers.values())
-    complete = all(labels.n_planes <= _LABELLED_PLANES for _, labels in pairs)
     findings += _check_classes(counts, classes, ignore_value, complete)
     return findings
 
 
-def _count(pair: tuple[ImageSource, ImageSource]) -> Counter[int] | Finding:
-    """Count the values of labels on some planes, or say why that is not possible."""
+@dataclass(frozen=True)
+class _Count:
+    """Pixels of each value of labels; `complete` is whether every labelled plane was counted."""
+
+    pixels: Counter[int]
+    complete: bool
+
+
+def _count(
+    pair: tuple[ImageSource, ImageSource], classes: Sequence[LabelClass], ignore_value: int | None
+) -> _Count | Finding:
+    """Count the values of labels on some labelled planes, or say why that is not possible.
+
+    Where pixels may be unlabelled, a few strokes may be all that there is, on planes that no
+    sample of the stack would meet. So the sample is taken of the labelled planes, and the
+    others are counted too if it lacks a class.
+    """
     image, labels = pair
     try:
         check_shapes(image, labels)
-        return count_values(labels, spread(labels.n_planes, _LABELLED_PLANES))
+        planes = labelled_planes(labels, ignore_value)
+        sample = [planes[number] for number in _spread_over(len(planes), _LABELLED_PLANES)]
+        pixels = count_values(labels, sample or range(min(1, labels.n_planes)))
+        rest = sorted(set(planes).difference(sample))
+        if rest and ignore_value is not None and any(not pixels[item.value] for item in classes):
+            pixels += count_values(labels, rest)
+            rest = []
+        return _Count(pixels, not rest)
     except UnreadableFileError as error:
         return Finding("error", str(error), (labels,))
     except SystemLimitError:
@@ -240,8 +275,10 @@ def _check_classes(
     seen = "" if complete else " on the planes looked at"
     absent = [item.name for item in classes if not counts[item.value]]
     if absent:
+        otherwise = "" if complete else ", unless other planes have it"
         yield Finding(
-            "warning", f"no pixel{seen} has the class {shortened(absent)}; it cannot be learned"
+            "warning",
+            f"no pixel{seen} has the class {shortened(absent)}; it cannot be learned{otherwise}",
         )
     values = set(counts) - {ignore_value}
     if not classes and len(values) > _MOST_CLASSES:

@@ -14,6 +14,7 @@ from napari_affmae.engine.store.checkpoints import (
     list_checkpoints,
 )
 from napari_affmae.engine.store.metadata import model_path, read_metadata, training_facts
+from napari_affmae.engine.store.previews import PREVIEWS, latest_preview
 from napari_affmae.engine.store.records import TrainingFacts, moment, parse_measurement
 from napari_affmae.engine.store.run_folder import (
     LOCK_FILE,
@@ -72,6 +73,12 @@ class RunSummary:
         Name of the model that the run started from.
     in_channels, crop : int
         Channels and side of the network's input; 0 if the run has no record of them.
+    batch : int
+        Crops of a step; 0 for a model file, which does not say.
+    pixel_size : (float, float) or None
+        (row, column) in nanometres, if all images that it learned from have the same.
+    preview : Path or None
+        The newest pictures of a run; see `read_preview`.
     problem : str or None
         Why it cannot be used, for the user to read.
     """
@@ -94,7 +101,15 @@ class RunSummary:
     pretrained: str | None = None
     in_channels: int = 0
     crop: int = 0
+    batch: int = 0
+    pixel_size: tuple[float, float] | None = None
+    preview: Path | None = None
     problem: str | None = None
+
+    @property
+    def crops(self) -> int | None:
+        """Crops that a run has seen; None for a model file, which does not say."""
+        return self.steps * self.batch if self.batch else None
 
 
 def list_runs(folder: Path) -> list[RunSummary]:
@@ -152,6 +167,7 @@ def _summarize_file(path: Path) -> RunSummary:
         pretrained=training.pretrained,
         in_channels=metadata.model.in_channels,
         crop=metadata.crop,
+        pixel_size=metadata.pixel_size,
         **_scores(training),
     )
 
@@ -167,6 +183,7 @@ def _summarize_run(path: Path) -> RunSummary:
         facts |= _recorded(path)
         facts |= _measured(path)
         facts |= _reached(path)
+        facts["preview"] = latest_preview(path / PREVIEWS)
     except CheckpointError as error:
         return RunSummary(**facts, problem=str(error))
     except OSError as error:
@@ -194,6 +211,7 @@ def _recorded(path: Path) -> dict[str, Any]:
         "pretrained": record.get("pretrained"),
         "in_channels": config.in_channels,
         "crop": config.crop,
+        "batch": record["batch"],
     }
 
 
@@ -225,7 +243,9 @@ def _reached(path: Path) -> dict[str, Any]:
     length = Length.of(read_config(path))
     finished = (path / MODEL_FILE).exists() and length.over(state.step, state.elapsed)
     model = model_path(path)
-    return {"finished": finished, **_scores(training_facts(read_metadata(model), model))}
+    metadata = read_metadata(model)
+    scores = _scores(training_facts(metadata, model))
+    return {"finished": finished, "pixel_size": metadata.pixel_size, **scores}
 
 
 def _scores(training: TrainingFacts) -> dict[str, Any]:

@@ -37,6 +37,7 @@ from napari_affmae.engine.store.checkpoints import (
     save_checkpoint,
 )
 from napari_affmae.engine.store.lists import ListKind
+from napari_affmae.engine.store.previews import PREVIEWS
 from napari_affmae.engine.store.records import (
     DATA,
     FORMAT,
@@ -89,7 +90,7 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.checkpoints = path / "checkpoints"
-        self.previews = path / "previews"
+        self.previews = path / PREVIEWS
         self.metrics = path / METRICS_FILE
         with write_errors(path):
             self._made = not path.exists()

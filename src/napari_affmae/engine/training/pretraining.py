@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from affmae_kernels import CropPlan
-from napari_affmae.config import PretrainConfig
+from napari_affmae.config import WORTHWHILE_CROPS, PretrainConfig
 from napari_affmae.data import (
     ImageSource,
     NormalizationRecord,
@@ -48,9 +48,6 @@ from napari_affmae.model.patches import pad_to_patches, patchify, unpatchify
 
 _PREVIEW_CROPS = 4
 _RANKED_CROPS = 8
-# 25,000 crops made no difference to later fine-tuning and a million did (benchmarks/README.md).
-# This number lies between them by judgement, until the curve is measured.
-WORTHWHILE_CROPS = 200_000
 
 
 def pretrain(

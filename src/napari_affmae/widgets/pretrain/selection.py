@@ -46,6 +46,11 @@ class Selection:
     def __bool__(self) -> bool:
         return bool(self.layers or self.paths)
 
+    def label(self) -> str:
+        """Return the name of the first image, to name a run by what it learns from."""
+        names = [layer.name for layer in self.layers] + [path.stem for path in self.paths]
+        return names[0] if names else ""
+
     def open(self) -> Generator[Event, None, list[ImageSource]]:
         """Open the files, and report those that are left out; to be called in a worker.
 
