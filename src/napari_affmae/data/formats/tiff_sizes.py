@@ -1,0 +1,105 @@
+"""Sizes of pixels and distances of planes, by all that a TIFF and what lies beside it say."""
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import tifffile
+
+from napari_affmae.data.formats.texts_beside import size_beside
+from napari_affmae.data.formats.vendor_sizes import vendor_size
+from napari_affmae.data.sources.units import (
+    UNKNOWN_SIZE,
+    VoxelSize,
+    to_nanometres,
+    to_plausible_nanometres,
+)
+
+_Pixel = tuple[float | None, float | None]
+
+
+def voxel_size(
+    tiff: tifffile.TiffFile, series: tifffile.TiffPageSeries
+) -> tuple[VoxelSize, list[str]]:
+    """Return the size of a series' voxels in nanometres.
+
+    OME metadata and a unit of ImageJ go before tags of vendors, since who wrote
+    them knew of those tags. Then come text files of the image's name. The tags of TIFF
+    itself come last, because most programs fill them in for printers.
+
+    Returns
+    -------
+    size : VoxelSize
+        Each unknown, if no source states it.
+    notes : list of str
+        What is damaged and therefore not used.
+    """
+    if tiff.is_ome and tiff.ome_metadata:
+        metadata = tifffile.xml2dict(tiff.ome_metadata)
+        number = tiff.series.index(series)
+        return _ome_size(metadata, number, series.keyframe.shape), []
+    imagej = tiff.imagej_metadata if tiff.is_imagej and tiff.imagej_metadata else {}
+    tags = series.keyframe.tags
+    if imagej.get("unit"):
+        return _imagej_size(imagej, tags), []
+    size, notes = vendor_size(tiff)
+    if size == UNKNOWN_SIZE:
+        size, more = _size_beside(Path(tiff.filehandle.path))
+        notes += more
+    if size == UNKNOWN_SIZE:
+        unit = {2: "inch", 3: "cm"}.get(tags.valueof("ResolutionUnit", 1))
+        size = (None, *_resolution(tags, unit, unit))
+    return size, notes
+
+
+def _size_beside(path: Path) -> tuple[VoxelSize, list[str]]:
+    try:
+        return size_beside(path), []
+    except (OSError, ValueError) as error:
+        return UNKNOWN_SIZE, [f"the text file beside it cannot be read: {error}"]
+
+
+def _ome_size(metadata: Mapping[str, Any], number: int, sizes: Collection[int]) -> VoxelSize:
+    """Voxel size of an OME image, the one of this number if its rows and columns are in `sizes`.
+
+    tifffile leaves images out that it cannot read, so numbers may be off.
+    """
+    images = metadata.get("OME", {}).get("Image", {})
+    images = images if isinstance(images, list) else [images]
+    all_pixels = [image.get("Pixels", {}) for image in images]
+    fitting = (
+        pixels
+        for pixels in [*all_pixels[number : number + 1], *all_pixels]
+        if {pixels.get("SizeY"), pixels.get("SizeX")} <= set(sizes)
+    )
+    pixels: Mapping[str, Any] = next(fitting, {})
+
+    def stated(axis: str) -> tuple[Any, Any]:
+        size = pixels.get(f"PhysicalSize{axis}")
+        return size, pixels.get(f"PhysicalSize{axis}Unit", "µm")
+
+    row, column = (to_plausible_nanometres(*stated(axis)) for axis in "YX")
+    return to_nanometres(*stated("Z")), *_both(row, column)
+
+
+def _imagej_size(imagej: Mapping[str, Any], tags: tifffile.TiffTags) -> VoxelSize:
+    """Voxel size in ImageJ's units: one for all axes, unless rows or planes have their own."""
+    unit = imagej["unit"]
+    spacing = imagej.get("spacing")
+    distance = abs(spacing) if isinstance(spacing, int | float) else None
+    pixel = _resolution(tags, imagej.get("yunit") or unit, unit)
+    return to_nanometres(distance, imagej.get("zunit") or unit), *pixel
+
+
+def _resolution(tags: tifffile.TiffTags, row_unit: str | None, column_unit: str | None) -> _Pixel:
+    """Pixel size by the resolution tags, unless it is that of paper."""
+    sizes = []
+    for tag, unit in (("YResolution", row_unit), ("XResolution", column_unit)):
+        pixels, length = tags.valueof(tag, (0, 1))
+        sizes.append(to_plausible_nanometres(length / pixels, unit) if pixels else None)
+    return _both(*sizes)
+
+
+def _both(row: float | None, column: float | None) -> _Pixel:
+    """Return both sizes or none: one that is not plausible tells that the other was not meant."""
+    return (None, None) if row is None or column is None else (row, column)
