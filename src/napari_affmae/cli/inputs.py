@@ -76,8 +76,10 @@ def check_folder(folder: Path) -> None:
             )
 
 
-def open_images(paths: Sequence[Path], reading: Reading, console: Console) -> list[ImageSource]:
-    """Open all images among files and folders, and print which files were left out.
+def open_images(
+    paths: Sequence[Path], reading: Reading, console: Console, *, labels: bool = False
+) -> list[ImageSource]:
+    """Open all images, or labels, among files and folders, and print which files were left out.
 
     Raises
     ------
@@ -88,7 +90,9 @@ def open_images(paths: Sequence[Path], reading: Reading, console: Console) -> li
     """
     check_exists(*paths)
     with argument_errors():
-        found = find_sources(paths, axes=reading.axes, channels=reading.chosen_channels())
+        found = find_sources(
+            paths, axes=reading.axes, channels=reading.chosen_channels(), labels=labels
+        )
     for skipped in found.skipped:
         say(console, f"warning: left out {skipped.path}: {skipped.reason}", "yellow")
     if not found.sources:

@@ -57,6 +57,7 @@ def find_sources(
     *,
     axes: str | None = None,
     channels: int | Sequence[int] | None = None,
+    labels: bool = False,
 ) -> Found:
     """Open all images among files and folders.
 
@@ -70,7 +71,7 @@ def find_sources(
     ----------
     paths : str, Path, or several of them
         Files and folders.
-    axes, channels
+    axes, channels, labels
         See `open_source`; they apply to every file.
 
     Raises
@@ -82,7 +83,7 @@ def find_sources(
     """
     found = Found([], [])
     in_stacks: set[Path] = set()
-    opened = partial(_opened, axes=axes, channels=channels)
+    opened = partial(_opened, axes=axes, channels=channels, labels=labels)
     for path, item in map_in_order(opened, _candidates(paths, in_stacks)):
         if _is_in(path, in_stacks):  # opened before its stack was known
             continue
@@ -103,13 +104,17 @@ def _candidates(paths: Paths, in_stacks: set[Path]) -> Iterator[tuple[Path, str]
 
 
 def _opened(
-    item: tuple[Path, str] | Skipped, *, axes: str | None, channels: int | Sequence[int] | None
+    item: tuple[Path, str] | Skipped,
+    *,
+    axes: str | None,
+    channels: int | Sequence[int] | None,
+    labels: bool,
 ) -> tuple[Path, ImageSource | Skipped]:
     if isinstance(item, Skipped):
         return item.path, item
     path, name = item
     try:
-        return path, open_source(path, axes=axes, channels=channels, name=name)
+        return path, open_source(path, axes=axes, channels=channels, name=name, labels=labels)
     except UnreadableFileError as error:
         return path, Skipped(path, str(error), unreadable=True)
 
@@ -179,7 +184,9 @@ def find_pairs(
         with naming_pair(image_path, label_path):
             image = open_source(image_path, axes=axes, channels=channels, name=name)
             # Writers leave out what is all background.
-            label = open_source(label_path, axes=label_axes, name=f"labels {name}", sparse=True)
+            label = open_source(
+                label_path, axes=label_axes, name=f"labels {name}", sparse=True, labels=True
+            )
         return image, label
 
     names = (name for name, path in image_paths.items() if not _is_in(path, in_stacks))

@@ -40,6 +40,11 @@ class FileSource(ImageSource):
                     f"{path} holds no image: shape {file.shape}, dtype {file.dtype}"
                 )
             layout = _layout(path, file, axes, name)
+            notes = list(file.notes)
+            if channels is None and (alpha := _alpha(file, layout)):
+                channels = [n for n in range(layout.n_channels) if n not in alpha]
+                named = ", ".join(map(str, alpha))
+                notes.append(f"channel {named} is transparency, which is not read")
             super().__init__(
                 name,
                 layout,
@@ -49,7 +54,7 @@ class FileSource(ImageSource):
                 pixel_size=pixel_size or file.pixel_size,
                 plane_distance=_plane_distance(file, layout.axes),
                 channels=channels,
-                notes=file.notes,
+                notes=notes,
             )
         self._recipe = recipe
         self._join_pool()
@@ -96,6 +101,12 @@ def _layout(path: Path, file: OpenFile, axes: str | None, name: str) -> Layout:
         ) from error
 
 
+def _alpha(file: OpenFile, layout: Layout) -> Sequence[int]:
+    """Return the channels of transparency; none if others are channels than the file says."""
+    mine, its = ([axis in CHANNEL_AXES for axis in axes] for axes in (layout.axes, file.axes or ""))
+    return file.alpha if mine == its and len(file.alpha) < layout.n_channels else ()
+
+
 def _plane_distance(file: OpenFile, axes: str) -> float | None:
     """Distance of planes, unless they are said to follow each other along another axis than Z."""
     counting = axes.translate(dict.fromkeys(map(ord, f"YX{CHANNEL_AXES}")))
@@ -111,13 +122,14 @@ def open_source(
     pixel_size: PixelSize | None = None,
     sparse: bool | None = None,
     outside: bool = False,
+    labels: bool = False,
 ) -> ImageSource:
     """Open an image, a stack or an array, without reading its pixels.
 
     Parameters
     ----------
     data : str, Path, or array of numpy, dask or zarr
-        Files: TIFF (OME, ImageJ, BigTIFF), PNG, JPEG, MRC, HDF5
+        Files: TIFF (OME, ImageJ, BigTIFF), PNG, JPEG, BMP, MRC, HDF5
         (``file.h5:/dataset`` chooses) and OME-Zarr or zarr folders
         (``folder.zarr:/array`` chooses).
     axes : str, optional
@@ -127,7 +139,7 @@ def open_source(
         last two axes are YX, except that a last axis of 3 or 4 uint8 samples
         is colour.
     channels : int or sequence of int, optional
-        Channels to use; all by default.
+        Channels to use; by default all but those of transparency (alpha).
     name : str, optional
         What messages call it; the file's name by default.
     pixel_size : (float, float), optional
@@ -141,6 +153,10 @@ def open_source(
         A TIFF or an HDF5 file may name other files that hold parts of it. Those in
         its folder are read; with this, those anywhere else are read too, and
         without it such a file is refused.
+    labels : bool
+        Whether the values of a file are classes. Then a TIFF, PNG or BMP with a
+        table of colours is read as the numbers in that table, and none is
+        inverted because its 0 is white.
 
     Returns
     -------
@@ -160,7 +176,7 @@ def open_source(
     """
     if isinstance(data, str | Path):
         return FileSource(
-            FileRecipe.of(str(data), sparse=sparse, outside=outside),
+            FileRecipe.of(str(data), sparse=sparse, outside=outside, labels=labels),
             path=split_inner(str(data))[0],
             axes=axes,
             channels=channels,

@@ -39,7 +39,7 @@ _TEXTS: tuple[tuple[str, Callable[[str], VoxelSize]], ...] = (
 )
 
 
-def size_beside(path: Path) -> VoxelSize:
+def size_beside(path: Path) -> tuple[VoxelSize, list[str]]:
     """Return the size of a voxel by a text file of the image's name, as microscopes write it.
 
     Hitachi and JEOL write ``image.txt``, TESCAN writes ``image-tif.hdr`` or ``image.hdr``.
@@ -50,19 +50,24 @@ def size_beside(path: Path) -> VoxelSize:
     path : Path
         The image.
 
-    Raises
-    ------
-    ValueError
-        If such a file is damaged.
-    OSError
-        If the system does not give it.
+    Returns
+    -------
+    size : VoxelSize
+        In nanometres.
+    notes : list of str
+        Files that cannot be read; the image can be read all the same.
     """
+    notes = []
     for ending, read in _TEXTS:
         beside = path.with_name(path.stem + ending)
         if not os.path.isfile(beside):  # noqa: PTH113 - Path's raises where a name is too long
             continue
-        with beside.open("rb") as file:
-            size = read(decoded_text(file.read(_MOST_TEXT)))
+        try:
+            with beside.open("rb") as file:
+                size = read(decoded_text(file.read(_MOST_TEXT)))
+        except (OSError, ValueError) as error:
+            notes.append(f"the pixel size in {beside.name} cannot be read: {error}")
+            continue
         if None not in size[1:]:
-            return size
-    return UNKNOWN_SIZE
+            return size, notes
+    return UNKNOWN_SIZE, notes

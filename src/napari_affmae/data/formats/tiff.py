@@ -15,12 +15,13 @@ from napari_affmae.data.formats.foreign import Surroundings
 from napari_affmae.data.formats.handles import OpenFile
 from napari_affmae.data.formats.positioned import PositionedArray
 from napari_affmae.data.formats.tiff_sizes import voxel_size
+from napari_affmae.data.formats.tiff_values import meaning_of
 from napari_affmae.data.sources.units import pixel_size
 
 _IN_SEVERAL_FILES = ("ome", "ndtiff")
 
 
-def open_file(path: Path, *, outside: bool = False) -> OpenFile:
+def open_file(path: Path, *, outside: bool = False, labels: bool = False) -> OpenFile:
     """Open the largest series of a TIFF.
 
     Of uncompressed contiguous series, only the rows that a crop touches are read. Of
@@ -33,11 +34,14 @@ def open_file(path: Path, *, outside: bool = False) -> OpenFile:
         The file.
     outside : bool
         Whether planes are read from files outside its folder, too.
+    labels : bool
+        Whether its values are classes, which are read as they are stored.
 
     Raises
     ------
     ValueError
-        If the file is cut short, lacks planes, or names files that are not read.
+        If the file is cut short, lacks planes, names files that are not read, or has
+        colours that are no amounts of light.
     tifffile.TiffFileError
         If it is no TIFF.
     """
@@ -51,7 +55,8 @@ def open_file(path: Path, *, outside: bool = False) -> OpenFile:
         for file in _files(series):
             surroundings.check(str(file), own.parent)
         _check_complete(tiff, series)
-        opened = _open_series(tiff, series)
+        meaning = meaning_of(tiff, series, labels=labels)
+        opened = meaning(_open_series(tiff, series))
     except BaseException:
         tiff.close()
         raise

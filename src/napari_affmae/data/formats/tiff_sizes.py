@@ -41,22 +41,17 @@ def voxel_size(
     imagej = tiff.imagej_metadata if tiff.is_imagej and tiff.imagej_metadata else {}
     tags = series.keyframe.tags
     if imagej.get("unit"):
-        return _imagej_size(imagej, tags), []
+        stated = _imagej_size(imagej, tags)
+        if None not in stated[1:]:
+            return stated, []
     size, notes = vendor_size(tiff)
     if size == UNKNOWN_SIZE:
-        size, more = _size_beside(Path(tiff.filehandle.path))
+        size, more = size_beside(Path(tiff.filehandle.path))
         notes += more
     if size == UNKNOWN_SIZE:
         unit = {2: "inch", 3: "cm"}.get(tags.valueof("ResolutionUnit", 1))
         size = (None, *_resolution(tags, unit, unit))
     return size, notes
-
-
-def _size_beside(path: Path) -> tuple[VoxelSize, list[str]]:
-    try:
-        return size_beside(path), []
-    except (OSError, ValueError) as error:
-        return UNKNOWN_SIZE, [f"the text file beside it cannot be read: {error}"]
 
 
 def _ome_size(metadata: Mapping[str, Any], number: int, sizes: Collection[int]) -> VoxelSize:
