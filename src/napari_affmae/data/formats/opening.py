@@ -12,7 +12,13 @@ from numpy.typing import NDArray
 from napari_affmae.data.formats.containers import is_image
 from napari_affmae.data.formats.handles import POOL, OpenFile
 from napari_affmae.data.formats.recipe import FileRecipe, default_name, split_inner
-from napari_affmae.data.sources.layout import CHANNEL_AXES, Layout, default_axes, parse_axes
+from napari_affmae.data.sources.layout import (
+    CHANNEL_AXES,
+    Layout,
+    axes_of_planes,
+    default_axes,
+    parse_axes,
+)
 from napari_affmae.data.sources.source import ArrayLike, ArraySource, ImageSource, PixelSize
 from napari_affmae.errors import UnreadableFileError
 
@@ -45,6 +51,11 @@ class FileSource(ImageSource):
                 channels = [n for n in range(layout.n_channels) if n not in alpha]
                 named = ", ".join(map(str, alpha))
                 notes.append(f"channel {named} is transparency, which is not read")
+            if axes is None and channels is None and (wanted := axes_of_planes(layout)):
+                notes.append(
+                    f"has {layout.n_channels} channels; if these are planes of a stack, save it "
+                    f"as such, or open it with the axes {wanted} (--axes {wanted})"
+                )
             super().__init__(
                 name,
                 layout,

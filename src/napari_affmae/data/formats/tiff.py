@@ -1,10 +1,9 @@
 """TIFF, BigTIFF, OME-TIFF and ImageJ hyperstacks, by positions or strip by strip."""
 
+import math
 import struct
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from xml.etree import ElementTree as ET
 
 import numpy as np
 import tifffile
@@ -13,6 +12,7 @@ import zarr
 from napari_affmae.data.formats.decoded import opened_chunks
 from napari_affmae.data.formats.foreign import Surroundings
 from napari_affmae.data.formats.handles import OpenFile
+from napari_affmae.data.formats.ome_files import check_named, companion_metadata
 from napari_affmae.data.formats.positioned import PositionedArray
 from napari_affmae.data.formats.tiff_sizes import voxel_size
 from napari_affmae.data.formats.tiff_values import meaning_of
@@ -25,8 +25,9 @@ def open_file(path: Path, *, outside: bool = False, labels: bool = False) -> Ope
     """Open the largest series of a TIFF.
 
     Of uncompressed contiguous series, only the rows that a crop touches are read. Of
-    others, the strips or tiles that it touches are read and decoded. OME metadata may name planes
-    in other files: series that have planes in this one go before others.
+    others, the strips or tiles that it touches are read and decoded. OME metadata, which may lie in
+    a companion file, may name planes in other files: series that have planes in this one go before
+    others.
 
     Parameters
     ----------
@@ -49,7 +50,15 @@ def open_file(path: Path, *, outside: bool = False, labels: bool = False) -> Ope
     try:
         own = Path(tiff.filehandle.path)
         surroundings = Surroundings(own.parent, outside)
-        _check_named(tiff, surroundings)
+        xml, notes = companion_metadata(tiff, surroundings)
+        if xml is not None:
+            tiff.close()
+            tiff = tifffile.TiffFile(path, omexml=xml)
+        if miscounted := _miscounted(tiff):
+            notes.append(miscounted)
+            tiff.close()
+            tiff = tifffile.TiffFile(path, is_imagej=False)
+        check_named(tiff, surroundings)
         mine = [series for series in tiff.series if own in _files(series)]
         series = max(mine or tiff.series, key=lambda candidate: int(candidate.size))
         for file in _files(series):
@@ -60,7 +69,7 @@ def open_file(path: Path, *, outside: bool = False, labels: bool = False) -> Ope
     except BaseException:
         tiff.close()
         raise
-    notes = list(opened.notes)
+    notes += opened.notes
     if len(mine) > 1:
         notes.append(f"holds {len(mine)} image series, of which the largest is used")
     files = _files(series)
@@ -69,19 +78,22 @@ def open_file(path: Path, *, outside: bool = False, labels: bool = False) -> Ope
     return replace(opened, notes=notes, files=files)
 
 
-def _check_named(tiff: tifffile.TiffFile, surroundings: Surroundings) -> None:
-    """Refuse files that the OME metadata name, before tifffile opens them."""
-    if not tiff.is_ome or not tiff.ome_metadata:
-        return
-    with suppress(ET.ParseError):  # tifffile then uses no metadata
-        root = ET.fromstring(tiff.ome_metadata)
-        others = [
-            item.attrib.get("FileName", "")
-            for item in root.iter()
-            if item.tag.endswith("UUID") and item.text != root.attrib.get("UUID")
-        ]
-        for name in sorted(set(others) - {""}):
-            surroundings.check(name, surroundings.folder)
+def _miscounted(tiff: tifffile.TiffFile) -> str | None:
+    """Say so where ImageJ's description counts other planes than there are; else None.
+
+    tifffile then leaves planes out, makes up empty ones, or ignores the description.
+    """
+    series = tiff.series[0]
+    if not tiff.is_imagej or series.kind not in {"imagej", "generic", "uniform"}:
+        return None
+    pages = len(tiff.pages)
+    counting = zip(series.shape, series.axes, strict=True)
+    described = math.prod(size for size, axis in counting if axis not in "YXS")
+    # The data of a single page may go on with other planes; whether they are there is seen later.
+    fits = described == pages or (pages == 1 and series.dataoffset is not None)
+    if series.kind == "imagej" and fits:
+        return None
+    return f"ImageJ's description does not fit its {pages} planes, which are read in their order"
 
 
 def _files(series: tifffile.TiffPageSeries) -> tuple[Path, ...]:

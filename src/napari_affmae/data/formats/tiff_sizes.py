@@ -3,11 +3,12 @@
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree as ET
 
 import tifffile
 
 from napari_affmae.data.formats.texts_beside import size_beside
-from napari_affmae.data.formats.vendor_sizes import vendor_size
+from napari_affmae.data.formats.vendor_sizes import entries, vendor_size
 from napari_affmae.data.sources.units import (
     UNKNOWN_SIZE,
     VoxelSize,
@@ -34,24 +35,35 @@ def voxel_size(
     notes : list of str
         What is damaged and therefore not used.
     """
-    if tiff.is_ome and tiff.ome_metadata:
-        metadata = tifffile.xml2dict(tiff.ome_metadata)
-        number = tiff.series.index(series)
-        return _ome_size(metadata, number, series.keyframe.shape), []
-    imagej = tiff.imagej_metadata if tiff.is_imagej and tiff.imagej_metadata else {}
     tags = series.keyframe.tags
-    if imagej.get("unit"):
-        stated = _imagej_size(imagej, tags)
-        if None not in stated[1:]:
-            return stated, []
-    size, notes = vendor_size(tiff)
+    stated, notes = _stated(tiff, series)
+    if None not in stated[1:]:
+        return stated, notes
+    size, more = vendor_size(tiff)
+    notes += more
     if size == UNKNOWN_SIZE:
         size, more = size_beside(Path(tiff.filehandle.path))
         notes += more
     if size == UNKNOWN_SIZE:
         unit = {2: "inch", 3: "cm"}.get(tags.valueof("ResolutionUnit", 1))
         size = (None, *_resolution(tags, unit, unit))
-    return size, notes
+    return (stated[0] if size[0] is None else size[0], *size[1:]), notes
+
+
+def _stated(
+    tiff: tifffile.TiffFile, series: tifffile.TiffPageSeries
+) -> tuple[VoxelSize, list[str]]:
+    """Return what OME metadata or ImageJ's description say, and what is damaged."""
+    if tiff.is_ome and tiff.ome_metadata:
+        try:
+            metadata = tifffile.xml2dict(tiff.ome_metadata)
+        except ET.ParseError as error:
+            return UNKNOWN_SIZE, [f"its OME metadata cannot be read: {error}"]
+        return _ome_size(metadata, tiff.series.index(series), series.keyframe.shape), []
+    imagej = entries(tiff.pages.first.imagej_description or "")
+    if imagej.get("unit"):
+        return _imagej_size(imagej, series.keyframe.tags), []
+    return UNKNOWN_SIZE, []
 
 
 def _ome_size(metadata: Mapping[str, Any], number: int, sizes: Collection[int]) -> VoxelSize:
@@ -77,13 +89,12 @@ def _ome_size(metadata: Mapping[str, Any], number: int, sizes: Collection[int]) 
     return to_nanometres(*stated("Z")), *_both(row, column)
 
 
-def _imagej_size(imagej: Mapping[str, Any], tags: tifffile.TiffTags) -> VoxelSize:
+def _imagej_size(imagej: Mapping[str, str], tags: tifffile.TiffTags) -> VoxelSize:
     """Voxel size in ImageJ's units: one for all axes, unless rows or planes have their own."""
     unit = imagej["unit"]
-    spacing = imagej.get("spacing")
-    distance = abs(spacing) if isinstance(spacing, int | float) else None
+    spacing = imagej.get("spacing", "").removeprefix("-")  # negative in stacks from below
     pixel = _resolution(tags, imagej.get("yunit") or unit, unit)
-    return to_nanometres(distance, imagej.get("zunit") or unit), *pixel
+    return to_nanometres(spacing, imagej.get("zunit") or unit), *pixel
 
 
 def _resolution(tags: tifffile.TiffTags, row_unit: str | None, column_unit: str | None) -> _Pixel:

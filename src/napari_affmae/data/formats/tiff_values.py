@@ -117,7 +117,7 @@ def meaning_of(
         change = partial(_from_white, bits=int(page.bitspersample), labels=labels)
     elif meaning == PHOTOMETRIC.PALETTE and page.colormap is not None and not labels:
         # ImageJ and OME keep tables of colours to show values by.
-        only_shown = tiff.is_imagej or tiff.is_ome
+        only_shown = tiff.pages.first.is_imagej or tiff.is_ome
         change = partial(_coloured, table=page.colormap, only_shown=only_shown)
     alpha = _alpha(series)
     return lambda file: replace(change(file), alpha=alpha)
