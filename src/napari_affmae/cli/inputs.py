@@ -86,8 +86,10 @@ def check_folder(folder: Path) -> None:
             )
 
 
-def open_images(paths: Sequence[Path], reading: Reading, console: Console) -> list[ImageSource]:
-    """Open all images among files and folders, and print which files were left out.
+def open_images(
+    paths: Sequence[Path], reading: Reading, console: Console, *, labels: bool = False
+) -> list[ImageSource]:
+    """Open all images, or labels, among files and folders, and print which files were left out.
 
     Raises
     ------
@@ -98,7 +100,9 @@ def open_images(paths: Sequence[Path], reading: Reading, console: Console) -> li
     """
     check_exists(*paths)
     with argument_errors():
-        looking = look_for_sources(paths, axes=reading.axes, channels=reading.chosen_channels())
+        looking = look_for_sources(
+            paths, axes=reading.axes, channels=reading.chosen_channels(), labels=labels
+        )
         found = _shown(looking, "images", console)
     for skipped in found.skipped:
         say(console, f"warning: left out {skipped.path}: {skipped.reason}", "yellow")

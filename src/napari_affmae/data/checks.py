@@ -132,7 +132,7 @@ def check_pairs(
         Those of the images, then those of the labels.
     """
     findings = check_sources([image for image, _ in pairs], crop=crop, batch=batch)
-    of_labels: list[Finding] = []
+    of_labels = [Finding("info", note, (labels,)) for _, labels in pairs for note in labels.notes]
     strangers: dict[frozenset[int], list[tuple[ImageSource, Counter[int]]]] = {}
     counts: Counter[int] = Counter()
     complete = True

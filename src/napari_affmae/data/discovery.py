@@ -59,6 +59,7 @@ def find_sources(
     *,
     axes: str | None = None,
     channels: int | Sequence[int] | None = None,
+    labels: bool = False,
 ) -> Found:
     """Open all images among files and folders.
 
@@ -75,7 +76,7 @@ def find_sources(
     ----------
     paths : str, Path, or several of them
         Files and folders.
-    axes, channels
+    axes, channels, labels
         See `open_source`; they apply to every file.
 
     Raises
@@ -85,7 +86,7 @@ def find_sources(
     ValueError, TypeError
         If `axes` or `channels` do not fit a file.
     """
-    return followed(look_for_sources(paths, axes=axes, channels=channels))
+    return followed(look_for_sources(paths, axes=axes, channels=channels, labels=labels))
 
 
 def look_for_sources(
@@ -93,6 +94,7 @@ def look_for_sources(
     *,
     axes: str | None = None,
     channels: int | Sequence[int] | None = None,
+    labels: bool = False,
 ) -> Looking[Found]:
     """Do as `find_sources`, and tell how far it is; closing the generator ends the search.
 
@@ -109,7 +111,7 @@ def look_for_sources(
     in_stacks: set[Path] = set()
     ticks = Ticks()
     with FileIndex() as index:
-        opened = partial(_opened, axes=axes, channels=channels, index=index)
+        opened = partial(_opened, axes=axes, channels=channels, labels=labels, index=index)
         for path, item in map_in_order(opened, _candidates(paths, in_stacks)):
             yield from ticks.count()
             if _is_in(path, in_stacks):  # opened before its stack was known
@@ -135,15 +137,19 @@ def _opened(
     *,
     axes: str | None,
     channels: int | Sequence[int] | None,
+    labels: bool,
     index: FileIndex,
 ) -> tuple[Path, ImageSource | Skipped]:
     if isinstance(item, Skipped):
         return item.path, item
     path, name = item
     try:
-        return path, open_source(path, axes=axes, channels=channels, name=name, index=index)
+        source = open_source(
+            path, axes=axes, channels=channels, name=name, labels=labels, index=index
+        )
     except UnreadableFileError as error:
         return path, Skipped(path, str(error), unreadable=True)
+    return path, source
 
 
 def _is_in(path: Path, files: set[Path]) -> bool:
@@ -236,7 +242,12 @@ def look_for_pairs(
             image = open_source(image_path, axes=axes, channels=channels, name=name, index=index)
             # Writers leave out what is all background.
             label = open_source(
-                label_path, axes=label_axes, name=f"labels {name}", sparse=True, index=index
+                label_path,
+                axes=label_axes,
+                name=f"labels {name}",
+                sparse=True,
+                labels=True,
+                index=index,
             )
         return image, label
 

@@ -212,3 +212,23 @@ def test_processes_share_the_index(tmp_path, stack, index, opened):
         assert open_source(tmp_path / "a.tif", index=other).layout == first.layout
     find_sources(tmp_path)
     assert opened == ["a.tif", "a.tif"]
+
+
+def test_a_text_of_the_microscope_that_comes_later_is_read(tmp_path, stack, opened):
+    tifffile.imwrite(tmp_path / "a.tif", stack[0])
+    assert find_sources(tmp_path).sources[0].pixel_size is None
+    (tmp_path / "a.txt").write_text("[SemImageFile]\nPixelSize=4.0\n")
+    assert find_sources(tmp_path).sources[0].pixel_size == (4.0, 4.0)
+
+
+def test_images_and_classes_in_one_file_are_told_apart(tmp_path, opened):
+    colours = np.arange(256, dtype=np.uint16) * 257
+    tifffile.imwrite(
+        tmp_path / "a.tif",
+        np.eye(8, dtype=np.uint8),
+        photometric="palette",
+        colormap=np.stack([colours, colours[::-1], colours]),
+    )
+    assert find_sources(tmp_path).sources[0].n_channels == 3
+    assert find_sources(tmp_path, labels=True).sources[0].n_channels == 1
+    assert opened == ["a.tif", "a.tif"]

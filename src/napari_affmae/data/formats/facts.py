@@ -25,7 +25,7 @@ class FileFacts:
         Of the array.
     dtype : numpy.dtype
         Of its elements.
-    axes, pixel_size, plane_distance, notes, files
+    axes, pixel_size, plane_distance, notes, files, alpha
         See `OpenFile`.
     """
 
@@ -36,6 +36,7 @@ class FileFacts:
     plane_distance: float | None = None
     notes: Sequence[str] = ()
     files: Sequence[Path] = ()
+    alpha: Sequence[int] = ()
 
     @classmethod
     def of(cls, file: OpenFile) -> Self:
@@ -48,6 +49,7 @@ class FileFacts:
             file.plane_distance,
             tuple(file.notes),
             tuple(file.files),
+            tuple(file.alpha),
         )
 
 

@@ -18,15 +18,17 @@ from typing import Annotated, Self
 
 import numpy as np
 from platformdirs import user_cache_path
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError
 
 from napari_affmae.data.formats.facts import FileFacts, look_into
 from napari_affmae.data.formats.recipe import FileRecipe
+from napari_affmae.data.formats.texts_beside import times_beside
 
 logger = logging.getLogger(__name__)
 
 # Of these formats, one file is the whole image. What others say may be in further files.
-_ALONE = frozenset({"mrc", "png_jpeg", "tiff"})
+_ALONE = frozenset({"encoded", "mrc", "tiff"})
+_LIBRARIES = ("imagecodecs", "mrcfile", "pillow", "tifffile")
 # Entries of 150 bytes or so; the oldest go first.
 _MOST_ENTRIES = 1_000_000
 _AT_ONCE = 5000
@@ -49,6 +51,7 @@ class _Entry(BaseModel):
     pixel_size: tuple[float, float] | None = None
     plane_distance: float | None = None
     notes: tuple[str, ...] = ()
+    alpha: tuple[NonNegativeInt, ...] = ()
 
 
 class FileIndex:
@@ -171,8 +174,9 @@ def index_path() -> Path:
     return Path(user_cache_path("napari-affmae", appauthor=False)) / "files.sqlite"
 
 
-# Device, number, bytes, and the times in nanoseconds at which the content and the entry changed.
-_State = tuple[int, int, int, int, int]
+# Device, number and bytes, then times in nanoseconds: at which the content and the entry changed,
+# and the texts beside the image.
+_State = tuple[int, ...]
 
 
 def _state(recipe: FileRecipe) -> _State | None:
@@ -183,22 +187,23 @@ def _state(recipe: FileRecipe) -> _State | None:
         now = recipe.path.stat()
     except OSError:  # whoever opens it says so
         return None
-    return now.st_dev, now.st_ino, now.st_size, now.st_mtime_ns, now.st_ctime_ns
+    times = (now.st_mtime_ns, now.st_ctime_ns, *times_beside(recipe.path))
+    return now.st_dev, now.st_ino, now.st_size, *times
 
 
 def _is_settled(state: _State) -> bool:
-    return max(state[-2:]) + _SETTLED_NANOSECONDS < time.time_ns()
+    return max(state[3:]) + _SETTLED_NANOSECONDS < time.time_ns()
 
 
 def _key(recipe: FileRecipe, state: _State) -> bytes:
     """Name a state of a file, as these versions of the readers see it."""
-    said = (_readers(), str(recipe.path), state)
+    said = (_readers(), str(recipe.path), recipe.labels, state)
     return hashlib.blake2b(repr(said).encode(), digest_size=16).digest()
 
 
 @cache
 def _readers() -> tuple[str, ...]:
-    return tuple(version(name) for name in ("napari-affmae", "mrcfile", "pillow", "tifffile"))
+    return tuple(version(name) for name in ("napari-affmae", *_LIBRARIES))
 
 
 def _packed(facts: FileFacts) -> str:
@@ -209,6 +214,7 @@ def _packed(facts: FileFacts) -> str:
         pixel_size=facts.pixel_size,
         plane_distance=facts.plane_distance,
         notes=tuple(facts.notes),
+        alpha=tuple(facts.alpha),
     ).model_dump_json(exclude_defaults=True)
 
 

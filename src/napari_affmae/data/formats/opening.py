@@ -12,7 +12,13 @@ from napari_affmae.data.formats.facts import FileFacts, look_into
 from napari_affmae.data.formats.file_index import FileIndex
 from napari_affmae.data.formats.handles import POOL, OpenFile
 from napari_affmae.data.formats.recipe import FileRecipe, default_name, split_inner
-from napari_affmae.data.sources.layout import CHANNEL_AXES, Layout, default_axes, parse_axes
+from napari_affmae.data.sources.layout import (
+    CHANNEL_AXES,
+    Layout,
+    axes_of_planes,
+    default_axes,
+    parse_axes,
+)
 from napari_affmae.data.sources.source import ArrayLike, ArraySource, ImageSource, PixelSize
 from napari_affmae.errors import UnreadableFileError
 
@@ -36,6 +42,16 @@ class FileSource(ImageSource):
         pixel_size: PixelSize | None = None,
     ) -> None:
         layout = _layout(path, facts, axes, name)
+        notes = list(facts.notes)
+        if channels is None and (alpha := _alpha(facts, layout)):
+            channels = [n for n in range(layout.n_channels) if n not in alpha]
+            named = ", ".join(map(str, alpha))
+            notes.append(f"channel {named} is transparency, which is not read")
+        if axes is None and channels is None and (wanted := axes_of_planes(layout)):
+            notes.append(
+                f"has {layout.n_channels} channels; if these are planes of a stack, save it "
+                f"as such, or open it with the axes {wanted} (--axes {wanted})"
+            )
         super().__init__(
             name,
             layout,
@@ -45,7 +61,7 @@ class FileSource(ImageSource):
             pixel_size=pixel_size or facts.pixel_size,
             plane_distance=_plane_distance(facts, layout.axes),
             channels=channels,
-            notes=facts.notes,
+            notes=notes,
         )
         self._recipe = recipe
         self._join_pool()
@@ -92,6 +108,12 @@ def _layout(path: Path, file: FileFacts, axes: str | None, name: str) -> Layout:
         ) from error
 
 
+def _alpha(file: FileFacts, layout: Layout) -> Sequence[int]:
+    """Return the channels of transparency; none if others are channels than the file says."""
+    mine, its = ([axis in CHANNEL_AXES for axis in axes] for axes in (layout.axes, file.axes or ""))
+    return file.alpha if mine == its and len(file.alpha) < layout.n_channels else ()
+
+
 def _plane_distance(file: FileFacts, axes: str) -> float | None:
     """Distance of planes, unless they are said to follow each other along another axis than Z."""
     counting = axes.translate(dict.fromkeys(map(ord, f"YX{CHANNEL_AXES}")))
@@ -107,6 +129,7 @@ def open_source(
     pixel_size: PixelSize | None = None,
     sparse: bool | None = None,
     outside: bool = False,
+    labels: bool = False,
     index: FileIndex | None = None,
 ) -> ImageSource:
     """Open an image, a stack or an array, without reading its pixels.
@@ -114,7 +137,7 @@ def open_source(
     Parameters
     ----------
     data : str, Path, or array of numpy, dask or zarr
-        Files: TIFF (OME, ImageJ, BigTIFF), PNG, JPEG, MRC, HDF5
+        Files: TIFF (OME, ImageJ, BigTIFF), PNG, JPEG, BMP, MRC, HDF5
         (``file.h5:/dataset`` chooses) and OME-Zarr or zarr folders
         (``folder.zarr:/array`` chooses).
     axes : str, optional
@@ -124,7 +147,7 @@ def open_source(
         last two axes are YX, except that a last axis of 3 or 4 uint8 samples
         is colour.
     channels : int or sequence of int, optional
-        Channels to use; all by default.
+        Channels to use; by default all but those of transparency (alpha).
     name : str, optional
         What messages call it; the file's name by default.
     pixel_size : (float, float), optional
@@ -138,6 +161,10 @@ def open_source(
         A TIFF or an HDF5 file may name other files that hold parts of it. Those in
         its folder are read; with this, those anywhere else are read too, and
         without it such a file is refused.
+    labels : bool
+        Whether the values of a file are classes. Then a TIFF, PNG or BMP with a
+        table of colours is read as the numbers in that table, and none is
+        inverted because its 0 is white.
     index : FileIndex, optional
         What is known of files already; those are opened only when they are read.
 
@@ -159,7 +186,7 @@ def open_source(
     """
     if isinstance(data, str | Path):
         path = split_inner(str(data))[0]
-        recipe = FileRecipe.of(str(data), sparse=sparse, outside=outside)
+        recipe = FileRecipe.of(str(data), sparse=sparse, outside=outside, labels=labels)
         return FileSource(
             recipe,
             look_into(recipe, path) if index is None else index.facts(recipe, path),

@@ -11,10 +11,10 @@ from napari_affmae.data.formats.paths import is_regular, mode_of
 from napari_affmae.data.sources.failures import failure
 from napari_affmae.errors import UnreadableFileError
 
-_TIFF, _PNG_JPEG, _MRC, _HDF5, _ZARR = "tiff", "png_jpeg", "mrc", "hdf5", "ome_zarr"
+_TIFF, _ENCODED, _MRC, _HDF5, _ZARR = "tiff", "encoded", "mrc", "hdf5", "ome_zarr"
 _KINDS = {
     **dict.fromkeys((".tif", ".tiff", ".btf", ".tf8"), _TIFF),
-    **dict.fromkeys((".png", ".jpg", ".jpeg"), _PNG_JPEG),
+    **dict.fromkeys((".png", ".jpg", ".jpeg", ".bmp"), _ENCODED),
     **dict.fromkeys((".mrc", ".mrcs", ".rec", ".map", ".st"), _MRC),
     **dict.fromkeys((".h5", ".hdf5", ".hdf"), _HDF5),
 }
@@ -42,6 +42,8 @@ class FileRecipe:
         None says so when there is one.
     outside : bool
         Whether files are followed that the file names outside its folder.
+    labels : bool
+        Whether the file's values are classes.
     """
 
     path: Path
@@ -49,9 +51,17 @@ class FileRecipe:
     inner: str | None
     sparse: bool | None = None
     outside: bool = False
+    labels: bool = False
 
     @classmethod
-    def of(cls, text: str, *, sparse: bool | None = None, outside: bool = False) -> "FileRecipe":
+    def of(
+        cls,
+        text: str,
+        *,
+        sparse: bool | None = None,
+        outside: bool = False,
+        labels: bool = False,
+    ) -> "FileRecipe":
         """Choose the reader of a path, which may name an array inside: ``file.h5:/dataset``.
 
         Raises
@@ -60,7 +70,7 @@ class FileRecipe:
             If the file is missing or of an unknown kind.
         """
         path, inner = split_inner(text)
-        return cls(path.absolute(), _kind(path), inner, sparse, outside)
+        return cls(path.absolute(), _kind(path), inner, sparse, outside, labels)
 
     def open(self) -> OpenFile:
         """Open the file; the reader's libraries are imported only now.
@@ -85,6 +95,8 @@ class FileRecipe:
             arguments["sparse"] = self.sparse
         if self.kind in {_HDF5, _TIFF}:
             arguments["outside"] = self.outside
+        if self.kind in {_TIFF, _ENCODED}:
+            arguments["labels"] = self.labels
         try:
             file: OpenFile = reader.open_file(self.path, **arguments)
         except Exception as error:  # decoders raise errors of every kind
