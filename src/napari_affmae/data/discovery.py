@@ -9,9 +9,10 @@ from pathlib import Path
 from napari_affmae.config import RUN_FILE
 from napari_affmae.data.formats.file_index import FileIndex
 from napari_affmae.data.formats.handles import POOL
+from napari_affmae.data.formats.kinds import reader_of, stem_of
 from napari_affmae.data.formats.opening import open_source
 from napari_affmae.data.formats.paths import mode_of
-from napari_affmae.data.formats.recipe import SUFFIXES, default_name, is_zarr, split_inner
+from napari_affmae.data.formats.recipe import default_name, is_zarr, split_inner
 from napari_affmae.data.labels import naming_pair
 from napari_affmae.data.looking import Looking, Ticks, followed
 from napari_affmae.data.sources.failures import failure
@@ -300,9 +301,7 @@ def _by_name(paths: Paths, what: str) -> dict[str, Path]:
 
 def _stem(name: str) -> str:
     path, _ = split_inner(name)
-    stem = path.name
-    for suffix in (path.suffix, ".ome"):
-        stem = stem.removesuffix(suffix)
+    stem = stem_of(path).removesuffix(".ome")
     return (path.parent / stem).as_posix()
 
 
@@ -340,7 +339,7 @@ def _walk(entries: list[os.DirEntry[str]], walked: set[Path]) -> Iterator[Path |
         path = Path(entry.path)
         try:
             if not entry.is_dir():
-                if path.suffix.lower() in SUFFIXES:
+                if reader_of(path):
                     yield path
             elif is_zarr(path):
                 yield path

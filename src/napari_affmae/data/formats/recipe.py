@@ -7,20 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from napari_affmae.data.formats.handles import OpenFile
+from napari_affmae.data.formats.kinds import SUFFIXES, reader_of, why_not_read
 from napari_affmae.data.formats.paths import is_regular, mode_of
 from napari_affmae.data.sources.failures import failure
 from napari_affmae.errors import UnreadableFileError
 
-_TIFF, _ENCODED, _MRC, _HDF5, _ZARR = "tiff", "encoded", "mrc", "hdf5", "ome_zarr"
-_KINDS = {
-    **dict.fromkeys((".tif", ".tiff", ".btf", ".tf8"), _TIFF),
-    **dict.fromkeys((".png", ".jpg", ".jpeg", ".bmp"), _ENCODED),
-    **dict.fromkeys((".mrc", ".mrcs", ".rec", ".map", ".st"), _MRC),
-    **dict.fromkeys((".h5", ".hdf5", ".hdf"), _HDF5),
-}
-
-#: Endings of the names of files that can be opened.
-SUFFIXES = tuple(_KINDS)
+_TIFF, _ENCODED, _HDF5, _ZARR, _NRRD = "tiff", "encoded", "hdf5", "ome_zarr", "nrrd"
+# Readers of files that hold several arrays, that may lack planes, that may name other files, and
+# that may have colours for numbers.
+_CONTAINERS = {_HDF5, _ZARR}
+_SPARSE = {_ZARR}
+_NAMING_FILES = {_HDF5, _TIFF, _NRRD}
+_COLOURING = {_TIFF, _ENCODED}
 
 _ZARR_MARKERS = (".zarray", ".zgroup", "zarr.json")
 
@@ -89,13 +87,13 @@ class FileRecipe:
         except OSError as error:  # modules are files too
             raise failure(error, f"cannot read {self.path}") from error
         arguments: dict[str, Any] = {}
-        if self.kind in {_HDF5, _ZARR}:
+        if self.kind in _CONTAINERS:
             arguments["inner"] = self.inner
-        if self.kind == _ZARR:
+        if self.kind in _SPARSE:
             arguments["sparse"] = self.sparse
-        if self.kind in {_HDF5, _TIFF}:
+        if self.kind in _NAMING_FILES:
             arguments["outside"] = self.outside
-        if self.kind in {_TIFF, _ENCODED}:
+        if self.kind in _COLOURING:
             arguments["labels"] = self.labels
         try:
             file: OpenFile = reader.open_file(self.path, **arguments)
@@ -116,20 +114,23 @@ def _kind(path: Path) -> str:
         raise UnreadableFileError(
             f"{path} is a pipe, a device or a socket; only regular files are read"
         )
-    kind = _KINDS.get(path.suffix.lower())
-    if kind is None:
+    reader = reader_of(path)
+    if reader is None:
+        reason = why_not_read(path)
         raise UnreadableFileError(
-            f"{path} is of no known kind; known are zarr folders and {', '.join(SUFFIXES)}"
+            f"{path} is not read: it is {reason}"
+            if reason
+            else f"{path} is of no known kind; known are zarr folders and {', '.join(SUFFIXES)}"
         )
-    return kind
+    return reader
 
 
 def split_inner(text: str) -> tuple[Path, str | None]:
     """Split ``file.h5:/dataset`` into the file and the array inside."""
     head, separator, inner = text.rpartition(":/")
-    suffix = Path(head).suffix.lower()
-    if separator and (suffix == ".zarr" or _KINDS.get(suffix) == _HDF5):
-        return Path(head), f"/{inner.strip('/')}"
+    outer = Path(head)
+    if separator and (outer.suffix.lower() == ".zarr" or reader_of(outer) in _CONTAINERS):
+        return outer, f"/{inner.strip('/')}"
     return Path(text), None
 
 
