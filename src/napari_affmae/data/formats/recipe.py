@@ -15,7 +15,7 @@ from napari_affmae.errors import UnreadableFileError
 _TIFF, _ENCODED, _HDF5, _ZARR, _NRRD = "tiff", "encoded", "hdf5", "ome_zarr", "nrrd"
 # Readers of files that hold several arrays, that may lack planes, that may name other files, and
 # that may have colours for numbers.
-_CONTAINERS = {_HDF5, _ZARR}
+_CONTAINERS = {_HDF5, _ZARR, "zarr_zip"}
 _SPARSE = {_ZARR}
 _NAMING_FILES = {_HDF5, _TIFF, _NRRD}
 _COLOURING = {_TIFF, _ENCODED}
