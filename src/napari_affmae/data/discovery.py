@@ -12,7 +12,7 @@ from napari_affmae.data.formats.handles import POOL
 from napari_affmae.data.formats.kinds import reader_of, stem_of
 from napari_affmae.data.formats.opening import open_source
 from napari_affmae.data.formats.paths import mode_of
-from napari_affmae.data.formats.recipe import default_name, is_zarr, split_inner
+from napari_affmae.data.formats.recipe import default_name, is_image_folder, split_inner
 from napari_affmae.data.labels import naming_pair
 from napari_affmae.data.looking import Looking, Ticks, followed
 from napari_affmae.data.sources.failures import failure
@@ -311,7 +311,7 @@ def _as_list(paths: Paths) -> list[str | Path]:
 
 def _images_below(root: Path) -> Iterator[tuple[Path, str] | Skipped]:
     """Paths of images with their names relative to `root`, in the order of names."""
-    if not root.is_dir() or is_zarr(root):
+    if not root.is_dir() or is_image_folder(root):
         yield root, default_name(root)
         return
     for item in _walk(_listing(root), {root.resolve()}):
@@ -341,7 +341,7 @@ def _walk(entries: list[os.DirEntry[str]], walked: set[Path]) -> Iterator[Path |
             if not entry.is_dir():
                 if reader_of(path):
                     yield path
-            elif is_zarr(path):
+            elif is_image_folder(path):
                 yield path
             elif reason := _why_not(path, names, walked):
                 yield Skipped(path, reason)

@@ -1,5 +1,6 @@
 """Which reader opens a path: a small record that other processes can use too."""
 
+import json
 import stat
 from dataclasses import dataclass
 from importlib import import_module
@@ -20,6 +21,7 @@ _SPARSE = {_ZARR}
 _NAMING_FILES = {_HDF5, _TIFF, _NRRD}
 _COLOURING = {_TIFF, _ENCODED}
 
+_N5, _N5_ATTRIBUTES, _MOST_ATTRIBUTES = ".n5", "attributes.json", 2**20
 _ZARR_MARKERS = (".zarray", ".zgroup", "zarr.json")
 
 
@@ -105,6 +107,11 @@ class FileRecipe:
 def _kind(path: Path) -> str:
     mode = mode_of(path)
     if stat.S_ISDIR(mode):
+        if is_n5(path):
+            raise UnreadableFileError(
+                f"{path} is not read: it is N5; open it in Fiji (File, Import, "
+                "HDF5/N5/Zarr/OME-NGFF) and save it as OME-Zarr"
+            )
         if not is_zarr(path):
             raise UnreadableFileError(
                 f"{path} is a folder and no zarr array; choose one of the images in it"
@@ -138,6 +145,38 @@ def default_name(path: str | Path) -> str:
     """Name a file by its last part, and by the array inside: ``file.h5:/dataset``."""
     file, inner = split_inner(str(path))
     return file.name if inner is None else f"{file.name}:{inner}"
+
+
+def is_image_folder(folder: Path) -> bool:
+    """Whether a folder is one image or a container of images, and no folder of files.
+
+    Raises
+    ------
+    FileAccessError
+        If the system does not say.
+    """
+    return is_zarr(folder) or is_n5(folder)
+
+
+def is_n5(folder: Path) -> bool:
+    """Whether a folder is an array or a group of N5, which are known by name but not read.
+
+    Raises
+    ------
+    FileAccessError
+        If the system does not say.
+    """
+    attributes = folder / _N5_ATTRIBUTES
+    if folder.suffix.lower() == _N5 or not is_regular(attributes):
+        return folder.suffix.lower() == _N5
+    try:
+        with attributes.open("rb") as file:
+            found = json.loads(file.read(_MOST_ATTRIBUTES))
+    except ValueError:  # a file of another program
+        return False
+    except OSError as error:
+        raise failure(error, f"cannot read {attributes}") from error
+    return isinstance(found, dict) and ("n5" in found or {"dimensions", "blockSize"} <= set(found))
 
 
 def is_zarr(folder: Path) -> bool:
