@@ -20,6 +20,7 @@ from napari_affmae.data import (
     look_for_pairs,
     look_for_sources,
 )
+from napari_affmae.data.formats.paths import shown, url_of
 from napari_affmae.data.formats.recipe import split_inner
 from napari_affmae.data.looking import Looking
 from napari_affmae.data.sources.layout import parse_channels
@@ -60,13 +61,15 @@ def argument_errors() -> Iterator[None]:
 def check_exists(*paths: Path) -> None:
     """Check that paths exist; ``file.h5:/dataset`` names a part of a file.
 
+    Addresses of the web are asked for when they are opened.
+
     Raises
     ------
     typer.BadParameter
         If a path does not exist; the message names the first one.
     """
     for path in paths:
-        if not split_inner(str(path))[0].exists():
+        if url_of(path) is None and not split_inner(str(path))[0].exists():
             raise typer.BadParameter(f"{path} does not exist")
 
 
@@ -105,9 +108,9 @@ def open_images(
         )
         found = _shown(looking, "images", console)
     for skipped in found.skipped:
-        say(console, f"warning: left out {skipped.path}: {skipped.reason}", "yellow")
+        say(console, f"warning: left out {shown(skipped.path)}: {skipped.reason}", "yellow")
     if not found.sources:
-        raise DataError(f"no image found in {', '.join(map(str, paths))}{_why(paths)}")
+        raise DataError(f"no image found in {', '.join(map(shown, paths))}{_why(paths)}")
     return found.sources
 
 

@@ -13,12 +13,11 @@ from napari_affmae.data.formats.attributes import axes_of, voxel_size_of
 from napari_affmae.data.formats.containers import choose_array, is_image
 from napari_affmae.data.formats.decoded import ChunkedArray, opened_chunks
 from napari_affmae.data.formats.handles import OpenFile
+from napari_affmae.data.formats.image_folders import ZARR_MARKERS
 from napari_affmae.data.formats.stored_planes import StoredPlanes, open_folder
 from napari_affmae.data.sources.layout import named_axes
 from napari_affmae.data.sources.units import pixel_size, to_nanometres
 
-#: Files that make a folder a zarr array or group.
-MARKERS = {".zarray", ".zgroup", "zarr.json"}
 _MOST_LEVELS = 16  # of groups in groups, as links may go round
 _MANY_IMAGES = "bioformats2raw.layout"
 
@@ -76,9 +75,14 @@ def _paths_below(folder: Path, parents: str = "") -> Iterator[str]:
     with os.scandir(folder) as entries:
         names = sorted(entry.name for entry in entries if entry.is_dir())
     for name in names:
-        if any((folder / name / marker).is_file() for marker in MARKERS):
+        if any((folder / name / marker).is_file() for marker in ZARR_MARKERS):
             yield f"{parents}{name}"
             yield from _paths_below(folder / name, f"{parents}{name}/")
+
+
+def as_stored(array: "zarr.Array[Any]") -> "zarr.Array[Any]":
+    """Take what a store does not hold for the fill value, as zarr does."""
+    return array
 
 
 def open_image(store: ZarrStore, inner: str | None) -> OpenFile:

@@ -1,6 +1,5 @@
 """Which reader opens a path: a small record that other processes can use too."""
 
-import json
 import stat
 from dataclasses import dataclass
 from importlib import import_module
@@ -8,21 +7,20 @@ from pathlib import Path
 from typing import Any
 
 from napari_affmae.data.formats.handles import OpenFile
+from napari_affmae.data.formats.image_folders import is_n5, is_zarr
 from napari_affmae.data.formats.kinds import SUFFIXES, reader_of, why_not_read
-from napari_affmae.data.formats.paths import is_regular, mode_of
+from napari_affmae.data.formats.paths import mode_of, shown, url_of
 from napari_affmae.data.sources.failures import failure
 from napari_affmae.errors import UnreadableFileError
 
 _TIFF, _ENCODED, _HDF5, _ZARR, _NRRD = "tiff", "encoded", "hdf5", "ome_zarr", "nrrd"
+_WEB = "zarr_web"
 # Readers of files that hold several arrays, that may lack planes, that may name other files, and
 # that may have colours for numbers.
-_CONTAINERS = {_HDF5, _ZARR, "zarr_zip"}
+_CONTAINERS = {_HDF5, _ZARR, "zarr_zip", _WEB}
 _SPARSE = {_ZARR}
 _NAMING_FILES = {_HDF5, _TIFF, _NRRD}
 _COLOURING = {_TIFF, _ENCODED}
-
-_N5, _N5_ATTRIBUTES, _MOST_ATTRIBUTES = ".n5", "attributes.json", 2**20
-_ZARR_MARKERS = (".zarray", ".zgroup", "zarr.json")
 
 
 @dataclass(frozen=True)
@@ -32,7 +30,7 @@ class FileRecipe:
     Attributes
     ----------
     path : Path
-        The file or zarr folder, absolute.
+        The file or zarr folder, absolute; or an address of the web.
     kind : str
         The module in this package that opens it.
     inner : str or None
@@ -70,7 +68,13 @@ class FileRecipe:
             If the file is missing or of an unknown kind.
         """
         path, inner = split_inner(text)
-        return cls(path.absolute(), _kind(path), inner, sparse, outside, labels)
+        kind = _kind(path)
+        return cls(path if kind == _WEB else path.absolute(), kind, inner, sparse, outside, labels)
+
+    @property
+    def place(self) -> str:
+        """What messages call the file."""
+        return shown(self.path)
 
     def open(self) -> OpenFile:
         """Open the file; the reader's libraries are imported only now.
@@ -87,7 +91,7 @@ class FileRecipe:
         try:
             reader = import_module(f"napari_affmae.data.formats.{self.kind}")
         except OSError as error:  # modules are files too
-            raise failure(error, f"cannot read {self.path}") from error
+            raise failure(error, f"cannot read {self.place}") from error
         arguments: dict[str, Any] = {}
         if self.kind in _CONTAINERS:
             arguments["inner"] = self.inner
@@ -100,11 +104,17 @@ class FileRecipe:
         try:
             file: OpenFile = reader.open_file(self.path, **arguments)
         except Exception as error:  # decoders raise errors of every kind
-            raise failure(error, f"cannot read {self.path}") from error
+            raise failure(error, f"cannot read {self.place}") from error
         return file
 
 
 def _kind(path: Path) -> str:
+    if url_of(path) is not None:
+        if reader_of(path) is not None:
+            raise UnreadableFileError(
+                f"{shown(path)} is not read: only zarr folders are read from the web; download it"
+            )
+        return _WEB
     mode = mode_of(path)
     if stat.S_ISDIR(mode):
         if is_n5(path):
@@ -136,7 +146,8 @@ def split_inner(text: str) -> tuple[Path, str | None]:
     """Split ``file.h5:/dataset`` into the file and the array inside."""
     head, separator, inner = text.rpartition(":/")
     outer = Path(head)
-    if separator and (outer.suffix.lower() == ".zarr" or reader_of(outer) in _CONTAINERS):
+    holds_arrays = outer.suffix.lower() == ".zarr" or reader_of(outer) in _CONTAINERS
+    if separator and (holds_arrays or url_of(head) is not None):
         return outer, f"/{inner.strip('/')}"
     return Path(text), None
 
@@ -145,46 +156,3 @@ def default_name(path: str | Path) -> str:
     """Name a file by its last part, and by the array inside: ``file.h5:/dataset``."""
     file, inner = split_inner(str(path))
     return file.name if inner is None else f"{file.name}:{inner}"
-
-
-def is_image_folder(folder: Path) -> bool:
-    """Whether a folder is one image or a container of images, and no folder of files.
-
-    Raises
-    ------
-    FileAccessError
-        If the system does not say.
-    """
-    return is_zarr(folder) or is_n5(folder)
-
-
-def is_n5(folder: Path) -> bool:
-    """Whether a folder is an array or a group of N5, which are known by name but not read.
-
-    Raises
-    ------
-    FileAccessError
-        If the system does not say.
-    """
-    attributes = folder / _N5_ATTRIBUTES
-    if folder.suffix.lower() == _N5 or not is_regular(attributes):
-        return folder.suffix.lower() == _N5
-    try:
-        with attributes.open("rb") as file:
-            found = json.loads(file.read(_MOST_ATTRIBUTES))
-    except ValueError:  # a file of another program
-        return False
-    except OSError as error:
-        raise failure(error, f"cannot read {attributes}") from error
-    return isinstance(found, dict) and ("n5" in found or {"dimensions", "blockSize"} <= set(found))
-
-
-def is_zarr(folder: Path) -> bool:
-    """Whether a folder is a zarr array or group.
-
-    Raises
-    ------
-    FileAccessError
-        If the system does not say.
-    """
-    return any(is_regular(folder / marker) for marker in _ZARR_MARKERS)

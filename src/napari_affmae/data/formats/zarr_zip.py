@@ -4,7 +4,6 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import zarr
 from zarr.abc.store import ByteRequest
@@ -12,7 +11,8 @@ from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import WrapperStore, ZipStore
 
 from napari_affmae.data.formats.handles import OpenFile
-from napari_affmae.data.formats.ome_zarr import MARKERS, ZarrStore, open_image
+from napari_affmae.data.formats.image_folders import ZARR_MARKERS
+from napari_affmae.data.formats.ome_zarr import ZarrStore, as_stored, open_image
 from napari_affmae.data.formats.sizes import check_piece
 
 
@@ -60,7 +60,7 @@ def open_file(path: Path, inner: str | None) -> OpenFile:
     with zipfile.ZipFile(path) as archive:
         sizes = {entry.filename: entry.file_size for entry in archive.infolist()}
     markers = (PurePosixPath(name) for name in sizes)
-    nodes = {marker.parent for marker in markers if marker.name in MARKERS}
+    nodes = {marker.parent for marker in markers if marker.name in ZARR_MARKERS}
     if not nodes:
         raise ValueError("it holds no zarr array or group")
     top = min(nodes, key=lambda node: len(node.parts))
@@ -72,13 +72,9 @@ def open_file(path: Path, inner: str | None) -> OpenFile:
     packed = ZipStore(path, mode="r")
     try:
         node = zarr.open(BoundedZip(packed, sizes), mode="r", path="/".join(top.parts))
-        # What is not stored was never written: a file does not lose single parts.
-        file = open_image(ZarrStore(node, paths, _unchanged), inner)
+        # What is not stored was never written: a file does not lose some of its parts.
+        file = open_image(ZarrStore(node, paths, as_stored), inner)
     except BaseException:
         packed.close()
         raise
     return replace(file, close=packed.close)
-
-
-def _unchanged(array: "zarr.Array[Any]") -> "zarr.Array[Any]":
-    return array
