@@ -23,6 +23,7 @@ from napari_affmae.data import (
 from napari_affmae.data.formats.paths import shown, url_of
 from napari_affmae.data.formats.recipe import split_inner
 from napari_affmae.data.looking import Looking
+from napari_affmae.data.sources.flipped import FlippedSource
 from napari_affmae.data.sources.layout import parse_channels
 from napari_affmae.engine.store.run_folder import never_began
 from napari_affmae.errors import DataError
@@ -33,10 +34,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Reading:
-    """The options ``--axes`` and ``--channels``, which say how images are read."""
+    """The options ``--axes``, ``--channels`` and ``--flip-rows``: how images are read."""
 
     axes: str | None = None
     channels: str | None = None
+    flip_rows: bool = False
 
     def chosen_channels(self) -> tuple[int, ...] | None:
         """Return the channels to take; None for all."""
@@ -111,7 +113,9 @@ def open_images(
         say(console, f"warning: left out {shown(skipped.path)}: {skipped.reason}", "yellow")
     if not found.sources:
         raise DataError(f"no image found in {', '.join(map(shown, paths))}{_why(paths)}")
-    return found.sources
+    return (
+        [FlippedSource(source) for source in found.sources] if reading.flip_rows else found.sources
+    )
 
 
 def _shown(looking: Looking[T], what: str, console: Console) -> T:
