@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import mrcfile
 import numpy as np
 import pytest
 import tifffile
@@ -71,6 +72,22 @@ def test_channels_are_chosen(cli: Cli, runs: Path, data: Path, tmp_path: Path) -
     results = [tifffile.imread(path) for path in sorted(tmp_path.glob("*/*.tif"))]
     np.testing.assert_array_equal(*results)
     assert "channels must be numbers" in cli(*words, tmp_path / "x", "--channels", "x").err
+
+
+def test_rows_are_flipped_as_imod_shows_them(
+    cli: Cli, runs: Path, data: Path, tmp_path: Path
+) -> None:
+    stack = tifffile.imread(data / "images" / "a.tif")
+    mrcfile.write(tmp_path / "a.mrc", stack.view(np.int8))
+    tifffile.imwrite(
+        tmp_path / "upside_down.tif", stack.view(np.int8)[:, ::-1], photometric="minisblack"
+    )
+    words = ("--model", runs / "finetune", "--device", "cpu", "--out")
+    flipped = cli("segment", tmp_path / "a.mrc", "--flip-rows", *words, tmp_path / "flipped")
+    assert flipped.code == 0, flipped.err
+    assert cli("segment", tmp_path / "upside_down.tif", *words, tmp_path / "plain").code == 0
+    results = [tifffile.imread(path) for path in sorted(tmp_path.glob("*/*.tif"))]
+    np.testing.assert_array_equal(*results)
 
 
 def test_resuming_goes_on_to_a_longer_end(cli: Cli, data: Path, tmp_path: Path) -> None:

@@ -199,6 +199,14 @@ def segment(
     ],
     axes: Axes = None,
     channels: Channels = None,
+    flip_rows: Annotated[
+        bool,
+        typer.Option(
+            "--flip-rows",
+            help="Segment images upside down, as IMOD shows MRC files; results have this order "
+            "of rows, too.",
+        ),
+    ] = False,
     overwrite: Overwrite = False,
     skip_existing: Annotated[
         bool, typer.Option("--skip-existing", help="Skip images that have results.")
@@ -215,7 +223,7 @@ def segment(
         model,
         out,
         given,
-        reading=Reading(axes, channels),
+        reading=Reading(axes, channels, flip_rows),
         overwrite=overwrite,
         skip_existing=skip_existing,
         console=_console(),

@@ -20,8 +20,10 @@ from napari_affmae.data import (
     look_for_pairs,
     look_for_sources,
 )
+from napari_affmae.data.formats.paths import shown, url_of
 from napari_affmae.data.formats.recipe import split_inner
 from napari_affmae.data.looking import Looking
+from napari_affmae.data.sources.flipped import FlippedSource
 from napari_affmae.data.sources.layout import parse_channels
 from napari_affmae.engine.store.run_folder import never_began
 from napari_affmae.errors import DataError
@@ -32,10 +34,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Reading:
-    """The options ``--axes`` and ``--channels``, which say how images are read."""
+    """The options ``--axes``, ``--channels`` and ``--flip-rows``: how images are read."""
 
     axes: str | None = None
     channels: str | None = None
+    flip_rows: bool = False
 
     def chosen_channels(self) -> tuple[int, ...] | None:
         """Return the channels to take; None for all."""
@@ -60,13 +63,15 @@ def argument_errors() -> Iterator[None]:
 def check_exists(*paths: Path) -> None:
     """Check that paths exist; ``file.h5:/dataset`` names a part of a file.
 
+    Addresses of the web are asked for when they are opened.
+
     Raises
     ------
     typer.BadParameter
         If a path does not exist; the message names the first one.
     """
     for path in paths:
-        if not split_inner(str(path))[0].exists():
+        if url_of(path) is None and not split_inner(str(path))[0].exists():
             raise typer.BadParameter(f"{path} does not exist")
 
 
@@ -105,10 +110,12 @@ def open_images(
         )
         found = _shown(looking, "images", console)
     for skipped in found.skipped:
-        say(console, f"warning: left out {skipped.path}: {skipped.reason}", "yellow")
+        say(console, f"warning: left out {shown(skipped.path)}: {skipped.reason}", "yellow")
     if not found.sources:
-        raise DataError(f"no image found in {', '.join(map(str, paths))}{_why(paths)}")
-    return found.sources
+        raise DataError(f"no image found in {', '.join(map(shown, paths))}{_why(paths)}")
+    return (
+        [FlippedSource(source) for source in found.sources] if reading.flip_rows else found.sources
+    )
 
 
 def _shown(looking: Looking[T], what: str, console: Console) -> T:

@@ -9,9 +9,11 @@ from pathlib import Path
 from napari_affmae.config import RUN_FILE
 from napari_affmae.data.formats.file_index import FileIndex
 from napari_affmae.data.formats.handles import POOL
+from napari_affmae.data.formats.image_folders import is_image_folder
+from napari_affmae.data.formats.kinds import reader_of, stem_of
 from napari_affmae.data.formats.opening import open_source
-from napari_affmae.data.formats.paths import mode_of
-from napari_affmae.data.formats.recipe import SUFFIXES, default_name, is_zarr, split_inner
+from napari_affmae.data.formats.paths import mode_of, shown, url_of
+from napari_affmae.data.formats.recipe import default_name, split_inner
 from napari_affmae.data.labels import naming_pair
 from napari_affmae.data.looking import Looking, Ticks, followed
 from napari_affmae.data.sources.failures import failure
@@ -126,10 +128,16 @@ def look_for_sources(
 
 def _candidates(paths: Paths, in_stacks: set[Path]) -> Iterator[tuple[Path, str] | Skipped]:
     for root in _as_list(paths):
-        mode_of(split_inner(str(root))[0])  # raises where there is none
+        _check_there(root)
         for item in _images_below(Path(root)):
             if isinstance(item, Skipped) or not _is_in(item[0], in_stacks):
                 yield item
+
+
+def _check_there(root: str | Path) -> None:
+    """Raise where nothing is; what is on the web is only asked for when it is opened."""
+    if url_of(root) is None:
+        mode_of(split_inner(str(root))[0])
 
 
 def _opened(
@@ -280,7 +288,7 @@ def _by_name(paths: Paths, what: str) -> dict[str, Path]:
     files: dict[str, Path] = {}
     for root in _as_list(paths):
         try:
-            mode_of(split_inner(str(root))[0])
+            _check_there(root)
         except UnreadableFileError as error:
             raise DataError(str(error)) from error
         for item in _images_below(Path(root)):
@@ -294,15 +302,13 @@ def _by_name(paths: Paths, what: str) -> dict[str, Path]:
                 raise DataError(f"two {what}s have the same name: {files[stem]} and {path}")
             files[stem] = path
     if not files:
-        raise DataError(f"no {what} found in {', '.join(map(str, _as_list(paths)))}")
+        raise DataError(f"no {what} found in {', '.join(map(shown, _as_list(paths)))}")
     return files
 
 
 def _stem(name: str) -> str:
     path, _ = split_inner(name)
-    stem = path.name
-    for suffix in (path.suffix, ".ome"):
-        stem = stem.removesuffix(suffix)
+    stem = stem_of(path).removesuffix(".ome")
     return (path.parent / stem).as_posix()
 
 
@@ -312,7 +318,7 @@ def _as_list(paths: Paths) -> list[str | Path]:
 
 def _images_below(root: Path) -> Iterator[tuple[Path, str] | Skipped]:
     """Paths of images with their names relative to `root`, in the order of names."""
-    if not root.is_dir() or is_zarr(root):
+    if not root.is_dir() or is_image_folder(root):
         yield root, default_name(root)
         return
     for item in _walk(_listing(root), {root.resolve()}):
@@ -340,9 +346,9 @@ def _walk(entries: list[os.DirEntry[str]], walked: set[Path]) -> Iterator[Path |
         path = Path(entry.path)
         try:
             if not entry.is_dir():
-                if path.suffix.lower() in SUFFIXES:
+                if reader_of(path):
                     yield path
-            elif is_zarr(path):
+            elif is_image_folder(path):
                 yield path
             elif reason := _why_not(path, names, walked):
                 yield Skipped(path, reason)

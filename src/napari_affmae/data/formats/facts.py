@@ -10,6 +10,7 @@ import numpy as np
 
 from napari_affmae.data.formats.containers import is_image
 from napari_affmae.data.formats.handles import POOL, OpenFile
+from napari_affmae.data.formats.paths import shown
 from napari_affmae.data.formats.recipe import FileRecipe
 from napari_affmae.data.sources.source import PixelSize
 from napari_affmae.errors import UnreadableFileError
@@ -73,6 +74,6 @@ def look_into(recipe: FileRecipe, path: Path) -> FileFacts:
     with closing(POOL.with_room(recipe.open)) as file:
         if not is_image(file.shape, file.dtype):
             raise UnreadableFileError(
-                f"{path} holds no image: shape {file.shape}, dtype {file.dtype}"
+                f"{shown(path)} holds no image: shape {file.shape}, dtype {file.dtype}"
             )
         return FileFacts.of(file)
