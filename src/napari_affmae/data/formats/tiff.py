@@ -54,11 +54,11 @@ def open_file(path: Path, *, outside: bool = False, labels: bool = False) -> Ope
         if xml is not None:
             tiff.close()
             tiff = tifffile.TiffFile(path, omexml=xml)
+        check_named(tiff, surroundings)  # before tifffile opens them to list its series
         if miscounted := _miscounted(tiff):
             notes.append(miscounted)
             tiff.close()
             tiff = tifffile.TiffFile(path, is_imagej=False)
-        check_named(tiff, surroundings)
         mine = [series for series in tiff.series if own in _files(series)]
         series = max(mine or tiff.series, key=lambda candidate: int(candidate.size))
         files = _files(series)
@@ -84,8 +84,10 @@ def _miscounted(tiff: tifffile.TiffFile) -> str | None:
 
     tifffile then leaves planes out, makes up empty ones, or ignores the description.
     """
+    if not tiff.is_imagej:
+        return None
     series = tiff.series[0]
-    if not tiff.is_imagej or series.kind not in {"imagej", "generic", "uniform"}:
+    if series.kind not in {"imagej", "generic", "uniform"}:
         return None
     pages = len(tiff.pages)
     counting = zip(series.shape, series.axes, strict=True)
