@@ -51,6 +51,7 @@ def open_file(path: Path, *, outside: bool = False, labels: bool = False) -> Ope
         own = Path(tiff.filehandle.path)
         surroundings = Surroundings(own.parent, outside)
         xml, notes = companion_metadata(tiff, surroundings)
+        is_alone = bool(notes)
         if xml is not None:
             tiff.close()
             tiff = tifffile.TiffFile(path, omexml=xml)
@@ -76,7 +77,7 @@ def open_file(path: Path, *, outside: bool = False, labels: bool = False) -> Ope
         notes.append(f"holds {len(mine)} image series, of which the largest is used")
     if len(files) > 1:
         notes.append(f"is a stack in {len(files)} files")
-    return replace(opened, notes=notes, files=files)
+    return replace(opened, notes=notes, files=files, lacks_others=is_alone)
 
 
 def _miscounted(tiff: tifffile.TiffFile) -> str | None:
