@@ -26,7 +26,7 @@ class FileFacts:
         Of the array.
     dtype : numpy.dtype
         Of its elements.
-    axes, pixel_size, plane_distance, notes, files, alpha
+    axes, pixel_size, plane_distance, notes, files, alpha, lacks_others
         See `OpenFile`.
     """
 
@@ -38,6 +38,7 @@ class FileFacts:
     notes: Sequence[str] = ()
     files: Sequence[Path] = ()
     alpha: Sequence[int] = ()
+    lacks_others: bool = False
 
     @classmethod
     def of(cls, file: OpenFile) -> Self:
@@ -51,6 +52,7 @@ class FileFacts:
             tuple(file.notes),
             tuple(file.files),
             tuple(file.alpha),
+            file.lacks_others,
         )
 
 

@@ -68,6 +68,8 @@ class OpenFile:
         All files of an image that is stored in several files.
     alpha : sequence of int
         Channels that say how opaque a pixel is, which are not read unless asked for.
+    lacks_others : bool
+        Whether it would be another image if files were there that it names.
     """
 
     array: ArrayLike
@@ -79,6 +81,7 @@ class OpenFile:
     files: Sequence[Path] = ()
     plane_distance: float | None = None
     alpha: Sequence[int] = ()
+    lacks_others: bool = False
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -51,14 +51,15 @@ def open_file(path: Path, *, outside: bool = False, labels: bool = False) -> Ope
         own = Path(tiff.filehandle.path)
         surroundings = Surroundings(own.parent, outside)
         xml, notes = companion_metadata(tiff, surroundings)
+        is_alone = bool(notes)
         if xml is not None:
             tiff.close()
             tiff = tifffile.TiffFile(path, omexml=xml)
+        check_named(tiff, surroundings)  # before tifffile opens them to list its series
         if miscounted := _miscounted(tiff):
             notes.append(miscounted)
             tiff.close()
             tiff = tifffile.TiffFile(path, is_imagej=False)
-        check_named(tiff, surroundings)
         mine = [series for series in tiff.series if own in _files(series)]
         series = max(mine or tiff.series, key=lambda candidate: int(candidate.size))
         files = _files(series)
@@ -76,7 +77,7 @@ def open_file(path: Path, *, outside: bool = False, labels: bool = False) -> Ope
         notes.append(f"holds {len(mine)} image series, of which the largest is used")
     if len(files) > 1:
         notes.append(f"is a stack in {len(files)} files")
-    return replace(opened, notes=notes, files=files)
+    return replace(opened, notes=notes, files=files, lacks_others=is_alone)
 
 
 def _miscounted(tiff: tifffile.TiffFile) -> str | None:
@@ -84,8 +85,10 @@ def _miscounted(tiff: tifffile.TiffFile) -> str | None:
 
     tifffile then leaves planes out, makes up empty ones, or ignores the description.
     """
+    if not tiff.is_imagej:
+        return None
     series = tiff.series[0]
-    if not tiff.is_imagej or series.kind not in {"imagej", "generic", "uniform"}:
+    if series.kind not in {"imagej", "generic", "uniform"}:
         return None
     pages = len(tiff.pages)
     counting = zip(series.shape, series.axes, strict=True)
