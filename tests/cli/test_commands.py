@@ -12,6 +12,7 @@ import pytest
 import tifffile
 
 from napari_affmae.cli import main
+from napari_affmae.data import open_source
 from napari_affmae.engine import read_metadata, read_metrics
 from napari_affmae.engine.results.ome_tiff import PlaneFile
 from napari_affmae.engine.results.planes import PlaneWriter
@@ -133,6 +134,8 @@ def test_segment_writes_stacks_of_the_same_names(
             assert 'PhysicalSizeX="8.0"' in (file.ome_metadata or "")
         assert labels.shape == (planes, 80, 96)
         assert set(np.unique(labels)) <= {0, 1, 2}
+        with open_source(tmp_path / name) as source:
+            assert source.classes == read_metadata(runs / "finetune").classes
     assert len(list(tmp_path.rglob("*.*"))) == 2
 
 

@@ -11,6 +11,7 @@ from napari_affmae.data.formats.containers import choose_array, is_image
 from napari_affmae.data.formats.decoded import opened_chunks
 from napari_affmae.data.formats.handles import OpenFile
 from napari_affmae.data.formats.stored_planes import StoredPlanes, open_folder
+from napari_affmae.data.sources.class_metadata import classes_in_image_label
 from napari_affmae.data.sources.layout import named_axes
 from napari_affmae.data.sources.units import pixel_size, to_nanometres
 
@@ -62,9 +63,13 @@ def _open_array(array: zarr.Array[Any], planes: _Planes, notes: Sequence[str] = 
 
 def _multiscale(attributes: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """First image of a group, by OME-Zarr 0.5 (under "ome") or earlier."""
-    metadata = attributes.get("ome", attributes)
-    multiscales = metadata.get("multiscales")
+    multiscales = _ome(attributes).get("multiscales")
     return multiscales[0] if multiscales else None
+
+
+def _ome(attributes: Mapping[str, Any]) -> Mapping[str, Any]:
+    metadata: Mapping[str, Any] = attributes.get("ome", attributes)
+    return metadata
 
 
 def _open_multiscale(group: zarr.Group, multiscale: Mapping[str, Any], planes: _Planes) -> OpenFile:
@@ -91,7 +96,8 @@ def _open_multiscale(group: zarr.Group, multiscale: Mapping[str, Any], planes: _
         )
     sizes = _scale(multiscale, dataset, named)
     file = opened_chunks(planes(array), letters, pixel_size(sizes.get("Y"), sizes.get("X")))
-    return replace(file, plane_distance=sizes.get("Z"))
+    classes = classes_in_image_label(_ome(group.attrs).get("image-label"))
+    return replace(file, plane_distance=sizes.get("Z"), classes=classes)
 
 
 def _scale(

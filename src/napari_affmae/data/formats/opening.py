@@ -50,6 +50,7 @@ class FileSource(ImageSource):
                 plane_distance=_plane_distance(file, layout.axes),
                 channels=channels,
                 notes=file.notes,
+                classes=file.classes,
             )
         self._recipe = recipe
         self._join_pool()

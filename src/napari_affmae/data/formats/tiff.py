@@ -16,6 +16,7 @@ from napari_affmae.data.formats.decoded import opened_chunks
 from napari_affmae.data.formats.foreign import Surroundings
 from napari_affmae.data.formats.handles import OpenFile
 from napari_affmae.data.formats.positioned import PositionedArray
+from napari_affmae.data.sources.class_metadata import classes_in_ome
 from napari_affmae.data.sources.units import VoxelSize, pixel_size, to_nanometres
 
 _LARGEST_PLAUSIBLE_NM = 1000.0
@@ -54,6 +55,7 @@ def open_file(path: Path, *, outside: bool = False) -> OpenFile:
             surroundings.check(str(file), own.parent)
         _check_complete(tiff, series)
         opened = _open_series(tiff, series)
+        classes = classes_in_ome(tiff.ome_metadata)
     except BaseException:
         tiff.close()
         raise
@@ -63,7 +65,7 @@ def open_file(path: Path, *, outside: bool = False) -> OpenFile:
     files = _files(series)
     if len(files) > 1:
         notes.append(f"is a stack in {len(files)} files")
-    return replace(opened, notes=notes, files=files)
+    return replace(opened, notes=notes, files=files, classes=classes)
 
 
 def _check_named(tiff: tifffile.TiffFile, surroundings: Surroundings) -> None:
