@@ -54,6 +54,12 @@ def class_channels(classes: Sequence[LabelClass]) -> dict[str, list[object]]:
     }
 
 
+def rgb(color: str) -> tuple[int, int, int]:
+    """Return red, green and blue of ``#rrggbb``, each 0 to 255."""
+    red, green, blue = bytes.fromhex(color[1:])
+    return red, green, blue
+
+
 def color_table(classes: Sequence[LabelClass]) -> NDArray[np.uint16] | None:
     """Make the table of colours of an 8-bit TIFF.
 
@@ -72,7 +78,7 @@ def color_table(classes: Sequence[LabelClass]) -> NDArray[np.uint16] | None:
     for item in classes:
         if item.value >= _COLORS:
             return None
-        table[:, item.value] = np.array(_rgb(item.color)) * 257  # 255 becomes 65535
+        table[:, item.value] = np.array(rgb(item.color)) * 257  # 255 becomes 65535
     return table
 
 
@@ -120,7 +126,7 @@ def image_label(classes: Sequence[LabelClass]) -> dict[str, Any]:
     """
     return {
         "colors": [
-            {"label-value": item.value, "rgba": [*_rgb(item.color), 255]} for item in classes
+            {"label-value": item.value, "rgba": [*rgb(item.color), 255]} for item in classes
         ],
         "properties": [{"label-value": item.value, "name": item.name} for item in classes],
     }
@@ -174,11 +180,6 @@ def _as_xml(text: str) -> str:
     return _NOT_XML.sub("\ufffd", text)
 
 
-def _rgb(color: str) -> tuple[int, int, int]:
-    red, green, blue = bytes.fromhex(color[1:])
-    return red, green, blue
-
-
 def _hexadecimal(rgba: object) -> str:
     """Return ``#rrggbb``, or what `LabelClass` refuses."""
     try:
@@ -189,4 +190,4 @@ def _hexadecimal(rgba: object) -> str:
 
 def _ome_color(color: str) -> int:
     """Return a colour as OME's signed 32-bit number of red, green, blue and alpha."""
-    return int.from_bytes(bytes((*_rgb(color), 255)), "big", signed=True)
+    return int.from_bytes(bytes((*rgb(color), 255)), "big", signed=True)
