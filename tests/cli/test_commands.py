@@ -3,6 +3,7 @@ import os
 import signal
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 import tifffile
 
 from napari_affmae.cli import main
+from napari_affmae.data import open_source
 from napari_affmae.engine import read_metadata, read_metrics
 from napari_affmae.engine.results.ome_tiff import PlaneFile
 from napari_affmae.engine.results.planes import PlaneWriter
@@ -180,6 +182,8 @@ def test_segment_writes_stacks_of_the_same_names(
             assert 'PhysicalSizeX="8.0"' in (file.ome_metadata or "")
         assert labels.shape == (planes, 80, 96)
         assert set(np.unique(labels)) <= {0, 1, 2}
+        with open_source(tmp_path / name) as source:
+            assert source.classes == read_metadata(runs / "finetune").classes
     assert len(list(tmp_path.rglob("*.*"))) == 2
 
 
@@ -349,3 +353,26 @@ def test_a_broken_image_is_named_and_left_out_of_pretraining(
     done = cli(*words)
     assert done.code == 0, done.err
     assert "broken.tif" in done.err
+
+
+def test_a_model_is_exported_for_other_programs(cli: Cli, runs: Path, tmp_path: Path) -> None:
+    target = tmp_path / "package.zip"
+    words = ("export", runs / "finetune", "--out", target)
+    done = cli(*words, "--format", "bioimageio", "--author", "Ada")
+    assert done.code == 0, done.err
+    assert f"wrote {target}" in done.err.replace("\n", "")
+    assert "no licence (--license)" in done.err
+    with zipfile.ZipFile(target) as package:
+        assert "bioimageio.yaml" in package.namelist()
+    for wrong, reason in (
+        (words, "--overwrite"),
+        ((*words, "--overwrite", "--license", "mine"), "SPDX"),
+        (("export", tmp_path / "none", "--out", target), "does not exist"),
+        (("export", runs / "finetune", "--out", tmp_path / "a.onnx"), ".zip"),
+    ):
+        done = cli(*wrong)
+        assert done.code == 2
+        assert reason in done.err
+    done = cli("export", runs / "pretrain", "--out", tmp_path / "b.zip")
+    assert done.code == 1
+    assert "fine-tune it first" in done.err

@@ -121,7 +121,10 @@ def _finetune(pair: Pair, run: Path, pretrained: Path, seed: int, console: Conso
 
 
 def _segment(source: ImageSource, model: Path, target: Path, console: Console) -> None:
-    with meter(console, "segment") as progress, PlaneWriter(target, source) as writer:
+    with (
+        meter(console, "segment") as progress,
+        PlaneWriter(target, source, classes=_CLASSES) as writer,
+    ):
         reporter = Reporter(console, progress, planes=source.n_planes)
         deliver(segment(source, model, SegmentConfig()), [reporter.show, writer.take], console)
 

@@ -90,7 +90,13 @@ def run_segment(
             origin = origins.of(source)
             with (
                 meter(console, source.name) as progress,
-                PlaneWriter(target, source, origin, probabilities=config.probabilities) as writer,
+                PlaneWriter(
+                    target,
+                    source,
+                    origin,
+                    probabilities=config.probabilities,
+                    classes=segmenter.metadata.classes,
+                ) as writer,
             ):
                 _check_still_free(target, overwrite)
                 reporter = Reporter(console, progress, planes=source.n_planes, start=number == 0)

@@ -21,6 +21,7 @@ from .labels import default_class as default_class
 from .labels import default_classes as default_classes
 from .labels import labelled_planes as labelled_planes
 from .labels import naming_pair as naming_pair
+from .labels import proposed_classes as proposed_classes
 from .labels import read_labels as read_labels
 from .looking import followed as followed
 from .normalization.normalization import NormalizedSource as NormalizedSource

@@ -220,6 +220,15 @@ class PlanMeasured(Event):
 
 
 @dataclass(frozen=True)
+class ExportStep(Event):
+    """What an export does now, for the user to read; `done` of its `total` steps are done."""
+
+    doing: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
 class ViewPredicted(Event):
     """What a quickly trained network says of the part of a plane that is shown.
 
@@ -238,4 +247,11 @@ class RunFinished(Event):
     """The run reached its end; `path` is what it made."""
 
     step: int
+    path: Path
+
+
+@dataclass(frozen=True)
+class Exported(Event):
+    """An export is complete; `path` is its file."""
+
     path: Path

@@ -15,6 +15,7 @@ from napari_affmae.data.formats.decoded import ChunkedArray, opened_chunks
 from napari_affmae.data.formats.handles import OpenFile
 from napari_affmae.data.formats.image_folders import ZARR_MARKERS
 from napari_affmae.data.formats.stored_planes import StoredPlanes, open_folder
+from napari_affmae.data.sources.class_metadata import classes_in_image_label
 from napari_affmae.data.sources.layout import named_axes
 from napari_affmae.data.sources.units import pixel_size, to_nanometres
 
@@ -175,7 +176,8 @@ def _open_multiscale(group: zarr.Group, store: ZarrStore) -> OpenFile:
             f"its metadata say that the full resolution is in {dataset['path']!r}, "
             "where no array is; choose one by its name behind the path, as in folder.zarr:/name"
         )
-    return _open_dataset(array, multiscale, dataset, store)
+    opened = _open_dataset(array, multiscale, dataset, store)
+    return replace(opened, classes=classes_in_image_label(_ome(group.attrs).get("image-label")))
 
 
 def _open_dataset(

@@ -63,6 +63,7 @@ class FileSource(ImageSource):
             plane_distance=_plane_distance(facts, layout.axes),
             channels=channels,
             notes=notes,
+            classes=facts.classes,
         )
         self._recipe = recipe
         self._join_pool()

@@ -16,6 +16,7 @@ from napari_affmae.data.formats.ome_files import check_named, companion_metadata
 from napari_affmae.data.formats.positioned import PositionedArray
 from napari_affmae.data.formats.tiff_sizes import voxel_size
 from napari_affmae.data.formats.tiff_values import meaning_of
+from napari_affmae.data.sources.class_metadata import classes_in_ome
 from napari_affmae.data.sources.units import pixel_size
 
 _IN_SEVERAL_FILES = ("ome", "ndtiff")
@@ -69,6 +70,7 @@ def open_file(path: Path, *, outside: bool = False, labels: bool = False) -> Ope
         _check_complete(tiff, series)
         meaning = meaning_of(tiff, series, labels=labels)
         opened = meaning(_open_series(tiff, series))
+        classes = classes_in_ome(tiff.ome_metadata)
     except BaseException:
         tiff.close()
         raise
@@ -77,7 +79,7 @@ def open_file(path: Path, *, outside: bool = False, labels: bool = False) -> Ope
         notes.append(f"holds {len(mine)} image series, of which the largest is used")
     if len(files) > 1:
         notes.append(f"is a stack in {len(files)} files")
-    return replace(opened, notes=notes, files=files, lacks_others=is_alone)
+    return replace(opened, notes=notes, files=files, lacks_others=is_alone, classes=classes)
 
 
 def _miscounted(tiff: tifffile.TiffFile) -> str | None:

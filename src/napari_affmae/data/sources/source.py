@@ -11,6 +11,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_affmae.config import LabelClass
 from napari_affmae.data.sources.failures import failure
 from napari_affmae.data.sources.layout import Layout, default_axes, parse_axes
 from napari_affmae.errors import AffmaeError
@@ -63,6 +64,8 @@ class ImageSource(ABC):
         The channels to read, in this order; all by default.
     notes : sequence of str
         Choices made on opening that the user should know.
+    classes : sequence of LabelClass
+        What its values mean, where the file says that they are classes.
 
     Raises
     ------
@@ -84,6 +87,7 @@ class ImageSource(ABC):
         plane_distance: float | None = None,
         channels: int | Sequence[int] | None = None,
         notes: Sequence[str] = (),
+        classes: Sequence[LabelClass] = (),
     ) -> None:
         if dtype.kind not in "buif":
             raise TypeError(f"{name}: images of dtype {dtype} are not supported, only real numbers")
@@ -95,6 +99,7 @@ class ImageSource(ABC):
         self.pixel_size = pixel_size
         self.plane_distance = plane_distance
         self.notes = tuple(notes)
+        self.classes = tuple(classes)
         self.channels = _choose_channels(channels, layout.n_channels, name)
 
     @property

@@ -1,18 +1,24 @@
 """OME-TIFF files that grow plane by plane."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from math import prod
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from tifffile import OmeXml, TiffWriter
 
+from napari_affmae.config import LabelClass
 from napari_affmae.data import ImageSource
+from napari_affmae.data.sources.class_metadata import (
+    class_annotation,
+    class_channels,
+    color_table,
+)
 from napari_affmae.engine.results.new_file import NewFile
 from napari_affmae.engine.results.origin import NAMESPACE, Origin
 from napari_affmae.files import write_errors
@@ -21,6 +27,10 @@ from napari_affmae.files import write_errors
 _PLANE_AXES = "TZ"
 # A classic TIFF ends at 4 GiB, and compression may make data longer.
 _BIG = 3 * 2**30
+_COLOR_MAP, _SHORT = 320, 3  # TIFF's numbers of the tag and of its type
+_ONE_CHANNEL = 2  # axes of a plane without channels
+
+_Tag = tuple[int, int, int, Any, bool]
 
 
 class PlaneFile:
@@ -43,6 +53,8 @@ class PlaneFile:
         Letters of the axes that count planes; the last one changes fastest.
     origin : Origin, optional
         What the planes are computed from; written into the file.
+    classes : sequence of LabelClass
+        What the values of the planes mean, or their channels; written into the file.
 
     Raises
     ------
@@ -59,10 +71,12 @@ class PlaneFile:
         *,
         axes: str = "Z",
         origin: Origin | None = None,
+        classes: Sequence[LabelClass] = (),
     ) -> None:
         self.path = path
         self._new = NewFile(path)
         self._origin = origin
+        self._classes = tuple(classes)
         shape = (planes,) if isinstance(planes, int) else tuple(planes)
         self._planes = prod(shape)
         self._shape, self._axes = _ome_axes(shape, axes)
@@ -72,7 +86,13 @@ class PlaneFile:
         self._writer: TiffWriter | None = None
 
     @classmethod
-    def like(cls, path: Path, source: ImageSource, origin: Origin | None = None) -> Self:
+    def like(
+        cls,
+        path: Path,
+        source: ImageSource,
+        origin: Origin | None = None,
+        classes: Sequence[LabelClass] = (),
+    ) -> Self:
         """Make a file for as many planes as a source has, along the same axes.
 
         Parameters
@@ -83,6 +103,8 @@ class PlaneFile:
             The image that the planes are computed from.
         origin : Origin, optional
             All that they are computed from.
+        classes : sequence of LabelClass
+            What their values mean, or their channels.
         """
         layout = source.layout
         return cls(
@@ -92,6 +114,7 @@ class PlaneFile:
             source.plane_distance,
             axes=layout.plane_axes,
             origin=origin,
+            classes=classes,
         )
 
     def __enter__(self) -> Self:
@@ -144,6 +167,7 @@ class PlaneFile:
             compression="zlib",
             description=description,
             metadata=None,
+            extratags=self._color_tags(plane),
         )
 
     def _ome(self, plane: NDArray[np.generic]) -> bytes:
@@ -157,16 +181,28 @@ class PlaneFile:
             (prod(shape[:-2]), 1, 1, height, width, 1),
             axes=self._axes + "CYX"[-plane.ndim :],
             Name=os.fsencode(self.path.name.split(".")[0]).decode("utf-8", "replace"),
-            **self._annotation(),
+            **self._annotations(plane),
             **{f"PhysicalSize{axis}": size for axis, size in known.items()},
             **{f"PhysicalSize{axis}Unit": "nm" for axis in known},
         )
         return ome.tostring().encode()
 
-    def _annotation(self) -> dict[str, Mapping[str, object]]:
-        if self._origin is None:
-            return {}
-        return {"MapAnnotation": {"Namespace": NAMESPACE, "Value": self._origin.texts()}}
+    def _annotations(self, plane: NDArray[np.generic]) -> dict[str, object]:
+        maps: list[dict[str, object]] = []
+        if self._origin is not None:
+            maps.append({"Namespace": NAMESPACE, "Value": self._origin.texts()})
+        if not self._classes:
+            return {"MapAnnotation": maps}
+        if plane.ndim > _ONE_CHANNEL:
+            return {"MapAnnotation": maps, "Channel": class_channels(self._classes)}
+        return {"MapAnnotation": [*maps, class_annotation(self._classes)]}
+
+    def _color_tags(self, plane: NDArray[np.generic]) -> list[_Tag]:
+        """Tags of a page; ImageJ makes a stack only of pages that all have a table, or none."""
+        table = color_table(self._classes)
+        if not self._classes or table is None or plane.dtype != np.uint8:
+            return []
+        return [(_COLOR_MAP, _SHORT, table.size, table.ravel().tolist(), True)]
 
 
 def _ome_axes(shape: tuple[int, ...], axes: str) -> tuple[tuple[int, ...], str]:

@@ -1,5 +1,6 @@
 """Writes a segmentation to files, plane by plane."""
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -9,6 +10,7 @@ from typing import BinaryIO, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_affmae.config import LabelClass
 from napari_affmae.data import ImageSource
 from napari_affmae.engine.events import BandDone, Event, PlaneDone
 from napari_affmae.engine.results.ome_tiff import PlaneFile
@@ -31,6 +33,8 @@ class PlaneWriter:
         What the segmentation is computed from; written into the files.
     probabilities : bool
         Whether probabilities are written.
+    classes : sequence of LabelClass
+        What the labels mean; written into the files.
 
     Raises
     ------
@@ -45,13 +49,15 @@ class PlaneWriter:
         origin: Origin | None = None,
         *,
         probabilities: bool = False,
+        classes: Sequence[LabelClass] = (),
     ) -> None:
         self._files = ExitStack()
         self._shape = (source.height, source.width)
-        self._labels = PlaneFile.like(target, source, origin)
+        self._labels = PlaneFile.like(target, source, origin, classes)
         self._probabilities: PlaneFile | None = None
         if probabilities:
-            self._probabilities = PlaneFile.like(probabilities_path(target), source, origin)
+            beside = probabilities_path(target)
+            self._probabilities = PlaneFile.like(beside, source, origin, classes)
         self._plane: BinaryIO | None = None
 
     def __enter__(self) -> Self:

@@ -12,10 +12,10 @@ from napari_affmae.data import (
     NormalizationRecord,
     check_pairs,
     count_values,
-    default_classes,
     labelled_planes,
     naming_pair,
     normalize_sources,
+    proposed_classes,
     require_channels,
     split_planes,
 )
@@ -188,7 +188,7 @@ def settle_classes(
             f"there is only {len(values)} class beside what is not labelled; "
             "a segmentation needs at least two: label some of the background too"
         )
-    return config.classes or default_classes(values)
+    return config.classes or proposed_classes(values, [labels for _, labels in pairs])
 
 
 def check_labelled(
