@@ -108,6 +108,8 @@ class Reporter:
                 self._say(wording.validated(event))
             case ev.TileDone():
                 self._count_tile(event)
+            case ev.TilesDone():
+                self._meter.update(event.done, event.total, wording.tiles(event))
             case ev.PlanProgress():
                 self._meter.update(event.done, event.total, "trying a step")
             case ev.RunFinished():
@@ -117,6 +119,7 @@ class Reporter:
                 | ev.PreviewReady()
                 | ev.CheckpointSaved()
                 | ev.BandDone()
+                | ev.BlockDone()
                 | ev.PlaneDone()
                 | ev.PlanMeasured()
             ):
