@@ -25,3 +25,22 @@ def make_plan():
         return Plan.of(source, origin, "fp32", statistics, CLASSES, sizes=sizes, **options)
 
     return make
+
+
+@pytest.fixture
+def fill():
+    """Compute all blocks of a volume as a run does."""
+
+    def write(volume, labels, probabilities):
+        for number in range(volume.plan.first(volume.plan.levels)):
+            level, box = volume.box(number)
+            if level:
+                volume.shrink(level, box)
+            else:
+                axis = volume.plan.channel_axis
+                part = probabilities[volume.plan.with_classes(box, slice(None))]
+                assert part.shape[axis] == len(volume.plan.classes)
+                volume.write(level, box, labels[box], part)
+            volume.ledger.mark(number)
+
+    return write

@@ -26,18 +26,7 @@ def plan(make_plan):
     return make_plan((3, 40, 50), "ZYX", sizes=SIZES, probabilities="uint8", **known)
 
 
-def fill(volume, labels, probabilities):
-    """Compute all blocks as a run does."""
-    for number in range(volume.plan.first(volume.plan.levels)):
-        level, box = volume.box(number)
-        if level:
-            volume.shrink(level, box)
-        else:
-            volume.write(level, box, labels[box], probabilities[(slice(None), *box)])
-        volume.ledger.mark(number)
-
-
-def test_what_is_written_can_be_read_on_all_levels(place, plan):
+def test_what_is_written_can_be_read_on_all_levels(place, plan, fill):
     random = np.random.default_rng(0)
     labels = random.choice(np.array([0, 2], np.uint8), plan.shape)
     probabilities = random.integers(0, 256, (2, *plan.shape), np.uint8)
@@ -87,7 +76,7 @@ def test_metadata_name_units_classes_and_colours(place, plan):
     assert [channel["label"] for channel in omero["channels"]] == ["inside", "membrane"]
 
 
-def test_a_block_of_zeros_is_stored(place, plan):
+def test_a_block_of_zeros_is_stored(place, plan, fill):
     """So that what is absent was lost, or never written."""
     volume = Volume.create(place, plan, "a")
     fill(volume, np.zeros(plan.shape, np.uint8), np.zeros((2, *plan.shape), np.uint8))
