@@ -17,7 +17,6 @@ from napari_affmae.cli import main
 from napari_affmae.data import open_source
 from napari_affmae.engine import read_metadata, read_metrics
 from napari_affmae.engine.results.ome_tiff import PlaneFile
-from napari_affmae.engine.results.planes import PlaneWriter
 from napari_affmae.engine.store.checkpoints import list_checkpoints
 
 Cli = Callable[..., Any]
@@ -259,18 +258,55 @@ def test_only_results_of_this_model_and_these_settings_are_skipped(
 def test_a_result_that_appears_meanwhile_stays(
     cli: Cli, data: Path, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    enter = PlaneWriter.__enter__
+    enter = PlaneFile.__enter__
 
-    def late(writer: PlaneWriter) -> PlaneWriter:
+    def late(file: PlaneFile) -> PlaneFile:
         (tmp_path / "a.tif").write_text("theirs")
-        return enter(writer)
+        return enter(file)
 
-    monkeypatch.setattr(PlaneWriter, "__enter__", late)
+    monkeypatch.setattr(PlaneFile, "__enter__", late)
     words = ("segment", data / "images" / "a.tif", "--model", runs / "finetune")
     done = cli(*words, "--out", tmp_path)
     assert done.code == 1
-    assert "made by another process meanwhile" in done.err
+    assert "complete, perhaps by another process meanwhile" in done.err
     assert (tmp_path / "a.tif").read_text() == "theirs"
+
+
+def test_a_volume_goes_on_and_is_skipped_once_it_is_complete(
+    cli: Cli, data: Path, runs: Path, tmp_path: Path
+) -> None:
+    words = ("segment", data / "images" / "a.tif", "--model", runs / "finetune", "--probabilities")
+    done = cli(*words, "--out", tmp_path / "a.zarr")
+    assert done.code == 0, done.err
+    cli(*words, "--out", tmp_path / "a.tif")
+    labels = open_source(tmp_path / "a.zarr")
+    assert labels.pixel_size == (8.0, 8.0)
+    stack = np.stack([labels.read(plane)[0] for plane in range(3)])
+    np.testing.assert_array_equal(stack, tifffile.imread(tmp_path / "a.tif"))
+
+    refused = cli(*words, "--out", tmp_path / "a.zarr")
+    assert refused.code == 2
+    assert "a.zarr exists" in refused.err
+    skipped = cli(*words, "--out", tmp_path / "a.zarr", "--skip-existing")
+    assert "1 of 1 images have their results" in skipped.err
+
+    ledger = tmp_path / "a.zarr" / "0" / "done"
+    ledger.write_bytes(ledger.read_bytes()[:-1] + bytes(1))
+    (tmp_path / "a.zarr" / "0" / "c" / "2" / "0" / "0").unlink()
+    other = cli(*words, "--out", tmp_path / "a.zarr", "--overlap", 0.5)
+    assert other.code == 1
+    assert "a.zarr was begun with another --overlap" in other.err
+    on = cli(*words, "--out", tmp_path / "a.zarr")
+    assert on.code == 0, on.err
+    np.testing.assert_array_equal(open_source(tmp_path / "a.zarr").read(2)[0], stack[2])
+    assert cli(*words, "--out", tmp_path / "a.zarr", "--overlap", 0.5, "--overwrite").code == 0
+
+
+def test_a_volume_holds_one_image(cli: Cli, data: Path, runs: Path, tmp_path: Path) -> None:
+    words = ("segment", data / "images", "--model", runs / "finetune", "--out")
+    refused = cli(*words, tmp_path / "a.zarr")
+    assert refused.code == 2
+    assert "a.zarr holds one image, and there are 2" in refused.err
 
 
 def test_probabilities_agree_with_the_labels(

@@ -195,7 +195,12 @@ def segment(
     sources: Sources,
     model: Model,
     out: Annotated[
-        Path, typer.Option(metavar="FOLDER", help="Folder for the label images (OME-TIFF).")
+        Path,
+        typer.Option(
+            metavar="FOLDER|FILE",
+            help="Folder for the label images (OME-TIFF); for one image also its own .tif or, for "
+            "volumes of any size, .zarr (OME-Zarr).",
+        ),
     ],
     axes: Axes = None,
     channels: Channels = None,
@@ -214,7 +219,10 @@ def segment(
     *,
     given: Given,
 ) -> None:
-    """Segment images and stacks with a fine-tuned network."""
+    """Segment images and stacks with a fine-tuned network.
+
+    The same command goes on where it was stopped.
+    """
     from napari_affmae.cli.inputs import Reading
     from napari_affmae.cli.segment import run_segment
 

@@ -120,6 +120,8 @@ class Reporter:
                 self._count_tile(event)
             case ev.FilesLookedAt():
                 self._meter.update(event.count, None, "files looked at")
+            case ev.TilesDone():
+                self._meter.update(event.done, event.total, wording.tiles(event))
             case ev.PlanProgress():
                 self._meter.update(event.done, event.total, "trying a step")
             case ev.ExportStep():
@@ -133,6 +135,7 @@ class Reporter:
                 | ev.PreviewReady()
                 | ev.CheckpointSaved()
                 | ev.BandDone()
+                | ev.BlockDone()
                 | ev.PlaneDone()
                 | ev.PlanMeasured()
             ):

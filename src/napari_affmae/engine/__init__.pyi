@@ -9,6 +9,8 @@ from .inference.segmentation import segment as segment
 from .inference.surviving_tokens import TokenStage as TokenStage
 from .inference.surviving_tokens import surviving_tokens as surviving_tokens
 from .inference.uncertainty import uncertainty as uncertainty
+from .inference.volumes import VolumeSegmenter as VolumeSegmenter
+from .inference.volumes import segment_to_file as segment_to_file
 from .quick.training import QuickTraining as QuickTraining
 from .quick.training import QuickView as QuickView
 from .store.authors_checkpoint import import_checkpoint as import_checkpoint

@@ -1,8 +1,9 @@
 """OME-TIFF files that grow plane by plane."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from itertools import chain
 from math import prod
 from pathlib import Path
 from types import TracebackType
@@ -151,35 +152,58 @@ class PlaneFile:
         DiskFullError
             If there is no room.
         """
+        channels = plane if plane.ndim == 3 else plane[None]
+        self._append(iter(channels), plane.shape, plane.dtype)
+
+    def write_channels(self, channels: Iterator[NDArray[np.generic]], count: int) -> None:
+        """Append one plane whose channels are not in memory together.
+
+        Parameters
+        ----------
+        channels : iterator of ndarray, (height, width)
+            Each of the same shape and dtype.
+        count : int
+            Number of channels.
+
+        Raises
+        ------
+        DiskFullError
+            If there is no room.
+        """
+        first = next(channels)
+        self._append(chain([first], channels), (count, *first.shape), first.dtype)
+
+    def _append(
+        self, channels: Iterator[NDArray[np.generic]], shape: tuple[int, ...], dtype: np.dtype[Any]
+    ) -> None:
         with write_errors(self.path):
-            self._write(plane)
+            description = None
+            if self._writer is None:
+                big = prod(shape) * dtype.itemsize * self._planes > _BIG
+                self._writer = TiffWriter(self._new.open(), bigtiff=big)
+                description = self._ome(shape, dtype)
+            self._writer.write(
+                channels,
+                shape=shape,
+                dtype=dtype,
+                photometric="minisblack",
+                compression="zlib",
+                description=description,
+                metadata=None,
+                extratags=self._color_tags(dtype),
+            )
         self._written += 1
 
-    def _write(self, plane: NDArray[np.generic]) -> None:
-        description = None
-        if self._writer is None:
-            big = plane.nbytes * self._planes > _BIG
-            self._writer = TiffWriter(self._new.open(), bigtiff=big)
-            description = self._ome(plane)
-        self._writer.write(
-            plane,
-            photometric="minisblack",
-            compression="zlib",
-            description=description,
-            metadata=None,
-            extratags=self._color_tags(plane),
-        )
-
-    def _ome(self, plane: NDArray[np.generic]) -> bytes:
-        shape = (*self._shape, *plane.shape)
-        height, width = plane.shape[-2:]
+    def _ome(self, plane: tuple[int, ...], dtype: np.dtype[Any]) -> bytes:
+        shape = (*self._shape, *plane)
+        height, width = plane[-2:]
         known = {axis: size for axis, size in self._sizes.items() if size is not None}
         ome = OmeXml()
         ome.addimage(
-            plane.dtype,
+            dtype,
             shape,
             (prod(shape[:-2]), 1, 1, height, width, 1),
-            axes=self._axes + "CYX"[-plane.ndim :],
+            axes=self._axes + "CYX"[-len(plane) :],
             Name=os.fsencode(self.path.name.split(".")[0]).decode("utf-8", "replace"),
             **self._annotations(plane),
             **{f"PhysicalSize{axis}": size for axis, size in known.items()},
@@ -187,20 +211,20 @@ class PlaneFile:
         )
         return ome.tostring().encode()
 
-    def _annotations(self, plane: NDArray[np.generic]) -> dict[str, object]:
+    def _annotations(self, plane: tuple[int, ...]) -> dict[str, object]:
         maps: list[dict[str, object]] = []
         if self._origin is not None:
             maps.append({"Namespace": NAMESPACE, "Value": self._origin.texts()})
         if not self._classes:
             return {"MapAnnotation": maps}
-        if plane.ndim > _ONE_CHANNEL:
+        if len(plane) > _ONE_CHANNEL:
             return {"MapAnnotation": maps, "Channel": class_channels(self._classes)}
         return {"MapAnnotation": [*maps, class_annotation(self._classes)]}
 
-    def _color_tags(self, plane: NDArray[np.generic]) -> list[_Tag]:
+    def _color_tags(self, dtype: np.dtype[Any]) -> list[_Tag]:
         """Tags of a page; ImageJ makes a stack only of pages that all have a table, or none."""
         table = color_table(self._classes)
-        if not self._classes or table is None or plane.dtype != np.uint8:
+        if not self._classes or table is None or dtype != np.uint8:
             return []
         return [(_COLOR_MAP, _SHORT, table.size, table.ravel().tolist(), True)]
 
