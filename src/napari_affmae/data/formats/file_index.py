@@ -27,8 +27,8 @@ from napari_affmae.data.formats.texts_beside import times_beside
 logger = logging.getLogger(__name__)
 
 # Of these formats, one file is the whole image. What others say may be in further files.
-_ALONE = frozenset({"encoded", "mrc", "tiff"})
-_LIBRARIES = ("imagecodecs", "mrcfile", "pillow", "tifffile")
+_ALONE = frozenset({"dm", "encoded", "mrc", "nifti", "npy", "tiff"})
+_LIBRARIES = ("imagecodecs", "mrcfile", "nibabel", "pillow", "tifffile")
 # Entries of 150 bytes or so; the oldest go first.
 _MOST_ENTRIES = 1_000_000
 _AT_ONCE = 5000
