@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 # Of these formats, one file is the whole image. What others say may be in further files.
 _ALONE = frozenset({"dm", "encoded", "mrc", "nifti", "npy", "tiff"})
-_LIBRARIES = ("imagecodecs", "mrcfile", "pillow", "tifffile")
+_LIBRARIES = ("imagecodecs", "mrcfile", "nibabel", "pillow", "tifffile")
 # Entries of 150 bytes or so; the oldest go first.
 _MOST_ENTRIES = 1_000_000
 _AT_ONCE = 5000
