@@ -140,6 +140,13 @@ def _check_complete(tiff: tifffile.TiffFile, series: tifffile.TiffPageSeries) ->
         end = series.dataoffset + series.nbytes
     else:
         last = series.pages[len(series.pages) - 1]
+        parts = math.prod(series.keyframe.chunked)
+        for page in (series.keyframe, last):
+            # tifffile would read the others as empty.
+            if page is not None and len(page.dataoffsets) < parts:
+                raise ValueError(
+                    f"a page has {len(page.dataoffsets)} of its {parts} strips or tiles"
+                )
         extents = zip(last.dataoffsets, last.databytecounts, strict=True) if last else ()
         end = max((offset + size for offset, size in extents), default=0)
     if end > file_size:
