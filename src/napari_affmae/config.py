@@ -17,6 +17,9 @@ IGNORE_INDEX = -100
 #: File that makes a folder a run.
 RUN_FILE = "run.json"
 
+#: Marks our annotation in a result's metadata, which says what the result was computed from.
+ORIGIN_NAMESPACE = "napari-affmae/origin"
+
 #: The largest seed of random numbers that every form and every generator takes.
 MOST_SEED = 2**31 - 1
 

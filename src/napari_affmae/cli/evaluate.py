@@ -47,7 +47,7 @@ def run_evaluate(
     """
     config = build(SegmentConfig, given)
     check_exists(model)
-    pairs = open_pairs(images, labels, reading)
+    pairs = open_pairs(images, labels, reading, console)
     scores = measure(pairs, model, config, console)
     output = Terminal()
     if as_json:

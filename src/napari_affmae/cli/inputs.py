@@ -11,7 +11,7 @@ from rich.console import Console
 
 from napari_affmae.cli.terminal import say
 from napari_affmae.config import RUN_FILE, LabelClass
-from napari_affmae.data import ImageSource, default_classes, find_pairs, find_sources
+from napari_affmae.data import ImageSource, default_classes, find_pairs, find_sources, told
 from napari_affmae.data.formats.recipe import split_inner
 from napari_affmae.data.sources.layout import parse_channels
 from napari_affmae.engine.store.run_folder import never_began
@@ -22,10 +22,11 @@ Pair = tuple[ImageSource, ImageSource]
 
 @dataclass(frozen=True)
 class Reading:
-    """The options ``--axes`` and ``--channels``, which say how images are read."""
+    """The options ``--axes``, ``--channels`` and ``--label-axes``: how files are read."""
 
     axes: str | None = None
     channels: str | None = None
+    label_axes: str | None = None
 
     def chosen_channels(self) -> tuple[int, ...] | None:
         """Return the channels to take; None for all."""
@@ -48,7 +49,7 @@ def argument_errors() -> Iterator[None]:
 
 
 def check_exists(*paths: Path) -> None:
-    """Check that paths exist; ``file.h5:/dataset`` names a part of a file.
+    """Check that paths exist; ``file.h5:/dataset`` and ``folder:/dataset`` name a part.
 
     Raises
     ------
@@ -76,8 +77,21 @@ def check_folder(folder: Path) -> None:
             )
 
 
-def open_images(paths: Sequence[Path], reading: Reading, console: Console) -> list[ImageSource]:
+def open_images(
+    paths: Sequence[Path], reading: Reading, console: Console, *, labels: bool = False
+) -> list[ImageSource]:
     """Open all images among files and folders, and print which files were left out.
+
+    Parameters
+    ----------
+    paths : Sequence[Path]
+        Files and folders.
+    reading : Reading
+        Axes and channels of the images.
+    console : rich.console.Console
+        Where to print.
+    labels : bool
+        Whether they are label images, of which none is left out for being one.
 
     Raises
     ------
@@ -88,9 +102,13 @@ def open_images(paths: Sequence[Path], reading: Reading, console: Console) -> li
     """
     check_exists(*paths)
     with argument_errors():
-        found = find_sources(paths, axes=reading.axes, channels=reading.chosen_channels())
-    for skipped in found.skipped:
-        say(console, f"warning: left out {skipped.path}: {skipped.reason}", "yellow")
+        found = find_sources(
+            paths, axes=reading.axes, channels=reading.chosen_channels(), labels=labels
+        )
+    for line in told(found.skipped):
+        say(console, f"warning: left out {line}", "yellow")
+    if found.others.counts:
+        say(console, f"info: files that are no images: {found.others}")
     if not found.sources:
         raise DataError(f"no image found in {', '.join(map(str, paths))}{_why(paths)}")
     return found.sources
@@ -108,8 +126,8 @@ def _why(paths: Sequence[Path]) -> str:
     return f": {runs[0]} is the folder of a run; give images as input" if runs else ""
 
 
-def open_pairs(images: Path, labels: Path, reading: Reading) -> list[Pair]:
-    """Open images and the label images of the same names.
+def open_pairs(images: Path, labels: Path, reading: Reading, console: Console) -> list[Pair]:
+    """Open images and the label images of the same names, and print what was left out.
 
     Raises
     ------
@@ -118,7 +136,14 @@ def open_pairs(images: Path, labels: Path, reading: Reading) -> list[Pair]:
     """
     check_exists(images, labels)
     with argument_errors():
-        return find_pairs(images, labels, axes=reading.axes, channels=reading.chosen_channels())
+        return find_pairs(
+            images,
+            labels,
+            axes=reading.axes,
+            label_axes=reading.label_axes,
+            channels=reading.chosen_channels(),
+            tell=lambda line: say(console, f"warning: {line}", "yellow"),
+        )
 
 
 def parse_classes(words: Sequence[str]) -> list[LabelClass]:

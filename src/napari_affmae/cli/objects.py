@@ -69,7 +69,7 @@ def run_objects(
             "--plane-distance is for volumes, and objects end with their plane: add --three-d, "
             "or leave it out"
         )
-    sources = _labels_among(open_images(paths, Reading(), console), console)
+    sources = _labels_among(open_images(paths, Reading(), console, labels=True), console)
     targets = result_paths(sources, out)
     tables = [target.with_suffix(".csv") for target in targets]
     check_results(sources, [*targets, *tables], overwrite=overwrite)

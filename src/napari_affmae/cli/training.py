@@ -111,8 +111,8 @@ def run_finetune(
     """
     check_folder(run)
     before = _settings_before(run, given) if resume else {}
-    pairs = open_pairs(arguments.images, arguments.labels, arguments.reading)
-    validation = _open_validation(arguments)
+    pairs = open_pairs(arguments.images, arguments.labels, arguments.reading, console)
+    validation = _open_validation(arguments, console)
     if arguments.classes:
         given = {**given, "classes": parse_classes(arguments.classes)}
     config = build(FinetuneConfig, {"in_channels": pairs[0][0].n_channels}, before, given)
@@ -157,10 +157,10 @@ def _settings_before(run: Path, given: Given) -> Given:
     return before
 
 
-def _open_validation(arguments: FinetuneArguments) -> list[Pair] | None:
+def _open_validation(arguments: FinetuneArguments, console: Console) -> list[Pair] | None:
     images, labels = arguments.validation_images, arguments.validation_labels
     if images is None and labels is None:
         return None
     if images is None or labels is None:
         raise typer.BadParameter("give both --validation-images and --validation-labels")
-    return open_pairs(images, labels, arguments.reading)
+    return open_pairs(images, labels, arguments.reading, console)

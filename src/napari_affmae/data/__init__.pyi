@@ -5,7 +5,6 @@ from .crops.labelled import LabelledCrops as LabelledCrops
 from .crops.splits import split_planes as split_planes
 from .crops.unlabelled import PretrainCrops as PretrainCrops
 from .discovery import Found as Found
-from .discovery import Skipped as Skipped
 from .discovery import find_pairs as find_pairs
 from .discovery import find_sources as find_sources
 from .formats.opening import open_source as open_source
@@ -20,6 +19,9 @@ from .labels import default_classes as default_classes
 from .labels import labelled_planes as labelled_planes
 from .labels import naming_pair as naming_pair
 from .labels import read_labels as read_labels
+from .left_out import OtherFiles as OtherFiles
+from .left_out import Skipped as Skipped
+from .left_out import told as told
 from .normalization.normalization import NormalizedSource as NormalizedSource
 from .normalization.normalization import normalize_sources as normalize_sources
 from .normalization.normalization import normalize_when_read as normalize_when_read

@@ -22,7 +22,7 @@ import numpy as np
 
 from napari_affmae.data.formats.sizes import largest_piece
 from napari_affmae.data.sources.failures import is_too_many_files
-from napari_affmae.data.sources.source import ArrayLike, PixelSize
+from napari_affmae.data.sources.source import ArrayLike, Content, PixelSize
 
 if sys.platform != "win32":
     import resource
@@ -66,6 +66,8 @@ class OpenFile:
         Bytes that it may keep in memory while it is open.
     files : sequence of Path
         All files of an image that is stored in several files.
+    content : "image", "labels" or "result"
+        See `ImageSource`.
     """
 
     array: ArrayLike
@@ -76,6 +78,7 @@ class OpenFile:
     resident: int = 0
     files: Sequence[Path] = ()
     plane_distance: float | None = None
+    content: Content = "image"
 
     @property
     def shape(self) -> tuple[int, ...]:

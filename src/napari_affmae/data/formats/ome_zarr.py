@@ -7,11 +7,13 @@ from typing import Any
 
 import zarr
 
+from napari_affmae.config import ORIGIN_NAMESPACE
 from napari_affmae.data.formats.containers import choose_array, is_image
 from napari_affmae.data.formats.decoded import opened_chunks
 from napari_affmae.data.formats.handles import OpenFile
 from napari_affmae.data.formats.stored_planes import StoredPlanes, open_folder
 from napari_affmae.data.sources.layout import named_axes
+from napari_affmae.data.sources.source import Content
 from napari_affmae.data.sources.units import pixel_size, to_nanometres
 
 _Planes = Callable[["zarr.Array[Any]"], StoredPlanes]
@@ -43,7 +45,8 @@ def open_file(path: Path, inner: str | None, *, sparse: bool | None = None) -> O
     if isinstance(node, zarr.Array):
         return _open_array(node, planes)
     if inner is None and (multiscale := _multiscale(node.attrs)) is not None:
-        return _open_multiscale(node, multiscale, planes)
+        file = _open_multiscale(node, multiscale, planes)
+        return replace(file, content=_content(node.attrs))
     arrays = {
         name: item
         for name, item in node.members(max_depth=None)
@@ -65,6 +68,13 @@ def _multiscale(attributes: Mapping[str, Any]) -> Mapping[str, Any] | None:
     metadata = attributes.get("ome", attributes)
     multiscales = metadata.get("multiscales")
     return multiscales[0] if multiscales else None
+
+
+def _content(attributes: Mapping[str, Any]) -> Content:
+    """Tell labels, which OME-Zarr marks, and results of this program from images."""
+    if ORIGIN_NAMESPACE in attributes:
+        return "result"
+    return "labels" if "image-label" in attributes.get("ome", attributes) else "image"
 
 
 def _open_multiscale(group: zarr.Group, multiscale: Mapping[str, Any], planes: _Planes) -> OpenFile:

@@ -50,6 +50,7 @@ class FileSource(ImageSource):
                 plane_distance=_plane_distance(file, layout.axes),
                 channels=channels,
                 notes=file.notes,
+                content=file.content,
             )
         self._recipe = recipe
         self._join_pool()
@@ -111,6 +112,7 @@ def open_source(
     pixel_size: PixelSize | None = None,
     sparse: bool | None = None,
     outside: bool = False,
+    labels: bool = False,
 ) -> ImageSource:
     """Open an image, a stack or an array, without reading its pixels.
 
@@ -141,6 +143,9 @@ def open_source(
         A TIFF or an HDF5 file may name other files that hold parts of it. Those in
         its folder are read; with this, those anywhere else are read too, and
         without it such a file is refused.
+    labels : bool, optional
+        The file holds labels: of a picture with a colour table the numbers are read,
+        not the colours, and `sparse` is True by default.
 
     Returns
     -------
@@ -160,7 +165,13 @@ def open_source(
     """
     if isinstance(data, str | Path):
         return FileSource(
-            FileRecipe.of(str(data), sparse=sparse, outside=outside),
+            FileRecipe.of(
+                str(data),
+                # Writers leave out what is all background.
+                sparse=True if labels and sparse is None else sparse,
+                outside=outside,
+                labels=labels,
+            ),
             path=split_inner(str(data))[0],
             axes=axes,
             channels=channels,

@@ -33,11 +33,11 @@ class EncodedImage:
     it decodes it, and others wait.
     """
 
-    def __init__(self, path: Path, kind: _Kind) -> None:
+    def __init__(self, path: Path, kind: _Kind, *, labels: bool) -> None:
         self._path = path
         self._kind = kind
         with kind(path) as image:
-            self._mode = _mode(image)
+            self._mode = image.mode if labels and image.mode == "P" else _mode(image)
             pixel = np.asarray(Image.new(self._mode, (1, 1)))
             self.shape: tuple[int, ...] = (image.height, image.width, *pixel.shape[2:])
             check_piece(self.shape, pixel.dtype, "its image")
@@ -68,8 +68,15 @@ def _mode(image: ImageFile) -> str:
     return "I;16" if image.mode == "I" else image.mode
 
 
-def open_file(path: Path) -> OpenFile:
+def open_file(path: Path, *, labels: bool = False) -> OpenFile:
     """Open a PNG or JPEG; samples of a pixel become channels.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    labels : bool
+        Whether the numbers in a colour table are read instead of the colours.
 
     Raises
     ------
@@ -87,7 +94,7 @@ def open_file(path: Path) -> OpenFile:
     kind, end = found[0]
     if end not in tail:
         raise ValueError("the file is cut short: it has no end mark")
-    image = EncodedImage(path, kind)
+    image = EncodedImage(path, kind, labels=labels)
     axes = "YX" if len(image.shape) == 2 else "YXS"
     size = math.prod(image.shape) * image.dtype.itemsize
     return OpenFile(image, axes, close=image.drop, resident=size)

@@ -42,6 +42,9 @@ class FileRecipe:
         None says so when there is one.
     outside : bool
         Whether files are followed that the file names outside its folder.
+    labels : bool
+        Whether it holds labels: of a picture with a colour table, the numbers in it
+        are read, and not the colours.
     """
 
     path: Path
@@ -49,9 +52,17 @@ class FileRecipe:
     inner: str | None
     sparse: bool | None = None
     outside: bool = False
+    labels: bool = False
 
     @classmethod
-    def of(cls, text: str, *, sparse: bool | None = None, outside: bool = False) -> "FileRecipe":
+    def of(
+        cls,
+        text: str,
+        *,
+        sparse: bool | None = None,
+        outside: bool = False,
+        labels: bool = False,
+    ) -> "FileRecipe":
         """Choose the reader of a path, which may name an array inside: ``file.h5:/dataset``.
 
         Raises
@@ -60,7 +71,7 @@ class FileRecipe:
             If the file is missing or of an unknown kind.
         """
         path, inner = split_inner(text)
-        return cls(path.absolute(), _kind(path), inner, sparse, outside)
+        return cls(path.absolute(), _kind(path), inner, sparse, outside, labels)
 
     def open(self) -> OpenFile:
         """Open the file; the reader's libraries are imported only now.
@@ -85,6 +96,8 @@ class FileRecipe:
             arguments["sparse"] = self.sparse
         if self.kind in {_HDF5, _TIFF}:
             arguments["outside"] = self.outside
+        if self.kind == _PNG_JPEG:
+            arguments["labels"] = self.labels
         try:
             file: OpenFile = reader.open_file(self.path, **arguments)
         except Exception as error:  # decoders raise errors of every kind
@@ -113,12 +126,34 @@ def _kind(path: Path) -> str:
 
 
 def split_inner(text: str) -> tuple[Path, str | None]:
-    """Split ``file.h5:/dataset`` into the file and the array inside."""
+    """Split ``file.h5:/dataset`` into the file and the array inside; also ``folder:/dataset``."""
     head, separator, inner = text.rpartition(":/")
-    suffix = Path(head).suffix.lower()
-    if separator and (suffix == ".zarr" or _KINDS.get(suffix) == _HDF5):
+    if separator and (_may_hold_arrays(Path(head)) or _is_folder(head)):
         return Path(head), f"/{inner.strip('/')}"
     return Path(text), None
+
+
+def _is_folder(head: str) -> bool:
+    try:
+        return stat.S_ISDIR(mode_of(Path(head)))
+    except UnreadableFileError:
+        return False
+
+
+def _may_hold_arrays(path: Path) -> bool:
+    suffix = path.suffix.lower()
+    return suffix == ".zarr" or _KINDS.get(suffix) == _HDF5
+
+
+def holds_arrays(path: Path) -> bool:
+    """Whether a file or folder is of a kind that may hold several arrays.
+
+    Raises
+    ------
+    FileAccessError
+        If the system does not say.
+    """
+    return _may_hold_arrays(path) or is_zarr(path)
 
 
 def default_name(path: str | Path) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 import tifffile
 import zarr
 
+from napari_affmae.config import ORIGIN_NAMESPACE
 from napari_affmae.data.formats.decoded import opened_chunks
 from napari_affmae.data.formats.foreign import Surroundings
 from napari_affmae.data.formats.handles import OpenFile
@@ -53,6 +54,7 @@ def open_file(path: Path, *, outside: bool = False) -> OpenFile:
         for file in _files(series):
             surroundings.check(str(file), own.parent)
         _check_complete(tiff, series)
+        is_ours = tiff.is_ome and ORIGIN_NAMESPACE in (tiff.ome_metadata or "")
         opened = _open_series(tiff, series)
     except BaseException:
         tiff.close()
@@ -63,7 +65,7 @@ def open_file(path: Path, *, outside: bool = False) -> OpenFile:
     files = _files(series)
     if len(files) > 1:
         notes.append(f"is a stack in {len(files)} files")
-    return replace(opened, notes=notes, files=files)
+    return replace(opened, notes=notes, files=files, content="result" if is_ours else "image")
 
 
 def _check_named(tiff: tifffile.TiffFile, surroundings: Surroundings) -> None:

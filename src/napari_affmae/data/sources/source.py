@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Literal, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from napari_affmae.data.sources.layout import Layout, default_axes, parse_axes
 from napari_affmae.errors import AffmaeError
 
 PixelSize = tuple[float, float]
+Content = Literal["image", "labels", "result"]
 
 _FINGERPRINT_PLANES = 5
 _FINGERPRINT_WINDOW = 64
@@ -63,6 +64,9 @@ class ImageSource(ABC):
         The channels to read, in this order; all by default.
     notes : sequence of str
         Choices made on opening that the user should know.
+    content : "image", "labels" or "result"
+        What the file's own metadata say that it is: labels, or a result of this
+        program. "image" also where they say nothing.
 
     Raises
     ------
@@ -84,6 +88,7 @@ class ImageSource(ABC):
         plane_distance: float | None = None,
         channels: int | Sequence[int] | None = None,
         notes: Sequence[str] = (),
+        content: Content = "image",
     ) -> None:
         if dtype.kind not in "buif":
             raise TypeError(f"{name}: images of dtype {dtype} are not supported, only real numbers")
@@ -95,6 +100,7 @@ class ImageSource(ABC):
         self.pixel_size = pixel_size
         self.plane_distance = plane_distance
         self.notes = tuple(notes)
+        self.content = content
         self.channels = _choose_channels(channels, layout.n_channels, name)
 
     @property

@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tifffile import OmeXml, TiffWriter
 
+from napari_affmae.config import ORIGIN_NAMESPACE
 from napari_affmae.data import ImageSource
 from napari_affmae.engine.results.new_file import NewFile
-from napari_affmae.engine.results.origin import NAMESPACE, Origin
+from napari_affmae.engine.results.origin import Origin
 from napari_affmae.files import write_errors
 
 # OME's names of the axes that count planes, in the order assumed for unnamed axes.
@@ -166,7 +167,7 @@ class PlaneFile:
     def _annotation(self) -> dict[str, Mapping[str, object]]:
         if self._origin is None:
             return {}
-        return {"MapAnnotation": {"Namespace": NAMESPACE, "Value": self._origin.texts()}}
+        return {"MapAnnotation": {"Namespace": ORIGIN_NAMESPACE, "Value": self._origin.texts()}}
 
 
 def _ome_axes(shape: tuple[int, ...], axes: str) -> tuple[tuple[int, ...], str]:

@@ -47,11 +47,13 @@ class Selection:
         DataError
             If there is no image.
         """
-        from napari_affmae.data import find_sources
+        from napari_affmae.data import find_sources, told
 
         found = find_sources(self.paths, channels=self.channels)
-        for skipped in found.skipped:
-            yield Notice(f"left out: {skipped.reason}", "warning", skipped.path.name)
+        for line in told(found.skipped):
+            yield Notice(f"left out {line}", "warning")
+        if found.others.counts:
+            yield Notice(f"files that are no images: {found.others}", "info")
         sources = [*self.layers, *found.sources]
         if not sources:
             raise DataError("there is no image: choose an image layer, a file or a folder")
