@@ -17,7 +17,7 @@ from napari_affmae.cli.segment import check_results, result_paths
 from napari_affmae.cli.terminal import say
 from napari_affmae.config import ObjectsConfig
 from napari_affmae.data import ImageSource, read_labels
-from napari_affmae.data.labels import check_single_channel
+from napari_affmae.data.labels import check_channels
 from napari_affmae.engine import label_objects, measure_objects
 from napari_affmae.engine.results.ome_tiff import PlaneFile
 from napari_affmae.engine.results.tables import Table, table_text
@@ -118,7 +118,7 @@ def _labels_among(sources: Sequence[ImageSource], console: Console) -> list[Imag
 
 
 def _check_labels(source: ImageSource) -> None:
-    check_single_channel(source)
+    check_channels(source)
     read_labels(source, 0)
 
 

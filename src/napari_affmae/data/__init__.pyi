@@ -11,12 +11,14 @@ from .formats.opening import open_source as open_source
 from .formats.recipe import SUFFIXES as SUFFIXES
 from .image_checks import Finding as Finding
 from .label_grid import labelled_squares as labelled_squares
+from .label_values import class_values as class_values
+from .label_values import count_values as count_values
+from .label_values import labelled_planes as labelled_planes
 from .labels import LabelEncoder as LabelEncoder
 from .labels import LabelledPair as LabelledPair
-from .labels import count_values as count_values
+from .labels import check_shapes as check_shapes
 from .labels import default_class as default_class
 from .labels import default_classes as default_classes
-from .labels import labelled_planes as labelled_planes
 from .labels import naming_pair as naming_pair
 from .labels import read_labels as read_labels
 from .left_out import OtherFiles as OtherFiles

@@ -3,9 +3,13 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 from napari_affmae.config import LabelClass
 from napari_affmae.data.image_checks import Finding, Inspection, Level, inspect, shortened
-from napari_affmae.data.labels import CLASS_ADVICE, LabelEncoder, check_shapes, count_values
+from napari_affmae.data.label_values import MOST_CLASSES, count_values, number_objects
+from napari_affmae.data.labels import CLASS_ADVICE, LabelEncoder, check_shapes, read_labels
 from napari_affmae.data.sources.source import ImageSource, spread
 from napari_affmae.data.threads import map_in_order
 from napari_affmae.errors import AffmaeError, DataError, SystemLimitError, UnreadableFileError
@@ -17,7 +21,9 @@ _MOST_CONTRASTS = 64
 
 _LABELLED_PLANES = 16
 _PIXEL_SIZE_RATIO = 1.5
-_MOST_CLASSES = 64
+_MOST_LOOKED_AT = 4
+_FEW_STRANGERS = 8
+_SIDE = 2048
 
 
 def require_channels(source: ImageSource, in_channels: int) -> None:
@@ -128,19 +134,27 @@ def check_pairs(
     of_labels: list[Finding] = []
     strangers: dict[frozenset[int], list[tuple[ImageSource, Counter[int]]]] = {}
     counts: Counter[int] = Counter()
+    counted: list[ImageSource] = []
     for (_, labels), of_pair in zip(pairs, map_in_order(_count, pairs), strict=True):
         if isinstance(of_pair, Finding):
             of_labels.append(of_pair)
             continue
         counts += of_pair
+        counted.append(labels)
         if classes and (unknown := LabelEncoder(classes, ignore_value).unknown(of_pair)):
             strangers.setdefault(frozenset(unknown), []).append((labels, unknown))
+        if labels.n_channels > 1:
+            message = "labels that were saved in colours; these are grey, and one channel is read"
+            of_labels.append(Finding("info", message, (labels,)))
         if ignore_value is not None and set(of_pair) <= {ignore_value}:
             of_labels.append(Finding("warning", "no labelled pixel was seen", (labels,)))
     findings += _merged(of_labels)
     findings += map(_unknown, strangers.values())
-    complete = all(labels.n_planes <= _LABELLED_PLANES for _, labels in pairs)
-    findings += _check_classes(counts, classes, ignore_value, complete)
+    complete = all(labels.n_planes <= _LABELLED_PLANES for labels in counted)
+    seen = "" if complete else " on the planes looked at"
+    if len(counted) == len(pairs):  # else the classes may be in the others
+        findings += _absent(counts, classes, seen)
+    findings += _check_values(counts, ignore_value, counted, seen)
     return findings
 
 
@@ -224,27 +238,35 @@ def _unknown(found: Sequence[tuple[ImageSource, Counter[int]]]) -> Finding:
     """Report values without a class that several labels share, with the number of pixels."""
     total = sum((unknown for _, unknown in found), Counter[int]())
     listing = shortened([f"{value} ({count} px)" for value, count in sorted(total.items())])
+    advice = CLASS_ADVICE
+    if len(total) > _FEW_STRANGERS:
+        advice = (
+            "so many come from saving as JPEG, from smoothing or resizing, or number objects; make "
+            "labels with one value for every class, as TIFF or PNG"
+        )
     return Finding(
         "error",
-        f"values that no class has: {listing}; {CLASS_ADVICE}",
+        f"values that no class has: {listing}; {advice}",
         tuple(labels for labels, _ in found),
     )
 
 
-def _check_classes(
-    counts: Counter[int],
-    classes: Sequence[LabelClass],
-    ignore_value: int | None,
-    complete: bool,
-) -> Iterator[Finding]:
-    seen = "" if complete else " on the planes looked at"
+def _absent(counts: Counter[int], classes: Sequence[LabelClass], seen: str) -> Iterator[Finding]:
     absent = [item.name for item in classes if not counts[item.value]]
     if absent:
         yield Finding(
             "warning", f"no pixel{seen} has the class {shortened(absent)}; it cannot be learned"
         )
+
+
+def _check_values(
+    counts: Counter[int], ignore_value: int | None, labels: Sequence[ImageSource], seen: str
+) -> Iterator[Finding]:
     values = set(counts) - {ignore_value}
-    if not classes and len(values) > _MOST_CLASSES:
+    looked_at = [labels[number] for number in _spread_over(len(labels), _MOST_LOOKED_AT)]
+    if len(values) > MOST_CLASSES or (
+        looked_at and all(number_objects(_middle(source), ignore_value) for source in looked_at)
+    ):
         yield Finding(
             "warning",
             f"the labels hold {len(values)} values{seen}; they look like numbered objects, "
@@ -253,3 +275,11 @@ def _check_classes(
     negative = sorted(value for value in values if value < 0)
     if negative:
         yield Finding("error", f"label values must be at least 0, found {negative[0]}; change them")
+
+
+def _middle(labels: ImageSource) -> NDArray[np.int64]:
+    rows, columns = (
+        slice(max(0, (size - _SIDE) // 2), (size + _SIDE) // 2)
+        for size in (labels.height, labels.width)
+    )
+    return read_labels(labels, labels.n_planes // 2, rows, columns)
