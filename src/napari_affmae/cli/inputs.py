@@ -121,7 +121,7 @@ def _why(paths: Sequence[Path]) -> str:
     if begun:
         return (
             f": {begun[0]} is the folder of a run that ended before its first record "
-            f"({RUN_FILE}). Start it anew with --out, or delete it; give images as input"
+            f"({RUN_FILE}). Start that run anew, or delete the folder; give images as input"
         )
     return f": {runs[0]} is the folder of a run; give images as input" if runs else ""
 

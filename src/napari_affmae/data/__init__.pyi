@@ -1,6 +1,7 @@
 from .checks import check_pairs as check_pairs
 from .checks import check_sources as check_sources
 from .checks import require_channels as require_channels
+from .checks import require_same_channels as require_same_channels
 from .crops.labelled import LabelledCrops as LabelledCrops
 from .crops.splits import split_planes as split_planes
 from .crops.unlabelled import PretrainCrops as PretrainCrops

@@ -26,6 +26,30 @@ _FEW_STRANGERS = 8
 _SIDE = 2048
 
 
+def require_same_channels(sources: Sequence[ImageSource], in_channels: int) -> None:
+    """Refuse images of which some have other channels than a run takes.
+
+    Parameters
+    ----------
+    sources : sequence of ImageSource
+        All images of the run.
+    in_channels : int
+        Channels that the run takes.
+
+    Raises
+    ------
+    DataError
+        If an image has another number of channels; names one, and counts them.
+    """
+    others = [source for source in sources if source.n_channels != in_channels]
+    if others:
+        raise DataError(
+            f"{others[0].name} has {others[0].n_channels} channels and the run takes {in_channels} "
+            f"({len(others)} of {len(sources)} images differ); choose channels that all images "
+            "have, such as the first, or leave these out"
+        )
+
+
 def require_channels(source: ImageSource, in_channels: int) -> None:
     """Refuse an image whose channels a model cannot take.
 

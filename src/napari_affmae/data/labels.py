@@ -161,6 +161,8 @@ class LabelEncoder:
         In the order of their indices.
     ignore_value : int or None
         The value of pixels that are not labelled.
+    advice : str
+        What to do about values that have no class, for messages.
 
     Raises
     ------
@@ -168,7 +170,12 @@ class LabelEncoder:
         If there are no classes, two share a value, or one has `ignore_value`.
     """
 
-    def __init__(self, classes: Sequence[LabelClass], ignore_value: int | None) -> None:
+    def __init__(
+        self,
+        classes: Sequence[LabelClass],
+        ignore_value: int | None,
+        advice: str = CLASS_ADVICE,
+    ) -> None:
         values = [item.value for item in classes]
         if not values:
             raise ValueError("there must be at least one class")
@@ -179,6 +186,7 @@ class LabelEncoder:
         self._order = np.argsort(values)
         self._sorted = np.asarray(values, dtype=np.int64)[self._order]
         self._ignore = ignore_value
+        self._advice = advice
 
     @property
     def n_classes(self) -> int:
@@ -231,7 +239,7 @@ class LabelEncoder:
         listing = ", ".join(f"{value} ({count} px)" for value, count in sorted(unknown.items())[:8])
         raise DataError(
             f"{name} holds values that no class has: {listing}; the classes have "
-            f"{self._sorted.tolist()}; {CLASS_ADVICE}"
+            f"{self._sorted.tolist()}; {self._advice}"
         )
 
 

@@ -64,11 +64,11 @@ def why_not_of(path: Path, source: ImageSource, origin: Origin) -> str | None:
         return f"it cannot be read ({error})"
     if found is None:
         return "it does not say what it was made from"
-    for name, what in (("image", "image"), ("model", "model"), ("tile", "--tile")):
+    for name, what in (("image", "image"), ("model", "model"), ("tile", "size of tiles")):
         if getattr(found, name) != getattr(origin, name):
             return f"it was made with another {what}"
     if found.overlap != origin.overlap:
-        return "it was made with another --overlap"
+        return "it was made with another overlap of tiles"
     return None if complete else "it is not complete"
 
 

@@ -17,7 +17,7 @@ from napari_affmae.data import (
     labelled_planes,
     naming_pair,
     normalize_sources,
-    require_channels,
+    require_same_channels,
     split_planes,
 )
 from napari_affmae.engine.events import Notice
@@ -75,7 +75,9 @@ class Labelled:
         record = None
         if stored is not None:
             record = NormalizationRecord.model_validate(stored["normalization"])
-        labelled = [_labelled_pair(*pair, config, record) for pair in [*pairs, *(validation or ())]]
+        both = [*pairs, *(validation or ())]
+        require_same_channels([image for image, _ in both], config.in_channels)
+        labelled = [_labelled_pair(*pair, config, record) for pair in both]
         usable = [_labelled_planes(pair, config.ignore_value) for pair in labelled]
         if validation is not None:
             training = [list(range(image.n_planes)) for image, _ in pairs]
@@ -134,7 +136,6 @@ def _labelled_pair(
     config: FinetuneConfig,
     record: NormalizationRecord | None,
 ) -> LabelledPair:
-    require_channels(image, config.in_channels)
     with naming_pair(image.name, labels.name):
         (normalized,) = normalize_sources([image], config.normalization, record)
     return LabelledPair(normalized, labels)
