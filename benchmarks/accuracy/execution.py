@@ -14,7 +14,6 @@ import torch
 from environment import describe
 
 from accuracy.datasets import UNLABELLED, Dataset, pretraining_images
-from accuracy.effective_rank import stage_ranks
 from accuracy.jobs import PretrainJob, SegmentJob, model_of
 from accuracy.tasks import MaskedPretraining, Segmentation, segmenter
 from napari_affmae.config import RUN_FILE, PretrainConfig, TrainingConfig
@@ -247,4 +246,4 @@ def _ranks(task: MaskedPretraining, folder: Path, plan: DevicePlan) -> list[floa
     if images is None:
         raise next(iter(left_out.values()))
     with evaluating(task.module), Runtime(plan).computing():
-        return stage_ranks(task.module, images)
+        return list(task.feature_ranks(images))

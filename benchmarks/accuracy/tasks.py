@@ -1,6 +1,6 @@
 """The product's trainings, of any network with the same signatures."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from napari_affmae.engine.events import Validated
 from napari_affmae.engine.store.metadata import ModelMetadata
 from napari_affmae.engine.store.model_files import load_weights
 from napari_affmae.engine.training.batch import BatchPlan
+from napari_affmae.engine.training.effective_rank import effective_rank
 from napari_affmae.engine.training.finetuning import Finetuning
 from napari_affmae.engine.training.image_memory import PoolPlan
 from napari_affmae.engine.training.labelled_data import Labelled
@@ -23,6 +24,9 @@ from napari_affmae.engine.training.networks import starting_segmenter
 from napari_affmae.engine.training.optimiser import layer_scales
 from napari_affmae.engine.training.pretraining import Pretraining
 from napari_affmae.model import AFFMAE, AFFSegmenter, preset
+from napari_affmae.model.mae import canvas_of
+from napari_affmae.model.patches import pad_to_patches, patchify
+from napari_affmae.model.positions import canvas_ids, positions_of
 
 
 class OtherNetwork(Settings):
@@ -62,6 +66,17 @@ class MaskedPretraining(Pretraining):
         if self._job.deep_supervision:
             return output.loss, output.losses
         return output.losses["res2"], {}
+
+    def feature_ranks(self, images: Tensor) -> Sequence[float]:
+        """Measure each stage of AFFMAE; the ViT's encoder is one."""
+        if isinstance(self.module, AFFMAE):
+            return super().feature_ranks(images)
+        size = self.module.config.patch_size
+        padded = pad_to_patches(images, size)
+        canvas = canvas_of(padded, size)
+        pos = positions_of(canvas_ids(len(padded), canvas, padded.device), canvas)
+        features = self.module.encoder(patchify(padded, size), pos)
+        return [effective_rank(features.flatten(0, 1).float())]
 
     def metadata(self, step: int, validated: Validated | None) -> ModelMetadata | OtherNetwork:
         """Describe the network; see `Task.metadata`."""

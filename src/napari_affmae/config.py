@@ -20,6 +20,11 @@ RUN_FILE = "run.json"
 #: Marks our annotation in a result's metadata, which says what the result was computed from.
 ORIGIN_NAMESPACE = "napari-affmae/origin"
 
+#: Crops that a pretraining must see to be worth it. 25,000 made no difference to later
+#: fine-tuning and a million did (benchmarks/README.md); this number lies between them by
+#: judgement, until the curve is measured.
+WORTHWHILE_CROPS = 200_000
+
 #: The largest seed of random numbers that every form and every generator takes.
 MOST_SEED = 2**31 - 1
 

@@ -51,6 +51,15 @@ def test_pretraining_goes_on_from_a_run(cli: Cli, runs: Path, data: Path, tmp_pa
     assert read_metadata(tmp_path / "run").training["start"] == str(runs / "pretrain")
 
 
+def test_pretraining_measures_its_features(cli: Cli, data: Path, tmp_path: Path) -> None:
+    words = ("pretrain", data / "images", "--out", tmp_path / "run", "--steps", 1, *SMALL)
+    probe = ("--probe-images", data / "images", "--probe-labels", data / "labels")
+    result = cli(*words, *probe)
+    assert result.code == 0
+    assert "probe 0." in result.err
+    assert "give both --probe-images and --probe-labels" in cli(*words, *probe[:2]).err
+
+
 def test_channels_are_chosen(cli: Cli, runs: Path, data: Path, tmp_path: Path) -> None:
     colours = tmp_path / "colours.tif"
     grey = tifffile.imread(data / "images" / "a.tif")

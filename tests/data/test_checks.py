@@ -195,6 +195,27 @@ def test_values_without_class_and_classes_without_values(volume):
     )
 
 
+def test_strokes_on_a_few_planes_of_a_stack_are_seen():
+    image = np.random.default_rng(0).integers(0, 255, (70, 64, 64), np.uint8)
+    strokes = np.zeros_like(image)
+    strokes[33, :20] = 1
+    strokes[52, 30:40] = 2
+    classes = default_classes([1, 2])
+    assert check_pairs(pairs(image, strokes), classes=classes, ignore_value=0) == []
+    # The only stroke of a class may be on a plane that the sample of labelled planes leaves out.
+    strokes[:, 50:] = 1
+    assert check_pairs(pairs(image, strokes), classes=classes, ignore_value=0) == []
+    strokes[52, 30:40] = 0
+    (found,) = messages(check_pairs(pairs(image, strokes), classes=classes, ignore_value=0))
+    assert found == "no pixel has the class class 2; it cannot be learned"
+
+
+def test_what_a_sample_does_not_hold_may_be_on_other_planes():
+    image = np.random.default_rng(0).integers(0, 255, (70, 64, 64), np.uint8)
+    (found,) = messages(check_pairs(pairs(image, image * 0), classes=default_classes([0, 1])))
+    assert found.endswith("it cannot be learned, unless other planes have it")
+
+
 def test_labels_that_are_no_classes(volume):
     numbered = np.arange(volume.size).reshape(volume.shape) % 500
     named = default_classes(range(500))
@@ -210,7 +231,7 @@ def test_labels_that_are_no_classes(volume):
     assert "at least 0" in messages(check_pairs(pairs(volume, negative)), "error")[0]
     empty = np.zeros_like(volume)
     found = messages(check_pairs(pairs(volume, empty), ignore_value=0), "warning")
-    assert found[0] == "no labelled pixel was seen"
+    assert found[0] == "no pixel is labelled"
 
 
 def test_of_very_many_images_some_are_looked_at(volume, monkeypatch):

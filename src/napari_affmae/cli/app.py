@@ -107,6 +107,16 @@ def pretrain(
             "random weights. It decides about the size of the network.",
         ),
     ] = None,
+    probe_images: Annotated[
+        Path | None,
+        typer.Option(help="Labelled images on which the features are measured as they develop."),
+    ] = None,
+    probe_labels: Annotated[
+        Path | None, typer.Option(help="Their label images; nothing is learned from them.")
+    ] = None,
+    probe_ignore: Annotated[
+        int | None, typer.Option(help="Value in these labels that means unknown.", metavar="N")
+    ] = None,
     axes: Axes = None,
     channels: Channels = None,
     resume: Resume = False,
@@ -116,14 +126,20 @@ def pretrain(
 ) -> None:
     """Learn from unlabelled images, for a number of --steps or --minutes."""
     from napari_affmae.cli.inputs import Reading
-    from napari_affmae.cli.training import run_pretrain
+    from napari_affmae.cli.training import PretrainArguments, run_pretrain
 
+    arguments = PretrainArguments(
+        sources=sources,
+        start=start,
+        probe_images=probe_images,
+        probe_labels=probe_labels,
+        probe_ignore=probe_ignore,
+        reading=Reading(axes, channels),
+    )
     run_pretrain(
-        sources,
+        arguments,
         out,
         given,
-        start=start,
-        reading=Reading(axes, channels),
         resume=resume,
         plan=plan,
         console=_console(),

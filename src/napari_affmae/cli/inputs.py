@@ -4,20 +4,31 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import typer
 from pydantic import ValidationError
 from rich.console import Console
 
+from napari_affmae.cli.progress import meter
 from napari_affmae.cli.terminal import say
 from napari_affmae.config import RUN_FILE, LabelClass
-from napari_affmae.data import ImageSource, default_classes, find_pairs, find_sources, told
+from napari_affmae.data import (
+    ImageSource,
+    default_classes,
+    followed,
+    look_for_pairs,
+    look_for_sources,
+    told,
+)
 from napari_affmae.data.formats.recipe import split_inner
+from napari_affmae.data.looking import Looking
 from napari_affmae.data.sources.layout import parse_channels
 from napari_affmae.engine.store.run_folder import never_began
 from napari_affmae.errors import DataError
 
 Pair = tuple[ImageSource, ImageSource]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -80,7 +91,7 @@ def check_folder(folder: Path) -> None:
 def open_images(
     paths: Sequence[Path], reading: Reading, console: Console, *, labels: bool = False
 ) -> list[ImageSource]:
-    """Open all images among files and folders, and print which files were left out.
+    """Open all images, or labels, among files and folders, and print which files were left out.
 
     Parameters
     ----------
@@ -102,9 +113,10 @@ def open_images(
     """
     check_exists(*paths)
     with argument_errors():
-        found = find_sources(
+        looking = look_for_sources(
             paths, axes=reading.axes, channels=reading.chosen_channels(), labels=labels
         )
+        found = _shown(looking, "images", console)
     for line in told(found.skipped):
         say(console, f"warning: left out {line}", "yellow")
     if found.others.counts:
@@ -112,6 +124,12 @@ def open_images(
     if not found.sources:
         raise DataError(f"no image found in {', '.join(map(str, paths))}{_why(paths)}")
     return found.sources
+
+
+def _shown(looking: Looking[T], what: str, console: Console) -> T:
+    """Search to the end, and show how many were looked at."""
+    with meter(console, f"looking for {what}", keep=False) as progress:
+        return followed(looking, lambda count: progress.update(count, None, "looked at"))
 
 
 def _why(paths: Sequence[Path]) -> str:
@@ -136,7 +154,7 @@ def open_pairs(images: Path, labels: Path, reading: Reading, console: Console) -
     """
     check_exists(images, labels)
     with argument_errors():
-        return find_pairs(
+        looking = look_for_pairs(
             images,
             labels,
             axes=reading.axes,
@@ -144,6 +162,7 @@ def open_pairs(images: Path, labels: Path, reading: Reading, console: Console) -
             channels=reading.chosen_channels(),
             tell=lambda line: say(console, f"warning: {line}", "yellow"),
         )
+        return _shown(looking, "pairs", console)
 
 
 def parse_classes(words: Sequence[str]) -> list[LabelClass]:

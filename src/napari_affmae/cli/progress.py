@@ -49,8 +49,18 @@ class _Lines:
 
 
 @contextmanager
-def meter(console: Console, task: str) -> Iterator[Meter]:
-    """Show a bar where the console is a terminal, else a line every ten seconds."""
+def meter(console: Console, task: str, *, keep: bool = True) -> Iterator[Meter]:
+    """Show a bar where the console is a terminal, else a line every ten seconds.
+
+    Parameters
+    ----------
+    console : rich.console.Console
+        Where to.
+    task : str
+        What is done.
+    keep : bool
+        Whether the bar stays when it is done.
+    """
     if not console.is_terminal:
         yield _Lines(console, task)
         return
@@ -60,7 +70,7 @@ def meter(console: Console, task: str) -> Iterator[Meter]:
         MofNCompleteColumn(),
         TextColumn("{task.fields[text]}", markup=False),
     )
-    with Progress(*columns, console=console) as progress:
+    with Progress(*columns, console=console, transient=not keep) as progress:
         yield _Bar(progress, task)
 
 
@@ -108,6 +118,8 @@ class Reporter:
                 self._say(wording.validated(event))
             case ev.TileDone():
                 self._count_tile(event)
+            case ev.FilesLookedAt():
+                self._meter.update(event.count, None, "files looked at")
             case ev.PlanProgress():
                 self._meter.update(event.done, event.total, "trying a step")
             case ev.RunFinished():

@@ -27,13 +27,23 @@ from napari_affmae.engine.training.labelled_data import settle_classes
 _LENGTH = {"steps", "minutes"}
 
 
+@dataclass(frozen=True)
+class PretrainArguments:
+    """Data and starting point of pretraining; the help of the command explains them."""
+
+    sources: Sequence[Path]
+    start: Path | None
+    probe_images: Path | None
+    probe_labels: Path | None
+    probe_ignore: int | None
+    reading: Reading
+
+
 def run_pretrain(
-    paths: Sequence[Path],
+    arguments: PretrainArguments,
     run: Path,
     given: Given,
     *,
-    start: Path | None,
-    reading: Reading,
     resume: bool,
     plan: bool,
     console: Console,
@@ -42,16 +52,12 @@ def run_pretrain(
 
     Parameters
     ----------
-    paths : Sequence[Path]
-        Files and folders.
+    arguments : PretrainArguments
+        Data and starting point.
     run : Path
         The run folder.
     given : dict[str, Any]
         Settings that were given, not checked yet.
-    start : Path or None
-        Pretrained run or model file to go on from.
-    reading : Reading
-        Axes and channels of the images.
     resume : bool
         Continue the run in the folder, with its settings where none are given.
     plan : bool
@@ -61,12 +67,23 @@ def run_pretrain(
     """
     check_folder(run)
     before = _settings_before(run, given) if resume else {}
-    sources = open_images(paths, reading, console)
+    sources = open_images(arguments.sources, arguments.reading, console)
+    labelled = _open_both(
+        arguments.probe_images, arguments.probe_labels, "probe", arguments.reading, console
+    )
     config = build(PretrainConfig, {"in_channels": sources[0].n_channels}, before, given)
     if plan:
-        _tell_plan(measure_plan(config, pretrained=start), console)
+        _tell_plan(measure_plan(config, pretrained=arguments.start), console)
         return
-    events = pretrain(sources, config, run, start=start, resume=resume)
+    events = pretrain(
+        sources,
+        config,
+        run,
+        start=arguments.start,
+        labelled=labelled or (),
+        ignore_value=arguments.probe_ignore,
+        resume=resume,
+    )
     _show(events, "pretrain", console)
 
 
@@ -112,7 +129,13 @@ def run_finetune(
     check_folder(run)
     before = _settings_before(run, given) if resume else {}
     pairs = open_pairs(arguments.images, arguments.labels, arguments.reading, console)
-    validation = _open_validation(arguments, console)
+    validation = _open_both(
+        arguments.validation_images,
+        arguments.validation_labels,
+        "validation",
+        arguments.reading,
+        console,
+    )
     if arguments.classes:
         given = {**given, "classes": parse_classes(arguments.classes)}
     config = build(FinetuneConfig, {"in_channels": pairs[0][0].n_channels}, before, given)
@@ -157,10 +180,12 @@ def _settings_before(run: Path, given: Given) -> Given:
     return before
 
 
-def _open_validation(arguments: FinetuneArguments, console: Console) -> list[Pair] | None:
-    images, labels = arguments.validation_images, arguments.validation_labels
+def _open_both(
+    images: Path | None, labels: Path | None, name: str, reading: Reading, console: Console
+) -> list[Pair] | None:
+    """Open the pairs of two options, which are given both or not at all."""
     if images is None and labels is None:
         return None
     if images is None or labels is None:
-        raise typer.BadParameter("give both --validation-images and --validation-labels")
-    return open_pairs(images, labels, arguments.reading, console)
+        raise typer.BadParameter(f"give both --{name}-images and --{name}-labels")
+    return open_pairs(images, labels, reading, console)

@@ -8,6 +8,8 @@ from .crops.unlabelled import PretrainCrops as PretrainCrops
 from .discovery import Found as Found
 from .discovery import find_pairs as find_pairs
 from .discovery import find_sources as find_sources
+from .discovery import look_for_pairs as look_for_pairs
+from .discovery import look_for_sources as look_for_sources
 from .formats.opening import open_source as open_source
 from .formats.recipe import SUFFIXES as SUFFIXES
 from .image_checks import Finding as Finding
@@ -25,6 +27,7 @@ from .labels import read_labels as read_labels
 from .left_out import OtherFiles as OtherFiles
 from .left_out import Skipped as Skipped
 from .left_out import told as told
+from .looking import followed as followed
 from .normalization.normalization import NormalizedSource as NormalizedSource
 from .normalization.normalization import normalize_sources as normalize_sources
 from .normalization.normalization import normalize_when_read as normalize_when_read

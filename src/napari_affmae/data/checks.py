@@ -2,13 +2,19 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_affmae.config import LabelClass
 from napari_affmae.data.image_checks import Finding, Inspection, Level, inspect, shortened
-from napari_affmae.data.label_values import MOST_CLASSES, count_values, number_objects
+from napari_affmae.data.label_values import (
+    MOST_CLASSES,
+    count_values,
+    labelled_planes,
+    number_objects,
+)
 from napari_affmae.data.labels import CLASS_ADVICE, LabelEncoder, check_shapes, read_labels
 from napari_affmae.data.sources.source import ImageSource, spread
 from napari_affmae.data.threads import map_in_order
@@ -155,39 +161,70 @@ def check_pairs(
         Those of the images, then those of the labels.
     """
     findings = check_sources([image for image, _ in pairs], crop=crop, batch=batch)
-    of_labels: list[Finding] = []
+    of_labels = [Finding("info", note, (labels,)) for _, labels in pairs for note in labels.notes]
     strangers: dict[frozenset[int], list[tuple[ImageSource, Counter[int]]]] = {}
     counts: Counter[int] = Counter()
-    counted: list[ImageSource] = []
-    for (_, labels), of_pair in zip(pairs, map_in_order(_count, pairs), strict=True):
-        if isinstance(of_pair, Finding):
-            of_labels.append(of_pair)
+    complete = True
+    readable: list[tuple[ImageSource, int]] = []
+
+    def count(pair: tuple[ImageSource, ImageSource]) -> _Count | Finding:
+        return _count(pair, classes, ignore_value)
+
+    for (_, labels), counted in zip(pairs, map_in_order(count, pairs), strict=True):
+        if isinstance(counted, Finding):
+            of_labels.append(counted)
             continue
+        of_pair = counted.pixels
         counts += of_pair
-        counted.append(labels)
-        if classes and (unknown := LabelEncoder(classes, ignore_value).unknown(of_pair)):
-            strangers.setdefault(frozenset(unknown), []).append((labels, unknown))
+        complete &= counted.complete
+        readable.append((labels, counted.middle))
         if labels.n_channels > 1:
             message = "labels that were saved in colours; these are grey, and one channel is read"
             of_labels.append(Finding("info", message, (labels,)))
+        if classes and (unknown := LabelEncoder(classes, ignore_value).unknown(of_pair)):
+            strangers.setdefault(frozenset(unknown), []).append((labels, unknown))
         if ignore_value is not None and set(of_pair) <= {ignore_value}:
-            of_labels.append(Finding("warning", "no labelled pixel was seen", (labels,)))
+            of_labels.append(Finding("warning", "no pixel is labelled", (labels,)))
     findings += _merged(of_labels)
     findings += map(_unknown, strangers.values())
-    complete = all(labels.n_planes <= _LABELLED_PLANES for labels in counted)
-    seen = "" if complete else " on the planes looked at"
-    if len(counted) == len(pairs):  # else the classes may be in the others
-        findings += _absent(counts, classes, seen)
-    findings += _check_values(counts, ignore_value, counted, seen)
+    if len(readable) == len(pairs):  # else the classes may be in the others
+        findings += _absent(counts, classes, complete)
+    findings += _check_values(counts, ignore_value, readable, complete)
     return findings
 
 
-def _count(pair: tuple[ImageSource, ImageSource]) -> Counter[int] | Finding:
-    """Count the values of labels on some planes, or say why that is not possible."""
+@dataclass(frozen=True)
+class _Count:
+    """Pixels of each value of labels.
+
+    `complete` is whether every labelled plane was counted, and `middle` one of them.
+    """
+
+    pixels: Counter[int]
+    complete: bool
+    middle: int
+
+
+def _count(
+    pair: tuple[ImageSource, ImageSource], classes: Sequence[LabelClass], ignore_value: int | None
+) -> _Count | Finding:
+    """Count the values of labels on some labelled planes, or say why that is not possible.
+
+    Where pixels may be unlabelled, a few strokes may be all that there is, on planes that no
+    sample of the stack would meet. So the sample is taken of the labelled planes, and the
+    others are counted too if it lacks a class.
+    """
     image, labels = pair
     try:
         check_shapes(image, labels)
-        return count_values(labels, spread(labels.n_planes, _LABELLED_PLANES))
+        planes = labelled_planes(labels, ignore_value)
+        sample = [planes[number] for number in _spread_over(len(planes), _LABELLED_PLANES)]
+        pixels = count_values(labels, sample or range(min(1, labels.n_planes)))
+        rest = sorted(set(planes).difference(sample))
+        if rest and ignore_value is not None and any(not pixels[item.value] for item in classes):
+            pixels += count_values(labels, rest)
+            rest = []
+        return _Count(pixels, not rest, sample[len(sample) // 2] if sample else 0)
     except UnreadableFileError as error:
         return Finding("error", str(error), (labels,))
     except SystemLimitError:
@@ -275,35 +312,49 @@ def _unknown(found: Sequence[tuple[ImageSource, Counter[int]]]) -> Finding:
     )
 
 
-def _absent(counts: Counter[int], classes: Sequence[LabelClass], seen: str) -> Iterator[Finding]:
+def _absent(
+    counts: Counter[int], classes: Sequence[LabelClass], complete: bool
+) -> Iterator[Finding]:
     absent = [item.name for item in classes if not counts[item.value]]
     if absent:
+        otherwise = "" if complete else ", unless other planes have it"
         yield Finding(
-            "warning", f"no pixel{seen} has the class {shortened(absent)}; it cannot be learned"
+            "warning",
+            f"no pixel{_seen(complete)} has the class {shortened(absent)}; it cannot be learned"
+            f"{otherwise}",
         )
 
 
+def _seen(complete: bool) -> str:
+    return "" if complete else " on the planes looked at"
+
+
 def _check_values(
-    counts: Counter[int], ignore_value: int | None, labels: Sequence[ImageSource], seen: str
+    counts: Counter[int],
+    ignore_value: int | None,
+    labels: Sequence[tuple[ImageSource, int]],
+    complete: bool,
 ) -> Iterator[Finding]:
+    """Judge the values of labels, each with a plane to look at."""
     values = set(counts) - {ignore_value}
     looked_at = [labels[number] for number in _spread_over(len(labels), _MOST_LOOKED_AT)]
     if len(values) > MOST_CLASSES or (
-        looked_at and all(number_objects(_middle(source), ignore_value) for source in looked_at)
+        looked_at and all(number_objects(_middle(*item), ignore_value) for item in looked_at)
     ):
         yield Finding(
             "warning",
-            f"the labels hold {len(values)} values{seen}; they look like numbered objects, "
-            "not classes: give every class one value",
+            f"the labels hold {len(values)} values{_seen(complete)}; they look like numbered "
+            "objects, not classes: give every class one value",
         )
     negative = sorted(value for value in values if value < 0)
     if negative:
         yield Finding("error", f"label values must be at least 0, found {negative[0]}; change them")
 
 
-def _middle(labels: ImageSource) -> NDArray[np.int64]:
+def _middle(labels: ImageSource, plane: int) -> NDArray[np.int64]:
+    """Read the middle of a plane, or all of it if it is small."""
     rows, columns = (
         slice(max(0, (size - _SIDE) // 2), (size + _SIDE) // 2)
         for size in (labels.height, labels.width)
     )
-    return read_labels(labels, labels.n_planes // 2, rows, columns)
+    return read_labels(labels, plane, rows, columns)

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from napari_affmae.config import RUN_FILE
+from napari_affmae.data.formats.file_index import FileIndex
 from napari_affmae.data.formats.handles import POOL
 from napari_affmae.data.formats.opening import open_source
 from napari_affmae.data.formats.paths import mode_of
@@ -19,6 +20,7 @@ from napari_affmae.data.formats.recipe import (
 )
 from napari_affmae.data.labels import naming_pair
 from napari_affmae.data.left_out import OtherFiles, Skipped, told
+from napari_affmae.data.looking import Looking, Ticks, followed
 from napari_affmae.data.not_images import stem, without_labels
 from napari_affmae.data.pairing import check_order, match, tell_apart
 from napari_affmae.data.roles import folder_role
@@ -69,6 +71,9 @@ def find_sources(
     `not_images`), the pictures of runs, folders that are met again through links,
     and files that cannot be read. Files of other kinds are counted.
 
+    What was found out about files is kept in the user's cache. As long as a file is
+    not changed, it is opened again only when it is read.
+
     Parameters
     ----------
     paths : str, Path, or several of them
@@ -78,7 +83,8 @@ def find_sources(
     axes, channels
         See `open_source`; they apply to every file.
     labels : bool
-        Whether label images are looked for, so that none is left out for being one.
+        Whether label images are looked for: their values are read as classes, and
+        none is left out for being labels.
 
     Raises
     ------
@@ -87,17 +93,42 @@ def find_sources(
     ValueError, TypeError
         If `axes` or `channels` do not fit a file.
     """
+    return followed(look_for_sources(paths, axes=axes, channels=channels, labels=labels))
+
+
+def look_for_sources(
+    paths: Paths,
+    *,
+    axes: str | None = None,
+    channels: int | Sequence[int] | None = None,
+    labels: bool = False,
+) -> Looking[Found]:
+    """Do as `find_sources`, and tell how far it is; closing the generator ends the search.
+
+    Yields
+    ------
+    int
+        How many files were looked at, now and then.
+
+    Returns
+    -------
+    Found
+    """
     found = Found([], [], OtherFiles())
     in_stacks: set[Path] = set()
-    opened = partial(_opened, axes=axes, channels=channels, labels=labels)
-    for path, item in map_in_order(opened, _candidates(paths, in_stacks, found.others, labels)):
-        if _is_in(path, in_stacks):  # opened before its stack was known
-            continue
-        if isinstance(item, Skipped):
-            found.skipped.append(item)
-        else:
-            found.sources.append(item)
-            in_stacks |= _files_of_stack(item)
+    ticks = Ticks()
+    with FileIndex() as index:
+        opened = partial(_opened, axes=axes, channels=channels, labels=labels, index=index)
+        candidates = _candidates(paths, in_stacks, found.others, labels)
+        for path, item in map_in_order(opened, candidates):
+            yield from ticks.count()
+            if _is_in(path, in_stacks):  # opened before its stack was known
+                continue
+            if isinstance(item, Skipped):
+                found.skipped.append(item)
+            else:
+                found.sources.append(item)
+                in_stacks |= _files_of_stack(item)
     if labels:
         return found
     kept, left_out = without_labels(found.sources, _folders(paths))
@@ -125,14 +156,18 @@ def _opened(
     axes: str | None,
     channels: int | Sequence[int] | None,
     labels: bool,
+    index: FileIndex,
 ) -> tuple[Path, ImageSource | Skipped]:
     if isinstance(item, Skipped):
         return item.path, item
     path, name = item
     try:
-        return path, open_source(path, axes=axes, channels=channels, name=name, labels=labels)
+        source = open_source(
+            path, axes=axes, channels=channels, name=name, labels=labels, index=index
+        )
     except UnreadableFileError as error:
         return path, Skipped(path, str(error), unreadable=True)
+    return path, source
 
 
 def _is_in(path: Path, files: set[Path]) -> bool:
@@ -187,6 +222,33 @@ def find_pairs(
     UnreadablePairError
         If a file cannot be read.
     """
+    return followed(
+        look_for_pairs(
+            images, labels, axes=axes, label_axes=label_axes, channels=channels, tell=tell
+        )
+    )
+
+
+def look_for_pairs(
+    images: Paths,
+    labels: Paths | None = None,
+    *,
+    axes: str | None = None,
+    label_axes: str | None = None,
+    channels: int | Sequence[int] | None = None,
+    tell: Callable[[str], None] = lambda _: None,
+) -> Looking[list[tuple[ImageSource, ImageSource]]]:
+    """Do as `find_pairs`, and tell how far it is; closing the generator ends the search.
+
+    Yields
+    ------
+    int
+        How many pairs were looked at, now and then.
+
+    Returns
+    -------
+    list of (ImageSource, ImageSource)
+    """
     if labels is None:
         if not isinstance(images, str | Path):
             raise ValueError("labels may be left out for one folder with images/ and labels/ only")
@@ -203,32 +265,35 @@ def find_pairs(
         tell(note)
     pairs: list[tuple[ImageSource, ImageSource]] = []
     in_stacks: set[Path] = set()
+    index, ticks = FileIndex(), Ticks()
 
     def opened(name: str) -> tuple[ImageSource, ImageSource]:
         image_path, label_path = named[name]
         with naming_pair(image_path, label_path):
-            image = open_source(image_path, axes=axes, channels=channels, name=name)
-            label = _open_labels(label_path, f"labels {name}", label_axes, axes)
+            image = open_source(image_path, axes=axes, channels=channels, name=name, index=index)
+            label = _open_labels(label_path, f"labels {name}", label_axes, axes, index)
         return image, label
 
     names = (name for name, (path, _) in named.items() if not _is_in(path, in_stacks))
-    for image, label in map_in_order(opened, names):
-        if not _is_in(named[image.name][0], in_stacks):  # opened before its stack was known
-            pairs.append((image, label))
-            in_stacks |= _files_of_stack(image)
+    with index:
+        for image, label in map_in_order(opened, names):
+            yield from ticks.count()
+            if not _is_in(named[image.name][0], in_stacks):  # opened before its stack was known
+                pairs.append((image, label))
+                in_stacks |= _files_of_stack(image)
     return pairs
 
 
 def _open_labels(
-    path: Path, name: str, label_axes: str | None, image_axes: str | None
+    path: Path, name: str, label_axes: str | None, image_axes: str | None, index: FileIndex
 ) -> ImageSource:
     if label_axes is None and image_axes is not None:
         label_axes = "".join(axis for axis in image_axes if axis.upper() not in CHANNEL_AXES)
         if len(label_axes) < len(image_axes):
-            labels = open_source(path, name=name, labels=True)
+            labels = open_source(path, name=name, labels=True, index=index)
             if len(labels.layout.shape) == len(image_axes):
                 label_axes = image_axes
-    return open_source(path, axes=label_axes, name=name, labels=True)
+    return open_source(path, axes=label_axes, name=name, labels=True, index=index)
 
 
 def _by_name(

@@ -5,7 +5,7 @@ A run is a generator of these events (`engine.pretrain`, `engine.finetune`,
 the run within a step.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,6 +16,13 @@ from numpy.typing import NDArray
 @dataclass(frozen=True)
 class Event:
     """Base of all events."""
+
+
+@dataclass(frozen=True)
+class FilesLookedAt(Event):
+    """Files are being opened, before anything else: so many so far."""
+
+    count: int
 
 
 @dataclass(frozen=True)
@@ -99,8 +106,10 @@ class MicroBatchHalved(Event):
 class Validated(Event):
     """A validation pass.
 
-    In pretraining only `loss`; in fine-tuning also the metrics over the set.
-    `best` says whether this became the run's best checkpoint.
+    In fine-tuning with the metrics over the set; `best` says whether this became
+    the run's best checkpoint. In pretraining with the effective rank of the
+    features of each encoder stage, and with the score of the `Probe` where there
+    are labels.
     """
 
     step: int
@@ -110,6 +119,8 @@ class Validated(Event):
     mean_iou: float | None = None
     mean_dice: float | None = None
     best: bool = False
+    ranks: Sequence[float] = ()
+    probe: float | None = None
 
 
 @dataclass(frozen=True)

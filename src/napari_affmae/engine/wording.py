@@ -64,6 +64,10 @@ def validated(event: ev.Validated) -> str:
     scores = ""
     if event.mean_iou is not None and event.mean_dice is not None:
         scores = f", mIoU {event.mean_iou:.3f}, mDice {event.mean_dice:.3f}"
+    if event.probe is not None:
+        scores += f", probe {event.probe:.3f}"
+    if event.ranks:
+        scores += f", effective rank {'/'.join(f'{rank:.0f}' for rank in event.ranks)}"
     best = ", the best so far" if event.best else ""
     return f"step {event.step}: validation loss {event.loss:.4f}{scores}{best}"
 

@@ -9,12 +9,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from napari_affmae.config import ModelConfig
+from napari_affmae.model.cells import cell_channels, cell_features
 from napari_affmae.model.decoder import Decoder
 from napari_affmae.model.encoder import Encoder
 from napari_affmae.model.local_features import gaussian_blur, local_channels, local_features
-from napari_affmae.model.mae import AFFMAE, canvas_of
-from napari_affmae.model.patches import check_images, pad_to_patches
-from napari_affmae.model.positions import canvas_ids, positions_of
+from napari_affmae.model.mae import AFFMAE
 from napari_affmae.model.segmenter import AFFSegmenter
 
 COMPONENTS = 24
@@ -206,7 +205,7 @@ class QuickSegmenter(nn.Module):
         self.config, self.num_classes, self.smoothness = config, num_classes, smoothness
         self.encoder = Encoder(config).requires_grad_(False)
         self.decoder = Decoder(config).requires_grad_(False)
-        self.cell_channels = config.channels[0] + len(config.channels) * config.decoder_width
+        self.cell_channels = cell_channels(config)
         self.pixel_channels = local_channels(config.in_channels)
         self.head = QuickHead(self.cell_channels, self.pixel_channels, num_classes, hidden)
 
@@ -245,18 +244,8 @@ class QuickSegmenter(nn.Module):
         ValueError
             If the images do not fit the network.
         """
-        check_images(images, self.config.in_channels)
-        padded = pad_to_patches(images, self.config.patch_size)
-        canvas = canvas_of(padded, self.config.patch_size)
-        levels = self.encoder(padded, canvas)
-        finest = levels[0]
-        ids = (finest.pos[..., 1] * canvas[1] + finest.pos[..., 0]).long()
-        on_grid = torch.empty_like(finest.x)
-        on_grid.scatter_(1, ids.unsqueeze(-1).expand_as(finest.x), finest.x)
-        pos = positions_of(canvas_ids(len(images), canvas, images.device), canvas)
-        decoded = self.decoder(levels, pos, canvas)
-        tokens = torch.cat([part.float() for part in (on_grid, *decoded)], dim=-1)
-        return QuickFeatures(tokens.transpose(1, 2).unflatten(2, canvas), local_features(images))
+        cells = cell_features(self.config, self.encoder, self.decoder, images)
+        return QuickFeatures(cells, local_features(images))
 
     def classify(self, features: QuickFeatures) -> Tensor:
         """Compute logits (B, classes, H, W) from features."""

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from napari_affmae.data.formats.decoded import KeptChunks
+from napari_affmae.data.formats.encoded import PillowImage
 from napari_affmae.data.formats.opening import open_source
-from napari_affmae.data.formats.png_jpeg import EncodedImage
 
 THREADS = 8
 
@@ -85,14 +85,14 @@ def test_after_a_failure_the_next_thread_tries_again(planes):
 def test_a_picture_is_decoded_once_for_all_threads(tmp_path, planes, monkeypatch):
     iio.imwrite(tmp_path / "a.png", planes[0])
     decoded = []
-    decode = EncodedImage._decode
+    decode = PillowImage._decode
 
     def slow(self):
         decoded.append(self)
         sleep(0.05)
         return decode(self)
 
-    monkeypatch.setattr(EncodedImage, "_decode", slow)
+    monkeypatch.setattr(PillowImage, "_decode", slow)
     source = open_source(tmp_path / "a.png")
     for part in read_together(lambda _: source.read(0)):
         np.testing.assert_array_equal(part.result()[0], planes[0])

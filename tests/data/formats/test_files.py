@@ -10,7 +10,7 @@ import tifffile
 import zarr
 from PIL import Image
 
-from napari_affmae.data.formats import png_jpeg
+from napari_affmae.data.formats import encoded
 from napari_affmae.data.formats.opening import open_source
 from napari_affmae.errors import UnreadableFileError
 
@@ -46,7 +46,7 @@ def test_planes_and_steps_that_are_not_there(stack):
         source.read(0, slice(0, 10, 2))
 
 
-@pytest.mark.parametrize("suffix", [".png", ".PNG", ".jpg"])
+@pytest.mark.parametrize("suffix", [".png", ".PNG", ".jpg", ".bmp"])
 def test_encoded_images(tmp_path, stack, suffix, assert_reads):
     path = tmp_path / f"a{suffix}"
     iio.imwrite(path, stack[0])
@@ -54,7 +54,7 @@ def test_encoded_images(tmp_path, stack, suffix, assert_reads):
 
 
 def test_colour_png_and_one_of_its_channels(tmp_path, assert_reads):
-    array = np.random.default_rng(0).integers(0, 255, (24, 30, 4), dtype=np.uint8)
+    array = np.random.default_rng(0).integers(0, 255, (24, 30, 3), dtype=np.uint8)
     iio.imwrite(tmp_path / "a.png", array)
     assert_reads(open_source(tmp_path / "a.png"), array[None])
     green = open_source(tmp_path / "a.png", channels=1)
@@ -72,7 +72,7 @@ def test_large_pictures_are_read_and_count_as_memory(tmp_path, stack, monkeypatc
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     iio.imwrite(tmp_path / "a.png", stack[0])
     assert_reads(open_source(tmp_path / "a.png"), stack[:1])
-    assert png_jpeg.open_file(tmp_path / "a.png").resident == stack[0].nbytes
+    assert encoded.open_file(tmp_path / "a.png").resident == stack[0].nbytes
 
 
 @pytest.mark.parametrize("dtype", [np.int8, np.int16, np.uint16, np.float32])

@@ -170,7 +170,7 @@ def test_memory_that_runs_out_while_decoding_names_the_file(tmp_path, stack, mon
     iio.imwrite(tmp_path / "a.png", stack[0])
     source = open_source(tmp_path / "a.png")
     source.close()
-    monkeypatch.setattr("napari_affmae.data.formats.png_jpeg.EncodedImage._decode", decode)
+    monkeypatch.setattr("napari_affmae.data.formats.encoded.PillowImage._decode", decode)
     with pytest.raises(SystemLimitError, match=r"a\.png: there is not enough memory"):
         source.read(0)
 

@@ -147,6 +147,110 @@ def write_ome_files(folder, planes, images=((0, 1),), sizes=()):
         tifffile.imwrite(folder / f"{number}.ome.tif", plane, description=xml, metadata=None)
 
 
+def write_companion(folder, planes, name="set.companion.ome", listed=None):
+    """Write single planes whose OME metadata are in a companion file."""
+    namespace = 'xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"'
+    for number, plane in enumerate(planes):
+        xml = (
+            f'<?xml version="1.0"?><OME {namespace} UUID="urn:uuid:{number}">'
+            f'<BinaryOnly MetadataFile="{name}" UUID="urn:uuid:set"/></OME>'
+        )
+        tifffile.imwrite(folder / f"{number}.ome.tif", plane, description=xml, metadata=None)
+    height, width = planes[0].shape
+    data = "".join(
+        f'<TiffData IFD="0" FirstZ="{z}" PlaneCount="1">'
+        f'<UUID FileName="{file}.ome.tif">urn:uuid:{file}</UUID></TiffData>'
+        for z, file in enumerate(range(len(planes)) if listed is None else listed)
+    )
+    return (
+        f'<?xml version="1.0"?><OME {namespace} UUID="urn:uuid:set"><Image ID="Image:0">'
+        f'<Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint8" SizeX="{width}" '
+        f'SizeY="{height}" SizeZ="{len(planes)}" SizeC="1" SizeT="1" PhysicalSizeX="0.004" '
+        f'PhysicalSizeY="0.005" PhysicalSizeZ="0.04">{data}</Pixels></Image></OME>'
+    )
+
+
+def test_planes_with_a_companion_are_one_stack(tmp_path, stack, assert_reads):
+    xml = write_companion(tmp_path, stack[:3])
+    (tmp_path / "set.companion.ome").write_text(xml)
+    (source,) = find_sources(tmp_path).sources
+    assert_reads(source, stack[:3])
+    assert (source.pixel_size, source.plane_distance) == ((5, 4), 40)
+    assert [file.name for file in source.files] == ["0.ome.tif", "1.ome.tif", "2.ome.tif"]
+
+
+def test_the_companion_may_be_another_tiff(tmp_path, stack, assert_reads):
+    xml = write_companion(tmp_path, stack[:3], "0.ome.tif")
+    tifffile.imwrite(
+        tmp_path / "0.ome.tif",
+        stack[0],
+        description=xml.replace("uuid:set", "uuid:0"),
+        metadata=None,
+    )
+    assert_reads(open_source(tmp_path / "2.ome.tif"), stack[:3])
+
+
+def test_planes_that_lost_their_companion_are_read_and_told(tmp_path, stack, assert_reads):
+    xml = write_companion(tmp_path, stack[:3])
+    source = open_source(tmp_path / "1.ome.tif")
+    assert_reads(source, stack[1:2])
+    assert "set.companion.ome, with its metadata, is gone" in source.notes[0]
+    (tmp_path / "set.companion.ome").write_text(xml[:-20])
+    assert "damaged" in open_source(tmp_path / "1.ome.tif").notes[0]
+    (tmp_path / "set.companion.ome").write_text(write_companion(tmp_path, stack[:3], listed=[0, 2]))
+    source = open_source(tmp_path / "1.ome.tif")
+    assert_reads(source, stack[1:2])
+    assert "does not list it" in source.notes[0]
+
+
+def test_a_companion_elsewhere_is_not_followed(tmp_path, stack):
+    (tmp_path / "in").mkdir()
+    xml = write_companion(tmp_path / "in", stack[:3], "../set.companion.ome")
+    (tmp_path / "set.companion.ome").write_text(xml)
+    with pytest.raises(UnreadableFileError, match="not in its folder"):
+        open_source(tmp_path / "in" / "0.ome.tif")
+    assert open_source(tmp_path / "in" / "0.ome.tif", outside=True).n_planes == 3
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize("described", ["slices=3", "slices=8", "slices=3\nchannels=2"])
+def test_imagej_that_counts_other_planes_is_read_whole_and_told(
+    tmp_path, stack, compression, described, assert_reads
+):
+    text = f"ImageJ=1.53t\nimages=5\n{described}\nunit=nm\nspacing=40\n"
+    with tifffile.TiffWriter(tmp_path / "a.tif") as writer:
+        for plane in stack:
+            writer.write(
+                plane,
+                description=text,
+                compression=compression,
+                metadata=None,
+                resolution=(0.25, 0.2),
+                resolutionunit="NONE",
+            )
+    source = open_source(tmp_path / "a.tif")
+    assert_reads(source, stack)
+    assert "does not fit its 5 planes" in source.notes[0]
+    assert (source.pixel_size, source.plane_distance) == ((5, 4), 40)
+
+
+def test_planes_stored_as_channels_are_told(tmp_path, stack, assert_reads):
+    tifffile.imwrite(tmp_path / "a.tif", stack, imagej=True, metadata={"axes": "CYX"})
+    source = open_source(tmp_path / "a.tif")
+    assert source.n_channels == 5
+    assert "--axes ZYX" in source.notes[0]
+    planes = open_source(tmp_path / "a.tif", axes="ZYX")
+    assert_reads(planes, stack)
+    assert not planes.notes
+
+
+def test_broken_ome_metadata_do_not_matter(tmp_path, stack, assert_reads):
+    tifffile.imwrite(tmp_path / "a.tif", stack, description="<OME><Image></OME>", metadata=None)
+    source = open_source(tmp_path / "a.tif")
+    assert_reads(source, stack)
+    assert "OME metadata cannot be read" in source.notes[0]
+
+
 def test_ome_tiff_without_its_other_files_is_refused(tmp_path, stack):
     write_ome_files(tmp_path, stack[:1])
     with pytest.raises(UnreadableFileError, match="files that are not there"):

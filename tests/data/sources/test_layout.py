@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from napari_affmae.data.formats.opening import open_source
-from napari_affmae.data.sources.layout import Layout, default_axes, parse_axes
+from napari_affmae.data.sources.layout import Layout, axes_of_planes, default_axes, parse_axes
 
 
 @pytest.mark.parametrize(
@@ -19,6 +19,23 @@ from napari_affmae.data.sources.layout import Layout, default_axes, parse_axes
 )
 def test_default_axes(shape, dtype, axes):
     assert default_axes(shape, dtype) == axes
+
+
+@pytest.mark.parametrize(
+    ("shape", "axes", "wanted"),
+    [
+        ((12, 40, 50), "CYX", "ZYX"),
+        ((40, 50, 12), "YXS", "YXZ"),
+        ((1, 1, 12, 40, 50), "TZCYX", "TCZYX"),
+        ((1, 1, 40, 50, 12), "ZCYXS", "SCYXZ"),
+        ((3, 40, 50), "CYX", None),
+        ((40, 50, 4), "YXS", None),
+        ((12, 40, 50), "ZYX", None),
+        ((2, 12, 40, 50), "ZCYX", None),
+    ],
+)
+def test_many_channels_of_one_plane_may_be_planes(shape, axes, wanted):
+    assert axes_of_planes(Layout(shape, axes)) == wanted
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from napari_affmae.engine.store.checkpoints import (
     save_checkpoint,
 )
 from napari_affmae.engine.store.metadata import model_path
+from napari_affmae.engine.store.records import DATA
 from napari_affmae.engine.store.run_folder import RunFolder, read_config, read_metrics, read_record
 from napari_affmae.engine.store.run_state import Best, RunState
 from napari_affmae.engine.store.tensors import read_tensors, tensor_bytes
@@ -249,7 +250,7 @@ def test_names_that_are_no_unicode_come_back(tmp_path):
     with RunFolder(tmp_path) as folder:
         facts = {**FACTS, "data": [{"name": name, "fingerprint": "01"}]}
         folder.write_record("pretrain", PretrainConfig(steps=3), facts)
-    assert read_record(tmp_path)["data"][0]["name"] == name
+    assert DATA.read(tmp_path, read_record(tmp_path)["data"])[0]["name"] == name
 
 
 def test_a_killed_beginning_says_what_it_is(tmp_path):

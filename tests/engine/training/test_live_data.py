@@ -18,6 +18,7 @@ from napari_affmae.engine.events import (
     StepDone,
     Validated,
 )
+from napari_affmae.engine.store.records import VALIDATION_PLANES
 from napari_affmae.errors import UnreadableFileError
 
 
@@ -76,7 +77,7 @@ def break_after_a_step(events, image):
 
 def test_only_labelled_planes_are_held_out(tmp_path, image, scribbles, live_config):
     events = list(finetune([(image, scribbles)], live_config, tmp_path))
-    assert read_record(tmp_path)["validation_planes"] == [[5]]
+    assert VALIDATION_PLANES.read(tmp_path, read_record(tmp_path)["validation_planes"]) == [[5]]
     assert not [event for event in of_type(events, Notice) if "no validation" in event.message]
     assert all(np.isfinite(event.mean_iou) for event in of_type(events, Validated))
 
@@ -97,7 +98,7 @@ def test_what_is_held_out_stays_so_when_a_run_is_resumed(tmp_path, image, scribb
     for event in (events := finetune([(image, scribbles)], live_config, tmp_path, resume=True)):
         if isinstance(event, StepDone) and event.step == 3:
             events.close()
-    assert read_record(tmp_path)["validation_planes"] == [[5]]
+    assert VALIDATION_PLANES.read(tmp_path, read_record(tmp_path)["validation_planes"]) == [[5]]
 
 
 def test_labels_painted_while_it_trains_are_learned_from(tmp_path, image, scribbles, live_config):

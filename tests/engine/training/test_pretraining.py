@@ -23,6 +23,7 @@ from napari_affmae.engine.events import (
     Validated,
 )
 from napari_affmae.engine.store.checkpoints import list_checkpoints
+from napari_affmae.engine.store.records import DATA
 from napari_affmae.engine.training.schedule import learning_rate
 from napari_affmae.engine.training.stepper import Stepper
 from napari_affmae.errors import DataError, DivergedError
@@ -31,6 +32,10 @@ from napari_affmae.model import AFFMAE
 
 def of_type(events, kind):
     return [event for event in events if isinstance(event, kind)]
+
+
+def data_of(run):
+    return DATA.read(run, read_record(run)["data"])
 
 
 def test_events_of_a_run(pretrained, pretrain_config):
@@ -56,7 +61,7 @@ def test_the_folder_is_the_record(pretrained, pretrain_config, image):
     record = read_record(run)
     assert read_config(run) == pretrain_config
     assert record["kind"] == "pretrain"
-    assert record["data"][0]["fingerprint"] == image.fingerprint()
+    assert data_of(run)[0]["fingerprint"] == image.fingerprint()
     assert record["versions"]["torch"] == torch.__version__
     steps = [line for line in read_metrics(run) if line["event"] == "step"]
     assert [line["loss"] for line in steps] == [e.loss for e in of_type(events, StepDone)]
@@ -128,7 +133,7 @@ def test_unreadable_sources_are_left_out_and_told(tmp_path, image, volume, pretr
     events = list(pretrain([broken, image], pretrain_config, tmp_path / "run"))
     notices = [notice.message for notice in of_type(events, Notice)]
     assert any("left out" in message and "cut" in message for message in notices)
-    assert [item["name"] for item in read_record(tmp_path / "run")["data"]] == ["volume"]
+    assert [item["name"] for item in data_of(tmp_path / "run")] == ["volume"]
 
 
 def test_findings_become_notices(tmp_path, image, pretrain_config):
@@ -137,7 +142,7 @@ def test_findings_become_notices(tmp_path, image, pretrain_config):
     told = [(notice.source, notice.message) for notice in of_type(events, Notice)]
     assert any(name == flat.name and "left out: all of one" in text for name, text in told)
     # An image of the same name, from another folder, is not left out with it.
-    assert [item["planes"] for item in read_record(tmp_path)["data"]] == [image.n_planes]
+    assert [item["planes"] for item in data_of(tmp_path)] == [image.n_planes]
 
 
 def test_nothing_to_train_on(tmp_path, pretrain_config):

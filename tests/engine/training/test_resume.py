@@ -22,6 +22,7 @@ from napari_affmae.engine.events import (
 )
 from napari_affmae.engine.store.checkpoints import list_checkpoints
 from napari_affmae.engine.store.model_files import load_model
+from napari_affmae.engine.store.records import DATA
 from napari_affmae.errors import AffmaeError, CheckpointError, UnreadableFileError
 
 
@@ -277,8 +278,8 @@ def test_changed_data_are_told(tmp_path, image, volume, pretrain_config):
     list(pretrain([image], None, tmp_path, resume=True))
     record = read_record(tmp_path)
     first, second = record["resumed"]
-    assert record["data"][0]["fingerprint"] == image.fingerprint()
-    assert first["data"][0]["fingerprint"] == other.fingerprint()
+    assert DATA.read(tmp_path, record["data"])[0]["fingerprint"] == image.fingerprint()
+    assert DATA.read(tmp_path, first["data"])[0]["fingerprint"] == other.fingerprint()
     assert "data" not in second
     assert first["versions"] == record["versions"]
 

@@ -60,6 +60,7 @@ def test_prediction_follows_strokes_and_is_saved(
 
     (run,) = list_runs(runs)
     assert run.path == saved.args[0]
+    assert not dock.segment_button.isHidden()
     assert run.problem is None
     assert read_metadata(run.path).classes == dock.annotation.classes()
     dock.start_from.choose(run.path)
@@ -102,6 +103,27 @@ def test_prediction_is_seen_and_copied_and_taken_over_by_the_next_dock(
     predict(again, labels, qtbot, drive)
     assert list(viewer.layers) == [image, above, prediction, uncertainty, labels]
     assert not prediction.editable
+
+
+def test_the_model_just_saved_segments_the_stack_in_one_click(
+    dock: FinetuneDock,
+    viewer: Any,
+    labels: Any,
+    model: Path,
+    qtbot: Any,
+    drive: Any,
+    finish: Finish,
+) -> None:
+    predict(dock, labels, qtbot, drive)
+    assert dock.segment_button.isHidden()
+    with qtbot.waitSignal(dock.quick.saved, timeout=MILLISECONDS) as saved:
+        dock.quick.save_button.click()
+    dock.segment_button.click()
+    _, segmenting = viewer.window.add_plugin_dock_widget("napari-affmae", "3. Segment")
+    assert finish(segmenting.panel) is Outcome.FINISHED
+    assert segmenting.run_choice.path() == saved.args[0] != model
+    assert viewer.layers["em: classes"].data.shape == viewer.layers["em"].data.shape
+    assert not dock.quick.predict_button.isChecked()
 
 
 def predict(dock: FinetuneDock, labels: Labels, qtbot: Any, drive: Any) -> None:

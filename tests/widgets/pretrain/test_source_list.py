@@ -5,6 +5,9 @@ import numpy as np
 import pytest
 import tifffile
 
+from napari_affmae.data import looking
+from napari_affmae.engine.events import FilesLookedAt, Notice
+from napari_affmae.widgets.pretrain.selection import Selection
 from napari_affmae.widgets.pretrain.source_list import SourceList
 
 
@@ -94,3 +97,33 @@ def test_a_path_that_is_gone_is_an_error_in_the_dock(
     ((level, text),) = sources.messages.texts
     assert level == "error"
     assert "gone.tif does not exist" in text
+
+
+def test_a_long_search_is_counted_and_ends_when_others_are_chosen(
+    sources: SourceList, qtbot: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(looking, "_FIRST_SECONDS", 0.0)
+    monkeypatch.setattr(looking, "_SECONDS", 0.0)
+    told: list[str] = []
+    monkeypatch.setattr(sources.summary, "setText", told.append)
+    for number in range(30):
+        tifffile.imwrite(tmp_path / f"{number:02}.tif", np.eye(70, dtype=np.uint8))
+    sources.add_paths([tmp_path])
+    qtbot.waitUntil(lambda: any("30 so far" in text for text in told), timeout=20_000)
+    assert any("1 so far" in text for text in told)
+    search = selection_of(tmp_path).open()
+    assert next(search) == FilesLookedAt(1)
+    search.close()
+
+
+def test_of_many_files_that_are_left_out_some_are_named(tmp_path: Path) -> None:
+    for number in range(25):
+        (tmp_path / f"{number:02}.tif").write_bytes(b"no image")
+    tifffile.imwrite(tmp_path / "whole.tif", np.eye(70, dtype=np.uint8))
+    notices = [event for event in selection_of(tmp_path).open() if isinstance(event, Notice)]
+    assert len(notices) == 21
+    assert notices[-1].message == "left out: 5 more files and folders"
+
+
+def selection_of(folder: Path) -> Selection:
+    return Selection(paths=(folder,))

@@ -87,10 +87,10 @@ def test_a_run_is_listed_once(
     assert choice.combo.count() == 3
 
 
-def test_the_newest_is_chosen_until_the_user_chooses(
+def test_the_preferred_is_chosen_until_the_user_chooses(
     finetuned: Path, runs: Path, qtbot: Any, listed: Listed
 ) -> None:
-    choice = RunChoice("none", {"finetune"}, newest="finetune")
+    choice = RunChoice("none", {"finetune"}, preferred=lambda runs: runs[0] if runs else None)
     qtbot.addWidget(choice)
     told: list[Path | None] = []
     choice.changed.connect(lambda: told.append(choice.path()))

@@ -66,6 +66,8 @@ class OpenFile:
         Bytes that it may keep in memory while it is open.
     files : sequence of Path
         All files of an image that is stored in several files.
+    alpha : sequence of int
+        Channels that say how opaque a pixel is, which are not read unless asked for.
     content : "image", "labels" or "result"
         See `ImageSource`.
     """
@@ -78,6 +80,7 @@ class OpenFile:
     resident: int = 0
     files: Sequence[Path] = ()
     plane_distance: float | None = None
+    alpha: Sequence[int] = ()
     content: Content = "image"
 
     @property

@@ -2,17 +2,23 @@
 
 import weakref
 from collections.abc import Sequence
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_affmae.data.formats.containers import is_image
+from napari_affmae.data.formats.facts import FileFacts, look_into
+from napari_affmae.data.formats.file_index import FileIndex
 from napari_affmae.data.formats.handles import POOL, OpenFile
 from napari_affmae.data.formats.recipe import FileRecipe, default_name, split_inner
-from napari_affmae.data.sources.layout import CHANNEL_AXES, Layout, default_axes, parse_axes
+from napari_affmae.data.sources.layout import (
+    CHANNEL_AXES,
+    Layout,
+    axes_of_planes,
+    default_axes,
+    parse_axes,
+)
 from napari_affmae.data.sources.source import ArrayLike, ArraySource, ImageSource, PixelSize
 from napari_affmae.errors import UnreadableFileError
 
@@ -27,31 +33,37 @@ class FileSource(ImageSource):
     def __init__(
         self,
         recipe: FileRecipe,
+        facts: FileFacts,
         *,
         path: Path,
         axes: str | None,
         channels: int | Sequence[int] | None,
         name: str,
-        pixel_size: PixelSize | None,
+        pixel_size: PixelSize | None = None,
     ) -> None:
-        with closing(POOL.with_room(recipe.open)) as file:
-            if not is_image(file.shape, file.dtype):
-                raise UnreadableFileError(
-                    f"{path} holds no image: shape {file.shape}, dtype {file.dtype}"
-                )
-            layout = _layout(path, file, axes, name)
-            super().__init__(
-                name,
-                layout,
-                file.dtype,
-                path=path,
-                files=file.files,
-                pixel_size=pixel_size or file.pixel_size,
-                plane_distance=_plane_distance(file, layout.axes),
-                channels=channels,
-                notes=file.notes,
-                content=file.content,
+        layout = _layout(path, facts, axes, name)
+        notes = list(facts.notes)
+        if channels is None and (alpha := _alpha(facts, layout)):
+            channels = [n for n in range(layout.n_channels) if n not in alpha]
+            named = ", ".join(map(str, alpha))
+            notes.append(f"channel {named} is transparency, which is not read")
+        if axes is None and channels is None and (wanted := axes_of_planes(layout)):
+            notes.append(
+                f"has {layout.n_channels} channels; if these are planes of a stack, save it "
+                f"as such, or open it with the axes {wanted}"
             )
+        super().__init__(
+            name,
+            layout,
+            facts.dtype,
+            path=path,
+            files=facts.files,
+            pixel_size=pixel_size or facts.pixel_size,
+            plane_distance=_plane_distance(facts, layout.axes),
+            channels=channels,
+            notes=notes,
+            content=facts.content,
+        )
         self._recipe = recipe
         self._join_pool()
 
@@ -85,7 +97,7 @@ class FileSource(ImageSource):
         POOL.discard(self._key)
 
 
-def _layout(path: Path, file: OpenFile, axes: str | None, name: str) -> Layout:
+def _layout(path: Path, file: FileFacts, axes: str | None, name: str) -> Layout:
     """Lay a file out by the axes that the user named, or by its own."""
     if axes is not None:
         return Layout(file.shape, parse_axes(axes, file.shape, name))
@@ -97,7 +109,13 @@ def _layout(path: Path, file: OpenFile, axes: str | None, name: str) -> Layout:
         ) from error
 
 
-def _plane_distance(file: OpenFile, axes: str) -> float | None:
+def _alpha(file: FileFacts, layout: Layout) -> Sequence[int]:
+    """Return the channels of transparency; none if others are channels than the file says."""
+    mine, its = ([axis in CHANNEL_AXES for axis in axes] for axes in (layout.axes, file.axes or ""))
+    return file.alpha if mine == its and len(file.alpha) < layout.n_channels else ()
+
+
+def _plane_distance(file: FileFacts, axes: str) -> float | None:
     """Distance of planes, unless they are said to follow each other along another axis than Z."""
     counting = axes.translate(dict.fromkeys(map(ord, f"YX{CHANNEL_AXES}")))
     return file.plane_distance if counting.endswith(("Z", "I")) else None
@@ -113,13 +131,14 @@ def open_source(
     sparse: bool | None = None,
     outside: bool = False,
     labels: bool = False,
+    index: FileIndex | None = None,
 ) -> ImageSource:
     """Open an image, a stack or an array, without reading its pixels.
 
     Parameters
     ----------
     data : str, Path, or array of numpy, dask or zarr
-        Files: TIFF (OME, ImageJ, BigTIFF), PNG, JPEG, MRC, HDF5
+        Files: TIFF (OME, ImageJ, BigTIFF), PNG, JPEG, BMP, MRC, HDF5
         (``file.h5:/dataset`` chooses) and OME-Zarr or zarr folders
         (``folder.zarr:/array`` chooses).
     axes : str, optional
@@ -129,7 +148,7 @@ def open_source(
         last two axes are YX, except that a last axis of 3 or 4 uint8 samples
         is colour.
     channels : int or sequence of int, optional
-        Channels to use; all by default.
+        Channels to use; by default all but those of transparency (alpha).
     name : str, optional
         What messages call it; the file's name by default.
     pixel_size : (float, float), optional
@@ -143,9 +162,12 @@ def open_source(
         A TIFF or an HDF5 file may name other files that hold parts of it. Those in
         its folder are read; with this, those anywhere else are read too, and
         without it such a file is refused.
-    labels : bool, optional
-        The file holds labels: of a picture with a colour table the numbers are read,
-        not the colours, and `sparse` is True by default.
+    labels : bool
+        Whether the values of a file are classes. Then a TIFF, PNG or BMP with a
+        table of colours is read as the numbers in that table, and none is
+        inverted because its 0 is white; and `sparse` is True by default.
+    index : FileIndex, optional
+        What is known of files already; those are opened only when they are read.
 
     Returns
     -------
@@ -164,15 +186,14 @@ def open_source(
         If `data` is neither a path nor an array, or its elements are no real numbers.
     """
     if isinstance(data, str | Path):
+        path = split_inner(str(data))[0]
+        if labels and sparse is None:
+            sparse = True  # writers leave out what is all background
+        recipe = FileRecipe.of(str(data), sparse=sparse, outside=outside, labels=labels)
         return FileSource(
-            FileRecipe.of(
-                str(data),
-                # Writers leave out what is all background.
-                sparse=True if labels and sparse is None else sparse,
-                outside=outside,
-                labels=labels,
-            ),
-            path=split_inner(str(data))[0],
+            recipe,
+            look_into(recipe, path) if index is None else index.facts(recipe, path),
+            path=path,
             axes=axes,
             channels=channels,
             name=name or default_name(data),

@@ -11,10 +11,10 @@ from napari_affmae.data.formats.paths import is_regular, mode_of
 from napari_affmae.data.sources.failures import failure
 from napari_affmae.errors import UnreadableFileError
 
-_TIFF, _PNG_JPEG, _MRC, _HDF5, _ZARR = "tiff", "png_jpeg", "mrc", "hdf5", "ome_zarr"
+_TIFF, _ENCODED, _MRC, _HDF5, _ZARR = "tiff", "encoded", "mrc", "hdf5", "ome_zarr"
 _KINDS = {
     **dict.fromkeys((".tif", ".tiff", ".btf", ".tf8"), _TIFF),
-    **dict.fromkeys((".png", ".jpg", ".jpeg"), _PNG_JPEG),
+    **dict.fromkeys((".png", ".jpg", ".jpeg", ".bmp"), _ENCODED),
     **dict.fromkeys((".mrc", ".mrcs", ".rec", ".map", ".st"), _MRC),
     **dict.fromkeys((".h5", ".hdf5", ".hdf"), _HDF5),
 }
@@ -43,8 +43,7 @@ class FileRecipe:
     outside : bool
         Whether files are followed that the file names outside its folder.
     labels : bool
-        Whether it holds labels: of a picture with a colour table, the numbers in it
-        are read, and not the colours.
+        Whether the file's values are classes.
     """
 
     path: Path
@@ -96,7 +95,7 @@ class FileRecipe:
             arguments["sparse"] = self.sparse
         if self.kind in {_HDF5, _TIFF}:
             arguments["outside"] = self.outside
-        if self.kind == _PNG_JPEG:
+        if self.kind in {_TIFF, _ENCODED}:
             arguments["labels"] = self.labels
         try:
             file: OpenFile = reader.open_file(self.path, **arguments)

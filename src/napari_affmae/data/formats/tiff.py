@@ -1,12 +1,9 @@
 """TIFF, BigTIFF, OME-TIFF and ImageJ hyperstacks, by positions or strip by strip."""
 
+import math
 import struct
-from collections.abc import Collection, Mapping
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
-from xml.etree import ElementTree as ET
 
 import numpy as np
 import tifffile
@@ -16,19 +13,22 @@ from napari_affmae.config import ORIGIN_NAMESPACE
 from napari_affmae.data.formats.decoded import opened_chunks
 from napari_affmae.data.formats.foreign import Surroundings
 from napari_affmae.data.formats.handles import OpenFile
+from napari_affmae.data.formats.ome_files import check_named, companion_metadata
 from napari_affmae.data.formats.positioned import PositionedArray
-from napari_affmae.data.sources.units import VoxelSize, pixel_size, to_nanometres
+from napari_affmae.data.formats.tiff_sizes import voxel_size
+from napari_affmae.data.formats.tiff_values import meaning_of
+from napari_affmae.data.sources.units import pixel_size
 
-_LARGEST_PLAUSIBLE_NM = 1000.0
 _IN_SEVERAL_FILES = ("ome", "ndtiff")
 
 
-def open_file(path: Path, *, outside: bool = False) -> OpenFile:
+def open_file(path: Path, *, outside: bool = False, labels: bool = False) -> OpenFile:
     """Open the largest series of a TIFF.
 
     Of uncompressed contiguous series, only the rows that a crop touches are read. Of
-    others, the strips or tiles that it touches are read and decoded. OME metadata may name planes
-    in other files: series that have planes in this one go before others.
+    others, the strips or tiles that it touches are read and decoded. OME metadata, which may lie in
+    a companion file, may name planes in other files: series that have planes in this one go before
+    others.
 
     Parameters
     ----------
@@ -36,11 +36,14 @@ def open_file(path: Path, *, outside: bool = False) -> OpenFile:
         The file.
     outside : bool
         Whether planes are read from files outside its folder, too.
+    labels : bool
+        Whether its values are classes, which are read as they are stored.
 
     Raises
     ------
     ValueError
-        If the file is cut short, lacks planes, or names files that are not read.
+        If the file is cut short, lacks planes, names files that are not read, or has
+        colours that are no amounts of light.
     tifffile.TiffFileError
         If it is no TIFF.
     """
@@ -48,39 +51,52 @@ def open_file(path: Path, *, outside: bool = False) -> OpenFile:
     try:
         own = Path(tiff.filehandle.path)
         surroundings = Surroundings(own.parent, outside)
-        _check_named(tiff, surroundings)
+        xml, notes = companion_metadata(tiff, surroundings)
+        if xml is not None:
+            tiff.close()
+            tiff = tifffile.TiffFile(path, omexml=xml)
+        if miscounted := _miscounted(tiff):
+            notes.append(miscounted)
+            tiff.close()
+            tiff = tifffile.TiffFile(path, is_imagej=False)
+        check_named(tiff, surroundings)
         mine = [series for series in tiff.series if own in _files(series)]
         series = max(mine or tiff.series, key=lambda candidate: int(candidate.size))
-        for file in _files(series):
-            surroundings.check(str(file), own.parent)
+        files = _files(series)
+        for file in files:
+            if file != own:
+                surroundings.check(str(file), own.parent)
         _check_complete(tiff, series)
         is_ours = tiff.is_ome and ORIGIN_NAMESPACE in (tiff.ome_metadata or "")
-        opened = _open_series(tiff, series)
+        meaning = meaning_of(tiff, series, labels=labels)
+        opened = meaning(_open_series(tiff, series))
     except BaseException:
         tiff.close()
         raise
-    notes = []
+    notes += opened.notes
     if len(mine) > 1:
         notes.append(f"holds {len(mine)} image series, of which the largest is used")
-    files = _files(series)
     if len(files) > 1:
         notes.append(f"is a stack in {len(files)} files")
     return replace(opened, notes=notes, files=files, content="result" if is_ours else "image")
 
 
-def _check_named(tiff: tifffile.TiffFile, surroundings: Surroundings) -> None:
-    """Refuse files that the OME metadata name, before tifffile opens them."""
-    if not tiff.is_ome or not tiff.ome_metadata:
-        return
-    with suppress(ET.ParseError):  # tifffile then uses no metadata
-        root = ET.fromstring(tiff.ome_metadata)
-        others = [
-            item.attrib.get("FileName", "")
-            for item in root.iter()
-            if item.tag.endswith("UUID") and item.text != root.attrib.get("UUID")
-        ]
-        for name in sorted(set(others) - {""}):
-            surroundings.check(name, surroundings.folder)
+def _miscounted(tiff: tifffile.TiffFile) -> str | None:
+    """Say so where ImageJ's description counts other planes than there are; else None.
+
+    tifffile then leaves planes out, makes up empty ones, or ignores the description.
+    """
+    series = tiff.series[0]
+    if not tiff.is_imagej or series.kind not in {"imagej", "generic", "uniform"}:
+        return None
+    pages = len(tiff.pages)
+    counting = zip(series.shape, series.axes, strict=True)
+    described = math.prod(size for size, axis in counting if axis not in "YXS")
+    # The data of a single page may go on with other planes; whether they are there is seen later.
+    fits = described == pages or (pages == 1 and series.dataoffset is not None)
+    if series.kind == "imagej" and fits:
+        return None
+    return f"ImageJ's description does not fit its {pages} planes, which are read in their order"
 
 
 def _files(series: tifffile.TiffPageSeries) -> tuple[Path, ...]:
@@ -91,14 +107,14 @@ def _files(series: tifffile.TiffPageSeries) -> tuple[Path, ...]:
 
 
 def _open_series(tiff: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> OpenFile:
-    distance, row, column = _voxel_size(tiff, series)
+    (distance, row, column), notes = voxel_size(tiff, series)
     size = pixel_size(row, column)
     if series.dataoffset is not None and series.keyframe.is_memmappable:
         path = Path(tiff.filehandle.path)
         dtype = np.dtype(series.dtype).newbyteorder(tiff.byteorder)
         array = PositionedArray(path, dtype, series.dataoffset, series.shape)
         tiff.close()
-        return OpenFile(array, series.axes, size, array.close, plane_distance=distance)
+        return OpenFile(array, series.axes, size, array.close, notes, plane_distance=distance)
     store = series.aszarr(level=0, maxworkers=2)
     chunked = zarr.open_array(store, mode="r")
 
@@ -106,7 +122,7 @@ def _open_series(tiff: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> Op
         store.close()
         tiff.close()
 
-    file = opened_chunks(chunked, series.axes, size, close)
+    file = opened_chunks(chunked, series.axes, size, close, notes)
     return replace(file, plane_distance=distance)
 
 
@@ -139,69 +155,3 @@ def _next_page_offset(tiff: tifffile.TiffFile) -> int:
     handle.seek(tags * layout.tagsize, 1)
     (offset,) = struct.unpack(layout.offsetformat, handle.read(layout.offsetsize))
     return int(offset)
-
-
-def _voxel_size(tiff: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> VoxelSize:
-    """Voxel size by OME, ImageJ, Zeiss SEM and FEI metadata, else by the resolution tags."""
-    if tiff.is_ome and tiff.ome_metadata:
-        metadata = tifffile.xml2dict(tiff.ome_metadata)
-        return _ome_voxel_size(metadata, tiff.series.index(series), series.keyframe.shape)
-    if tiff.is_sem and tiff.sem_metadata and "ap_image_pixel_size" in tiff.sem_metadata:
-        _, value, unit = tiff.sem_metadata["ap_image_pixel_size"]
-        size = to_nanometres(float(value), unit)
-        return None, size, size
-    if tiff.is_fei and tiff.fei_metadata and "Scan" in tiff.fei_metadata:
-        scan = tiff.fei_metadata["Scan"]
-        return (
-            None,
-            to_nanometres(float(scan.get("PixelHeight", 0)), "m"),
-            to_nanometres(float(scan.get("PixelWidth", 0)), "m"),
-        )
-    imagej = tiff.imagej_metadata if tiff.is_imagej and tiff.imagej_metadata else {}
-    unit = imagej.get("unit")
-    distance = to_nanometres(abs(float(imagej.get("spacing", 0))), unit)
-    return distance, *_resolution_pixel_size(series.keyframe.tags, unit)
-
-
-def _ome_voxel_size(metadata: Mapping[str, Any], number: int, sizes: Collection[int]) -> VoxelSize:
-    """Voxel size of an OME image, the one of this number if its rows and columns are in `sizes`.
-
-    tifffile leaves images out that it cannot read, so numbers may be off.
-    """
-    images = metadata.get("OME", {}).get("Image", {})
-    images = images if isinstance(images, list) else [images]
-    all_pixels = [image.get("Pixels", {}) for image in images]
-    fitting = (
-        pixels
-        for pixels in [*all_pixels[number : number + 1], *all_pixels]
-        if {pixels.get("SizeY"), pixels.get("SizeX")} <= set(sizes)
-    )
-    pixels: Mapping[str, Any] = next(fitting, {})
-    plane, row, column = (
-        to_nanometres(
-            float(pixels.get(f"PhysicalSize{axis}", 0)), pixels.get(f"PhysicalSize{axis}Unit", "µm")
-        )
-        for axis in "ZYX"
-    )
-    return plane, row, column
-
-
-def _resolution_pixel_size(
-    tags: tifffile.TiffTags, unit: str | None
-) -> tuple[float | None, float | None]:
-    """Pixel size by the resolution tags, in ImageJ's `unit` or the tags' own.
-
-    Resolutions without ImageJ's unit are mostly meant for printers (72 dpi), so they
-    are used only for pixels below a micrometre.
-    """
-    trusted = unit is not None
-    if unit is None:
-        unit = {2: "inch", 3: "cm"}.get(int(tags.valueof("ResolutionUnit", 1)))
-    sizes = []
-    for tag in ("YResolution", "XResolution"):
-        pixels, length = tags.valueof(tag, (0, 1))
-        sizes.append(to_nanometres(length / pixels, unit) if pixels else None)
-    if not trusted and any(size is None or size > _LARGEST_PLAUSIBLE_NM for size in sizes):
-        return None, None
-    row, column = sizes
-    return row, column

@@ -1,10 +1,14 @@
 """What a network needs to normalise images as in its training; stored with every model."""
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import Protocol, Self
 
 from napari_affmae.config import NormalizationConfig, Settings
 from napari_affmae.data.sources.source import ImageSource
+
+# The header of a model file must not grow with the images that it was trained on.
+_MOST_STATISTICS = 64
 
 
 class SourceStatistics(Settings):
@@ -41,7 +45,9 @@ class _Normalized(Protocol):
 class NormalizationRecord(Settings):
     """What a model needs to normalise as in training: stored with it.
 
-    `statistics` are by the sources' fingerprints, a window's by that of the whole.
+    `statistics` are by the sources' fingerprints, a window's by that of the whole. Of
+    very many sources only some are kept; the others are fitted anew, by the same rule
+    to the same pixels.
     """
 
     config: NormalizationConfig
@@ -49,7 +55,7 @@ class NormalizationRecord(Settings):
 
     @classmethod
     def of(cls, sources: Sequence[_Normalized]) -> Self:
-        """Record of sources that were normalised alike; statistics of those that were needed yet.
+        """Record of sources that were normalised alike; of the first that were needed, statistics.
 
         Raises
         ------
@@ -59,7 +65,6 @@ class NormalizationRecord(Settings):
         configs = {source.config for source in sources}
         if len(configs) != 1:
             raise ValueError(f"a record holds one normalisation, got {len(configs)}")
-        statistics = {
-            item.source.whole.fingerprint(): item.statistics for item in sources if item.is_fitted
-        }
+        fitted = islice((item for item in sources if item.is_fitted), _MOST_STATISTICS)
+        statistics = {item.source.whole.fingerprint(): item.statistics for item in fitted}
         return cls(config=configs.pop(), statistics=statistics)

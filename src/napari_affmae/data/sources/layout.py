@@ -10,6 +10,9 @@ from numpy.typing import DTypeLike, NDArray
 
 CHANNEL_AXES = "CS"
 
+# Detectors and colours are seldom more: three, or four samples of a pixel.
+_MOST_CHANNELS = {"C": 3, "S": 4}
+
 
 def default_axes(shape: Sequence[int], dtype: DTypeLike) -> str:
     """Return the axes of an array that has no metadata about them.
@@ -171,3 +174,22 @@ class Layout:
         if wanted == list(range(len(planes))):
             return planes
         return planes[wanted]
+
+
+def axes_of_planes(layout: Layout) -> str | None:
+    """Return the axes if channels of a single plane are planes that were stored as channels.
+
+    Returns
+    -------
+    str or None
+        Axes to open it with; None if its channels look like channels.
+    """
+    if layout.n_planes > 1:
+        return None
+    sizes = dict(zip(layout.axes, layout.shape, strict=True))
+    suspects = [axis for axis, most in _MOST_CHANNELS.items() if sizes.get(axis, 1) > most]
+    if len(suspects) != 1:
+        return None
+    (suspect,) = suspects
+    # A Z that is there already is of length 1, and changes places with the channels.
+    return layout.axes.translate(str.maketrans(f"{suspect}Z", f"Z{suspect}"))

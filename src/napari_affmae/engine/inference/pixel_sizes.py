@@ -47,19 +47,25 @@ def note_pixel_sizes(
         return
     for source in sources:
         size = source.pixel_size
-        if size is not None and _ratio(size, trained) > _FACTOR:
+        if size is not None and not fit_in_size(size, trained):
             yield Notice(
-                f"its pixels are {_words(size)} but the model was trained on "
-                f"{_words(trained)}, so structures look larger or smaller than in training; scale "
-                "the images to about that size, or pretrain on images like these",
+                f"its pixels are {size_words(size)} but the model was trained on "
+                f"{size_words(trained)}, so structures look larger or smaller than in training; "
+                "scale the images to about that size, or pretrain on images like these",
                 source=source.name,
             )
             return
+
+
+def fit_in_size(size: PixelSize | None, trained: PixelSize | None) -> bool:
+    """Return whether structures look as large as in training, as far as sizes are known."""
+    return size is None or trained is None or _ratio(size, trained) <= _FACTOR
 
 
 def _ratio(size: PixelSize, other: PixelSize) -> float:
     return max(max(a / b, b / a) for a, b in zip(size, other, strict=True))
 
 
-def _words(size: PixelSize) -> str:
+def size_words(size: PixelSize) -> str:
+    """Say the (row, column) size of a pixel."""
     return f"{size[0]:g} x {size[1]:g} nm"

@@ -34,7 +34,7 @@ from napari_affmae.engine.quick.strokes import (
     painted_blocks,
 )
 from napari_affmae.engine.quick.view import predict_view
-from napari_affmae.engine.store.metadata import ModelMetadata
+from napari_affmae.engine.store.metadata import ModelMetadata, learned_from
 from napari_affmae.engine.store.model_files import load_model, model_bytes
 from napari_affmae.errors import AffmaeError, DataError, TooFewClassesError
 from napari_affmae.files import replace_bytes
@@ -274,7 +274,7 @@ class QuickTraining:
                 "preset": self._size,
                 "pretrained": None if self._pretrained is None else str(self._pretrained),
                 "date": datetime.now(UTC).isoformat(timespec="seconds"),
-                "sources": [source.name for source in self._normalized],
+                **learned_from([source.name for source in self._normalized]),
             },
         )
         path = Path(path)

@@ -10,6 +10,7 @@ from filelock import FileLock, Timeout
 
 from napari_affmae.config import RUN_FILE
 from napari_affmae.engine.store.checkpoints import CHECKPOINT_FILES, MODEL_FILE
+from napari_affmae.engine.store.lists import LIST_NAME
 from napari_affmae.engine.store.metadata import model_path, read_metadata
 from napari_affmae.engine.store.registry import MODEL_SUFFIX, is_model_file, is_run
 from napari_affmae.engine.store.run_folder import LOCK_FILE, METRICS_FILE
@@ -23,6 +24,7 @@ _IN_CHECKPOINT = "|".join(map(re.escape, CHECKPOINT_FILES))
 # Every file that a run writes, also the remains of interrupted writes.
 _KNOWN = re.compile(
     rf"\.?({_TOP})(\.new)?"
+    rf"|{LIST_NAME}"
     rf"|(previews/)?{TEMPORARY.pattern}"
     r"|previews/\.?step_\d{8,}\.(npz|png)(\.new)?"
     rf"|checkpoints/\.?step_\d{{8,}}(\.new|\.old|\.aside)?/({_IN_CHECKPOINT})"

@@ -1,6 +1,6 @@
 """What a model file says of its network, read without loading torch."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -26,6 +26,7 @@ METADATA_KEY = "napari-affmae"
 _LARGEST_CROP = 2**14
 _LARGEST_NEIGHBOURHOOD = 2**12
 _LARGEST_VALUE = 2**32 - 1
+_MOST_NAMES = 20
 
 
 class ModelMetadata(Settings):
@@ -85,6 +86,22 @@ class ModelMetadata(Settings):
             if min(numbers.std) <= 0:
                 raise ValueError(f"image {name} has a standard deviation of {min(numbers.std)}")
         return self
+
+
+def learned_from(names: Sequence[str]) -> dict[str, Any]:
+    """Say of what a network has learned, in few words however many images there are.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Of the images.
+
+    Returns
+    -------
+    dict
+        The number of ``images``, and as ``sources`` the names of the first.
+    """
+    return {"images": len(names), "sources": list(names[:_MOST_NAMES])}
 
 
 def model_path(path: Path) -> Path:

@@ -1,5 +1,6 @@
 """Preview pictures of a run."""
 
+import re
 from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
@@ -10,7 +11,10 @@ from numpy.typing import NDArray
 
 from napari_affmae.files import replace_bytes
 
+#: The folder of a run that holds them.
+PREVIEWS = "previews"
 _GAP = 4
+_NAME = re.compile(r"step_\d{8,}\.png")
 
 
 def save_preview(folder: Path, step: int, images: Mapping[str, NDArray[np.float32]]) -> Path:
@@ -42,6 +46,26 @@ def save_preview(folder: Path, step: int, images: Mapping[str, NDArray[np.float3
     replace_bytes(path.with_suffix(".npz"), arrays.getvalue())
     replace_bytes(path, iio.imwrite("<bytes>", _montage(images), extension=".png"))
     return path
+
+
+def latest_preview(folder: Path) -> Path | None:
+    """Find the newest pictures of a run.
+
+    Parameters
+    ----------
+    folder : Path
+        The run's ``previews`` folder; it may be missing.
+
+    Returns
+    -------
+    Path or None
+        The PNG, whose first row of pictures shows one crop; None if there is none.
+    """
+    if not folder.is_dir():
+        return None
+    names = (path.name for path in folder.iterdir() if _NAME.fullmatch(path.name))
+    newest = max(names, key=lambda name: int(name[5:-4]), default=None)
+    return None if newest is None else folder / newest
 
 
 def _montage(images: Mapping[str, NDArray[np.float32]]) -> NDArray[np.uint8]:

@@ -19,6 +19,7 @@ from pydantic import (
 
 from napari_affmae.config import LabelClass, ModelConfig
 from napari_affmae.data import NormalizationRecord
+from napari_affmae.engine.store.lists import ListKind, StoredList
 from napari_affmae.errors import CheckpointError
 from napari_affmae.files import parse_json
 
@@ -51,6 +52,7 @@ def _is_moment(text: str) -> str:
 Text = InstanceOf[str]
 Moment = Annotated[Text, AfterValidator(_is_moment)]
 Count = Annotated[int, Field(ge=0)]
+Planes = list[Count]
 
 
 class _Facts(BaseModel):
@@ -61,11 +63,18 @@ class _Facts(BaseModel):
 
 class _Data(_Facts):
     name: Text
-    fingerprint: Text
+    fingerprint: Text | None = None
+
+
+#: What a run is given: an entry an image, and in fine-tuning one for its labels behind it.
+DATA = ListKind("data", _Data)
+#: Of each image of a fine-tuning, the planes that it is measured on.
+VALIDATION_PLANES = ListKind("validation_planes", Planes)
 
 
 class _Session(_Facts):
     date: Moment
+    data: StoredList | list[_Data] | None = None
 
 
 class _Record(_Facts):
@@ -74,14 +83,17 @@ class _Record(_Facts):
     kind: Literal["pretrain", "finetune"]
     created: Moment
     config: dict[str, Any]
-    data: list[_Data]
+    data: StoredList | list[_Data]  # in the record itself in runs of earlier versions
+    images: Count | None = None
+    sources: list[Text] = []
     model: ModelConfig
     batch: int = Field(ge=1)
     normalization: NormalizationRecord
     classes: list[LabelClass] = []
-    validation_planes: list[list[Count]] | None = None
+    validation_planes: StoredList | list[Planes] | None = None
     preset: Text | None = None
     pretrained: Text | None = None
+    start: Text | None = None
     resumed: list[_Session] = []
 
     @model_validator(mode="after")
@@ -114,8 +126,10 @@ class TrainingFacts(_Facts):
 
     preset: Text | None = None
     pretrained: Text | None = None
+    start: Text | None = None
     steps: Count = 0
     date: Moment | None = None
+    images: Count | None = None
     sources: list[Text] = []
     validation_loss: float | None = None
     mean_iou: float | None = None

@@ -14,6 +14,7 @@ from napari_affmae.engine.store.checkpoints import (
     list_checkpoints,
 )
 from napari_affmae.engine.store.metadata import model_path, read_metadata, training_facts
+from napari_affmae.engine.store.previews import PREVIEWS, latest_preview
 from napari_affmae.engine.store.records import TrainingFacts, moment, parse_measurement
 from napari_affmae.engine.store.run_folder import (
     LOCK_FILE,
@@ -58,8 +59,10 @@ class RunSummary:
         Whether the run can be resumed: it has not finished and nothing is damaged.
     classes : tuple of LabelClass
         Empty for models that do not segment.
+    images : int
+        How many images it learned from; 0 if that is not known.
     sources : tuple of str
-        Names of the images that it learned from.
+        Names of the first of them.
     mean_iou : float or None
         Mean IoU on the validation set, for the best or last weights.
     iou : Mapping[str, float]
@@ -70,6 +73,12 @@ class RunSummary:
         Name of the model that the run started from.
     in_channels, crop : int
         Channels and side of the network's input; 0 if the run has no record of them.
+    batch : int
+        Crops of a step; 0 for a model file, which does not say.
+    pixel_size : (float, float) or None
+        (row, column) in nanometres, if all images that it learned from have the same.
+    preview : Path or None
+        The newest pictures of a run; see `read_preview`.
     problem : str or None
         Why it cannot be used, for the user to read.
     """
@@ -84,6 +93,7 @@ class RunSummary:
     finished: bool = False
     resumable: bool = False
     classes: tuple[LabelClass, ...] = ()
+    images: int = 0
     sources: tuple[str, ...] = ()
     mean_iou: float | None = None
     iou: Mapping[str, float] = field(default_factory=dict)
@@ -91,7 +101,15 @@ class RunSummary:
     pretrained: str | None = None
     in_channels: int = 0
     crop: int = 0
+    batch: int = 0
+    pixel_size: tuple[float, float] | None = None
+    preview: Path | None = None
     problem: str | None = None
+
+    @property
+    def crops(self) -> int | None:
+        """Crops that a run has seen; None for a model file, which does not say."""
+        return self.steps * self.batch if self.batch else None
 
 
 def list_runs(folder: Path) -> list[RunSummary]:
@@ -143,11 +161,13 @@ def _summarize_file(path: Path) -> RunSummary:
         steps=training.steps,
         total_steps=training.steps if "steps" in training.model_fields_set else None,
         classes=metadata.classes,
+        images=len(training.sources) if training.images is None else training.images,
         sources=tuple(training.sources),
         loss=training.validation_loss,
         pretrained=training.pretrained,
         in_channels=metadata.model.in_channels,
         crop=metadata.crop,
+        pixel_size=metadata.pixel_size,
         **_scores(training),
     )
 
@@ -163,6 +183,7 @@ def _summarize_run(path: Path) -> RunSummary:
         facts |= _recorded(path)
         facts |= _measured(path)
         facts |= _reached(path)
+        facts["preview"] = latest_preview(path / PREVIEWS)
     except CheckpointError as error:
         return RunSummary(**facts, problem=str(error))
     except OSError as error:
@@ -180,19 +201,28 @@ def _recorded(path: Path) -> dict[str, Any]:
     record = read_record(path)
     config = read_config(path)
     classes = record.get("classes", ())
-    # In fine-tuning, each image is followed by its labels.
-    images = record["data"][:: 2 if "classes" in record else 1]
     return {
         "kind": record["kind"],
         "created": moment(record["created"]),
         "preset": record.get("preset") or config.preset,
         "total_steps": config.steps,
         "classes": tuple(LabelClass.model_validate(item) for item in classes),
-        "sources": tuple(item["name"] for item in images),
+        **_images(record),
         "pretrained": record.get("pretrained"),
         "in_channels": config.in_channels,
         "crop": config.crop,
+        "batch": record["batch"],
     }
+
+
+def _images(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Read of what a run learns."""
+    if record.get("images") is not None:
+        return {"images": record["images"], "sources": tuple(record.get("sources", ()))}
+    # In runs of earlier versions; in fine-tuning, each image is followed by its labels.
+    data = record["data"] if isinstance(record["data"], list) else []
+    names = tuple(item["name"] for item in data[:: 2 if "classes" in record else 1])
+    return {"images": len(names), "sources": names}
 
 
 def _measured(path: Path) -> dict[str, Any]:
@@ -213,7 +243,9 @@ def _reached(path: Path) -> dict[str, Any]:
     length = Length.of(read_config(path))
     finished = (path / MODEL_FILE).exists() and length.over(state.step, state.elapsed)
     model = model_path(path)
-    return {"finished": finished, **_scores(training_facts(read_metadata(model), model))}
+    metadata = read_metadata(model)
+    scores = _scores(training_facts(metadata, model))
+    return {"finished": finished, "pixel_size": metadata.pixel_size, **scores}
 
 
 def _scores(training: TrainingFacts) -> dict[str, Any]:

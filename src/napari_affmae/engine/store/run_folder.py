@@ -2,7 +2,10 @@
 
 ::
 
-    run.json                   kind, settings, data and versions
+    run.json                   kind, settings and versions
+    run_data.jsonl             one line for each image, and for its labels
+    run_validation_planes.jsonl
+                               of a fine-tuning, one line for each image
     metrics.jsonl              one line for each step, validation or change of micro-batch
     previews/                  pictures, npz and png
     checkpoints/step_00000100/ model.safetensors, optimizer.safetensors, state.json
@@ -33,7 +36,16 @@ from napari_affmae.engine.store.checkpoints import (
     prune_checkpoints,
     save_checkpoint,
 )
-from napari_affmae.engine.store.records import FORMAT, parse_measurement, parse_record, reason
+from napari_affmae.engine.store.lists import ListKind
+from napari_affmae.engine.store.previews import PREVIEWS
+from napari_affmae.engine.store.records import (
+    DATA,
+    FORMAT,
+    VALIDATION_PLANES,
+    parse_measurement,
+    parse_record,
+    reason,
+)
 from napari_affmae.errors import AffmaeError, CheckpointError, UnwritableError
 from napari_affmae.files import remove_leftovers, replace_bytes, to_json, write_errors
 
@@ -46,6 +58,7 @@ _CONFIGS: dict[str, type[PretrainConfig] | type[FinetuneConfig]] = {
     "pretrain": PretrainConfig,
     "finetune": FinetuneConfig,
 }
+_LISTS: dict[str, ListKind[Any]] = {"data": DATA, "validation_planes": VALIDATION_PLANES}
 _KEEP_LAST = 2
 
 
@@ -77,7 +90,7 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.checkpoints = path / "checkpoints"
-        self.previews = path / "previews"
+        self.previews = path / PREVIEWS
         self.metrics = path / METRICS_FILE
         with write_errors(path):
             self._made = not path.exists()
@@ -129,6 +142,8 @@ class RunFolder:
         self._lock.release()
         if self._made:
             with suppress(OSError):  # another program has put something there
+                for kind in _LISTS.values():
+                    (self.path / kind.first).unlink(missing_ok=True)
                 self.path.rmdir()
 
     @property
@@ -150,8 +165,14 @@ class RunFolder:
         config : TrainingConfig
             Its settings.
         facts : Mapping[str, Any]
-            Plain data that stays the same for the whole run: data, batch, classes.
+            Plain data that stays the same for the whole run: data, batch, classes. Lists
+            with an entry an image go into files beside the record.
         """
+        lists = {
+            name: kind_of_list.write(self.path, facts[name])
+            for name, kind_of_list in _LISTS.items()
+            if name in facts
+        }
         record = {
             "format": FORMAT,
             "kind": kind,
@@ -159,6 +180,7 @@ class RunFolder:
             "versions": versions(),
             "config": config.model_dump(mode="json"),
             **facts,
+            **lists,
         }
         replace_bytes(self.path / RUN_FILE, to_json(record))
 
@@ -169,18 +191,21 @@ class RunFolder:
     def note_resumed(self, config: TrainingConfig, data: Sequence[Mapping[str, Any]]) -> None:
         """Add to the record how a run was resumed; the entries of its start stay.
 
+        Only data that are not those of the start are written.
+
         Parameters
         ----------
         config : TrainingConfig
             The settings from now on.
         data : Sequence[Mapping[str, Any]]
-            From `resuming.describe`; written if it differs from that of the start.
+            From `resuming.describe`.
         """
         record = read_record(self.path)
         session: dict[str, Any] = {"date": _now(), "versions": versions()}
-        if to_json(list(data)) != to_json(record["data"]):
-            session["data"] = list(data)
-        sessions = [*record.get("resumed", ()), session]
+        before = record.get("resumed", [])
+        if not DATA.is_same(record["data"], data):
+            session["data"] = DATA.write(self.path, data, number=len(before) + 2)
+        sessions = [*before, session]
         self.update_record(config=config.model_dump(mode="json"), resumed=sessions)
 
     def append_metrics(self, line: Mapping[str, Any]) -> None:

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self
 
 from napari_affmae.config import TrainingConfig
 from napari_affmae.data import ImageSource
 from napari_affmae.engine.compute.device import DevicePlan, plan_device
 from napari_affmae.engine.events import Notice
+from napari_affmae.engine.store.records import DATA, VALIDATION_PLANES
 from napari_affmae.engine.store.run_folder import Kind, RunFolder, read_record
 from napari_affmae.engine.training.batch import BatchPlan, plan_batch
 from napari_affmae.engine.training.image_memory import PoolPlan, plan_pool
@@ -42,7 +44,7 @@ class Beginning:
     def of(cls, folder: RunFolder, config: TrainingConfig, *, resume: bool) -> Self:
         """Look at the device and, where a run goes on, at its record."""
         plan = plan_device(config.device, config.precision)
-        stored = read_record(folder.path) if resume else None
+        stored = _stored(folder.path) if resume else None
         return cls(folder, config, plan, plan_pool(plan, config.memory_share, stored), stored)
 
     def plan_batch(self, kind: Kind, preset: str) -> BatchPlan:
@@ -77,8 +79,18 @@ class Beginning:
         """
         data = describe(sources)
         if self.stored is None:
-            sizes = {"batch": batch.batch, "pool": self.place.capacity}
-            self.folder.write_record(kind, self.config, {**facts(), **sizes, "data": data})
+            known = {"batch": batch.batch, "pool": self.place.capacity, "data": data}
+            self.folder.write_record(kind, self.config, {**facts(), **known})
         else:
-            yield from note_changes(self.stored["data"], data)
+            if not DATA.is_same(self.stored["data"], data):
+                before = DATA.read(self.folder.path, self.stored["data"])
+                yield from note_changes(before, data)
             self.folder.note_resumed(self.config, data)
+
+
+def _stored(run: Path) -> dict[str, Any]:
+    """Read the record of a run that goes on, and the list beside it that training needs."""
+    record = read_record(run)
+    if (planes := record.get("validation_planes")) is not None:
+        record["validation_planes"] = VALIDATION_PLANES.read(run, planes)
+    return record

@@ -24,7 +24,7 @@ from napari_affmae.engine.events import Event, Notice, Validated
 from napari_affmae.engine.inference.evaluation import count_confusion
 from napari_affmae.engine.inference.pixel_sizes import common_pixel_size, note_pixel_sizes
 from napari_affmae.engine.inference.predictor import Predictor
-from napari_affmae.engine.store.metadata import ModelMetadata, read_metadata
+from napari_affmae.engine.store.metadata import ModelMetadata, learned_from, read_metadata
 from napari_affmae.engine.store.run_folder import RunFolder
 from napari_affmae.engine.training.batch import BatchPlan
 from napari_affmae.engine.training.beginning import Beginning
@@ -114,6 +114,7 @@ def finetune(
         def facts() -> dict[str, Any]:
             return {
                 **start,
+                **learned_from([image.name for image, _ in both]),
                 "classes": [item.model_dump(mode="json") for item in classes],
                 "normalization": data.record.model_dump(mode="json"),
                 "validation_planes": data.validation,
@@ -302,7 +303,7 @@ class Finetuning(Task):
             "pretrained": self._start["pretrained"],
             "steps": step,
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
-            "sources": [pair.image.name for pair in self._data.pairs],
+            **learned_from([pair.image.name for pair in self._data.pairs]),
         }
         if validated is not None:
             training["mean_iou"] = validated.mean_iou

@@ -75,10 +75,7 @@ class Labelled:
         record = None
         if stored is not None:
             record = NormalizationRecord.model_validate(stored["normalization"])
-        both = [*pairs, *(validation or ())]
-        require_same_channels([image for image, _ in both], config.in_channels)
-        labelled = [_labelled_pair(*pair, config, record) for pair in both]
-        usable = [_labelled_planes(pair, config.ignore_value) for pair in labelled]
+        labelled, usable = normalized_pairs([*pairs, *(validation or ())], config, record)
         if validation is not None:
             training = [list(range(image.n_planes)) for image, _ in pairs]
             nothing: list[list[int]] = [[] for _ in pairs]
@@ -98,6 +95,23 @@ class Labelled:
             for with_labels, held in zip(usable, kept_back, strict=True)
         ]
         return cls(labelled, training, measured, classes)
+
+
+def normalized_pairs(
+    pairs: Pairs, config: FinetuneConfig, record: NormalizationRecord | None
+) -> tuple[list[LabelledPair], list[list[int]]]:
+    """Normalise images, and list the planes of each that hold labels.
+
+    Raises
+    ------
+    DataError
+        If an image has other channels than the settings say, or another shape than its labels.
+    UnreadablePairError
+        If a file is damaged.
+    """
+    require_same_channels([image for image, _ in pairs], config.in_channels)
+    labelled = [_labelled_pair(*pair, config, record) for pair in pairs]
+    return labelled, [_labelled_planes(pair, config.ignore_value) for pair in labelled]
 
 
 def _labelled_planes(pair: LabelledPair, ignore_value: int | None) -> list[int]:

@@ -189,6 +189,9 @@ class Training:
             if over:
                 break
             yield from self._make_step()
+        conclusion = self._task.conclude()
+        if conclusion is not None:
+            yield Notice(conclusion, "info")
         yield self._export()
 
     def _make_step(self) -> Generator[Event, None, None]:

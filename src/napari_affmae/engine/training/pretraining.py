@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from affmae_kernels import CropPlan
-from napari_affmae.config import PretrainConfig
+from napari_affmae.config import WORTHWHILE_CROPS, PretrainConfig
 from napari_affmae.data import (
     ImageSource,
     NormalizationRecord,
@@ -28,13 +28,16 @@ from napari_affmae.engine.compute.runtime import Runtime, evaluating
 from napari_affmae.engine.compute.seeds import Stream, derived_seed
 from napari_affmae.engine.events import Event, Notice, Validated
 from napari_affmae.engine.inference.pixel_sizes import common_pixel_size
-from napari_affmae.engine.store.metadata import ModelMetadata
+from napari_affmae.engine.store.metadata import ModelMetadata, learned_from
 from napari_affmae.engine.store.run_folder import RunFolder
 from napari_affmae.engine.training.batch import BatchPlan
 from napari_affmae.engine.training.beginning import Beginning
+from napari_affmae.engine.training.effective_rank import stage_ranks
 from napari_affmae.engine.training.image_memory import PoolPlan
+from napari_affmae.engine.training.labelled_data import Pairs
 from napari_affmae.engine.training.loop import Training
 from napari_affmae.engine.training.networks import autoencoder_of
+from napari_affmae.engine.training.probe import Probe, judge_scores
 from napari_affmae.engine.training.resuming import settle_config
 from napari_affmae.engine.training.task import Task, mean_loss, middle, validation_crops
 from napari_affmae.engine.wording import duration
@@ -44,9 +47,7 @@ from napari_affmae.model.masking import PERLIN_CELLS, draw_masks
 from napari_affmae.model.patches import pad_to_patches, patchify, unpatchify
 
 _PREVIEW_CROPS = 4
-# 25,000 crops made no difference to later fine-tuning and a million did (benchmarks/README.md).
-# This number lies between them by judgement, until the curve is measured.
-WORTHWHILE_CROPS = 200_000
+_RANKED_CROPS = 8
 
 
 def pretrain(
@@ -55,6 +56,8 @@ def pretrain(
     run: Path,
     *,
     start: Path | None = None,
+    labelled: Pairs = (),
+    ignore_value: int | None = None,
     resume: bool = False,
 ) -> Generator[Event, None, None]:
     """Pretrain a network on unlabelled images.
@@ -72,6 +75,11 @@ def pretrain(
     start : Path, optional
         Pretrained model file or run folder to go on from, on these images; random
         weights without it. Its network counts then, not the preset of the settings.
+    labelled : sequence of (ImageSource, ImageSource)
+        Images and their labels, on which a `Probe` measures at each validation how
+        much the features have become worth. Nothing is learned from these labels.
+    ignore_value : int or None
+        Value in those labels that means unknown.
     resume : bool
         Go on with the run in the folder; `start` no longer matters then.
 
@@ -98,11 +106,18 @@ def pretrain(
 
         def facts() -> dict[str, Any]:
             record = NormalizationRecord.of(normalized)
-            return {**network, "normalization": record.model_dump(mode="json")}
+            return {
+                **learned_from([image.name for image in images]),
+                **network,
+                "normalization": record.model_dump(mode="json"),
+            }
 
         images = [source.source for source in normalized]
         yield from begun.record("pretrain", batch, images, facts)
-        task = Pretraining(config, module, normalized, batch, begun.place, start=network)
+        probe = Probe.of(labelled, config, ignore_value, begun.place) if labelled else None
+        task = Pretraining(
+            config, module, normalized, batch, begun.place, start=network, probe=probe
+        )
         with closing(task):
             if not task.is_validated:
                 yield Notice("there is no validation loss: one plane alone cannot be split", "info")
@@ -155,6 +170,8 @@ class Pretraining(Task):
         Where decoded images lie.
     start : Mapping[str, Any], optional
         ``preset`` and ``start`` of the run's record; those of random weights by default.
+    probe : Probe, optional
+        Measures the features at each validation.
 
     Attributes
     ----------
@@ -173,8 +190,11 @@ class Pretraining(Task):
         place: PoolPlan,
         *,
         start: Mapping[str, Any] | None = None,
+        probe: Probe | None = None,
     ) -> None:
         self.config: PretrainConfig = config
+        self._probe = probe
+        self._scores: list[float] = []
         self._start = start or {"preset": config.preset, "start": None}
         self.module: AFFMAE = module
         self._sources = sources
@@ -260,12 +280,26 @@ class Pretraining(Task):
         return self._fixed_crops(None, seed)
 
     def validate(self, runtime: Runtime, step: int) -> Generator[Event, None, Validated | None]:
-        """Compute the loss of the same masked crops of held-out planes."""
+        """Compute the loss of the same masked crops of held-out planes, and measure features."""
         yield from ()
         if not self.is_validated:
             return None
         at_once = self.batch.micro_batch
-        return Validated(step, mean_loss(self, runtime, self._fixed_batch, at_once))
+        loss = mean_loss(self, runtime, self._fixed_batch, at_once)
+        with evaluating(self.module), runtime.computing():
+            ranks = self.feature_ranks(self._fixed_batch[0][: min(at_once, _RANKED_CROPS)])
+        if self._probe is None:
+            return Validated(step, loss, ranks=ranks)
+        self._scores.append(self._probe.score(self.module, runtime, at_once))
+        return Validated(step, loss, ranks=ranks, probe=self._scores[-1])
+
+    def feature_ranks(self, images: Tensor) -> Sequence[float]:
+        """Compute the effective rank of the features of each stage; see `stage_ranks`."""
+        return stage_ranks(self.module, images)
+
+    def conclude(self) -> str | None:
+        """Say whether the scores of the probe still rise; see `Task.conclude`."""
+        return judge_scores(self._scores)
 
     def preview(self, runtime: Runtime) -> Mapping[str, NDArray[np.float32]]:
         """Reconstruct the same few crops; the first channel is shown."""
@@ -311,7 +345,7 @@ class Pretraining(Task):
             "start": self._start["start"],
             "steps": step,
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
-            "sources": [source.name for source in self._sources],
+            **learned_from([source.name for source in self._sources]),
         }
         if validated is not None:
             training["validation_loss"] = validated.loss

@@ -138,7 +138,7 @@ def note_changes(
     Notice
         At most one.
     """
-    seen = [[[item[key] for key in _SEEN] for item in data] for data in (before, now)]
+    seen = [[[item.get(key) for key in _SEEN] for item in data] for data in (before, now)]
     if seen[0] != seen[1]:
         yield Notice(
             f"the data are not those that the run was started with ({len(before)} images then, "

@@ -115,6 +115,10 @@ class Task(ABC):
         """Return what to say of a run that sees too few crops to be worth it; None: nothing."""
         return None
 
+    def conclude(self) -> str | None:
+        """Return what to say of the run's validations when it ends; None: nothing."""
+        return None
+
     def score(self, validated: Validated) -> float | None:  # noqa: ARG002 - the default has none
         """Return what makes a checkpoint the best, the larger the better; None: no best."""
         return None

@@ -50,6 +50,8 @@ class Annotation(QObject):
     """The user may look at another pair now."""
     noticed = Signal(str)
     """A hint about labels, for the user."""
+    touched = Signal(object, object)
+    """Parts of labels were edited: the layer, and the squares."""
     failed = Signal(object)
     """Labels cannot be used, or a name of a class is refused: the exception."""
 
@@ -190,6 +192,7 @@ class Annotation(QObject):
             self._recall_classes(labels)
             self._painted[labels] = painted = Painted(labels, self)
             painted.stroked.connect(self.stroked)
+            painted.touched.connect(self.touched)
             painted.counted.connect(self._show_counts)
             painted.failed.connect(self.failed)
             connect_while_alive(painted, labels.events.selected_label, self._take_label)

@@ -1,5 +1,7 @@
 """The dock that trains a segmentation network on painted labels."""
 
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import napari
@@ -18,10 +20,14 @@ from napari_affmae.config import FinetuneConfig
 from napari_affmae.errors import AffmaeError
 from napari_affmae.widgets.finetune.annotation import Annotation
 from napari_affmae.widgets.finetune.class_table import ClassTable
+from napari_affmae.widgets.finetune.earlier_work import EarlierWork, Reopened
 from napari_affmae.widgets.finetune.full_panel import FullPanel
 from napari_affmae.widgets.finetune.pair_table import PairTable
 from napari_affmae.widgets.finetune.prediction import PredictionLayers
 from napari_affmae.widgets.finetune.quick_panel import QuickPanel
+from napari_affmae.widgets.finetune.stroke_keeper import StrokeKeeper
+from napari_affmae.widgets.layers.docks import open_dock
+from napari_affmae.widgets.layers.layer_sources import LayerImage
 from napari_affmae.widgets.layers.napari_private import real_viewer
 from napari_affmae.widgets.parts.command_dialog import (
     CommandDialog,
@@ -31,9 +37,12 @@ from napari_affmae.widgets.parts.command_dialog import (
     layer_words,
     option_words,
 )
+from napari_affmae.widgets.parts.error_text import in_words
 from napari_affmae.widgets.running.base_dock import Dock
+from napari_affmae.widgets.running.fitting import Subject, to_start_from
+from napari_affmae.widgets.running.model_card import ModelCard
 from napari_affmae.widgets.running.run_choice import RunChoice
-from napari_affmae.widgets.running.run_panel import RunPanel
+from napari_affmae.widgets.running.run_panel import Outcome, RunPanel
 
 
 class FinetuneDock(Dock):
@@ -54,12 +63,17 @@ class FinetuneDock(Dock):
         )
         self.full_button = QRadioButton("Full")
         self.full_button.setToolTip("Trains the whole network, for minutes to hours: best results.")
-        self.start_from = RunChoice(
-            "random weights", {"pretrain", "finetune", "quick", "model"}, newest="pretrain"
-        )
         self.pairs = PairTable(napari_viewer)
+        self.start_from = RunChoice(
+            "nothing learned yet (random weights)",
+            {"pretrain", "finetune", "quick", "model"},
+            preferred=lambda runs: to_start_from(runs, self._subject()),
+        )
+        self.card = ModelCard()
         self.classes = ClassTable()
         self.annotation = Annotation(napari_viewer, self.pairs, self.classes)
+        self.keeper = StrokeKeeper(self.annotation, self.start_from)
+        self.earlier = EarlierWork(napari_viewer)
         self._layers = layers = PredictionLayers(napari_viewer)
         self.quick = QuickPanel(napari_viewer, self.annotation, self.start_from, layers)
         self.full = FullPanel(napari_viewer, self.panel, self.annotation, self.start_from, layers)
@@ -73,12 +87,21 @@ class FinetuneDock(Dock):
             "from like strokes. Undo in the labels layer takes it back."
         )
         self.copy_button.clicked.connect(self._copy_prediction)
+        self.segment_button = QPushButton("Segment the whole stack with it")
+        self.segment_button.setToolTip(
+            "Opens the dock that segments, with this image and the model that was just made, and "
+            "starts."
+        )
+        self.segment_button.clicked.connect(self._segment)
+        self.segment_button.setVisible(False)
+        self._made: Path | None = None
         self.command_button = QPushButton("Command line ...")
         self.command_button.clicked.connect(self._show_command)
         self._arrange()
         self._recall()
         self._connect()
         self.full.note_settings()
+        self._show_start()
 
     def _arrange(self) -> None:
         modes = QWidget()
@@ -94,21 +117,28 @@ class FinetuneDock(Dock):
         rows.setContentsMargins(0, 0, 0, 0)
         rows.addRow("Training", modes)
         rows.addRow("Start from", self.start_from)
-        self.add(top)
-        self.add_section("Images and labels", self.pairs)
+        self.add(top, self.card)
+        self.add_section("Images and labels", self.earlier, self.pairs)
         self.add_section("Classes", self.classes)
-        self.add(self.uncertainty, self.copy_button, self.quick, self.full, self.command_button)
+        self.add(self.uncertainty, self.copy_button, self.quick, self.full)
+        self.add(self.segment_button, self.command_button)
         self.add_stretch()
 
     def _connect(self) -> None:
         self.quick_button.toggled.connect(self._show_mode)
         self.annotation.failed.connect(self._show_error)
         self.annotation.noticed.connect(self._show_note)
+        self.keeper.failed.connect(self._show_not_kept)
+        self.earlier.failed.connect(self._show_error)
+        self.earlier.reopened.connect(self._take_reopened)
         self.annotation.stroked.connect(self.full.note_settings)
         self.start_from.changed.connect(self.full.note_settings)
         self.full.training.resuming.connect(self._take_classes)
         self.full.training.changed.connect(self._enable_start_from)
-        self.quick.saved.connect(self.start_from.refresh)
+        self.start_from.changed.connect(self._show_start)
+        self.pairs.changed.connect(self._show_start)
+        self.quick.saved.connect(self._take_model)
+        self.panel.ended.connect(self._take_full_model)
         self.panel.running_changed.connect(self._lock)
 
     def _recall(self) -> None:
@@ -135,9 +165,48 @@ class FinetuneDock(Dock):
     def showEvent(self, event: object) -> None:  # noqa: N802 - Qt's name
         """Refresh the list of models."""
         super().showEvent(event)
+        self.earlier.refresh()
         # A training that is running must not change the model that it started from.
         if not self.panel.is_running and not self.quick.predict_button.isChecked():
             self.start_from.refresh()
+
+    def _subject(self) -> Subject | None:
+        """Describe the image of the first pair."""
+        images = [image for image, _ in self.pairs.pairs()]
+        if not images:
+            return None
+        with suppress(ValueError):  # half typed channels, of which the trainings complain
+            return Subject.of(LayerImage(images[0], self.pairs.channels_of(images[0])))
+        return None
+
+    def _show_start(self) -> None:
+        """Describe what is started from, and choose again if the image is another one."""
+        if not self.panel.is_running and not self.quick.predict_button.isChecked():
+            self.start_from.prefer_again()
+        self.card.show_run(self.start_from.run(), self._subject())
+
+    def _take_model(self, model: Path) -> None:
+        """Offer to segment with a model that was just made."""
+        self.start_from.refresh()
+        self._made = model
+        self.keeper.note_model(model)
+        self.segment_button.setVisible(True)
+
+    def _take_full_model(self, outcome: Outcome) -> None:
+        run = self.full.training.run
+        if outcome is Outcome.FINISHED and run is not None:
+            self._take_model(run)
+
+    def _segment(self) -> None:
+        """Segment the image that the user looks at with the model that was just made."""
+        try:
+            image, _ = self.annotation.pairs()[self.annotation.shown_pair()]
+        except ValueError as error:
+            self._show_error(error)
+            return
+        if self._made is not None:
+            self.quick.switch_off()  # segmenting needs the machine
+            open_dock(self.viewer, "3. Segment").segment_all(image, self._made)
 
     def _copy_prediction(self) -> None:
         try:
@@ -173,9 +242,22 @@ class FinetuneDock(Dock):
         quick = self.quick_button.isChecked()
         self.quick.fail(error) if quick else self.panel.fail(error)
 
-    def _show_note(self, text: str) -> None:
+    def _show_note(self, text: str, level: str = "info") -> None:
         quick = self.quick_button.isChecked()
-        (self.quick.messages if quick else self.panel.messages).add(text, "info")
+        (self.quick.messages if quick else self.panel.messages).add(text, level)
+
+    def _show_not_kept(self, error: Exception) -> None:
+        self._show_note(f"The strokes cannot be kept on disk: {in_words(error)}", "warning")
+
+    def _take_reopened(self, reopened: Reopened) -> None:
+        """Go on with what was painted earlier."""
+        project = reopened.kept.project
+        self.pairs.set_pair(reopened.image, reopened.labels)
+        self.classes.set_classes(project.classes, ignore_value=project.ignore_value)
+        if project.start_from is not None:
+            self.start_from.choose(Path(project.start_from))
+        if reopened.model is not None:
+            self._take_model(reopened.model)
 
     def _show_command(self) -> None:
         try:

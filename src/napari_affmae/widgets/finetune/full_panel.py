@@ -185,7 +185,7 @@ class FullPanel(QWidget):
             layers[0][0].name,
             lambda run, resume: _train(pairs, recount, config, run, pretrained, resume=resume),
         )
-        if pretrained is None and self.training.stored is None and self._start_from.newest():
+        if pretrained is None and self.training.stored is None and self._start_from.preferred():
             self.panel.messages.add(
                 "It starts from random weights. There are pretrained runs: to learn more from "
                 "the same labels, choose one under 'Start from'.",

@@ -64,6 +64,8 @@ class Painted(QObject):
     """Labels were painted, undone, replaced, or found by a scan."""
     counted = Signal()
     """`counts` has changed."""
+    touched = Signal(object, object)
+    """Squares were edited, or all of them replaced: the layer, and the squares."""
     failed = Signal(object)
     """The labels cannot be read: the exception."""
 
@@ -74,6 +76,7 @@ class Painted(QObject):
         self._squares: dict[Square, Counter[int]] = {}
         self._touched: set[Square] = set()
         self._has_found = False
+        self._is_edited = False
         self._pending: set[Square] = set()
         self._counting: set[Square] = set()
         self._scan, self._count = BackgroundJob(self), BackgroundJob(self)
@@ -185,12 +188,15 @@ class Painted(QObject):
         """Start again with the array that has replaced the former one."""
         self.source.edits.on_edit = None
         self.source = self._open()
+        former = self.squares()
         self._squares.clear()
         for squares in (self._touched, self._pending, self._counting):
             squares.clear()
         self.counts.clear()
         self._count.stop()
         self._start_scan()
+        if self._is_edited:
+            self.touched.emit(self.layer, former)
         self.counted.emit()
         self.stroked.emit()
 
@@ -218,6 +224,8 @@ class Painted(QObject):
         self._touched |= squares
         self._pending |= squares
         self._timer.start()
+        self._is_edited = True
+        self.touched.emit(self.layer, squares)
         self.stroked.emit()
 
     def _count_pending(self) -> None:
@@ -236,6 +244,8 @@ class Painted(QObject):
         }
         self._has_found |= bool(fresh)
         self._take(fresh)
+        if self._is_edited and fresh:
+            self.touched.emit(self.layer, fresh.keys())
 
     def _take_counted(self, event: _Counted) -> None:
         self._counting -= event.counts.keys()

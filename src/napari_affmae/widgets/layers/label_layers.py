@@ -41,15 +41,35 @@ def is_named_for(image: Image, labels: Labels) -> bool:
     return labels.name == name or labels.name.startswith(f"{name} [")  # napari numbers namesakes
 
 
+def painted_classes(viewer: "napari.viewer.Viewer", image: Image) -> frozenset[str]:
+    """Return the names of the classes of the labels layer that was made for an image."""
+    layers = (one for one in viewer.layers if isinstance(one, Labels) and is_named_for(image, one))
+    return frozenset(
+        item.name for one in layers if may_be_for(image, one) for item in classes_of(one) or ()
+    )
+
+
 def _name_for(image: Image) -> str:
     return f"{image.name} labels"
 
 
-def add_labels_layer(viewer: "napari.viewer.Viewer", image: Image) -> Labels:
-    """Add an empty labels layer at the place of an image, ready to be painted on."""
+def add_labels_layer(
+    viewer: "napari.viewer.Viewer", image: Image, array: Any | None = None
+) -> Labels:
+    """Add a labels layer at the place of an image, ready to be painted on.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+        The viewer.
+    image : napari.layers.Image
+        The image.
+    array : array, optional
+        What is painted already; empty without it.
+    """
     shape = pixel_shape(image)
     layer = Labels(
-        empty_labels(shape),
+        empty_labels(shape) if array is None else array,
         name=_name_for(image),
         opacity=0.7,
         metadata={_CLASSES: []},
@@ -62,15 +82,15 @@ def add_labels_layer(viewer: "napari.viewer.Viewer", image: Image) -> Labels:
     return layer
 
 
-def empty_labels(shape: tuple[int, ...]) -> Any:
+def empty_labels(shape: tuple[int, ...], dtype: Any = np.uint8) -> Any:
     """Make an array of zeros to paint on; a huge one takes memory only where it is painted."""
-    if np.prod(shape, dtype=float) <= _LARGEST_IN_MEMORY:
-        return np.zeros(shape, np.uint8)
+    if np.prod(shape, dtype=float) * np.dtype(dtype).itemsize <= _LARGEST_IN_MEMORY:
+        return np.zeros(shape, dtype)
     import zarr
 
     chunks = (*(1 for _ in shape[:-2]), *(min(_CHUNK, size) for size in shape[-2:]))
     return zarr.create_array(
-        store=zarr.storage.MemoryStore(), shape=shape, chunks=chunks, dtype="uint8", fill_value=0
+        store=zarr.storage.MemoryStore(), shape=shape, chunks=chunks, dtype=dtype, fill_value=0
     )
 
 

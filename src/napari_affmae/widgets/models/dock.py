@@ -32,7 +32,7 @@ from napari_affmae.widgets.parts.error_text import in_words
 from napari_affmae.widgets.parts.messages import Messages
 from napari_affmae.widgets.parts.preferences import load_preferences, remember
 from napari_affmae.widgets.running.background_job import BackgroundJob
-from napari_affmae.widgets.running.base_dock import Column
+from napari_affmae.widgets.running.base_dock import ScrollingSections
 from napari_affmae.widgets.running.model_card import ModelCard
 from napari_affmae.widgets.running.run_listing import Listing, RunListing
 
@@ -54,7 +54,7 @@ class _Changed(Event):
     path: Path | None
 
 
-class ModelsDock(Column):
+class ModelsDock(ScrollingSections):
     """A list of runs and models, and a description and actions for the chosen one.
 
     Parameters

@@ -146,7 +146,7 @@ class PretrainDock(Dock):
             )
             return
         self.training.start(
-            config.preset, lambda run, resume: _run(chosen, config, run, resume=resume)
+            chosen.label(), lambda run, resume: _run(chosen, config, run, resume=resume)
         )
 
     def _clear(self) -> None:
@@ -180,6 +180,7 @@ class PretrainDock(Dock):
     def _show_command(self) -> None:
         try:
             config = self.config()
+            label = self.sources.selection().label()
             channels = channel_words(self.sources.channels.chosen())
         except ValueError as error:
             self.panel.fail(error)
@@ -188,7 +189,7 @@ class PretrainDock(Dock):
         words += [str(path) for path in self.sources.paths()]
         words += channels
         words += option_words(config, self.training.stored, without={"in_channels"})
-        run, resume = self.training.target(config.preset)
+        run, resume = self.training.target(label)
         if resume:
             words.append("--resume")
         CommandDialog(command_line("pretrain", words, {"out": run}), notes, self).exec()

@@ -1,12 +1,19 @@
 """The images that are chosen for a pretraining: layers, and files to be opened in a worker."""
 
 from collections.abc import Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
+from napari_affmae.data.looking import Looking
 from napari_affmae.data.sources.source import ImageSource
-from napari_affmae.engine.events import Event, Notice
+from napari_affmae.engine.events import Event, FilesLookedAt, Notice
 from napari_affmae.errors import DataError
+
+T = TypeVar("T")
+# A list of thousands of messages would keep the window busy.
+_MOST_SKIPPED = 20
 
 
 @dataclass(frozen=True)
@@ -39,6 +46,11 @@ class Selection:
     def __bool__(self) -> bool:
         return bool(self.layers or self.paths)
 
+    def label(self) -> str:
+        """Return the name of the first image, to name a run by what it learns from."""
+        names = [layer.name for layer in self.layers] + [path.stem for path in self.paths]
+        return names[0] if names else ""
+
     def open(self) -> Generator[Event, None, list[ImageSource]]:
         """Open the files, and report those that are left out; to be called in a worker.
 
@@ -47,11 +59,14 @@ class Selection:
         DataError
             If there is no image.
         """
-        from napari_affmae.data import find_sources, told
+        from napari_affmae.data import look_for_sources, told
 
-        found = find_sources(self.paths, channels=self.channels)
-        for line in told(found.skipped):
+        found = yield from _told(look_for_sources(self.paths, channels=self.channels))
+        lines = list(told(found.skipped))
+        for line in lines[:_MOST_SKIPPED]:
             yield Notice(f"left out {line}", "warning")
+        if len(lines) > _MOST_SKIPPED:
+            yield Notice(f"left out: {len(lines) - _MOST_SKIPPED} more files and folders")
         if found.others.counts:
             yield Notice(f"files that are no images: {found.others}", "info")
         sources = [*self.layers, *found.sources]
@@ -73,6 +88,18 @@ class Selection:
         yield summarize(sources)
         for finding in check_sources(sources, crop=crop):
             yield Notice(finding.message, finding.level, finding.source)
+
+
+def _told(looking: Looking[T]) -> Generator[Event, None, T]:
+    """Search to the end, and tell the counts by events; whoever closes it ends the search."""
+    with closing(looking):
+        while True:
+            try:
+                count = next(looking)
+            except StopIteration as stop:
+                found: T = stop.value
+                return found
+            yield FilesLookedAt(count)
 
 
 def summarize(sources: Sequence[ImageSource]) -> Summary:

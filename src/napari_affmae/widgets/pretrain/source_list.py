@@ -17,7 +17,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_affmae.engine.events import Event, Notice
+from napari_affmae.engine.events import Event, FilesLookedAt, Notice
 from napari_affmae.widgets.layers.layer_sources import LayerImage, is_own
 from napari_affmae.widgets.parts.channels_edit import ChannelsEdit
 from napari_affmae.widgets.parts.error_text import in_words
@@ -225,6 +225,8 @@ class SourceList(QWidget):
                 several = event.channels != 1 or bool(self.channels.edit.text().strip())
                 self.channels.setVisible(several)
                 self.summarized.emit(event)
+            case FilesLookedAt():
+                self.summary.setText(f"looking at the images: {event.count:,} so far ...")
             case Notice():
                 source = f"{event.source}: " if event.source else ""
                 self.messages.add(f"{source}{event.message}", event.level)

@@ -9,6 +9,7 @@ from qtpy.QtWidgets import (
     QFrame,
     QLabel,
     QMainWindow,
+    QMessageBox,
     QScrollArea,
     QSizePolicy,
     QVBoxLayout,
@@ -24,7 +25,7 @@ _WIDTH = 340
 _HEIGHT = 120
 
 
-class Column(QScrollArea):
+class ScrollingSections(QScrollArea):
     """Sections below each other, in a scroll area that fits on small screens too.
 
     Parameters
@@ -73,7 +74,7 @@ class Column(QScrollArea):
         for other in window.findChildren(QDockWidget):
             if (
                 other is not holder
-                and isinstance(other.widget(), Column)
+                and isinstance(other.widget(), ScrollingSections)
                 and not (other.isHidden() or other.isFloating())
                 and window.dockWidgetArea(other) == area
             ):
@@ -112,8 +113,8 @@ class Column(QScrollArea):
         self._layout.addStretch(1)
 
 
-class Dock(Column):
-    """A column with a run; the user is asked before the dock or the window closes on it.
+class Dock(ScrollingSections):
+    """Sections with a run; the user is asked before the dock or the window closes on it.
 
     Parameters
     ----------
@@ -157,15 +158,33 @@ class Dock(Column):
             self._holder.parent().installEventFilter(self)
 
     def eventFilter(self, watched: Any, event: Any) -> bool:  # noqa: N802 - Qt's name
-        """Stop the run when napari's window closes; ask first if the user closes it."""
+        """Stop the run when napari's window closes; ask first if the user closes it.
+
+        napari may ask too, after this. A run that was stopped by then would be stopped although
+        the user cancels. So this question takes the place of napari's: the window is closed
+        without it, and runs are stopped only then.
+        """
         if event.type() != QEvent.Type.Close or not self.panel.is_running:
             return bool(super().eventFilter(watched, event))
         if not event.spontaneous():
             self.panel.stop()
-        elif not self.panel.confirm_stop():
-            event.ignore()
-            return True
-        return False
+            return False
+        event.ignore()
+        if self._may_close(watched):
+            QTimer.singleShot(0, watched.close)
+        return True
+
+    def _may_close(self, window: QMainWindow) -> bool:
+        """Ask once for all docks whether their runs may be stopped."""
+        running = [dock.panel for dock in window.findChildren(Dock) if dock.panel.is_running]
+        answer = QMessageBox.question(
+            window,
+            "Close napari",
+            "\n".join(
+                [*(panel.what_stops() for panel in running), "", "Stop and close the window?"]
+            ),
+        )
+        return bool(answer == QMessageBox.StandardButton.Yes)
 
     def _enter(self) -> None:
         """Ask before the dock is closed during a run."""

@@ -1,9 +1,9 @@
 """Choosing among the runs and models that there are."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
-from qtpy.QtCore import QSignalBlocker, Signal
+from qtpy.QtCore import QSignalBlocker, Qt, Signal
 from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QMessageBox, QPushButton, QWidget
 
 from napari_affmae.engine.store.registry import RunSummary
@@ -51,8 +51,8 @@ class RunChoice(QWidget):
         Offer only runs that can be resumed, and folders only.
     segmenting : bool
         Offer only models that know classes.
-    newest : str, optional
-        Kind of run of which the newest is chosen until the user chooses.
+    preferred : Callable[[Sequence[RunSummary]], RunSummary or None], optional
+        Says which of the runs, newest first, is chosen until the user chooses.
     """
 
     changed = Signal()
@@ -65,12 +65,12 @@ class RunChoice(QWidget):
         *,
         resumable: bool = False,
         segmenting: bool = False,
-        newest: str | None = None,
+        preferred: Callable[[Sequence[RunSummary]], RunSummary | None] | None = None,
     ) -> None:
         super().__init__()
         self._none, self._kinds, self._resumable = none, kinds, resumable
-        self._segmenting, self._newest = segmenting, newest
-        self._is_settled = newest is None
+        self._segmenting, self._preferred = segmenting, preferred
+        self._is_settled = preferred is None
         self._runs: list[RunSummary | None] = []
         self._elsewhere: list[Path] = []
         self._wanted: Path | None = None  # to be chosen when the list comes
@@ -119,7 +119,7 @@ class RunChoice(QWidget):
         self._listing.when_read(action)
 
     def _show(self, listing: Listing) -> None:
-        """Show a new list, with what is wanted, what was chosen, or the newest run chosen."""
+        """Show a new list, with what is wanted, what was chosen, or the preferred run chosen."""
         before, wanted = self.path(), self._wanted
         self._wanted = None
         runs = [None, *(run for run in listing.runs if self._refusal(run) is None)]
@@ -129,7 +129,7 @@ class RunChoice(QWidget):
                 self._elsewhere.append(wanted)
             self._fill(runs, wanted)
         else:
-            self._fill(runs, before if self._is_settled else self._newest_of(runs))
+            self._fill(runs, before if self._is_settled else self._preferred_of(runs))
         if self.path() != before:
             self.changed.emit()
         if wanted is not None and wanted not in paths and wanted == self._browsed:
@@ -145,13 +145,26 @@ class RunChoice(QWidget):
         index = paths.index(chosen) if chosen in paths else 0
         if not is_same or index != self.combo.currentIndex():
             self.combo.fill([self._none if run is None else run.name for run in runs], index)
+            for row, run in enumerate(runs):
+                tip = self._none if run is None else str(run.path)
+                self.combo.setItemData(row, tip, Qt.ItemDataRole.ToolTipRole)
 
-    def newest(self) -> Path | None:
-        """Return the newest run of the kind that is chosen by itself."""
-        return self._newest_of(self._runs)
+    def preferred(self) -> Path | None:
+        """Return the run that is chosen by itself."""
+        return self._preferred_of(self._runs)
 
-    def _newest_of(self, runs: list[RunSummary | None]) -> Path | None:
-        return next((run.path for run in runs if run and run.kind == self._newest), None)
+    def prefer_again(self) -> None:
+        """Choose the preferred run, which may be another now, unless the user has chosen."""
+        chosen = self._preferred_of(self._runs)
+        if not self._is_settled and chosen != self.path():
+            self._fill(self._runs, chosen)
+            self.changed.emit()
+
+    def _preferred_of(self, runs: list[RunSummary | None]) -> Path | None:
+        if self._preferred is None:
+            return None
+        run = self._preferred([run for run in runs if run is not None])
+        return None if run is None else run.path
 
     def _refusal(self, run: RunSummary | None) -> str | None:
         """Return why a run cannot be chosen, or None if it can."""

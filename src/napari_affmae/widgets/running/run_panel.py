@@ -168,11 +168,15 @@ class RunPanel(QWidget):
         answer = QMessageBox.question(
             self,
             self._title,
-            f"{self._title} is running. Stop it? {self._kept}",
+            f"{self.what_stops()} Stop it?",
         )
         if answer == QMessageBox.StandardButton.Yes:
             self.stop()
         return bool(answer == QMessageBox.StandardButton.Yes)
+
+    def what_stops(self) -> str:
+        """Say what is running, and what remains of it when it is stopped."""
+        return f"{self._title} is running. {self._kept}"
 
     def fail(self, error: Exception) -> None:
         """Show an error that has kept a run from starting."""
@@ -210,6 +214,8 @@ class RunPanel(QWidget):
                 self._newest = event
                 if not self._timer.isActive():
                     self._show_newest()
+            case ev.FilesLookedAt():
+                self.show_progress(0, None, f"looking at the images: {event.count:,} so far")
             case ev.PoolFilled() if event.step == 0:
                 self.show_progress(0, None, wording.pool(event))
         self.happened.emit(event)

@@ -1,5 +1,6 @@
 """The dock that segments images with a trained network."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from napari_affmae.engine import events as ev
 from napari_affmae.engine import wording
 from napari_affmae.engine.store.run_names import new_run_path
 from napari_affmae.errors import AffmaeError
-from napari_affmae.widgets.layers.label_layers import RESULT, show_classes
+from napari_affmae.widgets.layers.label_layers import RESULT, painted_classes, show_classes
 from napari_affmae.widgets.layers.layer_sources import OWN, LayerImage, layer_geometry
 from napari_affmae.widgets.layers.napari_private import real_viewer
 from napari_affmae.widgets.layers.refreshing import Refresher
@@ -28,6 +29,7 @@ from napari_affmae.widgets.parts.forms import SettingsForm
 from napari_affmae.widgets.parts.lifetime import connect_while_alive
 from napari_affmae.widgets.parts.preferences import load_preferences
 from napari_affmae.widgets.running.base_dock import Dock
+from napari_affmae.widgets.running.fitting import Subject, to_segment_with
 from napari_affmae.widgets.running.model_card import ModelCard
 from napari_affmae.widgets.running.run_choice import RunChoice
 from napari_affmae.widgets.running.run_panel import Outcome, RunPanel
@@ -68,13 +70,16 @@ class SegmentDock(Dock):
             kept="What is segmented so far stays as a layer.",
         )
         super().__init__(napari_viewer, panel, "segment")
+        self.image = ImageChoice(napari_viewer)
         self.run_choice = RunChoice(
-            "choose a model", {"finetune", "quick", "model"}, segmenting=True
+            "choose a model",
+            {"finetune", "quick", "model"},
+            segmenting=True,
+            preferred=lambda runs: to_segment_with(runs, self._subject()),
         )
         self.run_choice.changed.connect(self._show_model)
         self.card = ModelCard()
-        self.image = ImageChoice(napari_viewer)
-        self.image.changed.connect(self._offer_regions)
+        self.image.changed.connect(self._take_image)
         self.region = QComboBox()
         self.region.addItems([VIEW, PLANE, EVERYTHING])
         self._region_of_layers = VIEW
@@ -120,6 +125,26 @@ class SegmentDock(Dock):
         """
         self.image.choose_layer(layer)
 
+    def segment_all(self, layer: Image, model: Path) -> None:
+        """Segment the whole of an image layer with a model.
+
+        Parameters
+        ----------
+        layer : napari.layers.Image
+            The image.
+        model : Path
+            Run folder or model file.
+        """
+        if self.panel.is_running:
+            self.panel.fail(
+                ValueError("A segmentation is running: stop it, or wait, and try again.")
+            )
+            return
+        self.image.choose_layer(layer)
+        self.region.setCurrentText(EVERYTHING)
+        self.run_choice.choose(model)
+        self.panel.start_when_listed(self.run_choice, self._start)
+
     def showEvent(self, event: object) -> None:  # noqa: N802 - Qt's name
         """Refresh the list of models: other docks may have trained some."""
         super().showEvent(event)
@@ -130,25 +155,36 @@ class SegmentDock(Dock):
         self.form.set_values(values)
         self.objects.form.set_values(values.get("objects", {}))
         self.region.setCurrentText(values.get("region", VIEW))
-        if values.get("model"):
-            self.run_choice.choose(Path(values["model"]))
         self._show_model()
         self._offer_regions()
 
     def entered(self) -> dict[str, Any]:
         """Return the entered settings, to be remembered."""
-        model = self.run_choice.path()
         return {
             **self.form.values(),
             "objects": self.objects.form.values(),
             "region": self.region.currentText(),
-            "model": None if model is None else str(model),
         }
 
     def _show_model(self) -> None:
         run = self.run_choice.run()
-        self.card.show_run(run)
+        self.card.show_run(run, self._subject())
         self.objects.offer(() if run is None else run.classes)
+
+    def _take_image(self) -> None:
+        self._offer_regions()
+        self.run_choice.prefer_again()
+        self.card.show_run(self.run_choice.run(), self._subject())
+
+    def _subject(self) -> Subject | None:
+        """Describe the chosen layer; None for a file, which is not opened here."""
+        layer = self.image.layer()
+        if layer is None:
+            return None
+        with suppress(ValueError):  # half typed channels, of which `_job` complains
+            source = LayerImage(layer, self.image.chosen_channels())
+            return Subject.of(source, painted_classes(self.viewer, layer))
+        return None
 
     def _offer_regions(self) -> None:
         """Offer only the whole of a file: no part of it is in view."""
