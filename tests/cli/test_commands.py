@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import mrcfile
 import numpy as np
 import pytest
 import tifffile
@@ -60,6 +61,21 @@ def test_pretraining_measures_its_features(cli: Cli, data: Path, tmp_path: Path)
     assert "give both --probe-images and --probe-labels" in cli(*words, *probe[:2]).err
 
 
+def test_grey_from_white_is_segmented_as_what_it_shows_and_told(
+    cli: Cli, data: Path, runs: Path, tmp_path: Path
+) -> None:
+    grey = tifffile.imread(data / "images" / "a.tif")
+    tifffile.imwrite(tmp_path / "black.tif", grey, photometric="minisblack")
+    tifffile.imwrite(tmp_path / "white.tif", 255 - grey, photometric="miniswhite")
+    words = (tmp_path / "black.tif", tmp_path / "white.tif", "--model", runs / "finetune")
+    done = cli("segment", *words, "--device", "cpu", "--out", tmp_path / "out")
+    assert done.code == 0
+    results = [tifffile.imread(tmp_path / "out" / path.name) for path in words[:2]]
+    np.testing.assert_array_equal(*results)
+    assert done.err.count("0 is white in it") == 1
+    assert "info: white.tif: 0 is white in it" in done.err
+
+
 def test_channels_are_chosen(cli: Cli, runs: Path, data: Path, tmp_path: Path) -> None:
     colours = tmp_path / "colours.tif"
     grey = tifffile.imread(data / "images" / "a.tif")
@@ -71,6 +87,22 @@ def test_channels_are_chosen(cli: Cli, runs: Path, data: Path, tmp_path: Path) -
     results = [tifffile.imread(path) for path in sorted(tmp_path.glob("*/*.tif"))]
     np.testing.assert_array_equal(*results)
     assert "channels must be numbers" in cli(*words, tmp_path / "x", "--channels", "x").err
+
+
+def test_rows_are_flipped_as_imod_shows_them(
+    cli: Cli, runs: Path, data: Path, tmp_path: Path
+) -> None:
+    stack = tifffile.imread(data / "images" / "a.tif")
+    mrcfile.write(tmp_path / "a.mrc", stack.view(np.int8))
+    tifffile.imwrite(
+        tmp_path / "upside_down.tif", stack.view(np.int8)[:, ::-1], photometric="minisblack"
+    )
+    words = ("--model", runs / "finetune", "--device", "cpu", "--out")
+    flipped = cli("segment", tmp_path / "a.mrc", "--flip-rows", *words, tmp_path / "flipped")
+    assert flipped.code == 0, flipped.err
+    assert cli("segment", tmp_path / "upside_down.tif", *words, tmp_path / "plain").code == 0
+    results = [tifffile.imread(path) for path in sorted(tmp_path.glob("*/*.tif"))]
+    np.testing.assert_array_equal(*results)
 
 
 def test_resuming_goes_on_to_a_longer_end(cli: Cli, data: Path, tmp_path: Path) -> None:

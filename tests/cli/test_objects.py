@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image
 
 from napari_affmae.data import open_source
 from napari_affmae.engine.results.ome_tiff import PlaneFile
@@ -45,6 +46,18 @@ def test_objects_of_planes(cli, segmented, tmp_path):
         plane = numbers[int(row["plane"])]
         assert plane[round(row["row"]), round(row["column"])] == row["label"]
     assert numbers[0, 39, 49] == 0
+
+
+def test_numbers_in_a_table_of_colours_are_classes(cli, tmp_path):
+    classes = np.zeros((40, 50), np.uint8)
+    classes[5:15, 10:20] = 1
+    picture = Image.fromarray(classes, "P")
+    picture.putpalette([0, 0, 0, 255, 0, 0])
+    picture.save(tmp_path / "a.png")
+    words = ("--value", 1, "--min-size", 5, "--out", tmp_path / "objects")
+    assert cli("objects", tmp_path / "a.png", *words).code == 0
+    (row,) = read_table(tmp_path / "objects" / "a.csv")
+    assert (row["class"], row["size_px"]) == (1, 100)
 
 
 def test_objects_in_three_dimensions(cli, segmented, tmp_path):

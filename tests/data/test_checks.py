@@ -51,6 +51,17 @@ def test_constant_planes_are_named(volume):
     assert finding.level == "error"
 
 
+@pytest.mark.parametrize("border", [0, 255, np.nan])
+def test_borders_are_told_with_their_share(volume, border):
+    bordered = volume.astype(np.float32 if np.isnan(border) else np.uint8)
+    bordered[:, :, :84] = border
+    found = messages(check_sources([open_source(bordered)]), "warning")
+    assert any("about 40 % of it is of one value" in message for message in found)
+    bordered[:, :, 20:84] = volume[:, :, 20:84]
+    found = messages(check_sources([open_source(bordered)]), "warning")
+    assert not any("of one value" in message for message in found)
+
+
 def test_what_is_found_alike_of_several_images_is_one_finding(volume):
     flat = [open_source(np.zeros((64, 64)), name=f"{number}.tif") for number in range(5)]
     (finding,) = check_sources([*flat, open_source(volume)])

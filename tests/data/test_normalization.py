@@ -2,11 +2,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import binary_dilation, gaussian_filter, rotate
 from skimage.exposure import equalize_adapthist
 
 from napari_affmae.config import NormalizationConfig
 from napari_affmae.data.formats.opening import open_source
+from napari_affmae.data.normalization.empty_places import in_empty_tiles
 from napari_affmae.data.normalization.normalization import normalize_sources, normalize_when_read
 from napari_affmae.data.normalization.record import NormalizationRecord
 from napari_affmae.errors import DataError, UnreadableFileError
@@ -51,6 +52,88 @@ def test_outliers_are_clipped():
     assert values[50, 60] == values.max() < 4
     values[50, 60] = expected[50, 60]
     np.testing.assert_allclose(values, expected, atol=0.05)
+
+
+def tissue(shape, seed=0):
+    """Grey from 60 to 190, which leaves black and white to borders and bars."""
+    return (60 + 130 * smooth(shape, seed)).astype(np.uint8)
+
+
+def turned(shape, degrees):
+    """Pixels inside of a rectangle that was turned on a plane, as sections are by alignment."""
+    inside = rotate(np.ones((shape[0] // 2, shape[1] // 2)), degrees, order=0)
+    mask = np.zeros(shape, bool)
+    top, left = (shape[0] - inside.shape[0]) // 2, (shape[1] - inside.shape[1]) // 2
+    mask[top : top + inside.shape[0], left : left + inside.shape[1]] = inside > 0.5
+    return mask
+
+
+@pytest.mark.parametrize("border", [0, 255, 128])
+@pytest.mark.parametrize("shape", [(400, 500), (1500, 1700)])
+def test_borders_of_one_value_do_not_take_the_contrast(border, shape):
+    inside = turned(shape, 17)
+    array = np.where(inside, tissue(shape), border).astype(np.uint8)
+    found, wanted = normalized(array).statistics, normalized(tissue(shape)).statistics
+    assert inside.mean() < 0.3
+    np.testing.assert_allclose(found.low + found.high, wanted.low + wanted.high, atol=8)
+    np.testing.assert_allclose(found.mean + found.std, wanted.mean + wanted.std, atol=0.06)
+
+
+def test_borders_of_nan_and_what_was_mixed_with_them_do_not_take_the_contrast():
+    shape = (400, 500)
+    inside = turned(shape, 17)
+    array = np.where(inside, tissue(shape), np.nan)
+    edge = binary_dilation(inside, iterations=2) & ~inside
+    array[edge] = 2000
+    found, wanted = normalized(array).statistics, normalized(tissue(shape)).statistics
+    np.testing.assert_allclose(found.low + found.high, wanted.low + wanted.high, atol=8)
+    np.testing.assert_allclose(found.mean + found.std, wanted.mean + wanted.std, atol=0.06)
+    values = normalized(array).read(0)[0]
+    assert np.abs(values[~inside & ~edge]).max() < 0.2  # the mean
+
+
+def test_an_information_bar_does_not_take_the_contrast():
+    array = tissue((900, 1000))
+    array[780:] = 0
+    text = np.random.default_rng(0).random((40, 600)) < 0.3
+    array[820:860, 100:700][text] = 255
+    found, wanted = normalized(array).statistics, normalized(tissue((900, 1000))).statistics
+    np.testing.assert_allclose(found.low + found.high, wanted.low + wanted.high, atol=8)
+
+
+@pytest.mark.parametrize("clahe", [False, True])
+def test_images_of_few_values_keep_all_of_them(clahe):
+    array = np.zeros((200, 200), np.uint8)
+    array[50:120, 30:160] = 1
+    statistics = normalized(array, clahe=clahe).statistics
+    assert (statistics.low, statistics.high) == ((0.0,), (1.0,))
+
+
+def test_a_hot_pixel_does_not_move_what_replaces_nan():
+    array = np.full((60, 70), np.nan)
+    array[20:, 30:] = tissue((60, 70))[20:, 30:]
+    array[5, 5] = 1e9
+    assert 60 < normalized(array).statistics.fill[0] < 190
+
+
+@pytest.mark.parametrize("shape", [(1, 96), (40, 3), (15, 15), (16, 31), (33, 47)])
+@pytest.mark.parametrize("beside", [False, True])
+def test_tiles_cover_every_pixel(shape, beside):
+    assert in_empty_tiles(np.zeros(shape), beside=beside).all()
+    noise = np.random.default_rng(0).random(shape)
+    empty = in_empty_tiles(noise, beside=beside)
+    assert empty.shape == shape
+    assert not empty.any()
+
+
+def test_empty_tiles_and_those_beside_them():
+    array = np.random.default_rng(0).random((96, 96))
+    array[32:48, 32:48] = 0.5
+    array[80:, 80:] = np.nan
+    empty, beside = in_empty_tiles(array), in_empty_tiles(array, beside=True)
+    assert np.argwhere(empty).min(axis=0).tolist() == [32, 32]
+    assert empty.sum() == 2 * 16 * 16
+    assert beside.sum() == (9 + 4) * 16 * 16
 
 
 def test_percentiles_bound_the_values():

@@ -192,7 +192,7 @@ def finetune(
         validation_labels=validation_labels,
         pretrained=pretrained,
         classes=classes or [],
-        reading=Reading(axes, channels, label_axes),
+        reading=Reading(axes, channels, label_axes=label_axes),
     )
     run_finetune(arguments, out, given, resume=resume, plan=plan, console=_console())
 
@@ -207,6 +207,14 @@ def segment(
     ],
     axes: Axes = None,
     channels: Channels = None,
+    flip_rows: Annotated[
+        bool,
+        typer.Option(
+            "--flip-rows",
+            help="Segment images upside down, as IMOD shows MRC files; results have this order "
+            "of rows, too.",
+        ),
+    ] = False,
     overwrite: Overwrite = False,
     skip_existing: Annotated[
         bool, typer.Option("--skip-existing", help="Skip images that have results.")
@@ -223,7 +231,7 @@ def segment(
         model,
         out,
         given,
-        reading=Reading(axes, channels),
+        reading=Reading(axes, channels, flip_rows),
         overwrite=overwrite,
         skip_existing=skip_existing,
         console=_console(),
@@ -294,7 +302,7 @@ def evaluate(
         labels,
         model,
         given,
-        reading=Reading(axes, channels, label_axes),
+        reading=Reading(axes, channels, label_axes=label_axes),
         as_json=as_json,
         console=_console(),
     )

@@ -21,8 +21,10 @@ from napari_affmae.data import (
     look_for_sources,
     told,
 )
+from napari_affmae.data.formats.paths import shown, url_of
 from napari_affmae.data.formats.recipe import split_inner
 from napari_affmae.data.looking import Looking
+from napari_affmae.data.sources.flipped import FlippedSource
 from napari_affmae.data.sources.layout import parse_channels
 from napari_affmae.engine.store.run_folder import never_began
 from napari_affmae.errors import DataError
@@ -33,10 +35,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Reading:
-    """The options ``--axes``, ``--channels`` and ``--label-axes``: how files are read."""
+    """The options ``--axes``, ``--channels`` and others, which say how files are read."""
 
     axes: str | None = None
     channels: str | None = None
+    flip_rows: bool = False
     label_axes: str | None = None
 
     def chosen_channels(self) -> tuple[int, ...] | None:
@@ -62,13 +65,15 @@ def argument_errors() -> Iterator[None]:
 def check_exists(*paths: Path) -> None:
     """Check that paths exist; ``file.h5:/dataset`` and ``folder:/dataset`` name a part.
 
+    Addresses of the web are asked for when they are opened.
+
     Raises
     ------
     typer.BadParameter
         If a path does not exist; the message names the first one.
     """
     for path in paths:
-        if not split_inner(str(path))[0].exists():
+        if url_of(path) is None and not split_inner(str(path))[0].exists():
             raise typer.BadParameter(f"{path} does not exist")
 
 
@@ -120,10 +125,12 @@ def open_images(
     for line in told(found.skipped):
         say(console, f"warning: left out {line}", "yellow")
     if found.others.counts:
-        say(console, f"info: files that are no images: {found.others}")
+        say(console, f"info: files of other kinds: {found.others}")
     if not found.sources:
-        raise DataError(f"no image found in {', '.join(map(str, paths))}{_why(paths)}")
-    return found.sources
+        raise DataError(f"no image found in {', '.join(map(shown, paths))}{_why(paths)}")
+    return (
+        [FlippedSource(source) for source in found.sources] if reading.flip_rows else found.sources
+    )
 
 
 def _shown(looking: Looking[T], what: str, console: Console) -> T:

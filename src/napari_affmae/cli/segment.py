@@ -85,6 +85,8 @@ def run_segment(
     batch = Batch(console)
     for number, (target, source) in enumerate(targets.items()):
         with batch.image(source.name):
+            for note in source.notes:
+                say(console, f"info: {source.name}: {note}")
             origin = origins.of(source)
             with (
                 meter(console, source.name) as progress,

@@ -9,15 +9,11 @@ from pathlib import Path
 from napari_affmae.config import RUN_FILE
 from napari_affmae.data.formats.file_index import FileIndex
 from napari_affmae.data.formats.handles import POOL
+from napari_affmae.data.formats.image_folders import is_image_folder
+from napari_affmae.data.formats.kinds import reader_of
 from napari_affmae.data.formats.opening import open_source
-from napari_affmae.data.formats.paths import mode_of
-from napari_affmae.data.formats.recipe import (
-    SUFFIXES,
-    default_name,
-    holds_arrays,
-    is_zarr,
-    split_inner,
-)
+from napari_affmae.data.formats.paths import mode_of, shown, url_of
+from napari_affmae.data.formats.recipe import default_name, holds_arrays, split_inner
 from napari_affmae.data.labels import naming_pair
 from napari_affmae.data.left_out import OtherFiles, Skipped, told
 from napari_affmae.data.looking import Looking, Ticks, followed
@@ -137,17 +133,23 @@ def look_for_sources(
 
 def _folders(paths: Paths) -> list[Path]:
     given = [split_inner(str(path))[0] for path in _as_list(paths)]
-    return [path for path in given if path.is_dir() and not is_zarr(path)]
+    return [path for path in given if path.is_dir() and not is_image_folder(path)]
 
 
 def _candidates(
     paths: Paths, in_stacks: set[Path], others: OtherFiles, labels: bool
 ) -> Iterator[tuple[Path, str] | Skipped]:
     for root in _as_list(paths):
-        mode_of(split_inner(str(root))[0])  # raises where there is none
+        _check_there(root)
         for item in _images_below(Path(root), others, labels):
             if isinstance(item, Skipped) or not _is_in(item[0], in_stacks):
                 yield item
+
+
+def _check_there(root: str | Path) -> None:
+    """Raise where nothing is; what is on the web is only asked for when it is opened."""
+    if url_of(root) is None:
+        mode_of(split_inner(str(root))[0])
 
 
 def _opened(
@@ -305,7 +307,7 @@ def _by_name(
     others = OtherFiles()
     for root in _as_list(paths):
         try:
-            mode_of(split_inner(str(root))[0])
+            _check_there(root)
         except UnreadableFileError as error:
             raise DataError(str(error)) from error
         for item in _images_below(Path(root), others, labels):
@@ -320,7 +322,7 @@ def _by_name(
         tell(f"left out {line}")
     if not files:
         there = f"; there are: {others}" if others.counts else ""
-        raise DataError(f"no {what} found in {', '.join(map(str, _as_list(paths)))}{there}")
+        raise DataError(f"no {what} found in {', '.join(map(shown, _as_list(paths)))}{there}")
     return files
 
 
@@ -333,7 +335,7 @@ def _images_below(
 ) -> Iterator[tuple[Path, str] | Skipped]:
     """Paths of images with their names relative to `root`, in the order of names."""
     folder, inner = split_inner(str(root))
-    if not folder.is_dir() or is_zarr(folder):
+    if not folder.is_dir() or is_image_folder(folder):
         yield root, default_name(root)
         return
     for item in _walk(_listing(folder), {folder.resolve()}, others, labels):
@@ -371,11 +373,11 @@ def _walk(
         path = Path(entry.path)
         try:
             if not entry.is_dir():
-                if path.suffix.lower() in SUFFIXES:
+                if reader_of(path):
                     yield path
                 else:
                     others.note(entry.name)
-            elif is_zarr(path):
+            elif is_image_folder(path):
                 yield path
             elif reason := _why_not(path, names, walked, labels):
                 yield Skipped(path, reason)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_affmae.data.appearance import Membranes, bar_height, membranes
+from napari_affmae.data.normalization.empty_places import in_empty_tiles
 from napari_affmae.data.sources.source import ImageSource, spread
 from napari_affmae.errors import AffmaeError, SystemLimitError
 
@@ -24,6 +25,7 @@ _WINDOWS_AXIS = 4
 _FULL_SAMPLE = _MOST_PLANES * _WINDOWS_AXIS**2 * _WINDOW**2
 _SMALL_PLANE = 2**20  # values
 _PLACES_ELSEWHERE = 256
+_MUCH_EMPTY = 0.2
 _BAR_PLANES = 4
 _BAR_SIDE = 2048
 
@@ -116,6 +118,7 @@ class _Seen:
     no_value: list[int]
     not_finite: list[int]
     is_grey: bool
+    empty: float = 0.0  # share of places of one value, on planes that hold other values too
 
     @property
     def nothing(self) -> bool:
@@ -139,9 +142,10 @@ def _check_pixels(source: ImageSource, most_pixels: int) -> Iterator[Finding]:
 def _look(source: ImageSource, read: _Read, most_pixels: int) -> _Seen:
     planes, windows = _sample(source, most_pixels)
     seen = _Seen(planes, len(planes) * len(windows), [], [], [], source.n_channels > 1)
+    empty = []
     for plane in planes:
-        parts = [read(plane, *window).reshape(source.n_channels, -1) for window in windows]
-        pixels = np.concatenate(parts, axis=1)
+        parts = [read(plane, *window) for window in windows]
+        pixels = np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1)
         finite = np.isfinite(pixels)
         if not finite.any():
             seen.no_value.append(plane)
@@ -150,9 +154,16 @@ def _look(source: ImageSource, read: _Read, most_pixels: int) -> _Seen:
             seen.not_finite.append(plane)
         if _is_constant(pixels[finite]):
             seen.constant.append(plane)
+        else:
+            empty += [_empty_share(part) for part in parts]
         if seen.is_grey and (pixels[:3] != pixels[:1]).any():
             seen = replace(seen, is_grey=False)
-    return seen
+    return replace(seen, empty=float(np.mean(empty))) if empty else seen
+
+
+def _empty_share(part: NDArray[Any]) -> float:
+    """Share of a part in places where each of its channels, (channels, rows, columns), is empty."""
+    return float(np.all([in_empty_tiles(channel) for channel in part], axis=0).mean())
 
 
 def _look_elsewhere(source: ImageSource, read: _Read, seen: _Seen) -> _Seen:
@@ -205,6 +216,15 @@ def _judge(source: ImageSource, seen: _Seen) -> Iterator[Finding]:
     elif seen.constant:
         where = _planes(seen.constant, source)
         yield Finding("warning", f"{where} with only one value; leave such out", about)
+    if seen.empty > _MUCH_EMPTY:
+        tenths = 10 * round(10 * seen.empty)  # so that much the same of many images is said once
+        yield Finding(
+            "warning",
+            f"about {tenths} % of it is of one value, such as a border; that does not count "
+            "for its contrast, but crops of it teach nothing: crop it off, or leave out planes "
+            "that are mostly empty",
+            about,
+        )
     if seen.not_finite or seen.no_value:
         where = _planes(seen.not_finite + seen.no_value, source)
         yield Finding(

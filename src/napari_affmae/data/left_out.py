@@ -5,6 +5,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from napari_affmae.data.formats.kinds import why_not_read
+from napari_affmae.data.formats.paths import shown
+
 
 @dataclass(frozen=True)
 class Skipped:
@@ -47,10 +50,18 @@ class OtherFiles:
         self.examples.setdefault(kind, name)
 
     def __str__(self) -> str:
-        """Say how many of which kinds: ``3 .txt (notes.txt), 1 hidden (.DS_Store)``."""
+        """Say how many of which kinds: ``3 .txt (notes.txt), 1 hidden (.DS_Store)``.
+
+        Of images of kinds that are not read, it also says what can be done.
+        """
         return ", ".join(
-            f"{count} {kind} ({self.examples[kind]})" for kind, count in self.counts.most_common()
+            f"{count} {kind} ({self._example(kind)})" for kind, count in self.counts.most_common()
         )
+
+    def _example(self, kind: str) -> str:
+        name = self.examples[kind]
+        reason = why_not_read(Path(name))
+        return name if reason is None else f"{name} is {reason}"
 
 
 def told(skipped: Iterable[Skipped]) -> Iterator[str]:
@@ -71,4 +82,4 @@ def told(skipped: Iterable[Skipped]) -> Iterator[str]:
         alike.setdefault(item.reason, []).append(item.path)
     for reason, paths in alike.items():
         many = f"{len(paths)} files, such as " if len(paths) > 1 else ""
-        yield f"{many}{paths[0]}: {reason}"
+        yield f"{many}{shown(paths[0])}: {reason}"

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 from napari_affmae.data.flatness import looks_like_labels
+from napari_affmae.data.formats.kinds import stem_of
 from napari_affmae.data.formats.recipe import split_inner
 from napari_affmae.data.left_out import Skipped
 from napari_affmae.data.roles import NamedRole, Tokens
@@ -36,10 +37,7 @@ _LOOKED_AT = 2
 def stem(name: str) -> str:
     """Return the name of a file without its suffix and the array inside, with its folders."""
     path, _ = split_inner(name)
-    last = path.name
-    for suffix in (path.suffix, ".ome"):
-        last = last.removesuffix(suffix)
-    return (path.parent / last).as_posix()
+    return (path.parent / stem_of(path).removesuffix(".ome")).as_posix()
 
 
 def without_labels(

@@ -221,6 +221,28 @@ def test_a_text_of_the_microscope_that_comes_later_is_read(tmp_path, stack, open
     assert find_sources(tmp_path).sources[0].pixel_size == (4.0, 4.0)
 
 
+def test_a_companion_that_comes_later_is_followed(tmp_path, stack):
+    namespace = 'xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"'
+    pointer = '<BinaryOnly MetadataFile="a.companion.ome" UUID="urn:uuid:a"/>'
+    planes = ""
+    for z in range(2):
+        xml = f'<OME {namespace} UUID="urn:uuid:{z}">{pointer}</OME>'
+        tifffile.imwrite(tmp_path / f"{z}.ome.tif", stack[z], description=xml, metadata=None)
+        planes += (
+            f'<TiffData IFD="0" FirstZ="{z}" PlaneCount="1">'
+            f'<UUID FileName="{z}.ome.tif">urn:uuid:{z}</UUID></TiffData>'
+        )
+    assert [source.n_planes for source in find_sources(tmp_path).sources] == [1, 1]
+    (tmp_path / "a.companion.ome").write_text(
+        f'<OME {namespace} UUID="urn:uuid:a"><Image ID="Image:0"><Pixels ID="Pixels:0" '
+        'DimensionOrder="XYZCT" Type="uint8" SizeX="56" SizeY="40" SizeZ="2" SizeC="1" SizeT="1">'
+        f"{planes}</Pixels></Image></OME>"
+    )
+    (source,) = find_sources(tmp_path).sources
+    assert source.n_planes == 2
+    np.testing.assert_array_equal(source.read(1)[0], stack[1])
+
+
 def test_images_and_classes_in_one_file_are_told_apart(tmp_path, opened):
     colours = np.arange(256, dtype=np.uint16) * 257
     tifffile.imwrite(

@@ -13,6 +13,8 @@ from napari_affmae.data.sources.layout import Layout, axes_of_planes, default_ax
         ((2, 7, 40, 50), np.uint8, "IIYX"),
         ((40, 50, 3), np.uint8, "YXS"),
         ((7, 40, 50, 4), np.uint8, "IYXS"),
+        ((7, 40, 50, 1), np.uint16, "IYXS"),
+        ((40, 50, 1), np.float32, "YXS"),
         ((7, 40, 3), np.uint16, "IYX"),
         ((40, 3), np.uint8, "YX"),
     ],

@@ -10,6 +10,7 @@ import numpy as np
 
 from napari_affmae.data.formats.containers import is_image
 from napari_affmae.data.formats.handles import POOL, OpenFile
+from napari_affmae.data.formats.paths import shown
 from napari_affmae.data.formats.recipe import FileRecipe
 from napari_affmae.data.sources.source import Content, PixelSize
 from napari_affmae.errors import UnreadableFileError
@@ -25,7 +26,7 @@ class FileFacts:
         Of the array.
     dtype : numpy.dtype
         Of its elements.
-    axes, pixel_size, plane_distance, notes, files, alpha, content
+    axes, pixel_size, plane_distance, notes, files, alpha, lacks_others, content
         See `OpenFile`.
     """
 
@@ -37,6 +38,7 @@ class FileFacts:
     notes: Sequence[str] = ()
     files: Sequence[Path] = ()
     alpha: Sequence[int] = ()
+    lacks_others: bool = False
     content: Content = "image"
 
     @classmethod
@@ -51,6 +53,7 @@ class FileFacts:
             tuple(file.notes),
             tuple(file.files),
             tuple(file.alpha),
+            file.lacks_others,
             file.content,
         )
 
@@ -75,6 +78,6 @@ def look_into(recipe: FileRecipe, path: Path) -> FileFacts:
     with closing(POOL.with_room(recipe.open)) as file:
         if not is_image(file.shape, file.dtype):
             raise UnreadableFileError(
-                f"{path} holds no image: shape {file.shape}, dtype {file.dtype}"
+                f"{shown(path)} holds no image: shape {file.shape}, dtype {file.dtype}"
             )
         return FileFacts.of(file)

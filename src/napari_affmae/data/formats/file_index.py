@@ -134,7 +134,7 @@ class FileIndex:
             return None
 
     def _note(self, key: bytes, facts: FileFacts) -> None:
-        if len(facts.files) > 1:
+        if len(facts.files) > 1 or facts.lacks_others:
             return
         with self._lock:
             self._new[key] = _packed(facts)

@@ -70,6 +70,8 @@ class OpenFile:
         Channels that say how opaque a pixel is, which are not read unless asked for.
     content : "image", "labels" or "result"
         See `ImageSource`.
+    lacks_others : bool
+        Whether it would be another image if files were there that it names.
     """
 
     array: ArrayLike
@@ -81,6 +83,7 @@ class OpenFile:
     files: Sequence[Path] = ()
     plane_distance: float | None = None
     alpha: Sequence[int] = ()
+    lacks_others: bool = False
     content: Content = "image"
 
     @property

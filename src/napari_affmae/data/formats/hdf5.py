@@ -5,15 +5,19 @@ from pathlib import Path
 from typing import Any
 
 import h5py
-import numpy as np
 
 from napari_affmae.data.formats.containers import choose_array, is_image
 from napari_affmae.data.formats.decoded import opened_chunks
 from napari_affmae.data.formats.foreign import Surroundings
 from napari_affmae.data.formats.handles import OpenFile
+from napari_affmae.data.formats.hdf5_dialects import described, image_datasets
 from napari_affmae.data.formats.hdf5_links import check_links, check_storage
-from napari_affmae.data.sources.layout import named_axes
-from napari_affmae.data.sources.units import VoxelSize, pixel_size, to_nanometres
+from napari_affmae.data.formats.imaris import (
+    IMAGE_DESCRIBED,
+    imaris_channels,
+    imaris_image,
+    is_imaris,
+)
 
 
 def open_file(path: Path, inner: str | None, *, outside: bool = False) -> OpenFile:
@@ -34,40 +38,52 @@ def open_file(path: Path, inner: str | None, *, outside: bool = False) -> OpenFi
         If the dataset is not there, the choice is ambiguous, or it is in files that
         are not read.
     """
+    if not h5py.is_hdf5(path):
+        raise ValueError(
+            "it is no HDF5 file; in MATLAB, save it with the option -v7.3"
+            if path.suffix.lower() == ".mat"
+            else "it is no HDF5 file, or damaged at its beginning"
+        )
     surroundings = Surroundings(path.parent, outside)
     file = h5py.File(path, "r")
     try:
-        candidates: dict[str, h5py.Dataset] = {}
-
-        def collect(name: str, item: Any) -> None:
-            if isinstance(item, h5py.Dataset) and is_image(item.shape, item.dtype):
-                candidates[name] = item
-
-        file.visititems(collect)
-        if inner is not None:  # a link, perhaps, which the visit passes by
-            check_links(file, inner, surroundings)
-            collect(inner.strip("/"), file.get(inner))
-        name = choose_array({key: item.shape for key, item in candidates.items()}, inner)
-        dataset = candidates[name]
-        check_storage(dataset, surroundings)
-        axes = named_axes([dimension.label for dimension in dataset.dims], dataset.shape)
-        notes = () if inner or len(candidates) == 1 else (f"its largest dataset {name} is used",)
-        # Without a filter, HDF5 reads a part of a chunk.
-        filters = dataset.chunks and dataset.id.get_create_plist().get_nfilters()
-        opened = opened_chunks if filters else OpenFile
-        distance, row, column = _voxel_size(dataset)
-        opened_file = opened(dataset, axes, pixel_size(row, column), file.close, notes)
-        return replace(opened_file, plane_distance=distance)
+        opened = _open_image(file, inner, surroundings)
     except BaseException:
         file.close()
         raise
+    return replace(opened, close=file.close)
 
 
-def _voxel_size(dataset: h5py.Dataset) -> VoxelSize:
-    """Voxel size by the attribute that ilastik and others write; one number is for all axes."""
-    sizes = np.ravel(dataset.attrs.get("element_size_um", ()))
-    if sizes.dtype.kind not in "iuf" or not sizes.size:
-        return None, None, None
-    lengths = [to_nanometres(float(size), "um") for size in sizes]
-    plane, row, column = 3 * lengths if len(lengths) == 1 else [None, *lengths][-3:]
-    return plane, row, column
+def _open_image(file: h5py.File, inner: str | None, surroundings: Surroundings) -> OpenFile:
+    candidates: dict[str, h5py.Dataset] = {}
+
+    def collect(name: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset) and is_image(item.shape, item.dtype):
+            candidates[name] = item
+
+    file.visititems(collect)
+    if inner is None and is_imaris(file):
+        channels = imaris_channels(candidates)
+        check_links(file, IMAGE_DESCRIBED, surroundings)
+        opened_channels = [_opened(item, surroundings) for item in channels.values()]
+        return imaris_image(file, channels, opened_channels)
+    note = ""
+    if inner is None:
+        images, note = image_datasets(candidates)
+    else:  # a link, perhaps, which the visit passes by
+        check_links(file, inner, surroundings)
+        collect(inner.strip("/"), file.get(inner))
+        images = candidates
+    name = choose_array({key: item.shape for key, item in images.items()}, inner)
+    if not note and inner is None and len(images) > 1:
+        note = f"its largest dataset {name} is used"
+    opened = _opened(images[name], surroundings)
+    return described(replace(opened, notes=[note] if note else []), images[name], surroundings)
+
+
+def _opened(dataset: h5py.Dataset, surroundings: Surroundings) -> OpenFile:
+    """Open a dataset whose pixels are where they may be."""
+    check_storage(dataset, surroundings)
+    # Without a filter, HDF5 reads a part of a chunk.
+    filters = dataset.chunks and dataset.id.get_create_plist().get_nfilters()
+    return opened_chunks(dataset) if filters else OpenFile(dataset)

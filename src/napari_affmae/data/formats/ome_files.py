@@ -64,14 +64,15 @@ def companion_metadata(
     companion = surroundings.check(name, surroundings.folder)
     if companion is None:
         return None, [f"is read by itself: its companion file {name}, with its metadata, is gone"]
-    xml = _read_xml(companion)
     try:
-        listed = {item.get("FileName") for item in ET.fromstring(xml).findall(".//{*}UUID")}
+        metadata = ET.fromstring(_read_xml(companion))
     except ET.ParseError as error:
         return None, [f"is read by itself: its companion file {name} is damaged: {error}"]
+    listed = {item.get("FileName") for item in metadata.findall(".//{*}UUID")}
     if Path(tiff.filehandle.path).name not in listed:
         return None, [f"is read by itself: its companion file {name} does not list it"]
-    return xml, []
+    metadata.attrib.pop("UUID", None)  # that of the companion, which tifffile takes for this file's
+    return ET.tostring(metadata, encoding="unicode"), []
 
 
 def _root(tiff: tifffile.TiffFile) -> ET.Element | None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from napari_affmae.data.formats.facts import FileFacts, look_into
 from napari_affmae.data.formats.file_index import FileIndex
 from napari_affmae.data.formats.handles import POOL, OpenFile
+from napari_affmae.data.formats.paths import shown
 from napari_affmae.data.formats.recipe import FileRecipe, default_name, split_inner
 from napari_affmae.data.sources.layout import (
     CHANNEL_AXES,
@@ -67,6 +68,11 @@ class FileSource(ImageSource):
         self._recipe = recipe
         self._join_pool()
 
+    @property
+    def place(self) -> str:
+        """The file, or the address of the web as it was given."""
+        return shown(super().place)
+
     def _join_pool(self) -> None:
         self._key = POOL.new_key()
         weakref.finalize(self, POOL.discard, self._key)
@@ -82,7 +88,7 @@ class FileSource(ImageSource):
         file = self._recipe.open()
         if file.shape != self.layout.shape or file.dtype != self.stored_dtype:
             file.close()
-            raise UnreadableFileError(f"{self.path} changed since it was opened")
+            raise UnreadableFileError(f"{self.place} changed since it was opened")
         return file
 
     def _fetch(self, index: tuple[Any, ...]) -> NDArray[Any]:
@@ -105,7 +111,7 @@ def _layout(path: Path, file: FileFacts, axes: str | None, name: str) -> Layout:
         return Layout(file.shape, file.axes or default_axes(file.shape, file.dtype))
     except ValueError as error:
         raise UnreadableFileError(
-            f"cannot read {path}: {error}; name its axes in the file, or when it is opened"
+            f"cannot read {shown(path)}: {error}; name its axes in the file, or when it is opened"
         ) from error
 
 

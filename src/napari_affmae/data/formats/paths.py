@@ -1,10 +1,25 @@
-"""What the system says of a path."""
+"""What the system says of a path, and which paths are addresses of the web."""
 
+import re
 import stat
 from pathlib import Path
 
 from napari_affmae.data.sources.failures import failure
 from napari_affmae.errors import UnreadableFileError
+
+# A `Path` makes one slash of two, and on Windows backslashes of them.
+_URL = re.compile(r"(https?):/+(?=[^/])", re.IGNORECASE)
+
+
+def url_of(path: str | Path) -> str | None:
+    """Return the address of the web that a path stands for; None for files and folders."""
+    text = path.as_posix() if isinstance(path, Path) else path
+    return _URL.sub(r"\1://", text, count=1) if _URL.match(text) else None
+
+
+def shown(path: str | Path) -> str:
+    """Return how messages name a path: as it is, or as the address that was given."""
+    return url_of(path) or str(path)
 
 
 def mode_of(path: Path) -> int:

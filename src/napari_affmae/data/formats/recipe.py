@@ -7,22 +7,20 @@ from pathlib import Path
 from typing import Any
 
 from napari_affmae.data.formats.handles import OpenFile
-from napari_affmae.data.formats.paths import is_regular, mode_of
+from napari_affmae.data.formats.image_folders import is_n5, is_zarr
+from napari_affmae.data.formats.kinds import SUFFIXES, reader_of, why_not_read
+from napari_affmae.data.formats.paths import mode_of, shown, url_of
 from napari_affmae.data.sources.failures import failure
 from napari_affmae.errors import UnreadableFileError
 
-_TIFF, _ENCODED, _MRC, _HDF5, _ZARR = "tiff", "encoded", "mrc", "hdf5", "ome_zarr"
-_KINDS = {
-    **dict.fromkeys((".tif", ".tiff", ".btf", ".tf8"), _TIFF),
-    **dict.fromkeys((".png", ".jpg", ".jpeg", ".bmp"), _ENCODED),
-    **dict.fromkeys((".mrc", ".mrcs", ".rec", ".map", ".st"), _MRC),
-    **dict.fromkeys((".h5", ".hdf5", ".hdf"), _HDF5),
-}
-
-#: Endings of the names of files that can be opened.
-SUFFIXES = tuple(_KINDS)
-
-_ZARR_MARKERS = (".zarray", ".zgroup", "zarr.json")
+_TIFF, _ENCODED, _HDF5, _ZARR, _NRRD = "tiff", "encoded", "hdf5", "ome_zarr", "nrrd"
+_WEB = "zarr_web"
+# Readers of files that hold several arrays, that may lack planes, that may name other files, and
+# that may have colours for numbers.
+_CONTAINERS = {_HDF5, _ZARR, "zarr_zip", _WEB}
+_SPARSE = {_ZARR}
+_NAMING_FILES = {_HDF5, _TIFF, _NRRD}
+_COLOURING = {_TIFF, _ENCODED}
 
 
 @dataclass(frozen=True)
@@ -32,7 +30,7 @@ class FileRecipe:
     Attributes
     ----------
     path : Path
-        The file or zarr folder, absolute.
+        The file or zarr folder, absolute; or an address of the web.
     kind : str
         The module in this package that opens it.
     inner : str or None
@@ -70,7 +68,13 @@ class FileRecipe:
             If the file is missing or of an unknown kind.
         """
         path, inner = split_inner(text)
-        return cls(path.absolute(), _kind(path), inner, sparse, outside, labels)
+        kind = _kind(path)
+        return cls(path if kind == _WEB else path.absolute(), kind, inner, sparse, outside, labels)
+
+    @property
+    def place(self) -> str:
+        """What messages call the file."""
+        return shown(self.path)
 
     def open(self) -> OpenFile:
         """Open the file; the reader's libraries are imported only now.
@@ -87,26 +91,37 @@ class FileRecipe:
         try:
             reader = import_module(f"napari_affmae.data.formats.{self.kind}")
         except OSError as error:  # modules are files too
-            raise failure(error, f"cannot read {self.path}") from error
+            raise failure(error, f"cannot read {self.place}") from error
         arguments: dict[str, Any] = {}
-        if self.kind in {_HDF5, _ZARR}:
+        if self.kind in _CONTAINERS:
             arguments["inner"] = self.inner
-        if self.kind == _ZARR:
+        if self.kind in _SPARSE:
             arguments["sparse"] = self.sparse
-        if self.kind in {_HDF5, _TIFF}:
+        if self.kind in _NAMING_FILES:
             arguments["outside"] = self.outside
-        if self.kind in {_TIFF, _ENCODED}:
+        if self.kind in _COLOURING:
             arguments["labels"] = self.labels
         try:
             file: OpenFile = reader.open_file(self.path, **arguments)
         except Exception as error:  # decoders raise errors of every kind
-            raise failure(error, f"cannot read {self.path}") from error
+            raise failure(error, f"cannot read {self.place}") from error
         return file
 
 
 def _kind(path: Path) -> str:
+    if url_of(path) is not None:
+        if reader_of(path) is not None:
+            raise UnreadableFileError(
+                f"{shown(path)} is not read: only zarr folders are read from the web; download it"
+            )
+        return _WEB
     mode = mode_of(path)
     if stat.S_ISDIR(mode):
+        if is_n5(path):
+            raise UnreadableFileError(
+                f"{path} is not read: it is N5; open it in Fiji (File, Import, "
+                "HDF5/N5/Zarr/OME-NGFF) and save it as OME-Zarr"
+            )
         if not is_zarr(path):
             raise UnreadableFileError(
                 f"{path} is a folder and no zarr array; choose one of the images in it"
@@ -116,32 +131,35 @@ def _kind(path: Path) -> str:
         raise UnreadableFileError(
             f"{path} is a pipe, a device or a socket; only regular files are read"
         )
-    kind = _KINDS.get(path.suffix.lower())
-    if kind is None:
+    reader = reader_of(path)
+    if reader is None:
+        reason = why_not_read(path)
         raise UnreadableFileError(
-            f"{path} is of no known kind; known are zarr folders and {', '.join(SUFFIXES)}"
+            f"{path} is not read: it is {reason}"
+            if reason
+            else f"{path} is of no known kind; known are zarr folders and {', '.join(SUFFIXES)}"
         )
-    return kind
+    return reader
 
 
 def split_inner(text: str) -> tuple[Path, str | None]:
     """Split ``file.h5:/dataset`` into the file and the array inside; also ``folder:/dataset``."""
     head, separator, inner = text.rpartition(":/")
-    if separator and (_may_hold_arrays(Path(head)) or _is_folder(head)):
-        return Path(head), f"/{inner.strip('/')}"
+    outer = Path(head)
+    if separator and (_may_hold_arrays(outer) or url_of(head) is not None or _is_folder(outer)):
+        return outer, f"/{inner.strip('/')}"
     return Path(text), None
 
 
-def _is_folder(head: str) -> bool:
+def _is_folder(path: Path) -> bool:
     try:
-        return stat.S_ISDIR(mode_of(Path(head)))
+        return stat.S_ISDIR(mode_of(path))
     except UnreadableFileError:
         return False
 
 
 def _may_hold_arrays(path: Path) -> bool:
-    suffix = path.suffix.lower()
-    return suffix == ".zarr" or _KINDS.get(suffix) == _HDF5
+    return path.suffix.lower() == ".zarr" or reader_of(path) in _CONTAINERS
 
 
 def holds_arrays(path: Path) -> bool:
@@ -159,14 +177,3 @@ def default_name(path: str | Path) -> str:
     """Name a file by its last part, and by the array inside: ``file.h5:/dataset``."""
     file, inner = split_inner(str(path))
     return file.name if inner is None else f"{file.name}:{inner}"
-
-
-def is_zarr(folder: Path) -> bool:
-    """Whether a folder is a zarr array or group.
-
-    Raises
-    ------
-    FileAccessError
-        If the system does not say.
-    """
-    return any(is_regular(folder / marker) for marker in _ZARR_MARKERS)

@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from napari_affmae.data.formats.vendor_sizes import decoded_text, entries, tescan_size
+from napari_affmae.data.formats.texts import decoded_text, entries, tescan_size
 from napari_affmae.data.sources.units import UNKNOWN_SIZE, VoxelSize, to_nanometres
 
 _MOST_TEXT = 2**20  # bytes; such files have a few thousand

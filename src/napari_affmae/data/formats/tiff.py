@@ -17,6 +17,7 @@ from napari_affmae.data.formats.ome_files import check_named, companion_metadata
 from napari_affmae.data.formats.positioned import PositionedArray
 from napari_affmae.data.formats.tiff_sizes import voxel_size
 from napari_affmae.data.formats.tiff_values import meaning_of
+from napari_affmae.data.sources.source import Content
 from napari_affmae.data.sources.units import pixel_size
 
 _IN_SEVERAL_FILES = ("ome", "ndtiff")
@@ -52,14 +53,15 @@ def open_file(path: Path, *, outside: bool = False, labels: bool = False) -> Ope
         own = Path(tiff.filehandle.path)
         surroundings = Surroundings(own.parent, outside)
         xml, notes = companion_metadata(tiff, surroundings)
+        is_alone = bool(notes)
         if xml is not None:
             tiff.close()
             tiff = tifffile.TiffFile(path, omexml=xml)
+        check_named(tiff, surroundings)  # before tifffile opens them to list its series
         if miscounted := _miscounted(tiff):
             notes.append(miscounted)
             tiff.close()
             tiff = tifffile.TiffFile(path, is_imagej=False)
-        check_named(tiff, surroundings)
         mine = [series for series in tiff.series if own in _files(series)]
         series = max(mine or tiff.series, key=lambda candidate: int(candidate.size))
         files = _files(series)
@@ -78,7 +80,8 @@ def open_file(path: Path, *, outside: bool = False, labels: bool = False) -> Ope
         notes.append(f"holds {len(mine)} image series, of which the largest is used")
     if len(files) > 1:
         notes.append(f"is a stack in {len(files)} files")
-    return replace(opened, notes=notes, files=files, content="result" if is_ours else "image")
+    content: Content = "result" if is_ours else "image"
+    return replace(opened, notes=notes, files=files, lacks_others=is_alone, content=content)
 
 
 def _miscounted(tiff: tifffile.TiffFile) -> str | None:
@@ -86,8 +89,10 @@ def _miscounted(tiff: tifffile.TiffFile) -> str | None:
 
     tifffile then leaves planes out, makes up empty ones, or ignores the description.
     """
+    if not tiff.is_imagej:
+        return None
     series = tiff.series[0]
-    if not tiff.is_imagej or series.kind not in {"imagej", "generic", "uniform"}:
+    if series.kind not in {"imagej", "generic", "uniform"}:
         return None
     pages = len(tiff.pages)
     counting = zip(series.shape, series.axes, strict=True)

@@ -7,8 +7,9 @@ from xml.etree import ElementTree as ET
 
 import tifffile
 
+from napari_affmae.data.formats.texts import entries
 from napari_affmae.data.formats.texts_beside import size_beside
-from napari_affmae.data.formats.vendor_sizes import entries, vendor_size
+from napari_affmae.data.formats.vendor_sizes import vendor_size
 from napari_affmae.data.sources.units import (
     UNKNOWN_SIZE,
     VoxelSize,

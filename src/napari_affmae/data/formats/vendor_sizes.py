@@ -14,6 +14,7 @@ from xml.etree import ElementTree as ET
 import numpy as np
 import tifffile
 
+from napari_affmae.data.formats.texts import decoded_text, entries, tescan_size
 from napari_affmae.data.sources.units import UNKNOWN_SIZE, VoxelSize, to_nanometres
 
 _MOST_TEXT = 2**24  # bytes of a tag that are searched
@@ -50,28 +51,6 @@ class VendorTags:
     def _tag(self, code: int) -> Any:
         found = (tags.get(code) for tags in self._tags)
         return next((tag for tag in found if tag is not None), None)
-
-
-def decoded_text(raw: bytes) -> str:
-    """Decode text that is UTF-16 or UTF-8, else takes each byte for a Latin letter."""
-    if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return raw.decode("utf-16", "replace").rstrip("\0")
-    if raw[1:2] == b"\0":
-        return raw.decode("utf-16-le", "replace").rstrip("\0")
-    try:
-        return raw.decode("utf-8-sig").rstrip("\0")
-    except UnicodeDecodeError:
-        return raw.decode("latin-1").rstrip("\0")
-
-
-def entries(text: str) -> dict[str, str]:
-    """Return the values of lines such as ``PixelSize=4.0`` by their names; the first counts."""
-    found: dict[str, str] = {}
-    for name, value in re.findall(
-        r"^[ \t]*([^=\r\n]+?)[ \t]*=[ \t]*(.*?)[ \t]*\r?$", text, re.MULTILINE
-    ):
-        found.setdefault(name, value)
-    return found
 
 
 def _zeiss(tags: VendorTags) -> VoxelSize:
@@ -155,13 +134,6 @@ def _tvips(tags: VendorTags) -> VoxelSize:
 def _tescan(tags: VendorTags) -> VoxelSize:
     """TESCAN: metres, in a text of sections."""
     return tescan_size(entries(tags.text(50431)))
-
-
-def tescan_size(known: Mapping[str, str]) -> VoxelSize:
-    """Voxel size by the entries of TESCAN's header, which has no rows' where pixels are square."""
-    column = to_nanometres(known.get("PixelSizeX"), "m")
-    row = to_nanometres(known.get("PixelSizeY"), "m")
-    return None, row or column, column
 
 
 def _metamorph(tags: VendorTags) -> VoxelSize:

@@ -1,7 +1,8 @@
 """Pixel values to network input: zero mean, unit variance, outliers clipped.
 
 Statistics come from a sample of windows that depends on the source's shape
-alone, so that the same data always give the same numbers.
+alone, so that the same data always give the same numbers. Borders and other places
+of one value do not count.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from napari_affmae.config import NormalizationConfig
 from napari_affmae.data.normalization.clahe import equalize, with_context
+from napari_affmae.data.normalization.empty_places import telling_values
 from napari_affmae.data.normalization.record import (
     NormalizationRecord,
     SourceStatistics,
@@ -216,7 +218,7 @@ def normalize_when_read(
 
 
 def fit_statistics(source: ImageSource, config: NormalizationConfig) -> SourceStatistics:
-    """Fit a source's statistics to sampled windows.
+    """Fit a source's statistics to sampled windows, without their empty places.
 
     Raises
     ------
@@ -224,40 +226,39 @@ def fit_statistics(source: ImageSource, config: NormalizationConfig) -> SourceSt
         If the windows hold no finite value in some channel.
     """
     windows = list(sample_windows(source))
+    blocks = [source.read(*window) for window in windows]
+    telling = [
+        telling_values([block[channel] for block in blocks]) for channel in range(source.n_channels)
+    ]
     low, high, fill = [], [], []
-    blocks = [source.read(*window).reshape(source.n_channels, -1) for window in windows]
-    for channel, values in enumerate(np.concatenate(blocks, axis=1)):
-        finite = values[np.isfinite(values)].astype(np.float64)
-        if not finite.size:
+    for channel, chosen in enumerate(telling):
+        values = _joined(blocks, channel)[chosen].astype(np.float64)
+        if not values.size:
             raise DataError(
                 f"{source.name}: no sampled pixel of channel {channel} has a finite value; "
                 "leave this image out"
             )
-        bottom, top = np.percentile(finite, [config.low, config.high])
+        bottom, top = np.percentile(values, [config.low, config.high])
         if top <= bottom:
-            bottom, top = finite.min(), finite.max()
+            bottom, top = values.min(), values.max()
         if top <= bottom:
             top = bottom + 1.0
         low.append(float(bottom))
         high.append(float(top))
-        fill.append(float(finite.mean()))
+        fill.append(float(values.clip(bottom, top).mean()))
     ones, zeros = (1.0,) * source.n_channels, (0.0,) * source.n_channels
     partial = SourceStatistics(low=low, high=high, fill=fill, mean=zeros, std=ones)
-    scaled = np.concatenate(
-        [
-            _scaled(source, *window, config, partial).reshape(source.n_channels, -1)
-            for window in windows
-        ],
-        axis=1,
-        dtype=np.float64,
-    )
-    std = scaled.std(axis=1)
-    return partial.model_copy(
-        update={
-            "mean": tuple(map(float, scaled.mean(axis=1))),
-            "std": tuple(float(value) if value > 0 else 1.0 for value in std),
-        }
-    )
+    scaled = [_scaled(source, *window, config, partial) for window in windows]
+    mean, std = [], []
+    for channel, chosen in enumerate(telling):
+        values = _joined(scaled, channel)[chosen].astype(np.float64)
+        mean.append(float(values.mean()))
+        std.append(float(values.std()) or 1.0)
+    return partial.model_copy(update={"mean": tuple(mean), "std": tuple(std)})
+
+
+def _joined(blocks: Sequence[NDArray[Any]], channel: int) -> NDArray[Any]:
+    return np.concatenate([block[channel].ravel() for block in blocks])
 
 
 def sample_windows(source: ImageSource) -> Iterator[tuple[int, slice, slice]]:

@@ -15,8 +15,8 @@ class SourceStatistics(Settings):
     """Numbers that normalise one source; one entry a channel.
 
     `low` and `high` bound the values that count, in the source's units; `fill`
-    is the mean, which replaces NaN and infinite values. `mean` and `std` are
-    taken after scaling to 0..1, inversion and CLAHE.
+    is the mean within these bounds, which replaces NaN and infinite values.
+    `mean` and `std` are taken after scaling to 0..1, inversion and CLAHE.
     """
 
     low: tuple[float, ...]

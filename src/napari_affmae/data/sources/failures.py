@@ -48,7 +48,8 @@ def failure(error: Exception, what: str) -> AffmaeError:
     refused = [number for number in numbers if number not in _OF_THE_FILE]
     if not refused:
         return UnreadableFileError(f"{what}: {str(error) or type(error).__name__}")
-    reason = os.strerror(refused[0] or 0)
+    # Names of computers that are not found have numbers of their own.
+    reason = os.strerror(refused[0] or 0) if refused[0] in errno.errorcode else str(error)
     if refused[0] in _FORBIDDEN:
         return FileAccessError(f"{what}: {reason}; ask for the right to read it")
     return FileAccessError(

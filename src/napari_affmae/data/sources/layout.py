@@ -18,8 +18,8 @@ def default_axes(shape: Sequence[int], dtype: DTypeLike) -> str:
     """Return the axes of an array that has no metadata about them.
 
     The last two axes are rows and columns, all before them are planes. The one
-    exception: a last axis of 3 or 4 samples of uint8 behind at least two others
-    is colour (``S``).
+    exception: behind at least two others, a last axis of length 1, or of 3 or 4
+    samples of uint8, is colour (``S``).
 
     Raises
     ------
@@ -28,7 +28,8 @@ def default_axes(shape: Sequence[int], dtype: DTypeLike) -> str:
     """
     if len(shape) < 2:
         raise ValueError(f"an image needs at least two axes, got shape {tuple(shape)}")
-    is_colour = len(shape) > 2 and shape[-1] in (3, 4) and np.dtype(dtype) == np.uint8
+    samples = (1, 3, 4) if np.dtype(dtype) == np.uint8 else (1,)
+    is_colour = len(shape) > 2 and shape[-1] in samples
     tail = "YXS" if is_colour else "YX"
     return "I" * (len(shape) - len(tail)) + tail
 

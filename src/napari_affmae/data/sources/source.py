@@ -140,6 +140,11 @@ class ImageSource(ABC):
             return np.dtype(np.uint8)
         return self.stored_dtype.newbyteorder("=")
 
+    @property
+    def place(self) -> str:
+        """What messages about damage call the source: its file, or its name."""
+        return self.name if self.path is None else str(self.path)
+
     def __repr__(self) -> str:
         return (
             f"<{type(self).__name__} {self.name}: {self.n_planes} planes of "
@@ -181,8 +186,7 @@ class ImageSource(ABC):
         except AffmaeError:
             raise
         except Exception as error:  # decoders and lazy arrays raise many kinds of errors
-            place = self.path or self.name
-            raise failure(error, f"cannot read plane {plane} of {place}") from error
+            raise failure(error, f"cannot read plane {plane} of {self.place}") from error
 
     def locate(self, plane: int, rows: slice, columns: slice) -> tuple[int, slice, slice]:
         """Convert a part of a plane to a part of `whole`; arguments as in `read`."""

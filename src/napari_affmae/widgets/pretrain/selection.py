@@ -68,7 +68,7 @@ class Selection:
         if len(lines) > _MOST_SKIPPED:
             yield Notice(f"left out: {len(lines) - _MOST_SKIPPED} more files and folders")
         if found.others.counts:
-            yield Notice(f"files that are no images: {found.others}", "info")
+            yield Notice(f"files of other kinds: {found.others}", "info")
         sources = [*self.layers, *found.sources]
         if not sources:
             raise DataError("there is no image: choose an image layer, a file or a folder")

@@ -1,0 +1,64 @@
+"""NIfTI volumes (.nii, .nii.gz)."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+
+from napari_affmae.data.formats.handles import OpenFile
+from napari_affmae.data.formats.streams import compression_of, opened_pixels
+from napari_affmae.data.formats.views import Scaled
+from napari_affmae.data.sources.source import PixelSize
+from napari_affmae.data.sources.units import pixel_size, to_nanometres
+
+_UNITS = {"meter": "m", "mm": "mm", "micron": "um"}
+# Axes from the slowest, as NIfTI lists them from the fastest. Its fifth counts what a voxel has.
+_AXES = "CTZYX"
+_UNMEASURED = 1e6  # nanometres; what programs write that know no size
+
+
+def open_file(path: Path) -> OpenFile:
+    """Open a volume: planes along its third axis, rows its second, columns its first.
+
+    Raises
+    ------
+    ValueError
+        If the file is shorter than its header says, or has more than five axes.
+    nibabel.filebasedimages.ImageFileError
+        If it is no NIfTI file.
+    """
+    image: Any = nibabel.load(path, mmap=False)  # only its header is used
+    pixels = image.dataobj
+    shape = tuple(map(int, pixels.shape))[::-1]
+    if len(shape) > len(_AXES):
+        raise ValueError(f"it has {len(shape)} axes, and at most {len(_AXES)} are read")
+    factor, zero = float(pixels.slope), float(pixels.inter)
+    size, distance, notes = _sizes(image.header)
+    file = opened_pixels(
+        path,
+        shape,
+        np.dtype(pixels.dtype),
+        skipped=int(pixels.offset),
+        compression=compression_of(path),
+    )
+    return replace(
+        file,
+        array=file.array if (factor, zero) == (1, 0) else Scaled(file.array, factor, zero),
+        axes=_AXES[-len(shape) :],
+        pixel_size=size,
+        plane_distance=distance,
+        notes=notes,
+    )
+
+
+def _sizes(header: Any) -> tuple[PixelSize | None, float | None, Sequence[str]]:
+    """Pixel size, distance of planes, and what is to be told of them."""
+    unit = _UNITS.get(header.get_xyzt_units()[0])
+    steps = [to_nanometres(abs(float(step)), unit) for step in header.get_zooms()[:3]]
+    column, row, plane = [*steps, None, None][:3]
+    if row == column == _UNMEASURED:
+        return None, None, ["says that a pixel has exactly 1 mm, which is taken as unknown"]
+    return pixel_size(row, column), plane, ()

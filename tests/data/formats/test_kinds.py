@@ -1,0 +1,91 @@
+"""Which names are read, and what is said of those that are not."""
+
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+import tifffile
+import yaml
+
+from napari_affmae.data.discovery import find_pairs, find_sources
+from napari_affmae.data.formats.kinds import SUFFIXES, ending_of, stem_of
+from napari_affmae.data.formats.opening import open_source
+from napari_affmae.errors import UnreadableFileError
+
+# These are left to napari and other plugins.
+_COMMON = {".tif", ".tiff", ".btf", ".tf8", ".png", ".jpg", ".jpeg", ".bmp", ".npy"}
+
+
+@pytest.mark.parametrize(
+    ("name", "ending", "stem"),
+    [
+        ("a.tif", ".tif", "a"),
+        ("a.b.TIF", ".tif", "a.b"),
+        ("a.mrc.gz", ".mrc.gz", "a"),
+        ("a.nii.GZ", ".nii.gz", "a"),
+        ("a.tar.gz", None, "a.tar"),
+        ("a", None, "a"),
+        (".tif", None, ".tif"),
+    ],
+)
+def test_endings_and_stems(name, ending, stem):
+    assert ending_of(Path(name)) == ending
+    assert stem_of(Path(name)) == stem
+
+
+def test_the_manifest_names_what_napari_does_not_read():
+    manifest = yaml.safe_load((files("napari_affmae") / "napari.yaml").read_text("utf-8"))
+    (reader,) = manifest["contributions"]["readers"]
+    assert set(reader["filename_patterns"]) == {f"*{end}" for end in set(SUFFIXES) - _COMMON}
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("a.czi", "Zeiss.*Bio-Formats"),
+        ("a.DCM", "DICOM.*save it as TIFF"),
+        ("a.raw", "bare pixels"),
+        ("a.npz", "numpy.save"),
+        ("a.zip", "unpack it"),
+        ("a.docx", "of no known kind; known are"),
+    ],
+)
+def test_what_is_not_read_is_named(tmp_path, name, words):
+    (tmp_path / name).touch()
+    with pytest.raises(UnreadableFileError, match=words) as caught:
+        open_source(tmp_path / name)
+    assert str(tmp_path / name) in str(caught.value)
+
+
+def test_pairs_of_names_with_two_dots(tmp_path, stack):
+    for folder, name in [("images", "a.nii.gz"), ("labels", "a.tif")]:
+        (tmp_path / folder).mkdir()
+        if name.endswith("tif"):
+            tifffile.imwrite(tmp_path / folder / name, stack)
+        else:
+            nibabel = pytest.importorskip("nibabel")
+            image = nibabel.Nifti1Image(stack.transpose(), None)
+            image.to_filename(tmp_path / folder / name)
+    ((image, labels),) = find_pairs(tmp_path)
+    assert image.plane_shape == labels.plane_shape == (5,)
+
+
+def test_n5_is_named_wherever_it_is(tmp_path, stack):
+    for name, content in {
+        "a.n5": '{"n5": "2.5.1"}',
+        "b": '{"dimensions": [9, 9], "blockSize": [9, 9], "dataType": "uint8"}',
+        "c": '{"who": "another program"}',
+        "d": "no JSON",
+    }.items():
+        (tmp_path / name / "inner").mkdir(parents=True)
+        (tmp_path / name / "attributes.json").write_text(content)
+        tifffile.imwrite(tmp_path / name / "inner" / "image.tif", stack)
+    (tmp_path / "e.n5").mkdir()
+    found = find_sources(tmp_path)
+    assert [source.name for source in found.sources] == ["c/inner/image.tif", "d/inner/image.tif"]
+    assert [item.path.name for item in found.skipped] == ["a.n5", "b", "e.n5"]
+    assert all("save it as OME-Zarr" in item.reason for item in found.skipped)
+    with pytest.raises(UnreadableFileError, match=r"a\.n5 is not read: it is N5"):
+        open_source(tmp_path / "a.n5")
+    (left_out,) = find_sources(tmp_path / "a.n5").skipped
+    assert "it is N5" in left_out.reason
