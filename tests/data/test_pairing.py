@@ -139,7 +139,7 @@ def test_what_is_left_out_is_told(tmp_path, stack):
 def test_nothing_found_says_what_is_there(tmp_path):
     for name in ("a.czi", "b.czi"):
         (tmp_path / name).touch()
-    with pytest.raises(DataError, match=r"2 \.czi \(a\.czi\)"):
+    with pytest.raises(DataError, match=r"2 \.czi \(a\.czi is Zeiss"):
         find_pairs(tmp_path, tmp_path)
 
 
