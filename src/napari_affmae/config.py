@@ -17,6 +17,9 @@ IGNORE_INDEX = -100
 #: File that makes a folder a run.
 RUN_FILE = "run.json"
 
+#: Marks our annotation in a result's metadata, which says what the result was computed from.
+ORIGIN_NAMESPACE = "napari-affmae/origin"
+
 #: Crops that a pretraining must see to be worth it. 25,000 made no difference to later
 #: fine-tuning and a million did (benchmarks/README.md); this number lies between them by
 #: judgement, until the curve is measured.

@@ -83,4 +83,15 @@ def test_too_little_memory_is_one_line(
     assert done.err.count("\n") == 1
     assert "memory" in done.err
     assert str(error) in done.err
-    assert "--tile" in done.err
+    assert "--tile" not in done.err
+
+
+def test_too_little_memory_names_the_options_that_help(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("napari_affmae.cli.segment.run_segment", fail)
+    done = cli("segment", tmp_path, "--model", tmp_path, "--out", tmp_path / "out")
+    assert "a smaller --tile or --batch" in done.err

@@ -180,7 +180,13 @@ def test_labels_of_another_shape_or_with_colours(volume):
     (finding,) = check_pairs(pairs(volume, np.zeros((6, 160, 160), np.uint8)))
     assert finding.level == "error"
     assert "(6, 160, 200), its labels truth have (6, 160, 160)" in finding.message
+    # Nothing was seen of these labels, so nothing is said of their classes.
+    wrong = pairs(volume, np.zeros((6, 160, 160), np.uint8))
+    assert len(check_pairs(wrong, classes=default_classes([0, 1]))) == 1
     colours = np.zeros((6, 160, 200, 3), np.uint8)
+    (finding,) = check_pairs(pairs(volume, colours))
+    assert "one channel is read" in finding.message
+    colours[..., 0] = 1
     assert "not colours" in messages(check_pairs(pairs(volume, colours)), "error")[0]
 
 
@@ -189,6 +195,10 @@ def test_values_without_class_and_classes_without_values(volume):
     labels[3, :2, :5] = 7
     findings = check_pairs(pairs(volume, labels), classes=default_classes([0, 1]))
     assert "values that no class has: 7 (10 px)" in messages(findings, "error")[0]
+    scattered = labels.copy()
+    scattered[0, 0, :12] = 100 + np.arange(12)
+    (message,) = messages(check_pairs(pairs(volume, scattered), classes=default_classes([0])))
+    assert "JPEG" in message
     assert "no pixel has the class class 1" in messages(findings, "warning")[0]
     assert (
         messages(check_pairs(pairs(volume, labels), classes=default_classes([0]), ignore_value=7))
@@ -219,7 +229,13 @@ def test_what_a_sample_does_not_hold_may_be_on_other_planes():
 
 def test_labels_that_are_no_classes(volume):
     numbered = np.arange(volume.size).reshape(volume.shape) % 500
-    assert "look like numbered objects" in messages(check_pairs(pairs(volume, numbered)))[0]
+    named = default_classes(range(500))
+    for classes in ((), named):
+        found = messages(check_pairs(pairs(volume, numbered), classes=classes))
+        assert "look like numbered objects" in found[0]
+    few = np.repeat(np.arange(10) * np.ones((160, 1), int), 20, axis=1)[None] + np.zeros((6, 1, 1))
+    assert "10 values; they look like" in messages(check_pairs(pairs(volume, few)))[0]
+    assert messages(check_pairs(pairs(volume, few % 3))) == []
     fractions = np.full(volume.shape, 0.5)
     assert "not whole numbers" in messages(check_pairs(pairs(volume, fractions)), "error")[0]
     negative = np.full(volume.shape, -1)

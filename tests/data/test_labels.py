@@ -7,12 +7,11 @@ from napari_affmae.config import (
     NormalizationConfig,
 )
 from napari_affmae.data.formats.opening import open_source
+from napari_affmae.data.label_values import count_values, labelled_planes
 from napari_affmae.data.labels import (
     LabelEncoder,
     LabelledPair,
-    count_values,
     default_classes,
-    labelled_planes,
     read_labels,
 )
 from napari_affmae.data.normalization.normalization import normalize_sources
@@ -94,10 +93,38 @@ def test_values_are_counted():
 
 def test_colours_and_other_shapes_are_refused():
     image = np.random.default_rng(0).random((70, 80)).astype(np.float32)
-    with pytest.raises(DataError, match=r"has 3 channels.*not colours"):
-        pair(image, np.zeros((70, 80, 3), np.uint8))
+    with pytest.raises(DataError, match=r"has 5 channels.*not colours"):
+        LabelledPair(
+            pair(image, np.zeros((70, 80), np.uint8)).image,
+            open_source(np.zeros((70, 80, 5), np.uint8), axes="YXC"),
+        )
     with pytest.raises(DataError, match=r"\(1, 70, 80\), its labels labels have \(1, 80, 70\)"):
         pair(image, np.zeros((80, 70), np.uint8))
+
+
+@pytest.mark.parametrize("n_channels", [2, 3, 4])
+def test_labels_that_were_saved_in_grey_colours(n_channels):
+    mask = checkerboard(1, 60, 80)[0] * np.uint8(255)
+    colours = np.repeat(mask[..., None], n_channels, axis=-1)
+    if n_channels in (2, 4):
+        colours[..., -1] = 255  # alpha
+    labels = open_source(colours, axes="YXC", name="a")
+    np.testing.assert_array_equal(read_labels(labels, 0), mask)
+    assert count_values(labels) == {0: 2400, 255: 2400}
+    assert labelled_planes(labels, 255) == [0]
+    for channel in {n_channels - 1, min(2, n_channels - 1)}:
+        coloured = colours.copy()
+        coloured[5, 5, channel] = 7
+        with pytest.raises(DataError, match=rf"a has {n_channels} channels.*not colours"):
+            read_labels(open_source(coloured, axes="YXC", name="a"), 0)
+
+
+@pytest.mark.parametrize("values", [np.uint64([[2**64 - 3, 0]]), np.float64([[1e30, 0]])])
+def test_values_that_are_too_large_are_shown_as_they_are(values):
+    with pytest.raises(DataError, match=f"the value {int(values[0, 0])}, "):
+        read_labels(open_source(values, name="ids"), 0)
+    small = np.uint64([[2**63 - 1, 0]])
+    assert read_labels(open_source(small), 0).tolist() == small.tolist()
 
 
 def test_planes_that_hold_labels():

@@ -16,6 +16,8 @@ from napari_affmae.cli.app import app
 from napari_affmae.cli.terminal import printable
 from napari_affmae.errors import AffmaeError
 
+_SAVE_MEMORY = ("--crop", "--tile", "--batch")
+
 
 def main() -> None:
     """Run the command line and exit the process with its code."""
@@ -37,7 +39,7 @@ def main() -> None:
         asked = f" ({error})" if str(error) else ""
         _tell(
             f"the memory of this computer is not enough{asked}; close other programs, or take "
-            "smaller images, or a smaller --crop, --tile or --batch"
+            f"smaller images{_smaller()}"
         )
         sys.exit(1)
     sys.exit(code)
@@ -47,6 +49,14 @@ def _command() -> str:
     """Name the command whose help answers."""
     words = [word for word in sys.argv[1:2] if word in get_group(app).commands]
     return " ".join(["napari-affmae", *words])
+
+
+def _smaller() -> str:
+    """Name the options of the command that save memory."""
+    command = get_group(app).commands.get(_command().rpartition(" ")[2])
+    options = {name for item in command.params for name in item.opts} if command else set()
+    there = [name for name in _SAVE_MEMORY if name in options]
+    return f", or a smaller {' or '.join(there)}" if there else ""
 
 
 def _of_the_system(error: OSError) -> str:

@@ -37,6 +37,13 @@ Axes = Annotated[
     str | None,
     typer.Option(help="Meaning of the images' axes, such as ZCYX, for files that do not say it."),
 ]
+LabelAxes = Annotated[
+    str | None,
+    typer.Option(
+        help="Meaning of the labels' axes; those of --axes by default, without the channels if "
+        "labels have none."
+    ),
+]
 Channels = Annotated[
     str | None,
     typer.Option(metavar="N,N,...", help="Channels of the images to take, counted from 0."),
@@ -167,6 +174,7 @@ def finetune(
         ),
     ] = None,
     axes: Axes = None,
+    label_axes: LabelAxes = None,
     channels: Channels = None,
     resume: Resume = False,
     plan: Plan = False,
@@ -184,7 +192,7 @@ def finetune(
         validation_labels=validation_labels,
         pretrained=pretrained,
         classes=classes or [],
-        reading=Reading(axes, channels),
+        reading=Reading(axes, channels, label_axes=label_axes),
     )
     run_finetune(arguments, out, given, resume=resume, plan=plan, console=_console())
 
@@ -260,6 +268,7 @@ def objects(
             metavar="NM",
         ),
     ] = None,
+    axes: Axes = None,
     overwrite: Overwrite = False,
     *,
     given: Given,
@@ -272,6 +281,7 @@ def objects(
         value,
         out,
         given,
+        axes=axes,
         plane_distance=plane_distance,
         overwrite=overwrite,
         console=_console(),
@@ -285,6 +295,7 @@ def evaluate(
     labels: Labels,
     model: Model,
     axes: Axes = None,
+    label_axes: LabelAxes = None,
     channels: Channels = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     *,
@@ -299,7 +310,7 @@ def evaluate(
         labels,
         model,
         given,
-        reading=Reading(axes, channels),
+        reading=Reading(axes, channels, label_axes=label_axes),
         as_json=as_json,
         console=_console(),
     )

@@ -19,6 +19,7 @@ from napari_affmae.data import (
     followed,
     look_for_pairs,
     look_for_sources,
+    told,
 )
 from napari_affmae.data.formats.paths import shown, url_of
 from napari_affmae.data.formats.recipe import split_inner
@@ -34,11 +35,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Reading:
-    """The options ``--axes``, ``--channels`` and ``--flip-rows``: how images are read."""
+    """The options ``--axes``, ``--channels`` and others, which say how files are read."""
 
     axes: str | None = None
     channels: str | None = None
     flip_rows: bool = False
+    label_axes: str | None = None
 
     def chosen_channels(self) -> tuple[int, ...] | None:
         """Return the channels to take; None for all."""
@@ -61,7 +63,7 @@ def argument_errors() -> Iterator[None]:
 
 
 def check_exists(*paths: Path) -> None:
-    """Check that paths exist; ``file.h5:/dataset`` names a part of a file.
+    """Check that paths exist; ``file.h5:/dataset`` and ``folder:/dataset`` name a part.
 
     Addresses of the web are asked for when they are opened.
 
@@ -96,6 +98,17 @@ def open_images(
 ) -> list[ImageSource]:
     """Open all images, or labels, among files and folders, and print which files were left out.
 
+    Parameters
+    ----------
+    paths : Sequence[Path]
+        Files and folders.
+    reading : Reading
+        Axes and channels of the images.
+    console : rich.console.Console
+        Where to print.
+    labels : bool
+        Whether they are label images, of which none is left out for being one.
+
     Raises
     ------
     typer.BadParameter
@@ -109,8 +122,10 @@ def open_images(
             paths, axes=reading.axes, channels=reading.chosen_channels(), labels=labels
         )
         found = _shown(looking, "images", console)
-    for skipped in found.skipped:
-        say(console, f"warning: left out {shown(skipped.path)}: {skipped.reason}", "yellow")
+    for line in told(found.skipped):
+        say(console, f"warning: left out {line}", "yellow")
+    if found.others.counts:
+        say(console, f"info: files of other kinds: {found.others}")
     if not found.sources:
         raise DataError(f"no image found in {', '.join(map(shown, paths))}{_why(paths)}")
     return (
@@ -131,13 +146,13 @@ def _why(paths: Sequence[Path]) -> str:
     if begun:
         return (
             f": {begun[0]} is the folder of a run that ended before its first record "
-            f"({RUN_FILE}). Start it anew with --out, or delete it; give images as input"
+            f"({RUN_FILE}). Start that run anew, or delete the folder; give images as input"
         )
     return f": {runs[0]} is the folder of a run; give images as input" if runs else ""
 
 
 def open_pairs(images: Path, labels: Path, reading: Reading, console: Console) -> list[Pair]:
-    """Open images and the label images of the same names.
+    """Open images and the label images of the same names, and print what was left out.
 
     Raises
     ------
@@ -146,8 +161,14 @@ def open_pairs(images: Path, labels: Path, reading: Reading, console: Console) -
     """
     check_exists(images, labels)
     with argument_errors():
-        channels = reading.chosen_channels()
-        looking = look_for_pairs(images, labels, axes=reading.axes, channels=channels)
+        looking = look_for_pairs(
+            images,
+            labels,
+            axes=reading.axes,
+            label_axes=reading.label_axes,
+            channels=reading.chosen_channels(),
+            tell=lambda line: say(console, f"warning: {line}", "yellow"),
+        )
         return _shown(looking, "pairs", console)
 
 

@@ -17,7 +17,7 @@ from napari_affmae.cli.segment import check_results, result_paths
 from napari_affmae.cli.terminal import say
 from napari_affmae.config import ObjectsConfig
 from napari_affmae.data import ImageSource, read_labels
-from napari_affmae.data.labels import check_single_channel
+from napari_affmae.data.labels import check_channels
 from napari_affmae.engine import label_objects, measure_objects
 from napari_affmae.engine.results.ome_tiff import PlaneFile
 from napari_affmae.engine.results.tables import Table, table_text
@@ -31,6 +31,7 @@ def run_objects(
     out: Path,
     given: Given,
     *,
+    axes: str | None,
     plane_distance: float | None,
     overwrite: bool,
     console: Console,
@@ -49,6 +50,8 @@ def run_objects(
         table lies beside it.
     given : dict[str, Any]
         Settings that were given, unchecked.
+    axes : str or None
+        Meaning of the images' axes.
     plane_distance : float or None
         Nanometres from plane to plane, if the images have none or a wrong one.
     overwrite : bool
@@ -69,7 +72,7 @@ def run_objects(
             "--plane-distance is for volumes, and objects end with their plane: add --three-d, "
             "or leave it out"
         )
-    sources = _labels_among(open_images(paths, Reading(), console, labels=True), console)
+    sources = _labels_among(open_images(paths, Reading(axes), console, labels=True), console)
     targets = result_paths(sources, out)
     tables = [target.with_suffix(".csv") for target in targets]
     check_results(sources, [*targets, *tables], overwrite=overwrite)
@@ -118,7 +121,7 @@ def _labels_among(sources: Sequence[ImageSource], console: Console) -> list[Imag
 
 
 def _check_labels(source: ImageSource) -> None:
-    check_single_channel(source)
+    check_channels(source)
     read_labels(source, 0)
 
 

@@ -4,15 +4,18 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from napari_affmae.config import LabelClass
 from napari_affmae.data.image_checks import Finding, Inspection, Level, inspect, shortened
-from napari_affmae.data.labels import (
-    CLASS_ADVICE,
-    LabelEncoder,
-    check_shapes,
+from napari_affmae.data.label_values import (
+    MOST_CLASSES,
     count_values,
     labelled_planes,
+    number_objects,
 )
+from napari_affmae.data.labels import CLASS_ADVICE, LabelEncoder, check_shapes, read_labels
 from napari_affmae.data.sources.source import ImageSource, spread
 from napari_affmae.data.threads import map_in_order
 from napari_affmae.errors import AffmaeError, DataError, SystemLimitError, UnreadableFileError
@@ -24,7 +27,33 @@ _MOST_CONTRASTS = 64
 
 _LABELLED_PLANES = 16
 _PIXEL_SIZE_RATIO = 1.5
-_MOST_CLASSES = 64
+_MOST_LOOKED_AT = 4
+_FEW_STRANGERS = 8
+_SIDE = 2048
+
+
+def require_same_channels(sources: Sequence[ImageSource], in_channels: int) -> None:
+    """Refuse images of which some have other channels than a run takes.
+
+    Parameters
+    ----------
+    sources : sequence of ImageSource
+        All images of the run.
+    in_channels : int
+        Channels that the run takes.
+
+    Raises
+    ------
+    DataError
+        If an image has another number of channels; names one, and counts them.
+    """
+    others = [source for source in sources if source.n_channels != in_channels]
+    if others:
+        raise DataError(
+            f"{others[0].name} has {others[0].n_channels} channels and the run takes {in_channels} "
+            f"({len(others)} of {len(sources)} images differ); choose channels that all images "
+            "have, such as the first, or leave these out"
+        )
 
 
 def require_channels(source: ImageSource, in_channels: int) -> None:
@@ -136,6 +165,7 @@ def check_pairs(
     strangers: dict[frozenset[int], list[tuple[ImageSource, Counter[int]]]] = {}
     counts: Counter[int] = Counter()
     complete = True
+    readable: list[tuple[ImageSource, int]] = []
 
     def count(pair: tuple[ImageSource, ImageSource]) -> _Count | Finding:
         return _count(pair, classes, ignore_value)
@@ -147,22 +177,32 @@ def check_pairs(
         of_pair = counted.pixels
         counts += of_pair
         complete &= counted.complete
+        readable.append((labels, counted.middle))
+        if labels.n_channels > 1:
+            message = "labels that were saved in colours; these are grey, and one channel is read"
+            of_labels.append(Finding("info", message, (labels,)))
         if classes and (unknown := LabelEncoder(classes, ignore_value).unknown(of_pair)):
             strangers.setdefault(frozenset(unknown), []).append((labels, unknown))
         if ignore_value is not None and set(of_pair) <= {ignore_value}:
             of_labels.append(Finding("warning", "no pixel is labelled", (labels,)))
     findings += _merged(of_labels)
     findings += map(_unknown, strangers.values())
-    findings += _check_classes(counts, classes, ignore_value, complete)
+    if len(readable) == len(pairs):  # else the classes may be in the others
+        findings += _absent(counts, classes, complete)
+    findings += _check_values(counts, ignore_value, readable, complete)
     return findings
 
 
 @dataclass(frozen=True)
 class _Count:
-    """Pixels of each value of labels; `complete` is whether every labelled plane was counted."""
+    """Pixels of each value of labels.
+
+    `complete` is whether every labelled plane was counted, and `middle` one of them.
+    """
 
     pixels: Counter[int]
     complete: bool
+    middle: int
 
 
 def _count(
@@ -184,7 +224,7 @@ def _count(
         if rest and ignore_value is not None and any(not pixels[item.value] for item in classes):
             pixels += count_values(labels, rest)
             rest = []
-        return _Count(pixels, not rest)
+        return _Count(pixels, not rest, sample[len(sample) // 2] if sample else 0)
     except UnreadableFileError as error:
         return Finding("error", str(error), (labels,))
     except SystemLimitError:
@@ -259,34 +299,62 @@ def _unknown(found: Sequence[tuple[ImageSource, Counter[int]]]) -> Finding:
     """Report values without a class that several labels share, with the number of pixels."""
     total = sum((unknown for _, unknown in found), Counter[int]())
     listing = shortened([f"{value} ({count} px)" for value, count in sorted(total.items())])
+    advice = CLASS_ADVICE
+    if len(total) > _FEW_STRANGERS:
+        advice = (
+            "so many come from saving as JPEG, from smoothing or resizing, or number objects; make "
+            "labels with one value for every class, as TIFF or PNG"
+        )
     return Finding(
         "error",
-        f"values that no class has: {listing}; {CLASS_ADVICE}",
+        f"values that no class has: {listing}; {advice}",
         tuple(labels for labels, _ in found),
     )
 
 
-def _check_classes(
-    counts: Counter[int],
-    classes: Sequence[LabelClass],
-    ignore_value: int | None,
-    complete: bool,
+def _absent(
+    counts: Counter[int], classes: Sequence[LabelClass], complete: bool
 ) -> Iterator[Finding]:
-    seen = "" if complete else " on the planes looked at"
     absent = [item.name for item in classes if not counts[item.value]]
     if absent:
         otherwise = "" if complete else ", unless other planes have it"
         yield Finding(
             "warning",
-            f"no pixel{seen} has the class {shortened(absent)}; it cannot be learned{otherwise}",
+            f"no pixel{_seen(complete)} has the class {shortened(absent)}; it cannot be learned"
+            f"{otherwise}",
         )
+
+
+def _seen(complete: bool) -> str:
+    return "" if complete else " on the planes looked at"
+
+
+def _check_values(
+    counts: Counter[int],
+    ignore_value: int | None,
+    labels: Sequence[tuple[ImageSource, int]],
+    complete: bool,
+) -> Iterator[Finding]:
+    """Judge the values of labels, each with a plane to look at."""
     values = set(counts) - {ignore_value}
-    if not classes and len(values) > _MOST_CLASSES:
+    looked_at = [labels[number] for number in _spread_over(len(labels), _MOST_LOOKED_AT)]
+    if len(values) > MOST_CLASSES or (
+        looked_at and all(number_objects(_middle(*item), ignore_value) for item in looked_at)
+    ):
         yield Finding(
             "warning",
-            f"the labels hold {len(values)} values{seen}; they look like numbered objects, "
-            "not classes: give every class one value",
+            f"the labels hold {len(values)} values{_seen(complete)}; they look like numbered "
+            "objects, not classes: give every class one value",
         )
     negative = sorted(value for value in values if value < 0)
     if negative:
         yield Finding("error", f"label values must be at least 0, found {negative[0]}; change them")
+
+
+def _middle(labels: ImageSource, plane: int) -> NDArray[np.int64]:
+    """Read the middle of a plane, or all of it if it is small."""
+    rows, columns = (
+        slice(max(0, (size - _SIDE) // 2), (size + _SIDE) // 2)
+        for size in (labels.height, labels.width)
+    )
+    return read_labels(labels, plane, rows, columns)

@@ -1,7 +1,7 @@
 """Images in folders, and images with their labels."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -10,12 +10,16 @@ from napari_affmae.config import RUN_FILE
 from napari_affmae.data.formats.file_index import FileIndex
 from napari_affmae.data.formats.handles import POOL
 from napari_affmae.data.formats.image_folders import is_image_folder
-from napari_affmae.data.formats.kinds import reader_of, stem_of
+from napari_affmae.data.formats.kinds import reader_of
 from napari_affmae.data.formats.opening import open_source
 from napari_affmae.data.formats.paths import mode_of, shown, url_of
-from napari_affmae.data.formats.recipe import default_name, split_inner
+from napari_affmae.data.formats.recipe import default_name, holds_arrays, split_inner
 from napari_affmae.data.labels import naming_pair
+from napari_affmae.data.left_out import OtherFiles, Skipped, told
 from napari_affmae.data.looking import Looking, Ticks, followed
+from napari_affmae.data.not_images import stem, without_labels
+from napari_affmae.data.pairing import check_order, match, tell_apart
+from napari_affmae.data.roles import folder_role
 from napari_affmae.data.sources.failures import failure
 from napari_affmae.data.sources.layout import CHANNEL_AXES
 from napari_affmae.data.sources.source import ImageSource
@@ -30,30 +34,22 @@ _PREVIEWS = "previews"
 
 
 @dataclass(frozen=True)
-class Skipped:
-    """A file or folder that was left out, and why.
+class Found:
+    """Result of `find_sources`.
 
     Attributes
     ----------
-    path : Path
-        The file or folder.
-    reason : str
-        Why, for the user.
-    unreadable : bool
-        Whether it was left out only because it could not be read.
+    sources : list of ImageSource
+        In the order of the paths.
+    skipped : list of Skipped
+        What was left out.
+    others : OtherFiles
+        Files of kinds that are not read.
     """
-
-    path: Path
-    reason: str
-    unreadable: bool = False
-
-
-@dataclass(frozen=True)
-class Found:
-    """Result of `find_sources`, in the order of the paths."""
 
     sources: list[ImageSource]
     skipped: list[Skipped]
+    others: OtherFiles
 
 
 def find_sources(
@@ -67,9 +63,9 @@ def find_sources(
 
     Folders are walked with all their subfolders, in the order of names; a zarr
     folder is one image, and so are the files of one stack. Left out, with the
-    reason, are the labels in a folder that holds ``images`` and ``labels``, the
-    pictures of runs, folders that are met again through links, and files that
-    cannot be read. Files of other kinds do not count.
+    reason, are labels and results of this program beside images (see
+    `not_images`), the pictures of runs, folders that are met again through links,
+    and files that cannot be read. Files of other kinds are counted.
 
     What was found out about files is kept in the user's cache. As long as a file is
     not changed, it is opened again only when it is read.
@@ -77,9 +73,14 @@ def find_sources(
     Parameters
     ----------
     paths : str, Path, or several of them
-        Files and folders.
-    axes, channels, labels
+        Files and folders; ``FOLDER:/NAME`` is the array of this name in each HDF5
+        file and zarr folder below a folder. Labels that are given themselves, or
+        in a folder without images, are read.
+    axes, channels
         See `open_source`; they apply to every file.
+    labels : bool
+        Whether label images are looked for: their values are read as classes, and
+        none is left out for being labels.
 
     Raises
     ------
@@ -109,12 +110,13 @@ def look_for_sources(
     -------
     Found
     """
-    found = Found([], [])
+    found = Found([], [], OtherFiles())
     in_stacks: set[Path] = set()
     ticks = Ticks()
     with FileIndex() as index:
         opened = partial(_opened, axes=axes, channels=channels, labels=labels, index=index)
-        for path, item in map_in_order(opened, _candidates(paths, in_stacks)):
+        candidates = _candidates(paths, in_stacks, found.others, labels)
+        for path, item in map_in_order(opened, candidates):
             yield from ticks.count()
             if _is_in(path, in_stacks):  # opened before its stack was known
                 continue
@@ -123,13 +125,23 @@ def look_for_sources(
             else:
                 found.sources.append(item)
                 in_stacks |= _files_of_stack(item)
-    return found
+    if labels:
+        return found
+    kept, left_out = without_labels(found.sources, _folders(paths))
+    return Found(kept, found.skipped + left_out, found.others)
 
 
-def _candidates(paths: Paths, in_stacks: set[Path]) -> Iterator[tuple[Path, str] | Skipped]:
+def _folders(paths: Paths) -> list[Path]:
+    given = [split_inner(str(path))[0] for path in _as_list(paths)]
+    return [path for path in given if path.is_dir() and not is_image_folder(path)]
+
+
+def _candidates(
+    paths: Paths, in_stacks: set[Path], others: OtherFiles, labels: bool
+) -> Iterator[tuple[Path, str] | Skipped]:
     for root in _as_list(paths):
         _check_there(root)
-        for item in _images_below(Path(root)):
+        for item in _images_below(Path(root), others, labels):
             if isinstance(item, Skipped) or not _is_in(item[0], in_stacks):
                 yield item
 
@@ -176,6 +188,7 @@ def find_pairs(
     axes: str | None = None,
     label_axes: str | None = None,
     channels: int | Sequence[int] | None = None,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> list[tuple[ImageSource, ImageSource]]:
     """Open images and the label images of the same names.
 
@@ -183,15 +196,21 @@ def find_pairs(
     ----------
     images : str, Path, or several of them
         Image files or folders. Names are compared without their suffix, and
-        relative to the folder. A single image and a single label image are a
+        relative to the folder. They may differ by one beginning and one ending,
+        such as ``_mask``, if all do. A single image and a single label image are a
         pair whatever their names.
     labels : str, Path, or several of them, optional
         Label files or folders. Without it, `images` is a folder that holds the
-        folders ``images`` and ``labels``.
+        folders ``images`` and ``labels``. ``FOLDER:/raw`` and ``FOLDER:/label`` are
+        arrays in the same HDF5 files or zarr folders.
     axes, channels
         See `open_source`; they apply to the images.
     label_axes : str, optional
-        Axes of the label images; `axes` without its channels by default.
+        Axes of the label images. By default those of `axes`, without the channels
+        where labels have fewer axes.
+    tell : callable, optional
+        Is called with a sentence about each kind of files that is left out, and
+        about names that differ.
 
     Returns
     -------
@@ -205,8 +224,11 @@ def find_pairs(
     UnreadablePairError
         If a file cannot be read.
     """
-    looking = look_for_pairs(images, labels, axes=axes, label_axes=label_axes, channels=channels)
-    return followed(looking)
+    return followed(
+        look_for_pairs(
+            images, labels, axes=axes, label_axes=label_axes, channels=channels, tell=tell
+        )
+    )
 
 
 def look_for_pairs(
@@ -216,6 +238,7 @@ def look_for_pairs(
     axes: str | None = None,
     label_axes: str | None = None,
     channels: int | Sequence[int] | None = None,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> Looking[list[tuple[ImageSource, ImageSource]]]:
     """Do as `find_pairs`, and tell how far it is; closing the generator ends the search.
 
@@ -233,96 +256,97 @@ def look_for_pairs(
             raise ValueError("labels may be left out for one folder with images/ and labels/ only")
         root = Path(images)
         images, labels = root / _IMAGES, root / _LABELS
-    if label_axes is None and axes is not None:
-        label_axes = "".join(axis for axis in axes if axis.upper() not in CHANNEL_AXES)
-    image_paths = _by_name(images, "image")
-    label_paths = _by_name(labels, "label image")
-    if len(image_paths) == len(label_paths) == 1:
-        label_paths = dict.fromkeys(image_paths, *label_paths.values())
-    _complain_about_singles(image_paths, label_paths)
+    check_order(_as_list(images), _as_list(labels))
+    named, note = match(
+        *tell_apart(
+            _by_name(images, "image", tell, labels=False),
+            _by_name(labels, "label image", tell, labels=True),
+        )
+    )
+    if note is not None:
+        tell(note)
     pairs: list[tuple[ImageSource, ImageSource]] = []
     in_stacks: set[Path] = set()
     index, ticks = FileIndex(), Ticks()
 
     def opened(name: str) -> tuple[ImageSource, ImageSource]:
-        image_path, label_path = image_paths[name], label_paths[name]
+        image_path, label_path = named[name]
         with naming_pair(image_path, label_path):
             image = open_source(image_path, axes=axes, channels=channels, name=name, index=index)
-            # Writers leave out what is all background.
-            label = open_source(
-                label_path,
-                axes=label_axes,
-                name=f"labels {name}",
-                sparse=True,
-                labels=True,
-                index=index,
-            )
+            label = _open_labels(label_path, f"labels {name}", label_axes, axes, index)
         return image, label
 
-    names = (name for name, path in image_paths.items() if not _is_in(path, in_stacks))
+    names = (name for name, (path, _) in named.items() if not _is_in(path, in_stacks))
     with index:
         for image, label in map_in_order(opened, names):
             yield from ticks.count()
-            if not _is_in(image_paths[image.name], in_stacks):  # opened before its stack was known
+            if not _is_in(named[image.name][0], in_stacks):  # opened before its stack was known
                 pairs.append((image, label))
                 in_stacks |= _files_of_stack(image)
     return pairs
 
 
-def _complain_about_singles(images: dict[str, Path], labels: dict[str, Path]) -> None:
-    for mine, theirs, what, missing in (
-        (images, labels, "images", "labels"),
-        (labels, images, "label images", "images"),
-    ):
-        single = [str(path) for name, path in mine.items() if name not in theirs]
-        if single:
-            raise DataError(
-                f"{len(single)} {what} without {missing} of the same name: "
-                f"{', '.join(single[:5])}{' ...' if len(single) > 5 else ''}; "
-                "rename them, or leave them out"
-            )
+def _open_labels(
+    path: Path, name: str, label_axes: str | None, image_axes: str | None, index: FileIndex
+) -> ImageSource:
+    if label_axes is None and image_axes is not None:
+        label_axes = "".join(axis for axis in image_axes if axis.upper() not in CHANNEL_AXES)
+        if len(label_axes) < len(image_axes):
+            labels = open_source(path, name=name, labels=True, index=index)
+            if len(labels.layout.shape) == len(image_axes):
+                label_axes = image_axes
+    return open_source(path, axes=label_axes, name=name, labels=True, index=index)
 
 
-def _by_name(paths: Paths, what: str) -> dict[str, Path]:
+def _by_name(
+    paths: Paths, what: str, tell: Callable[[str], None], *, labels: bool
+) -> dict[str, Path]:
     """Files by their name without suffix, relative to the folder that was given."""
     files: dict[str, Path] = {}
+    skipped: list[Skipped] = []
+    others = OtherFiles()
     for root in _as_list(paths):
         try:
             _check_there(root)
         except UnreadableFileError as error:
             raise DataError(str(error)) from error
-        for item in _images_below(Path(root)):
+        for item in _images_below(Path(root), others, labels):
             if isinstance(item, Skipped):
-                if item.unreadable:
-                    raise DataError(item.reason)
+                skipped.append(item)
                 continue
             path, name = item
-            stem = _stem(name)
-            if stem in files:
-                raise DataError(f"two {what}s have the same name: {files[stem]} and {path}")
-            files[stem] = path
+            if stem(name) in files:
+                raise DataError(f"two {what}s have the same name: {files[stem(name)]} and {path}")
+            files[stem(name)] = path
+    for line in told(skipped):
+        tell(f"left out {line}")
     if not files:
-        raise DataError(f"no {what} found in {', '.join(map(shown, _as_list(paths)))}")
+        there = f"; there are: {others}" if others.counts else ""
+        raise DataError(f"no {what} found in {', '.join(map(shown, _as_list(paths)))}{there}")
     return files
-
-
-def _stem(name: str) -> str:
-    path, _ = split_inner(name)
-    stem = stem_of(path).removesuffix(".ome")
-    return (path.parent / stem).as_posix()
 
 
 def _as_list(paths: Paths) -> list[str | Path]:
     return [paths] if isinstance(paths, str | Path) else list(paths)
 
 
-def _images_below(root: Path) -> Iterator[tuple[Path, str] | Skipped]:
+def _images_below(
+    root: Path, others: OtherFiles, labels: bool
+) -> Iterator[tuple[Path, str] | Skipped]:
     """Paths of images with their names relative to `root`, in the order of names."""
-    if not root.is_dir() or is_image_folder(root):
+    folder, inner = split_inner(str(root))
+    if not folder.is_dir() or is_image_folder(folder):
         yield root, default_name(root)
         return
-    for item in _walk(_listing(root), {root.resolve()}):
-        yield item if isinstance(item, Skipped) else (item, item.relative_to(root).as_posix())
+    for item in _walk(_listing(folder), {folder.resolve()}, others, labels):
+        if isinstance(item, Skipped):
+            yield item
+        elif inner is None:
+            yield item, item.relative_to(folder).as_posix()
+        elif holds_arrays(item):
+            yield Path(f"{item}:{inner}"), f"{item.relative_to(folder).as_posix()}:{inner}"
+        else:
+            others.note(item.name)
 
 
 def _listing(folder: Path) -> list[os.DirEntry[str]]:
@@ -338,34 +362,44 @@ def _listing(folder: Path) -> list[os.DirEntry[str]]:
         raise failure(error, f"cannot read the folder {folder}") from error
 
 
-def _walk(entries: list[os.DirEntry[str]], walked: set[Path]) -> Iterator[Path | Skipped]:
+def _walk(
+    entries: list[os.DirEntry[str]], walked: set[Path], others: OtherFiles, labels: bool
+) -> Iterator[Path | Skipped]:
     names = {entry.name for entry in entries}
     for entry in entries:
         if entry.name.startswith("."):
+            others.note(entry.name)
             continue
         path = Path(entry.path)
         try:
             if not entry.is_dir():
                 if reader_of(path):
                     yield path
+                else:
+                    others.note(entry.name)
             elif is_image_folder(path):
                 yield path
-            elif reason := _why_not(path, names, walked):
+            elif reason := _why_not(path, names, walked, labels):
                 yield Skipped(path, reason)
             else:
                 below = _listing(path)
                 walked.add(path.resolve())
-                yield from _walk(below, walked)
+                yield from _walk(below, walked, others, labels)
         except UnreadableFileError as error:
             yield Skipped(path, str(error), unreadable=True)
         except OSError as error:
             yield Skipped(path, str(failure(error, f"cannot read {path}")), unreadable=True)
 
 
-def _why_not(folder: Path, beside: set[str], walked: set[Path]) -> str | None:
+def _why_not(folder: Path, beside: set[str], walked: set[Path], labels: bool) -> str | None:
     """Return why the images in a folder are left out; None if they are used."""
-    if folder.name == _LABELS and _IMAGES in beside:
-        return "labels of the images beside it"
+    if not labels and folder_role(folder.name) == "labels":
+        images = sorted(name for name in beside if folder_role(name) == "image")
+        if images:
+            return (
+                f"labels of the images in {images[0]} beside it, by its name; to read them as "
+                "images, give this folder alone"
+            )
     if (folder / RUN_FILE).is_file() or (folder.name == _PREVIEWS and RUN_FILE in beside):
         return "the folder of a run; to use its pictures, choose that folder itself"
     if folder.resolve() in walked:

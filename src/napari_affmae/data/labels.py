@@ -2,7 +2,7 @@
 
 import colorsys
 from collections import Counter
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -18,8 +18,8 @@ from napari_affmae.errors import DataError, UnreadableFileError, UnreadablePairE
 CLASS_ADVICE = "add classes for them, or make one of them the value of what is not labelled"
 
 _GOLDEN_RATIO = 0.618034
-_BAND_PIXELS, _TILE = 2**22, 256
-_SMALL_VALUES = 2**16
+_MOST_CHANNELS = 4  # red, green, blue and alpha
+_LARGEST = 2**63 - 1
 
 
 @dataclass(frozen=True)
@@ -39,19 +39,27 @@ class LabelledPair:
         check_shapes(self.image.source, self.labels)
 
 
-def check_single_channel(labels: ImageSource) -> None:
-    """Check that label values are integers and not colours.
+def check_channels(labels: ImageSource) -> None:
+    """Check that labels have one channel, or those of a picture in colours.
+
+    Whether the colours are grey, as of a mask that was saved in colours, is seen when
+    they are read.
 
     Raises
     ------
     DataError
-        If the labels have several channels.
+        If the labels have other channels.
     """
-    if labels.n_channels != 1:
-        raise DataError(
-            f"{labels.name} has {labels.n_channels} channels; labels are one integer a pixel, "
-            "not colours: convert it, or name its axes if the channels are planes"
-        )
+    may_be_colours = labels.n_channels <= _MOST_CHANNELS and labels.dtype.kind != "f"
+    if labels.n_channels > 1 and not may_be_colours:
+        raise _colours(labels)
+
+
+def _colours(labels: ImageSource) -> DataError:
+    return DataError(
+        f"{labels.name} has {labels.n_channels} channels; labels are one integer a pixel, "
+        "not colours: convert it, or name its axes if the channels are planes"
+    )
 
 
 @contextmanager
@@ -82,9 +90,9 @@ def check_shapes(image: ImageSource, labels: ImageSource) -> None:
     Raises
     ------
     DataError
-        If their shapes differ or the labels have several channels.
+        If their shapes differ or the labels have too many channels.
     """
-    check_single_channel(labels)
+    check_channels(labels)
     sizes = [(source.n_planes, source.height, source.width) for source in (image, labels)]
     if sizes[0] != sizes[1]:
         raise DataError(
@@ -99,7 +107,7 @@ def read_labels(
     rows: slice = slice(None),
     columns: slice = slice(None),
 ) -> NDArray[np.int64]:
-    """Read label values.
+    """Read label values; of a mask that was saved in colours, the equal channels are one.
 
     Returns
     -------
@@ -107,12 +115,14 @@ def read_labels(
 
     Raises
     ------
+    DataError
+        If colours are not grey, or a value is too large for a class.
     TypeError
         If values are not whole numbers.
     UnreadableFileError
         If the file is damaged.
     """
-    values: NDArray[Any] = labels.read(plane, rows, columns)[0]
+    values = _one_channel(labels, labels.read(plane, rows, columns))
     is_whole = values.dtype.kind != "f" or (
         np.isfinite(values).all() and np.array_equal(values, np.rint(values))
     )
@@ -121,47 +131,25 @@ def read_labels(
             f"plane {plane} of {labels.name} holds values that are not whole numbers; "
             "labels are integers, one for each class"
         )
+    may_be_large = values.dtype.kind == "f" or values.dtype == np.uint64
+    if may_be_large and values.size and values.max() > _LARGEST:
+        raise DataError(
+            f"plane {plane} of {labels.name} holds the value {int(values.max())}, which numbers "
+            "an object and is no class; give every class one small value"
+        )
     return values.astype(np.int64)
 
 
-def count_values(labels: ImageSource, planes: Iterable[int] | None = None) -> Counter[int]:
-    """Count pixels by label value, over all planes or the given ones."""
-    counts: Counter[int] = Counter()
-    for plane in range(labels.n_planes) if planes is None else planes:
-        for rows in _bands(labels):
-            values, pixels = _counted(read_labels(labels, plane, rows))
-            counts.update(dict(zip(values.tolist(), pixels.tolist(), strict=True)))
-    return counts
-
-
-def _bands(labels: ImageSource) -> Iterator[slice]:
-    """Divide a plane into bands that are small even as int64; the height fits most tiles."""
-    height = max(1, _BAND_PIXELS // (_TILE * labels.width)) * _TILE
-    for top in range(0, labels.height, height):
-        yield slice(top, top + height)
-
-
-def _counted(values: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the values that occur, and how often; small values need no sorting."""
-    if values.min() >= 0 and values.max() < _SMALL_VALUES:
-        pixels = np.bincount(values.ravel())
-        occurring = np.flatnonzero(pixels)
-        return occurring, pixels[occurring]
-    return np.unique(values, return_counts=True)
-
-
-def labelled_planes(labels: ImageSource, ignore_value: int | None) -> list[int]:
-    """List the planes that hold labels; these are all planes if no value is ignored.
-
-    Raises
-    ------
-    UnreadableFileError
-        If the file is damaged.
-    """
-    if ignore_value is None:
-        return list(range(labels.n_planes))
-    planes = range(labels.n_planes)
-    return [plane for plane in planes if (labels.read(plane) != ignore_value).any()]
+def _one_channel(labels: ImageSource, block: NDArray[Any]) -> NDArray[Any]:
+    """Take the first channel of labels, if the other colours and the alpha say nothing else."""
+    first: NDArray[Any] = block[0]
+    if len(block) == 1:
+        return first
+    n_colours = 1 if len(block) == 2 else 3
+    alpha = block[n_colours:]
+    if (block[:n_colours] != first).any() or (alpha.size and (alpha != alpha.flat[0]).any()):
+        raise _colours(labels)
+    return first
 
 
 class LabelEncoder:
@@ -173,6 +161,8 @@ class LabelEncoder:
         In the order of their indices.
     ignore_value : int or None
         The value of pixels that are not labelled.
+    advice : str
+        What to do about values that have no class, for messages.
 
     Raises
     ------
@@ -180,7 +170,12 @@ class LabelEncoder:
         If there are no classes, two share a value, or one has `ignore_value`.
     """
 
-    def __init__(self, classes: Sequence[LabelClass], ignore_value: int | None) -> None:
+    def __init__(
+        self,
+        classes: Sequence[LabelClass],
+        ignore_value: int | None,
+        advice: str = CLASS_ADVICE,
+    ) -> None:
         values = [item.value for item in classes]
         if not values:
             raise ValueError("there must be at least one class")
@@ -191,6 +186,7 @@ class LabelEncoder:
         self._order = np.argsort(values)
         self._sorted = np.asarray(values, dtype=np.int64)[self._order]
         self._ignore = ignore_value
+        self._advice = advice
 
     @property
     def n_classes(self) -> int:
@@ -243,7 +239,7 @@ class LabelEncoder:
         listing = ", ".join(f"{value} ({count} px)" for value, count in sorted(unknown.items())[:8])
         raise DataError(
             f"{name} holds values that no class has: {listing}; the classes have "
-            f"{self._sorted.tolist()}; {CLASS_ADVICE}"
+            f"{self._sorted.tolist()}; {self._advice}"
         )
 
 

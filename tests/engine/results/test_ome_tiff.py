@@ -211,8 +211,8 @@ def test_a_file_says_what_it_was_made_from(result: Path) -> None:
     [
         ({"image": "03"}, "another image"),
         ({"model": "03"}, "another model"),
-        ({"tile": 128}, "another --tile"),
-        ({"overlap": 0.5}, "another --overlap"),
+        ({"tile": 128}, "another size of tiles"),
+        ({"overlap": 0.5}, "another overlap"),
     ],
 )
 def test_a_file_of_another_origin_is_told(

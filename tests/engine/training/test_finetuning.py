@@ -183,6 +183,24 @@ def test_planes_near_those_held_out_are_not_trained_on(finetune_config):
     assert split.validation == [list(range(16, 20))]
 
 
+def test_labels_that_are_no_classes_are_refused_before_the_run(
+    tmp_path, image, volume, finetune_config
+):
+    objects = np.repeat(np.arange(volume[1].size // 8) % 70, 8).reshape(volume[1].shape)
+    cases = {
+        "numbered objects": objects,
+        "swapped": volume[0],
+        "at least 0, found -1": volume[1].astype(int) - 1,
+        "they must be the same": volume[1][:1],
+    }
+    for words, array in cases.items():
+        source = open_source(array, axes="ZYX", name="wrong")
+        with pytest.raises(DataError, match=words) as caught:
+            list(finetune([(image, source)] * 4, finetune_config, tmp_path / "run"))
+        assert ("and 1 more error" in str(caught.value)) == ("must be" in words)
+        assert not (tmp_path / "run" / "run.json").exists()
+
+
 def test_one_class_is_too_few(tmp_path, image, volume, finetune_config):
     source = open_source(np.zeros_like(volume[1]), axes="ZYX", name="empty")
     with pytest.raises(DataError, match="only 1 class"):

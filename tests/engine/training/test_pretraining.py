@@ -152,8 +152,8 @@ def test_nothing_to_train_on(tmp_path, pretrain_config):
 
 def test_channels_must_be_those_of_the_settings(tmp_path, volume, pretrain_config):
     colour = open_source(np.stack([volume[0]] * 3, 1), axes="ZCYX", name="colour")
-    with pytest.raises(DataError, match="colour has 3 channels and the model takes 1"):
-        list(pretrain([colour], pretrain_config, tmp_path))
+    with pytest.raises(DataError, match=r"colour has 3 channels and the run takes 1 .1 of 2"):
+        list(pretrain([open_source(volume[0], axes="ZYX"), colour], pretrain_config, tmp_path))
     config = pretrain_config.model_copy(update={"in_channels": 3, "steps": 1})
     assert isinstance(list(pretrain([colour], config, tmp_path / "colour"))[-1], RunFinished)
 

@@ -13,7 +13,7 @@ from napari_affmae.data.formats.containers import is_image
 from napari_affmae.data.formats.handles import POOL, OpenFile
 from napari_affmae.data.formats.paths import shown
 from napari_affmae.data.formats.recipe import FileRecipe
-from napari_affmae.data.sources.source import PixelSize
+from napari_affmae.data.sources.source import Content, PixelSize
 from napari_affmae.errors import UnreadableFileError
 
 
@@ -27,7 +27,7 @@ class FileFacts:
         Of the array.
     dtype : numpy.dtype
         Of its elements.
-    axes, pixel_size, plane_distance, notes, files, alpha, lacks_others, classes
+    axes, pixel_size, plane_distance, notes, files, alpha, lacks_others, classes, content
         See `OpenFile`.
     """
 
@@ -41,6 +41,7 @@ class FileFacts:
     alpha: Sequence[int] = ()
     lacks_others: bool = False
     classes: Sequence[LabelClass] = ()
+    content: Content = "image"
 
     @classmethod
     def of(cls, file: OpenFile) -> Self:
@@ -56,6 +57,7 @@ class FileFacts:
             tuple(file.alpha),
             file.lacks_others,
             tuple(file.classes),
+            file.content,
         )
 
 

@@ -24,6 +24,7 @@ from napari_affmae.config import LabelClass
 from napari_affmae.data.formats.facts import FileFacts, look_into
 from napari_affmae.data.formats.recipe import FileRecipe
 from napari_affmae.data.formats.texts_beside import times_beside
+from napari_affmae.data.sources.source import Content
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +55,7 @@ class _Entry(BaseModel):
     notes: tuple[str, ...] = ()
     alpha: tuple[NonNegativeInt, ...] = ()
     classes: tuple[LabelClass, ...] = ()
+    content: Content = "image"
 
 
 class FileIndex:
@@ -218,6 +220,7 @@ def _packed(facts: FileFacts) -> str:
         notes=tuple(facts.notes),
         alpha=tuple(facts.alpha),
         classes=tuple(facts.classes),
+        content=facts.content,
     ).model_dump_json(exclude_defaults=True)
 
 

@@ -23,7 +23,7 @@ import numpy as np
 from napari_affmae.config import LabelClass
 from napari_affmae.data.formats.sizes import largest_piece
 from napari_affmae.data.sources.failures import is_too_many_files
-from napari_affmae.data.sources.source import ArrayLike, PixelSize
+from napari_affmae.data.sources.source import ArrayLike, Content, PixelSize
 
 if sys.platform != "win32":
     import resource
@@ -71,6 +71,8 @@ class OpenFile:
         All files of an image that is stored in several files.
     alpha : sequence of int
         Channels that say how opaque a pixel is, which are not read unless asked for.
+    content : "image", "labels" or "result"
+        See `ImageSource`.
     lacks_others : bool
         Whether it would be another image if files were there that it names.
     """
@@ -86,6 +88,7 @@ class OpenFile:
     alpha: Sequence[int] = ()
     lacks_others: bool = False
     classes: Sequence[LabelClass] = ()
+    content: Content = "image"
 
     @property
     def shape(self) -> tuple[int, ...]:

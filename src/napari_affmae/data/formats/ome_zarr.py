@@ -9,6 +9,7 @@ from typing import Any
 
 import zarr
 
+from napari_affmae.config import ORIGIN_NAMESPACE
 from napari_affmae.data.formats.attributes import axes_of, voxel_size_of
 from napari_affmae.data.formats.containers import choose_array, is_image
 from napari_affmae.data.formats.decoded import ChunkedArray, opened_chunks
@@ -17,6 +18,7 @@ from napari_affmae.data.formats.image_folders import ZARR_MARKERS
 from napari_affmae.data.formats.stored_planes import StoredPlanes, open_folder
 from napari_affmae.data.sources.class_metadata import classes_in_image_label
 from napari_affmae.data.sources.layout import named_axes
+from napari_affmae.data.sources.source import Content
 from napari_affmae.data.sources.units import pixel_size, to_nanometres
 
 _MOST_LEVELS = 16  # of groups in groups, as links may go round
@@ -167,6 +169,13 @@ def _multiscale(attributes: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return multiscales[0] if multiscales else None
 
 
+def _content(attributes: Mapping[str, Any]) -> Content:
+    """Tell labels, which OME-Zarr marks, and results of this program from images."""
+    if ORIGIN_NAMESPACE in attributes:
+        return "result"
+    return "labels" if "image-label" in _ome(attributes) else "image"
+
+
 def _open_multiscale(group: zarr.Group, store: ZarrStore) -> OpenFile:
     multiscale = _multiscale(group.attrs) or {}
     dataset = multiscale["datasets"][0]
@@ -177,7 +186,8 @@ def _open_multiscale(group: zarr.Group, store: ZarrStore) -> OpenFile:
             "where no array is; choose one by its name behind the path, as in folder.zarr:/name"
         )
     opened = _open_dataset(array, multiscale, dataset, store)
-    return replace(opened, classes=classes_in_image_label(_ome(group.attrs).get("image-label")))
+    classes = classes_in_image_label(_ome(group.attrs).get("image-label"))
+    return replace(opened, classes=classes, content=_content(group.attrs))
 
 
 def _open_dataset(

@@ -51,7 +51,7 @@ class FileSource(ImageSource):
         if axes is None and channels is None and (wanted := axes_of_planes(layout)):
             notes.append(
                 f"has {layout.n_channels} channels; if these are planes of a stack, save it "
-                f"as such, or open it with the axes {wanted} (--axes {wanted})"
+                f"as such, or open it with the axes {wanted}"
             )
         super().__init__(
             name,
@@ -64,6 +64,7 @@ class FileSource(ImageSource):
             channels=channels,
             notes=notes,
             classes=facts.classes,
+            content=facts.content,
         )
         self._recipe = recipe
         self._join_pool()
@@ -171,7 +172,7 @@ def open_source(
     labels : bool
         Whether the values of a file are classes. Then a TIFF, PNG or BMP with a
         table of colours is read as the numbers in that table, and none is
-        inverted because its 0 is white.
+        inverted because its 0 is white; and `sparse` is True by default.
     index : FileIndex, optional
         What is known of files already; those are opened only when they are read.
 
@@ -193,6 +194,8 @@ def open_source(
     """
     if isinstance(data, str | Path):
         path = split_inner(str(data))[0]
+        if labels and sparse is None:
+            sparse = True  # writers leave out what is all background
         recipe = FileRecipe.of(str(data), sparse=sparse, outside=outside, labels=labels)
         return FileSource(
             recipe,

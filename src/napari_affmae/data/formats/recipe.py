@@ -143,13 +143,34 @@ def _kind(path: Path) -> str:
 
 
 def split_inner(text: str) -> tuple[Path, str | None]:
-    """Split ``file.h5:/dataset`` into the file and the array inside."""
+    """Split ``file.h5:/dataset`` into the file and the array inside; also ``folder:/dataset``."""
     head, separator, inner = text.rpartition(":/")
     outer = Path(head)
-    holds_arrays = outer.suffix.lower() == ".zarr" or reader_of(outer) in _CONTAINERS
-    if separator and (holds_arrays or url_of(head) is not None):
+    if separator and (_may_hold_arrays(outer) or url_of(head) is not None or _is_folder(outer)):
         return outer, f"/{inner.strip('/')}"
     return Path(text), None
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return stat.S_ISDIR(mode_of(path))
+    except UnreadableFileError:
+        return False
+
+
+def _may_hold_arrays(path: Path) -> bool:
+    return path.suffix.lower() == ".zarr" or reader_of(path) in _CONTAINERS
+
+
+def holds_arrays(path: Path) -> bool:
+    """Whether a file or folder is of a kind that may hold several arrays.
+
+    Raises
+    ------
+    FileAccessError
+        If the system does not say.
+    """
+    return _may_hold_arrays(path) or is_zarr(path)
 
 
 def default_name(path: str | Path) -> str:

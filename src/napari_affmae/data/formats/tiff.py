@@ -9,6 +9,7 @@ import numpy as np
 import tifffile
 import zarr
 
+from napari_affmae.config import ORIGIN_NAMESPACE
 from napari_affmae.data.formats.decoded import opened_chunks
 from napari_affmae.data.formats.foreign import Surroundings
 from napari_affmae.data.formats.handles import OpenFile
@@ -68,6 +69,7 @@ def open_file(path: Path, *, outside: bool = False, labels: bool = False) -> Ope
             if file != own:
                 surroundings.check(str(file), own.parent)
         _check_complete(tiff, series)
+        is_ours = tiff.is_ome and ORIGIN_NAMESPACE in (tiff.ome_metadata or "")
         meaning = meaning_of(tiff, series, labels=labels)
         opened = meaning(_open_series(tiff, series))
         classes = classes_in_ome(tiff.ome_metadata)
@@ -79,7 +81,14 @@ def open_file(path: Path, *, outside: bool = False, labels: bool = False) -> Ope
         notes.append(f"holds {len(mine)} image series, of which the largest is used")
     if len(files) > 1:
         notes.append(f"is a stack in {len(files)} files")
-    return replace(opened, notes=notes, files=files, lacks_others=is_alone, classes=classes)
+    return replace(
+        opened,
+        notes=notes,
+        files=files,
+        lacks_others=is_alone,
+        classes=classes,
+        content="result" if is_ours else "image",
+    )
 
 
 def _miscounted(tiff: tifffile.TiffFile) -> str | None:

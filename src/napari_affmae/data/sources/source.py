@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Literal, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from napari_affmae.data.sources.layout import Layout, default_axes, parse_axes
 from napari_affmae.errors import AffmaeError
 
 PixelSize = tuple[float, float]
+Content = Literal["image", "labels", "result"]
 
 _FINGERPRINT_PLANES = 5
 _FINGERPRINT_WINDOW = 64
@@ -66,6 +67,9 @@ class ImageSource(ABC):
         Choices made on opening that the user should know.
     classes : sequence of LabelClass
         What its values mean, where the file says that they are classes.
+    content : "image", "labels" or "result"
+        What the file's own metadata say that it is: labels, or a result of this
+        program. "image" also where they say nothing.
 
     Raises
     ------
@@ -88,6 +92,7 @@ class ImageSource(ABC):
         channels: int | Sequence[int] | None = None,
         notes: Sequence[str] = (),
         classes: Sequence[LabelClass] = (),
+        content: Content = "image",
     ) -> None:
         if dtype.kind not in "buif":
             raise TypeError(f"{name}: images of dtype {dtype} are not supported, only real numbers")
@@ -100,6 +105,7 @@ class ImageSource(ABC):
         self.plane_distance = plane_distance
         self.notes = tuple(notes)
         self.classes = tuple(classes)
+        self.content = content
         self.channels = _choose_channels(channels, layout.n_channels, name)
 
     @property

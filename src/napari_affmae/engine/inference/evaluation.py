@@ -20,6 +20,8 @@ from napari_affmae.engine.inference.predictor import Predictor
 from napari_affmae.engine.inference.scores import ConfusionMatrix, Scores
 from napari_affmae.engine.inference.segmentation import Segmenter
 
+_ADVICE = "these are the model's: write the labels anew with them"
+
 
 def evaluate(
     pairs: Sequence[tuple[ImageSource, ImageSource]],
@@ -76,7 +78,7 @@ def _evaluate(
         segmenter.predictor,
         labelled,
         [range(image.n_planes) for image, _ in pairs],
-        LabelEncoder(metadata.classes, metadata.ignore_value),
+        LabelEncoder(metadata.classes, metadata.ignore_value, _ADVICE),
     )
     return confusion.scores([item.name for item in metadata.classes])
 

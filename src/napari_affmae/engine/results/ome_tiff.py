@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tifffile import OmeXml, TiffWriter
 
-from napari_affmae.config import LabelClass
+from napari_affmae.config import ORIGIN_NAMESPACE, LabelClass
 from napari_affmae.data import ImageSource
 from napari_affmae.data.sources.class_metadata import (
     class_annotation,
@@ -21,7 +21,7 @@ from napari_affmae.data.sources.class_metadata import (
     color_table,
 )
 from napari_affmae.engine.results.new_file import NewFile
-from napari_affmae.engine.results.origin import NAMESPACE, Origin
+from napari_affmae.engine.results.origin import Origin
 from napari_affmae.files import write_errors
 
 # OME's names of the axes that count planes, in the order assumed for unnamed axes.
@@ -214,7 +214,7 @@ class PlaneFile:
     def _annotations(self, plane: tuple[int, ...]) -> dict[str, object]:
         maps: list[dict[str, object]] = []
         if self._origin is not None:
-            maps.append({"Namespace": NAMESPACE, "Value": self._origin.texts()})
+            maps.append({"Namespace": ORIGIN_NAMESPACE, "Value": self._origin.texts()})
         if not self._classes:
             return {"MapAnnotation": maps}
         if len(plane) > _ONE_CHANNEL:

@@ -7,10 +7,8 @@ from xml.etree import ElementTree as ET
 from pydantic import BaseModel, ConfigDict, ValidationError
 from tifffile import TiffFile
 
+from napari_affmae.config import ORIGIN_NAMESPACE
 from napari_affmae.data import ImageSource
-
-#: Marks our annotation among others in a file's OME-XML.
-NAMESPACE = "napari-affmae/origin"
 
 
 class Origin(BaseModel):
@@ -66,19 +64,19 @@ def why_not_of(path: Path, source: ImageSource, origin: Origin) -> str | None:
         return f"it cannot be read ({error})"
     if found is None:
         return "it does not say what it was made from"
-    for name, what in (("image", "image"), ("model", "model"), ("tile", "--tile")):
+    for name, what in (("image", "image"), ("model", "model"), ("tile", "size of tiles")):
         if getattr(found, name) != getattr(origin, name):
             return f"it was made with another {what}"
     if found.overlap != origin.overlap:
-        return "it was made with another --overlap"
+        return "it was made with another overlap of tiles"
     return None if complete else "it is not complete"
 
 
 def _read(ome: str) -> Origin | None:
-    if NAMESPACE not in ome:
+    if ORIGIN_NAMESPACE not in ome:
         return None
     for annotation in ET.fromstring(ome).iter():
-        if annotation.get("Namespace") == NAMESPACE:
+        if annotation.get("Namespace") == ORIGIN_NAMESPACE:
             entries = (entry for entry in annotation.iter() if entry.get("K"))
             try:
                 return Origin.model_validate({entry.get("K"): entry.text for entry in entries})

@@ -11,12 +11,13 @@ from napari_affmae.data import (
     LabelledPair,
     NormalizationRecord,
     check_pairs,
-    count_values,
+    check_shapes,
+    class_values,
     labelled_planes,
     naming_pair,
     normalize_sources,
     proposed_classes,
-    require_channels,
+    require_same_channels,
     split_planes,
 )
 from napari_affmae.engine.events import Notice
@@ -108,6 +109,7 @@ def normalized_pairs(
     UnreadablePairError
         If a file is damaged.
     """
+    require_same_channels([image for image, _ in pairs], config.in_channels)
     labelled = [_labelled_pair(*pair, config, record) for pair in pairs]
     return labelled, [_labelled_planes(pair, config.ignore_value) for pair in labelled]
 
@@ -148,7 +150,6 @@ def _labelled_pair(
     config: FinetuneConfig,
     record: NormalizationRecord | None,
 ) -> LabelledPair:
-    require_channels(image, config.in_channels)
     with naming_pair(image.name, labels.name):
         (normalized,) = normalize_sources([image], config.normalization, record)
     return LabelledPair(normalized, labels)
@@ -171,24 +172,46 @@ def settle_classes(
     Raises
     ------
     DataError
-        If there are fewer than two.
+        If there are fewer than two, labels do not fit their images, or their values
+        are no classes.
     UnreadablePairError
         If labels have to be looked through and cannot be read.
     """
     if stored is not None:
         return tuple(LabelClass.model_validate(item) for item in stored["classes"])
+    _check_all_shapes(pairs)
     values = {item.value for item in config.classes}
     if not values:
         for image, labels in pairs:
             with naming_pair(image.name, labels.name):
-                values |= set(count_values(labels))
-        values -= {config.ignore_value}
+                values |= class_values(labels, config.ignore_value)
+        if min(values, default=0) < 0:
+            raise DataError(
+                f"label values must be at least 0, found {min(values)}: change it, or make it the "
+                "value of what is not labelled"
+            )
     if len(values) < 2:
         raise DataError(
             f"there is only {len(values)} class beside what is not labelled; "
             "a segmentation needs at least two: label some of the background too"
         )
     return config.classes or proposed_classes(values, [labels for _, labels in pairs])
+
+
+def _check_all_shapes(pairs: Pairs) -> None:
+    errors = []
+    for image, labels in pairs:
+        try:
+            check_shapes(image, labels)
+        except DataError as error:
+            errors.append(str(error))
+    _raise_all(errors)
+
+
+def _raise_all(errors: Sequence[str]) -> None:
+    if errors:
+        more = f"; and {len(errors) - _NAMED} more errors" if len(errors) > _NAMED else ""
+        raise DataError("; ".join(errors[:_NAMED]) + more)
 
 
 def check_labelled(
@@ -225,9 +248,7 @@ def check_labelled(
         yield Notice(finding.message, finding.level, finding.source)
         if finding.level == "error":
             errors.append(_naming_pair(finding, pairs))
-    if errors:
-        more = f"; and {len(errors) - _NAMED} more errors" if len(errors) > _NAMED else ""
-        raise DataError("; ".join(errors[:_NAMED]) + more)
+    _raise_all(errors)
 
 
 def _naming_pair(finding: Finding, pairs: Pairs) -> str:

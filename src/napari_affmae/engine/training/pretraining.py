@@ -20,7 +20,7 @@ from napari_affmae.data import (
     PretrainCrops,
     check_sources,
     normalize_when_read,
-    require_channels,
+    require_same_channels,
     split_planes,
 )
 from napari_affmae.data.crops.numbers import words
@@ -130,8 +130,7 @@ def _usable(
     sources: Sequence[ImageSource], config: PretrainConfig, batch: int
 ) -> Generator[Event, None, list[ImageSource]]:
     """Check the images; tell what was found, and leave out those with errors."""
-    for source in sources:
-        require_channels(source, config.in_channels)
+    require_same_channels(sources, config.in_channels)
     broken: set[ImageSource] = set()
     for finding in check_sources(sources, crop=config.crop, batch=batch):
         if finding.level == "error":

@@ -56,8 +56,7 @@ def settle_config(folder: RunFolder, kind: Kind, given: C | None, *, resume: boo
     if not resume:
         if folder.holds_run():
             raise AffmaeError(
-                f"{folder.path} already holds a run; resume it (resume=True, --resume) "
-                "or choose another folder"
+                f"{folder.path} already holds a run; resume it, or choose another folder"
             )
         if given is None:
             raise ValueError("a new run needs settings; config is None")

@@ -59,13 +59,16 @@ class Selection:
         DataError
             If there is no image.
         """
-        from napari_affmae.data import look_for_sources
+        from napari_affmae.data import look_for_sources, told
 
         found = yield from _told(look_for_sources(self.paths, channels=self.channels))
-        for skipped in found.skipped[:_MOST_SKIPPED]:
-            yield Notice(f"left out: {skipped.reason}", "warning", skipped.path.name)
-        if len(found.skipped) > _MOST_SKIPPED:
-            yield Notice(f"left out: {len(found.skipped) - _MOST_SKIPPED} more files and folders")
+        lines = list(told(found.skipped))
+        for line in lines[:_MOST_SKIPPED]:
+            yield Notice(f"left out {line}", "warning")
+        if len(lines) > _MOST_SKIPPED:
+            yield Notice(f"left out: {len(lines) - _MOST_SKIPPED} more files and folders")
+        if found.others.counts:
+            yield Notice(f"files of other kinds: {found.others}", "info")
         sources = [*self.layers, *found.sources]
         if not sources:
             raise DataError("there is no image: choose an image layer, a file or a folder")
