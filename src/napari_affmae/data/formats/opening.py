@@ -3,6 +3,7 @@
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,8 @@ from napari_affmae.data.formats.recipe import FileRecipe, default_name, split_in
 from napari_affmae.data.sources.layout import CHANNEL_AXES, Layout, default_axes, parse_axes
 from napari_affmae.data.sources.source import ArrayLike, ArraySource, ImageSource, PixelSize
 from napari_affmae.errors import UnreadableFileError
+
+_PLACING = Lock()
 
 
 class FileSource(ImageSource):
@@ -48,18 +51,19 @@ class FileSource(ImageSource):
             notes=facts.notes,
         )
         self._recipe = recipe
-        self._join_pool()
+        self._place: int | None = None
 
-    def _join_pool(self) -> None:
-        self._key = POOL.new_key()
-        weakref.finalize(self, POOL.discard, self._key)
+    @property
+    def _key(self) -> int:
+        """Its place in the pool of open files; of thousands, few are read and need one."""
+        with _PLACING:
+            if self._place is None:
+                self._place = POOL.new_key()
+                weakref.finalize(self, POOL.discard, self._place)
+            return self._place
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "_key"}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
-        self._join_pool()
+        return {**vars(self), "_place": None}
 
     def _reopen(self) -> OpenFile:
         file = self._recipe.open()
@@ -160,6 +164,7 @@ def open_source(
     if isinstance(data, str | Path):
         path = split_inner(str(data))[0]
         recipe = FileRecipe.of(str(data), sparse=sparse, outside=outside)
+        path = recipe.path if path == recipe.path else path  # one object, not two equal ones
         return FileSource(
             recipe,
             look_into(recipe, path) if index is None else index.facts(recipe, path),

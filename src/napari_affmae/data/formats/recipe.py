@@ -25,7 +25,7 @@ SUFFIXES = tuple(_KINDS)
 _ZARR_MARKERS = (".zarray", ".zgroup", "zarr.json")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class FileRecipe:
     """How a file is opened, here or in another process.
 
