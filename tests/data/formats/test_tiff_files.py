@@ -238,7 +238,7 @@ def test_planes_stored_as_channels_are_told(tmp_path, stack, assert_reads):
     tifffile.imwrite(tmp_path / "a.tif", stack, imagej=True, metadata={"axes": "CYX"})
     source = open_source(tmp_path / "a.tif")
     assert source.n_channels == 5
-    assert "--axes ZYX" in source.notes[0]
+    assert "with the axes ZYX" in source.notes[0]
     planes = open_source(tmp_path / "a.tif", axes="ZYX")
     assert_reads(planes, stack)
     assert not planes.notes
