@@ -21,6 +21,7 @@ from napari_affmae.cli.stopping import deliver, this_command
 from napari_affmae.cli.terminal import say
 from napari_affmae.config import SegmentConfig
 from napari_affmae.data import ImageSource
+from napari_affmae.data.formats.kinds import stem_of
 from napari_affmae.engine import VolumeSegmenter
 from napari_affmae.engine.inference.origins import Origins
 from napari_affmae.engine.results.target import (
@@ -171,7 +172,7 @@ def _tiff_name(name: str) -> Path:
     """Name the result: ``a/b.ome.tif`` gives ``a/b.tif``, ``v.h5:/raw/x`` gives ``v_raw_x.tif``."""
     file, _, inner = name.partition(":/")
     path = Path(file)
-    stem = path.name.removesuffix(path.suffix).removesuffix(".ome")
+    stem = stem_of(path).removesuffix(".ome")
     parts = [stem, *inner.split("/")] if inner else [stem]
     return path.parent / f"{'_'.join(parts)}.tif"
 
