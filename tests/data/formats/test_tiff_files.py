@@ -323,6 +323,14 @@ def test_page_that_claims_more_rows_than_it_has_strips_is_refused(tmp_path, stac
         open_source(tmp_path / "a.tif")
 
 
+def test_planes_to_be_shown_mirrored_are_read_as_stored_and_told(tmp_path, stack, assert_reads):
+    upside_down = (274, "H", 1, 4, True)
+    tifffile.imwrite(tmp_path / "a.tif", stack, extratags=[upside_down])
+    source = open_source(tmp_path / "a.tif")
+    assert_reads(source, stack)
+    assert "orientation 4" in source.notes[0]
+
+
 def test_tiff_header_alone_is_not_enough(tmp_path):
     (tmp_path / "a.tif").write_bytes(struct.pack("<2sHI", b"II", 42, 8))
     with pytest.raises(UnreadableFileError, match=r"a\.tif"):
