@@ -20,6 +20,9 @@ RUN_FILE = "run.json"
 #: Marks our annotation in a result's metadata, which says what the result was computed from.
 ORIGIN_NAMESPACE = "napari-affmae/origin"
 
+#: Attribute of a zarr group that makes it a result: what it is computed from, and how.
+RESULT_ATTRIBUTE = "napari-affmae"
+
 #: Crops that a pretraining must see to be worth it. 25,000 made no difference to later
 #: fine-tuning and a million did (benchmarks/README.md); this number lies between them by
 #: judgement, until the curve is measured.

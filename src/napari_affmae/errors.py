@@ -34,6 +34,10 @@ class CheckpointError(AffmaeError):
     """A checkpoint is missing, damaged, or does not fit the model."""
 
 
+class ExportError(AffmaeError):
+    """A model cannot be written in the format that was asked for."""
+
+
 class DivergedError(AffmaeError):
     """The loss or its gradient is no longer finite."""
 

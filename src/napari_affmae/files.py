@@ -125,6 +125,11 @@ def lock_path(path: Path) -> Path:
     return path.with_name(f"{_hidden(path)}.lock")
 
 
+def scratch_path(path: Path) -> Path:
+    """Return the folder of what is finished of a file that is made in parts."""
+    return path.with_name(f"{_hidden(path)}.parts")
+
+
 def remove_leftovers(path: Path) -> None:
     """Delete what killed processes have left half written of a file, while nobody writes it.
 

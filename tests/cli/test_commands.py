@@ -3,6 +3,7 @@ import os
 import signal
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,9 @@ import pytest
 import tifffile
 
 from napari_affmae.cli import main
+from napari_affmae.data import open_source
 from napari_affmae.engine import read_metadata, read_metrics
 from napari_affmae.engine.results.ome_tiff import PlaneFile
-from napari_affmae.engine.results.planes import PlaneWriter
 from napari_affmae.engine.store.checkpoints import list_checkpoints
 
 Cli = Callable[..., Any]
@@ -180,6 +181,8 @@ def test_segment_writes_stacks_of_the_same_names(
             assert 'PhysicalSizeX="8.0"' in (file.ome_metadata or "")
         assert labels.shape == (planes, 80, 96)
         assert set(np.unique(labels)) <= {0, 1, 2}
+        with open_source(tmp_path / name) as source:
+            assert source.classes == read_metadata(runs / "finetune").classes
     assert len(list(tmp_path.rglob("*.*"))) == 2
 
 
@@ -255,18 +258,55 @@ def test_only_results_of_this_model_and_these_settings_are_skipped(
 def test_a_result_that_appears_meanwhile_stays(
     cli: Cli, data: Path, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    enter = PlaneWriter.__enter__
+    enter = PlaneFile.__enter__
 
-    def late(writer: PlaneWriter) -> PlaneWriter:
+    def late(file: PlaneFile) -> PlaneFile:
         (tmp_path / "a.tif").write_text("theirs")
-        return enter(writer)
+        return enter(file)
 
-    monkeypatch.setattr(PlaneWriter, "__enter__", late)
+    monkeypatch.setattr(PlaneFile, "__enter__", late)
     words = ("segment", data / "images" / "a.tif", "--model", runs / "finetune")
     done = cli(*words, "--out", tmp_path)
     assert done.code == 1
-    assert "made by another process meanwhile" in done.err
+    assert "complete, perhaps by another process meanwhile" in done.err
     assert (tmp_path / "a.tif").read_text() == "theirs"
+
+
+def test_a_volume_goes_on_and_is_skipped_once_it_is_complete(
+    cli: Cli, data: Path, runs: Path, tmp_path: Path
+) -> None:
+    words = ("segment", data / "images" / "a.tif", "--model", runs / "finetune", "--probabilities")
+    done = cli(*words, "--out", tmp_path / "a.zarr")
+    assert done.code == 0, done.err
+    cli(*words, "--out", tmp_path / "a.tif")
+    labels = open_source(tmp_path / "a.zarr")
+    assert labels.pixel_size == (8.0, 8.0)
+    stack = np.stack([labels.read(plane)[0] for plane in range(3)])
+    np.testing.assert_array_equal(stack, tifffile.imread(tmp_path / "a.tif"))
+
+    refused = cli(*words, "--out", tmp_path / "a.zarr")
+    assert refused.code == 2
+    assert "a.zarr exists" in refused.err
+    skipped = cli(*words, "--out", tmp_path / "a.zarr", "--skip-existing")
+    assert "1 of 1 images have their results" in skipped.err
+
+    ledger = tmp_path / "a.zarr" / "0" / "done"
+    ledger.write_bytes(ledger.read_bytes()[:-1] + bytes(1))
+    (tmp_path / "a.zarr" / "0" / "c" / "2" / "0" / "0").unlink()
+    other = cli(*words, "--out", tmp_path / "a.zarr", "--overlap", 0.5)
+    assert other.code == 1
+    assert "a.zarr was begun with another --overlap" in other.err
+    on = cli(*words, "--out", tmp_path / "a.zarr")
+    assert on.code == 0, on.err
+    np.testing.assert_array_equal(open_source(tmp_path / "a.zarr").read(2)[0], stack[2])
+    assert cli(*words, "--out", tmp_path / "a.zarr", "--overlap", 0.5, "--overwrite").code == 0
+
+
+def test_a_volume_holds_one_image(cli: Cli, data: Path, runs: Path, tmp_path: Path) -> None:
+    words = ("segment", data / "images", "--model", runs / "finetune", "--out")
+    refused = cli(*words, tmp_path / "a.zarr")
+    assert refused.code == 2
+    assert "a.zarr holds one image, and there are 2" in refused.err
 
 
 def test_probabilities_agree_with_the_labels(
@@ -349,3 +389,26 @@ def test_a_broken_image_is_named_and_left_out_of_pretraining(
     done = cli(*words)
     assert done.code == 0, done.err
     assert "broken.tif" in done.err
+
+
+def test_a_model_is_exported_for_other_programs(cli: Cli, runs: Path, tmp_path: Path) -> None:
+    target = tmp_path / "package.zip"
+    words = ("export", runs / "finetune", "--out", target)
+    done = cli(*words, "--format", "bioimageio", "--author", "Ada")
+    assert done.code == 0, done.err
+    assert f"wrote {target}" in done.err.replace("\n", "")
+    assert "no licence (--license)" in done.err
+    with zipfile.ZipFile(target) as package:
+        assert "bioimageio.yaml" in package.namelist()
+    for wrong, reason in (
+        (words, "--overwrite"),
+        ((*words, "--overwrite", "--license", "mine"), "SPDX"),
+        (("export", tmp_path / "none", "--out", target), "does not exist"),
+        (("export", runs / "finetune", "--out", tmp_path / "a.onnx"), ".zip"),
+    ):
+        done = cli(*wrong)
+        assert done.code == 2
+        assert reason in done.err
+    done = cli("export", runs / "pretrain", "--out", tmp_path / "b.zip")
+    assert done.code == 1
+    assert "fine-tune it first" in done.err

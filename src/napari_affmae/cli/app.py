@@ -203,7 +203,12 @@ def segment(
     sources: Sources,
     model: Model,
     out: Annotated[
-        Path, typer.Option(metavar="FOLDER", help="Folder for the label images (OME-TIFF).")
+        Path,
+        typer.Option(
+            metavar="FOLDER|FILE",
+            help="Folder for the label images (OME-TIFF); for one image also its own .tif or, for "
+            "volumes of any size, .zarr (OME-Zarr).",
+        ),
     ],
     axes: Axes = None,
     channels: Channels = None,
@@ -222,7 +227,10 @@ def segment(
     *,
     given: Given,
 ) -> None:
-    """Segment images and stacks with a fine-tuned network."""
+    """Segment images and stacks with a fine-tuned network.
+
+    The same command goes on where it was stopped.
+    """
     from napari_affmae.cli.inputs import Reading
     from napari_affmae.cli.segment import run_segment
 
@@ -323,6 +331,54 @@ def import_checkpoint(
     from napari_affmae.cli.import_checkpoint import run_import
 
     run_import(checkpoint, out, task, overwrite=overwrite, console=_console())
+
+
+@app.command()
+def export(
+    model: Annotated[
+        Path, typer.Argument(metavar="RUN|FILE", help="A fine-tuned run or model file.")
+    ],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The package to write (.zip).")],
+    format_: Annotated[
+        Literal["bioimageio"],
+        typer.Option("--format", help="bioimageio: for programs that run models of bioimage.io."),
+    ] = "bioimageio",
+    tile: Annotated[
+        int | None,
+        typer.Option(help="Side of the package's input, pixels; by default the training crop."),
+    ] = None,
+    example: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="IMAGE",
+            help="Image whose middle goes into the package, to test it and as its cover. By "
+            "default an image of the training, or a synthetic one if there is none any more.",
+        ),
+    ] = None,
+    author: Annotated[
+        list[str] | None,
+        typer.Option(help="Who made the model. Repeat the option for more."),
+    ] = None,
+    license_: Annotated[
+        str | None,
+        typer.Option("--license", metavar="SPDX", help="Licence, such as CC-BY-4.0; none if left."),
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write a segmentation model as a package for other programs."""
+    from napari_affmae.cli.export import run_export
+
+    del format_  # there is one so far
+    run_export(
+        model,
+        out,
+        tile=tile,
+        example=example,
+        authors=author or [],
+        license_id=license_,
+        overwrite=overwrite,
+        console=_console(),
+    )
 
 
 @app.command()

@@ -15,9 +15,8 @@ from napari_affmae.cli.stopping import deliver, this_command
 from napari_affmae.cli.terminal import Terminal, say
 from napari_affmae.config import FinetuneConfig, LabelClass, PretrainConfig, SegmentConfig
 from napari_affmae.data import SYNTHETIC_CLASSES, ImageSource, open_source, synthetic_em
-from napari_affmae.engine import finetune, pretrain, segment
+from napari_affmae.engine import finetune, pretrain, segment_to_file
 from napari_affmae.engine.results.ome_tiff import PlaneFile
-from napari_affmae.engine.results.planes import PlaneWriter
 from napari_affmae.engine.store.run_folder import read_metrics
 
 # Lengths are times, so that a slow computer needs no longer than a fast one.
@@ -121,9 +120,9 @@ def _finetune(pair: Pair, run: Path, pretrained: Path, seed: int, console: Conso
 
 
 def _segment(source: ImageSource, model: Path, target: Path, console: Console) -> None:
-    with meter(console, "segment") as progress, PlaneWriter(target, source) as writer:
-        reporter = Reporter(console, progress, planes=source.n_planes)
-        deliver(segment(source, model, SegmentConfig()), [reporter.show, writer.take], console)
+    with meter(console, "segment") as progress:
+        events = segment_to_file(source, model, SegmentConfig(), target, overwrite=True)
+        deliver(events, [Reporter(console, progress).show], console, resume=this_command())
 
 
 def _examples(test: Pair, segmented: Path) -> list[Example]:

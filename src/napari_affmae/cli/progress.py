@@ -100,7 +100,7 @@ class Reporter:
         self._start = start
         self._expected = False
 
-    def show(self, event: ev.Event) -> None:  # noqa: C901 - one branch an event
+    def show(self, event: ev.Event) -> None:  # noqa: C901, PLR0912 - one branch an event
         """Tell about one event."""
         match event:
             case ev.RunStarted():
@@ -120,8 +120,14 @@ class Reporter:
                 self._count_tile(event)
             case ev.FilesLookedAt():
                 self._meter.update(event.count, None, "files looked at")
+            case ev.TilesDone():
+                self._meter.update(event.done, event.total, wording.tiles(event))
             case ev.PlanProgress():
                 self._meter.update(event.done, event.total, "trying a step")
+            case ev.ExportStep():
+                self._meter.update(event.done, event.total, event.doing)
+            case ev.Exported():
+                self._say(f"wrote {event.path}")
             case ev.RunFinished():
                 self._say(f"finished: {event.path}", "bold")
             case (
@@ -129,6 +135,7 @@ class Reporter:
                 | ev.PreviewReady()
                 | ev.CheckpointSaved()
                 | ev.BandDone()
+                | ev.BlockDone()
                 | ev.PlaneDone()
                 | ev.PlanMeasured()
             ):

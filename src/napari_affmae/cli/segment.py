@@ -1,6 +1,7 @@
 """The command that segments: files in, label images of the same names out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 
 import typer
@@ -16,15 +17,19 @@ from napari_affmae.cli.inputs import (
 )
 from napari_affmae.cli.options import Given, build
 from napari_affmae.cli.progress import Reporter, meter
-from napari_affmae.cli.stopping import deliver
+from napari_affmae.cli.stopping import deliver, this_command
 from napari_affmae.cli.terminal import say
 from napari_affmae.config import SegmentConfig
 from napari_affmae.data import ImageSource
-from napari_affmae.engine import Segmenter
+from napari_affmae.engine import VolumeSegmenter
 from napari_affmae.engine.inference.origins import Origins
-from napari_affmae.engine.results.origin import why_not_of
-from napari_affmae.engine.results.planes import PlaneWriter, probabilities_path
-from napari_affmae.errors import UnreadableFileError, UnwritableError
+from napari_affmae.engine.results.target import (
+    is_unfinished,
+    is_zarr_target,
+    probabilities_path,
+    why_not_result,
+)
+from napari_affmae.errors import UnreadableFileError
 
 _TIFF = (".tif", ".tiff")
 
@@ -51,7 +56,8 @@ def run_segment(
     model : Path
         A fine-tuned run or model file.
     out : Path
-        Folder of the results; for a single image also the TIFF file itself.
+        Folder of the results; for a single image also the TIFF file or the OME-Zarr
+        folder itself.
     given : dict[str, Any]
         Settings that were given, unchecked.
     reading : Reading
@@ -77,40 +83,29 @@ def run_segment(
     origins = Origins(model, config)
     if skip_existing:
         targets = _missing(targets, config, origins, console)
-    others = [probabilities_path(target) for target in targets if config.probabilities]
-    check_results(sources, [*targets, *others], overwrite=overwrite)
+    files = {target: [target] for target in targets}
+    if config.probabilities:
+        files = {target: [target, probabilities_path(target)] for target in targets}
+    begun = {file for target in targets if is_unfinished(target) for file in files[target]}
+    check_results(sources, [*chain(*files.values())], begun=begun, overwrite=overwrite)
     if targets:
         with argument_errors():
-            segmenter = Segmenter(origins.file, config)
+            volumes = VolumeSegmenter(origins, config)
     batch = Batch(console)
     for number, (target, source) in enumerate(targets.items()):
         with batch.image(source.name):
             for note in source.notes:
                 say(console, f"info: {source.name}: {note}")
-            origin = origins.of(source)
-            with (
-                meter(console, source.name) as progress,
-                PlaneWriter(target, source, origin, probabilities=config.probabilities) as writer,
-            ):
-                _check_still_free(target, overwrite)
-                reporter = Reporter(console, progress, planes=source.n_planes, start=number == 0)
-                deliver(segmenter.segment(source), [reporter.show, writer.take], console)
+            events = volumes.segment(source, target, overwrite=overwrite)
+            with meter(console, source.name) as progress:
+                reporter = Reporter(console, progress, start=number == 0)
+                deliver(events, [reporter.show], console, resume=this_command("--skip-existing"))
             say(console, f"wrote {target}")
     batch.finish(
         len(targets),
         "segmented",
         "Repair or remove them; then repeat the command with --skip-existing",
     )
-
-
-def _check_still_free(target: Path, overwrite: bool) -> None:
-    """Check, once no other process can write the result, that none has written it meanwhile."""
-    if target.exists() and not overwrite:
-        raise UnwritableError(
-            f"{target} was made by another process meanwhile; repeat the command with "
-            "--skip-existing, or --overwrite it",
-            target,
-        )
 
 
 def _missing(
@@ -128,7 +123,7 @@ def _missing(
             origin = origins.of(source) if there else None
         except UnreadableFileError:  # told when it is its turn
             origin = None
-        reasons = {} if origin is None else {f: why_not_of(f, source, origin) for f in there}
+        reasons = {} if origin is None else {f: why_not_result(f, source, origin) for f in there}
         for file, reason in reasons.items():
             if reason is not None:
                 say(console, f"warning: {file} is not skipped: {reason}", "yellow")
@@ -146,15 +141,20 @@ def _is_there(file: Path) -> bool:
 
 
 def result_paths(sources: Sequence[ImageSource], out: Path) -> dict[Path, ImageSource]:
-    """Choose the TIFF files of the results: `out` itself for one image, else files in it.
+    """Choose the files of the results: `out` itself for one image, else TIFF files in it.
 
     Raises
     ------
     typer.BadParameter
         Two images would have the same result.
     """
-    if len(sources) == 1 and out.suffix.lower() in _TIFF:
+    if len(sources) == 1 and (out.suffix.lower() in _TIFF or is_zarr_target(out)):
         return {out: sources[0]}
+    if is_zarr_target(out):
+        raise typer.BadParameter(
+            f"--out: {out} holds one image, and there are {len(sources)}; segment them one by one, "
+            "or give a folder, in which each gets a TIFF file"
+        )
     targets: dict[Path, ImageSource] = {}
     for source in sources:
         target = out / _tiff_name(source.name)
@@ -177,9 +177,15 @@ def _tiff_name(name: str) -> Path:
 
 
 def check_results(
-    sources: Sequence[ImageSource], files: Sequence[Path], *, overwrite: bool
+    sources: Sequence[ImageSource],
+    files: Sequence[Path],
+    *,
+    begun: Collection[Path] = (),
+    overwrite: bool,
 ) -> None:
     """Check that results replace no input and, unless `overwrite` is set, no other file.
+
+    Results that were begun may be there.
 
     Raises
     ------
@@ -192,7 +198,7 @@ def check_results(
     for file in files:
         if file.resolve() in inputs:
             raise typer.BadParameter(f"--out: {file} is one of the images; choose another folder")
-    existing = [file for file in files if _is_there(file)]
+    existing = [file for file in files if _is_there(file) and file not in begun]
     if existing and not overwrite:
         raise typer.BadParameter(
             f"--out: {existing[0]} exists ({len(existing)} of {len(files)} results do); "

@@ -23,6 +23,7 @@ from .labels import check_shapes as check_shapes
 from .labels import default_class as default_class
 from .labels import default_classes as default_classes
 from .labels import naming_pair as naming_pair
+from .labels import proposed_classes as proposed_classes
 from .labels import read_labels as read_labels
 from .left_out import OtherFiles as OtherFiles
 from .left_out import Skipped as Skipped

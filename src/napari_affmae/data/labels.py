@@ -262,6 +262,35 @@ def default_classes(values: Iterable[int]) -> tuple[LabelClass, ...]:
     return tuple(default_class(value, index) for index, value in enumerate(ordered))
 
 
+def proposed_classes(
+    values: Iterable[int], labels: Iterable[ImageSource]
+) -> tuple[LabelClass, ...]:
+    """Make classes for label values, named and coloured as the labels' files say.
+
+    Where files contradict each other the first one counts; if two classes would have the
+    same name, all have default names and colours.
+
+    Parameters
+    ----------
+    values : iterable of int
+        Each at least 0.
+    labels : iterable of ImageSource
+        The labels that the values were found in.
+
+    Raises
+    ------
+    ValueError
+        If a value is negative or there is none.
+    """
+    stored: dict[int, LabelClass] = {}
+    for source in labels:
+        for item in source.classes:
+            stored.setdefault(item.value, item)
+    defaults = default_classes(values)
+    proposed = [stored.get(item.value, item) for item in defaults]
+    return tuple(proposed) if len({item.name for item in proposed}) == len(proposed) else defaults
+
+
 def default_class(value: int, index: int | None = None) -> LabelClass:
     """Make a class for a label value; `index` chooses its colour, by default the value."""
     name = "background" if value == 0 else f"class {value}"

@@ -1,4 +1,5 @@
 from . import events as events
+from .export.package import export_bioimageio as export_bioimageio
 from .inference.evaluation import evaluate as evaluate
 from .inference.objects import label_objects as label_objects
 from .inference.objects import measure_objects as measure_objects
@@ -8,6 +9,8 @@ from .inference.segmentation import segment as segment
 from .inference.surviving_tokens import TokenStage as TokenStage
 from .inference.surviving_tokens import surviving_tokens as surviving_tokens
 from .inference.uncertainty import uncertainty as uncertainty
+from .inference.volumes import VolumeSegmenter as VolumeSegmenter
+from .inference.volumes import segment_to_file as segment_to_file
 from .quick.training import QuickTraining as QuickTraining
 from .quick.training import QuickView as QuickView
 from .store.authors_checkpoint import import_checkpoint as import_checkpoint

@@ -185,6 +185,33 @@ class PlaneDone(Event):
 
 
 @dataclass(frozen=True)
+class TilesDone(Event):
+    """A tile of a volume was predicted, by any of the workers.
+
+    `done` and `total` count the tiles that were missing at the start of this run;
+    those at the borders of blocks are computed and counted for each of them.
+    """
+
+    done: int
+    total: int
+    seconds_left: float | None
+
+
+@dataclass(frozen=True)
+class BlockDone(Event):
+    """A block of a volume is complete on the disk, and will not be computed again.
+
+    `level` is that of the pyramid, 0 for the full resolution, and `box` is the part
+    of that level's array. `done` counts the complete blocks of all levels.
+    """
+
+    level: int
+    box: tuple[slice, ...]
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
 class PlanProgress(Event):
     """One of the steps that a plan is measured on was made."""
 
@@ -220,6 +247,15 @@ class PlanMeasured(Event):
 
 
 @dataclass(frozen=True)
+class ExportStep(Event):
+    """What an export does now, for the user to read; `done` of its `total` steps are done."""
+
+    doing: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
 class ViewPredicted(Event):
     """What a quickly trained network says of the part of a plane that is shown.
 
@@ -238,4 +274,11 @@ class RunFinished(Event):
     """The run reached its end; `path` is what it made."""
 
     step: int
+    path: Path
+
+
+@dataclass(frozen=True)
+class Exported(Event):
+    """An export is complete; `path` is its file."""
+
     path: Path

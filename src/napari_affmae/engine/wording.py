@@ -55,6 +55,11 @@ def tile(event: ev.TileDone) -> str:
     return f"{tile}{_left(event.seconds_left)}"
 
 
+def tiles(event: ev.TilesDone) -> str:
+    """Say how long a volume will take."""
+    return f"tiles{_left(event.seconds_left)}"
+
+
 def _left(seconds: float | None) -> str:
     return "" if seconds is None else f"  {duration(seconds)} left"
 

@@ -2,6 +2,7 @@
 
 from napari_affmae.model.mae import AFFMAE
 from napari_affmae.model.outputs import Level, MAEOutput
+from napari_affmae.model.portable import PortableSegmenter
 from napari_affmae.model.presets import PRESETS, preset
 from napari_affmae.model.quick import QuickFeatures, QuickSegmenter
 from napari_affmae.model.reference_state import from_reference_state
@@ -13,6 +14,7 @@ __all__ = [
     "AFFSegmenter",
     "Level",
     "MAEOutput",
+    "PortableSegmenter",
     "QuickFeatures",
     "QuickSegmenter",
     "from_reference_state",

@@ -65,7 +65,8 @@ def test_axes_that_are_not_named_are_unknown(value):
     [
         ({"resolution": [40.0, 4, 3]}, None, (40, 4, 3)),
         ({"resolution": np.array([40, 4, 3])}, "ZYX", (40, 4, 3)),
-        ({"resolution": [40, 4, 3], "units": "um"}, None, (4e4, 4e3, 3e3)),
+        ({"resolution": [4, 0.4, 0.3], "units": "um"}, None, (4000, 400, 300)),
+        ({"resolution": [40, 4, 3], "units": "angstrom"}, None, (4, 0.4, 0.3)),
         ({"resolution": [40, 4, 3], "units": ["nm", "nm", "nm"]}, None, (40, 4, 3)),
         ({"element_size_um": [0.04, 0.004, 0.003]}, None, (40, 4, 3)),
         ({"element_size_um": [0.04, 0.004, 0.003]}, "ZYXC", (40, 4, 3)),
@@ -93,6 +94,7 @@ def test_sizes(attributes, axes, size):
         {"resolution": [1, 1, 1]},
         {"resolution": [4e-9, 4e-9, 4e-9]},
         {"resolution": [0, 0, 0]},
+        {"resolution": [1, 1, 1], "unit": "mm"},
         {"resolution": "high"},
         {"resolution": h5py.Empty("f4")},
         {"resolution": []},

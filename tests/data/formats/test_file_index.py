@@ -7,6 +7,7 @@ import sqlite3
 import h5py
 import imageio.v3 as iio
 import mrcfile
+import nibabel
 import numpy as np
 import pytest
 import tifffile
@@ -61,6 +62,19 @@ def test_known_files_are_not_opened_and_are_the_same(tmp_path, stack, opened):
         np.testing.assert_array_equal(one.read(0), other.read(0))
     assert again[0].pixel_size == (5.0, 4.0)
     assert again[2].plane_distance == 0.8
+
+
+def test_volumes_in_one_file_are_known_too(tmp_path, stack, opened):
+    np.save(tmp_path / "a.npy", np.asfortranarray(stack))
+    nibabel.Nifti1Image(stack.transpose(), np.diag([4e-6, 4e-6, 4e-5, 1])).to_filename(
+        tmp_path / "b.nii.gz"
+    )
+    first = find_sources(tmp_path).sources
+    again = find_sources(tmp_path).sources
+    assert sorted(opened) == ["a.npy", "b.nii.gz"]
+    for one, other in zip(first, again, strict=True):
+        assert (one.layout, one.pixel_size) == (other.layout, other.pixel_size)
+        np.testing.assert_array_equal(other.read(4)[0], stack[4])
 
 
 def test_axes_and_channels_are_those_that_are_asked_for(tmp_path, stack, opened):

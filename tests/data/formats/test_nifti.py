@@ -41,7 +41,6 @@ def test_units(tmp_path, stack, unit, steps, size):
     source = open_source(write(tmp_path / "a.nii", stack, unit=unit, steps=steps))
     assert source.pixel_size == (size and pytest.approx(size))
     assert source.plane_distance == (size and pytest.approx(40))
-    assert bool(source.notes) == (steps == (1, 1, 1))
 
 
 def test_a_single_plane_and_a_series(tmp_path, stack, assert_reads):

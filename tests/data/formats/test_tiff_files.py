@@ -313,6 +313,16 @@ def test_largest_series_is_used_and_told(tmp_path, stack, assert_reads):
     assert "2 image series" in source.notes[0]
 
 
+def test_page_that_claims_more_rows_than_it_has_strips_is_refused(tmp_path, stack):
+    tifffile.imwrite(
+        tmp_path / "a.tif", stack[0], rowsperstrip=1, compression="zlib", metadata=None
+    )
+    with tifffile.TiffFile(tmp_path / "a.tif", mode="r+") as tiff:
+        tiff.pages.first.tags["ImageLength"].overwrite(5000)
+    with pytest.raises(UnreadableFileError, match="has 40 of its 5000 strips"):
+        open_source(tmp_path / "a.tif")
+
+
 def test_tiff_header_alone_is_not_enough(tmp_path):
     (tmp_path / "a.tif").write_bytes(struct.pack("<2sHI", b"II", 42, 8))
     with pytest.raises(UnreadableFileError, match=r"a\.tif"):

@@ -4,13 +4,18 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from napari_affmae.engine.inference.tiles import Grid, predict_plane
+from napari_affmae.engine.inference.tiles import Grid, Region, predict_region
 
 SIZES = [(64, 64), (65, 64), (200, 333), (63, 500), (1, 1), (64, 40), (129, 65)]
 
 
 def reader(image):
-    return lambda rows, columns: image[:, rows, columns]
+    return lambda plane, rows, columns: image[:, rows, columns]
+
+
+def predict_plane(read, predict, grid, classes, batch):
+    region = Region([0], slice(0, grid.height), slice(0, grid.width))
+    return predict_region(read, predict, grid, region, classes, batch)
 
 
 def assemble(bands, shape):
@@ -94,3 +99,39 @@ def test_memory_is_one_row_of_tiles():
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < image.nbytes / 4
+
+
+def network(tiles):
+    """A network whose prediction depends on where in the tile a pixel lies."""
+    waves = np.cumsum(np.cumsum(tiles, 2), 3)
+    return np.concatenate([waves, tiles * 3, tiles - waves], 1)
+
+
+@pytest.mark.parametrize("overlap", [0.0, 0.25, 0.6])
+@pytest.mark.parametrize("batch", [1, 5])
+def test_a_region_has_the_bits_that_it_has_on_the_whole_planes(overlap, batch):
+    image = np.random.default_rng(1).normal(size=(3, 150, 333)).astype(np.float32)
+
+    def read(plane, rows, columns):
+        return image[plane, None, rows, columns]
+
+    def predict(planes, rows, columns):
+        grid, region = Grid(150, 333, 64, overlap), Region(planes, rows, columns)
+        out = np.full(
+            (len(planes), 3, rows.stop - rows.start, columns.stop - columns.start), np.nan
+        )
+        bands = list(predict_region(read, network, grid, region, classes=3, batch=batch))
+        for band in bands:
+            if band.probabilities is not None:
+                first = band.start - rows.start
+                part = out[planes.index(band.plane), :, first : first + band.probabilities.shape[1]]
+                part[:] = band.probabilities
+        assert bands[-1].done == bands[-1].total == grid.count(region)
+        return out
+
+    whole = predict([0, 1, 2], slice(0, 150), slice(0, 333))
+    assert np.isfinite(whole).all()
+    for rows, columns in (((0, 70), (0, 333)), ((70, 150), (5, 44)), ((63, 64), (200, 333))):
+        part = predict([2, 1], slice(*rows), slice(*columns))
+        expected = whole[[2, 1], :, slice(*rows), slice(*columns)]
+        np.testing.assert_array_equal(part, expected)

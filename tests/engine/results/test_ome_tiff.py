@@ -6,12 +6,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image
 
+from napari_affmae.config import LabelClass
 from napari_affmae.data import open_source
 from napari_affmae.engine.results.ome_tiff import PlaneFile
 from napari_affmae.engine.results.origin import Origin, why_not_of
 from napari_affmae.errors import UnwritableError
 from napari_affmae.files import TEMPORARY, lock_path, temporary_path
+
+ORIGIN = Origin(image="01", model="02", tile=64, overlap=0.25)
 
 
 @pytest.mark.parametrize("shape", [(3, 50, 70), (1, 50, 70), (2, 4, 33, 20)])
@@ -61,6 +65,54 @@ def test_the_axes_of_planes_stay(
         assert series.axes == written
         numbers = np.arange(source.n_planes)
         np.testing.assert_array_equal(series.asarray()[..., 0, 0].ravel(), numbers)
+
+
+CLASSES = (
+    LabelClass(value=1, name="membrane", color="#ff8000"),
+    LabelClass(value=2, name="mitochondria", color="#0010ff"),
+)
+
+
+def test_labels_keep_the_names_and_colours_of_their_classes(tmp_path: Path) -> None:
+    stack = np.random.default_rng(0).integers(0, 3, (2, 20, 30)).astype(np.uint8)
+    path = tmp_path / "labels.tif"
+    with PlaneFile(path, 2, origin=ORIGIN, classes=CLASSES) as file:
+        for plane in stack:
+            file.write(plane)
+    with tifffile.TiffFile(path) as written:
+        for page in written.pages:  # ImageJ makes no stack of pages that differ in this
+            assert page.photometric == tifffile.PHOTOMETRIC.MINISBLACK
+            assert page.tags[320].value.reshape(3, 256)[:, 1].tolist() == [65535, 128 * 257, 0]
+        np.testing.assert_array_equal(written.asarray(), stack)
+    with Image.open(path) as shown:
+        np.testing.assert_array_equal(np.asarray(shown), stack[0])
+    with open_source(path) as source:
+        assert source.classes == CLASSES
+        np.testing.assert_array_equal(source.read(1)[0], stack[1])
+
+
+def test_labels_of_more_than_8_bits_have_no_table_of_colours(tmp_path: Path) -> None:
+    with PlaneFile(tmp_path / "labels.tif", 1, classes=CLASSES) as file:
+        file.write(np.ones((20, 30), np.uint16))
+    with tifffile.TiffFile(tmp_path / "labels.tif") as written:
+        assert 320 not in written.pages[0].tags
+    with open_source(tmp_path / "labels.tif") as source:
+        assert source.classes == CLASSES
+
+
+def test_probabilities_are_channels_with_the_names_and_colours_of_classes(tmp_path: Path) -> None:
+    path = tmp_path / "probabilities.tif"
+    with PlaneFile(path, 3, classes=CLASSES) as file:
+        for _ in range(3):
+            file.write(np.ones((2, 20, 30), np.float32))
+    with tifffile.TiffFile(path) as written:
+        assert written.series[0].axes == "ZCYX"
+        pixels = tifffile.xml2dict(written.ome_metadata)["OME"]["Image"]["Pixels"]
+    assert [channel["Name"] for channel in pixels["Channel"]] == ["membrane", "mitochondria"]
+    colors = [channel["Color"].to_bytes(4, "big", signed=True) for channel in pixels["Channel"]]
+    assert [color.hex() for color in colors] == ["ff8000ff", "0010ffff"]
+    with open_source(path) as source:
+        assert source.classes == ()
 
 
 def write_one_of_two(path: Path) -> None:
@@ -135,9 +187,6 @@ def test_names_may_be_long_and_need_not_be_unicode(tmp_path: Path) -> None:
         assert tifffile.imread(tmp_path / name).all()
     with pytest.raises(UnwritableError, match="too long"), PlaneFile(tmp_path / ("x" * 256), 1):
         pass
-
-
-ORIGIN = Origin(image="01", model="02", tile=64, overlap=0.25)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from napari_affmae.data.sources.layout import named_axes
-from napari_affmae.data.sources.units import VoxelSize, to_nanometres
+from napari_affmae.data.sources.units import VoxelSize, to_plausible_nanometres
 
 # Lists of names of axes: of ilastik and Vigra, xarray, funlib and others.
 _AXISTAGS = "axistags"
@@ -104,9 +104,9 @@ def _by_axes(numbers: Sequence[float], units: Sequence[str], axes: str | None) -
         numbers, units = numbers[-len(letters) :], units[-len(letters) :]
     if len(units) != len(numbers):
         units = list(units[:1]) * len(numbers)
-    lengths = [to_nanometres(*pair) for pair in zip(numbers, units, strict=False)]
+    lengths = [to_plausible_nanometres(*pair) for pair in zip(numbers, units, strict=False)]
     if not units and _are_nanometres(numbers):
-        lengths = [to_nanometres(number, "nm") for number in numbers]
+        lengths = [to_plausible_nanometres(number, "nm") for number in numbers]
     sizes = dict(zip(letters, lengths, strict=False))
     return sizes.get("Z", sizes.get("I")), sizes.get("Y"), sizes.get("X")
 

@@ -15,7 +15,7 @@ import numpy as np
 from napari_affmae.data.formats.containers import is_image
 from napari_affmae.data.formats.handles import OpenFile
 from napari_affmae.data.formats.positioned import PositionedArray
-from napari_affmae.data.sources.units import pixel_size, to_nanometres
+from napari_affmae.data.sources.units import pixel_size, to_plausible_nanometres
 
 _DIRECTORY, _VALUE = 20, 21
 _CHARACTERS, _STRUCTURE, _TEXT, _ARRAY = 4, 15, 18, 20
@@ -113,7 +113,7 @@ class _Image:
 def _step(calibration: Any) -> float | None:
     """Nanometres a step along an axis."""
     scale, unit = calibration.get("Scale", 0), calibration.get("Units", "")
-    return to_nanometres(abs(float(scale)), unit if isinstance(unit, str) else "")
+    return to_plausible_nanometres(abs(float(scale)), unit if isinstance(unit, str) else "")
 
 
 def _numbered(tags: Any) -> list[Any]:

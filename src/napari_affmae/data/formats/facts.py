@@ -8,6 +8,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from napari_affmae.config import LabelClass
 from napari_affmae.data.formats.containers import is_image
 from napari_affmae.data.formats.handles import POOL, OpenFile
 from napari_affmae.data.formats.paths import shown
@@ -26,7 +27,7 @@ class FileFacts:
         Of the array.
     dtype : numpy.dtype
         Of its elements.
-    axes, pixel_size, plane_distance, notes, files, alpha, lacks_others, content
+    axes, pixel_size, plane_distance, notes, files, alpha, lacks_others, classes, content
         See `OpenFile`.
     """
 
@@ -39,6 +40,7 @@ class FileFacts:
     files: Sequence[Path] = ()
     alpha: Sequence[int] = ()
     lacks_others: bool = False
+    classes: Sequence[LabelClass] = ()
     content: Content = "image"
 
     @classmethod
@@ -54,6 +56,7 @@ class FileFacts:
             tuple(file.files),
             tuple(file.alpha),
             file.lacks_others,
+            tuple(file.classes),
             file.content,
         )
 

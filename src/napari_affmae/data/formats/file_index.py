@@ -20,6 +20,7 @@ import numpy as np
 from platformdirs import user_cache_path
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError
 
+from napari_affmae.config import LabelClass
 from napari_affmae.data.formats.facts import FileFacts, look_into
 from napari_affmae.data.formats.recipe import FileRecipe
 from napari_affmae.data.formats.texts_beside import times_beside
@@ -28,8 +29,8 @@ from napari_affmae.data.sources.source import Content
 logger = logging.getLogger(__name__)
 
 # Of these formats, one file is the whole image. What others say may be in further files.
-_ALONE = frozenset({"encoded", "mrc", "tiff"})
-_LIBRARIES = ("imagecodecs", "mrcfile", "pillow", "tifffile")
+_ALONE = frozenset({"dm", "encoded", "mrc", "nifti", "npy", "tiff"})
+_LIBRARIES = ("imagecodecs", "mrcfile", "nibabel", "pillow", "tifffile")
 # Entries of 150 bytes or so; the oldest go first.
 _MOST_ENTRIES = 1_000_000
 _AT_ONCE = 5000
@@ -53,6 +54,7 @@ class _Entry(BaseModel):
     plane_distance: float | None = None
     notes: tuple[str, ...] = ()
     alpha: tuple[NonNegativeInt, ...] = ()
+    classes: tuple[LabelClass, ...] = ()
     content: Content = "image"
 
 
@@ -217,11 +219,12 @@ def _packed(facts: FileFacts) -> str:
         plane_distance=facts.plane_distance,
         notes=tuple(facts.notes),
         alpha=tuple(facts.alpha),
+        classes=tuple(facts.classes),
         content=facts.content,
     ).model_dump_json(exclude_defaults=True)
 
 
 def _unpacked(text: str) -> FileFacts:
     entry = _Entry.model_validate_json(text)
-    said = entry.model_dump(exclude={"dtype"})
-    return FileFacts(dtype=np.dtype(entry.dtype), **said)
+    said = entry.model_dump(exclude={"dtype", "classes"})
+    return FileFacts(dtype=np.dtype(entry.dtype), classes=entry.classes, **said)

@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from napari_affmae.config import LabelClass
 from napari_affmae.data.formats.sizes import largest_piece
 from napari_affmae.data.sources.failures import is_too_many_files
 from napari_affmae.data.sources.source import ArrayLike, Content, PixelSize
@@ -59,6 +60,8 @@ class OpenFile:
         (row, column) in nanometres.
     plane_distance : float or None
         Nanometres from plane to plane along the axis Z.
+    classes : sequence of LabelClass
+        What the values mean, where the file says that they are classes.
     close : callable
         Closes the file.
     notes : sequence of str
@@ -88,6 +91,7 @@ class OpenFile:
     plane_distance: float | None = None
     alpha: Sequence[int] = ()
     lacks_others: bool = False
+    classes: Sequence[LabelClass] = ()
     content: Content = "image"
     stored: Callable[[], Iterable[Part]] | None = None
 

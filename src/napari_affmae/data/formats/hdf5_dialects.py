@@ -19,7 +19,7 @@ from napari_affmae.data.formats.hdf5_links import check_links, check_storage
 from napari_affmae.data.formats.paths import is_regular
 from napari_affmae.data.formats.views import Reinterpreted
 from napari_affmae.data.sources.layout import named_axes
-from napari_affmae.data.sources.units import VoxelSize, pixel_size, to_nanometres
+from napari_affmae.data.sources.units import VoxelSize, pixel_size, to_plausible_nanometres
 
 _VELOX = re.compile(r"Data/Image/[^/]+/Data")
 _BIG_DATA = re.compile(r"t(\d+)/s(\d+)/(\d+)/cells")
@@ -94,8 +94,8 @@ def _velox_sizes(dataset: h5py.Dataset, surroundings: Surroundings) -> VoxelSize
     size = result.get("PixelSize", {})
     return (
         None,
-        to_nanometres(float(size.get("height", 0)), result.get("PixelUnitY")),
-        to_nanometres(float(size.get("width", 0)), result.get("PixelUnitX")),
+        to_plausible_nanometres(float(size.get("height", 0)), result.get("PixelUnitY")),
+        to_plausible_nanometres(float(size.get("width", 0)), result.get("PixelUnitX")),
     )
 
 
@@ -110,7 +110,9 @@ def _big_data_sizes(dataset: h5py.Dataset, setup: int) -> VoxelSize:
         if view.findtext("id", "").strip() == str(setup):
             unit = view.findtext("voxelSize/unit")
             lengths = view.findtext("voxelSize/size", "").split()[::-1]
-            plane, row, column = (to_nanometres(float(length), unit) for length in lengths)
+            plane, row, column = (
+                to_plausible_nanometres(float(length), unit) for length in lengths
+            )
             return plane, row, column
     return None, None, None
 
@@ -126,7 +128,9 @@ def _emd_sizes(dataset: h5py.Dataset, surroundings: Surroundings) -> VoxelSize:
         first, second = map(float, positions[:2])
         unit = positions.attrs.get("units", "")
         unit = unit.decode() if isinstance(unit, bytes) else str(unit)
-        steps.append(to_nanometres(abs(second - first), unit.strip("[]").replace("_", "")))
+        steps.append(
+            to_plausible_nanometres(abs(second - first), unit.strip("[]").replace("_", ""))
+        )
     plane, row, column = [None, *steps][-3:]
     return plane, row, column
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from napari_affmae.data.formats.handles import OpenFile
 from napari_affmae.data.formats.views import Cropped, Stacked
-from napari_affmae.data.sources.units import pixel_size, to_nanometres
+from napari_affmae.data.sources.units import pixel_size, to_plausible_nanometres
 
 _FULL = re.compile(r"DataSet/ResolutionLevel 0/TimePoint (\d+)/Channel (\d+)/Data")
 
@@ -67,7 +67,7 @@ def imaris_image(
     )
     unit = _text(image, "Unit") or "um"
     plane, row, column = (
-        to_nanometres(_extent(image, number) / size, unit)
+        to_plausible_nanometres(_extent(image, number) / size, unit)
         for number, size in zip((2, 1, 0), shape, strict=True)
     )
     return OpenFile(

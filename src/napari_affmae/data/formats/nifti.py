@@ -1,6 +1,5 @@
 """NIfTI volumes (.nii, .nii.gz)."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,12 +11,11 @@ from napari_affmae.data.formats.handles import OpenFile
 from napari_affmae.data.formats.streams import compression_of, opened_pixels
 from napari_affmae.data.formats.views import Scaled
 from napari_affmae.data.sources.source import PixelSize
-from napari_affmae.data.sources.units import pixel_size, to_nanometres
+from napari_affmae.data.sources.units import pixel_size, to_plausible_nanometres
 
 _UNITS = {"meter": "m", "mm": "mm", "micron": "um"}
 # Axes from the slowest, as NIfTI lists them from the fastest. Its fifth counts what a voxel has.
 _AXES = "CTZYX"
-_UNMEASURED = 1e6  # nanometres; what programs write that know no size
 
 
 def open_file(path: Path) -> OpenFile:
@@ -36,7 +34,7 @@ def open_file(path: Path) -> OpenFile:
     if len(shape) > len(_AXES):
         raise ValueError(f"it has {len(shape)} axes, and at most {len(_AXES)} are read")
     factor, zero = float(pixels.slope), float(pixels.inter)
-    size, distance, notes = _sizes(image.header)
+    size, distance = _sizes(image.header)
     file = opened_pixels(
         path,
         shape,
@@ -50,15 +48,12 @@ def open_file(path: Path) -> OpenFile:
         axes=_AXES[-len(shape) :],
         pixel_size=size,
         plane_distance=distance,
-        notes=notes,
     )
 
 
-def _sizes(header: Any) -> tuple[PixelSize | None, float | None, Sequence[str]]:
-    """Pixel size, distance of planes, and what is to be told of them."""
+def _sizes(header: Any) -> tuple[PixelSize | None, float | None]:
+    """Pixel size and distance of planes; 1 mm, which programs write that know none, is none."""
     unit = _UNITS.get(header.get_xyzt_units()[0])
-    steps = [to_nanometres(abs(float(step)), unit) for step in header.get_zooms()[:3]]
+    steps = [to_plausible_nanometres(abs(float(step)), unit) for step in header.get_zooms()[:3]]
     column, row, plane = [*steps, None, None][:3]
-    if row == column == _UNMEASURED:
-        return None, None, ["says that a pixel has exactly 1 mm, which is taken as unknown"]
-    return pixel_size(row, column), plane, ()
+    return pixel_size(row, column), plane

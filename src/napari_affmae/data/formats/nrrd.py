@@ -13,7 +13,7 @@ import numpy as np
 from napari_affmae.data.formats.foreign import Surroundings
 from napari_affmae.data.formats.handles import OpenFile
 from napari_affmae.data.formats.streams import opened_pixels
-from napari_affmae.data.sources.units import pixel_size, to_nanometres
+from napari_affmae.data.sources.units import pixel_size, to_plausible_nanometres
 
 _HEADER_BYTES = 2**20
 _NAMES_OF_TYPES = {
@@ -156,5 +156,7 @@ def _steps(header: Mapping[str, Any], count: int) -> list[float | None]:
     else:
         sizes = [math.nan if row is None else math.hypot(*map(float, row)) for row in directions]
         units = list(header.get("space units", ()))[:1] * count  # of space, not of the axes
-    steps = [to_nanometres(float(size), unit) for size, unit in zip(sizes, units, strict=False)]
+    steps = [
+        to_plausible_nanometres(float(size), unit) for size, unit in zip(sizes, units, strict=False)
+    ]
     return [*steps, *[None] * count][:count][::-1]

@@ -9,13 +9,14 @@ from typing import Any
 
 import zarr
 
-from napari_affmae.config import ORIGIN_NAMESPACE
+from napari_affmae.config import RESULT_ATTRIBUTE
 from napari_affmae.data.formats.attributes import axes_of, voxel_size_of
 from napari_affmae.data.formats.containers import choose_array, is_image
 from napari_affmae.data.formats.decoded import ChunkedArray, opened_chunks
 from napari_affmae.data.formats.handles import OpenFile
 from napari_affmae.data.formats.image_folders import ZARR_MARKERS
 from napari_affmae.data.formats.stored_planes import StoredPlanes, open_folder
+from napari_affmae.data.sources.class_metadata import classes_in_image_label
 from napari_affmae.data.sources.layout import named_axes
 from napari_affmae.data.sources.source import Content
 from napari_affmae.data.sources.units import pixel_size, to_nanometres
@@ -170,7 +171,7 @@ def _multiscale(attributes: Mapping[str, Any]) -> Mapping[str, Any] | None:
 
 def _content(attributes: Mapping[str, Any]) -> Content:
     """Tell labels, which OME-Zarr marks, and results of this program from images."""
-    if ORIGIN_NAMESPACE in attributes:
+    if RESULT_ATTRIBUTE in attributes:
         return "result"
     return "labels" if "image-label" in _ome(attributes) else "image"
 
@@ -185,7 +186,8 @@ def _open_multiscale(group: zarr.Group, store: ZarrStore) -> OpenFile:
             "where no array is; choose one by its name behind the path, as in folder.zarr:/name"
         )
     opened = _open_dataset(array, multiscale, dataset, store)
-    return replace(opened, content=_content(group.attrs))
+    classes = classes_in_image_label(_ome(group.attrs).get("image-label"))
+    return replace(opened, classes=classes, content=_content(group.attrs))
 
 
 def _open_dataset(

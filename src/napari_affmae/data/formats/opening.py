@@ -65,6 +65,7 @@ class FileSource(ImageSource):
             plane_distance=_plane_distance(facts, layout.axes),
             channels=channels,
             notes=notes,
+            classes=facts.classes,
             content=facts.content,
         )
         self._recipe = recipe

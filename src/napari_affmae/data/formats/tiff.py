@@ -17,7 +17,7 @@ from napari_affmae.data.formats.ome_files import check_named, companion_metadata
 from napari_affmae.data.formats.positioned import PositionedArray
 from napari_affmae.data.formats.tiff_sizes import voxel_size
 from napari_affmae.data.formats.tiff_values import meaning_of
-from napari_affmae.data.sources.source import Content
+from napari_affmae.data.sources.class_metadata import classes_in_ome
 from napari_affmae.data.sources.units import pixel_size
 
 _IN_SEVERAL_FILES = ("ome", "ndtiff")
@@ -72,6 +72,7 @@ def open_file(path: Path, *, outside: bool = False, labels: bool = False) -> Ope
         is_ours = tiff.is_ome and ORIGIN_NAMESPACE in (tiff.ome_metadata or "")
         meaning = meaning_of(tiff, series, labels=labels)
         opened = meaning(_open_series(tiff, series))
+        classes = classes_in_ome(tiff.ome_metadata)
     except BaseException:
         tiff.close()
         raise
@@ -80,8 +81,8 @@ def open_file(path: Path, *, outside: bool = False, labels: bool = False) -> Ope
         notes.append(f"holds {len(mine)} image series, of which the largest is used")
     if len(files) > 1:
         notes.append(f"is a stack in {len(files)} files")
-    content: Content = "result" if is_ours else "image"
-    return replace(opened, notes=notes, files=files, lacks_others=is_alone, content=content)
+    opened = replace(opened, notes=notes, files=files, lacks_others=is_alone, classes=classes)
+    return replace(opened, content="result" if is_ours else "image")
 
 
 def _miscounted(tiff: tifffile.TiffFile) -> str | None:
@@ -142,6 +143,13 @@ def _check_complete(tiff: tifffile.TiffFile, series: tifffile.TiffPageSeries) ->
         end = series.dataoffset + series.nbytes
     else:
         last = series.pages[len(series.pages) - 1]
+        parts = math.prod(series.keyframe.chunked)
+        for page in (series.keyframe, last):
+            # tifffile would read the others as empty.
+            if page is not None and len(page.dataoffsets) < parts:
+                raise ValueError(
+                    f"a page has {len(page.dataoffsets)} of its {parts} strips or tiles"
+                )
         extents = zip(last.dataoffsets, last.databytecounts, strict=True) if last else ()
         end = max((offset + size for offset, size in extents), default=0)
     if end > file_size:

@@ -11,6 +11,7 @@ from typing import Any, Literal, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_affmae.config import LabelClass
 from napari_affmae.data.sources.failures import failure
 from napari_affmae.data.sources.layout import Layout, default_axes, parse_axes
 from napari_affmae.errors import AffmaeError
@@ -64,6 +65,8 @@ class ImageSource(ABC):
         The channels to read, in this order; all by default.
     notes : sequence of str
         Choices made on opening that the user should know.
+    classes : sequence of LabelClass
+        What its values mean, where the file says that they are classes.
     content : "image", "labels" or "result"
         What the file's own metadata say that it is: labels, or a result of this
         program. "image" also where they say nothing.
@@ -88,6 +91,7 @@ class ImageSource(ABC):
         plane_distance: float | None = None,
         channels: int | Sequence[int] | None = None,
         notes: Sequence[str] = (),
+        classes: Sequence[LabelClass] = (),
         content: Content = "image",
     ) -> None:
         if dtype.kind not in "buif":
@@ -100,6 +104,7 @@ class ImageSource(ABC):
         self.pixel_size = pixel_size
         self.plane_distance = plane_distance
         self.notes = tuple(notes)
+        self.classes = tuple(classes)
         self.content = content
         self.channels = _choose_channels(channels, layout.n_channels, name)
 

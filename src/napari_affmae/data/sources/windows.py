@@ -37,6 +37,7 @@ class WindowSource(ImageSource):
             pixel_size=source.pixel_size,
             plane_distance=source.plane_distance if planes is None else None,
             notes=source.notes,
+            classes=source.classes,
         )
         self._source = source
         self._planes = range(source.n_planes) if planes is None else planes

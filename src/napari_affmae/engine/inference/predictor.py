@@ -1,6 +1,7 @@
 """A segmentation network that predicts tiles and planes."""
 
 from collections.abc import Generator
+from threading import Lock
 
 import torch
 
@@ -8,13 +9,13 @@ from napari_affmae.data import NormalizedSource
 from napari_affmae.engine.compute.device import Shortage
 from napari_affmae.engine.compute.runtime import Runtime, evaluating
 from napari_affmae.engine.inference.forward_passes import ForwardPasses
-from napari_affmae.engine.inference.tiles import Band, Floats, Grid, predict_plane
+from napari_affmae.engine.inference.tiles import Band, Floats, Grid, Region, predict_region
 from napari_affmae.model import AFFSegmenter, QuickSegmenter
 from napari_affmae.model.patches import SMALLEST_IMAGE
 
 
 class Predictor:
-    """Class probabilities of tiles and planes.
+    """Class probabilities of tiles and planes; several threads may ask.
 
     Attributes
     ----------
@@ -59,22 +60,28 @@ class Predictor:
         self._runtime = runtime
         self._tile = tile
         self._overlap = overlap
+        # Recorded passes have one place for their input, and the mode belongs to the network.
+        self._turn = Lock()
         self._passes = ForwardPasses(module, runtime, capture=capture)
 
-    def tiles_of(self, source: NormalizedSource) -> int:
-        """Count the tiles of a plane of the source."""
-        grid = self._grid(source)
-        return len(grid.rows) * len(grid.columns)
+    def grid_of(self, source: NormalizedSource) -> Grid:
+        """Lay tiles over the planes of a source."""
+        return Grid(source.height, source.width, self._tile, self._overlap)
 
     def plane(self, source: NormalizedSource, plane: int) -> Generator[Band, None, None]:
-        """Predict a plane; see `tiles.predict_plane`.
+        """Predict a plane; see `region`."""
+        whole = Region([plane], slice(0, source.height), slice(0, source.width))
+        yield from self.region(source, whole)
+
+    def region(self, source: NormalizedSource, region: Region) -> Generator[Band, None, None]:
+        """Predict a part of some planes; see `tiles.predict_region`.
 
         Parameters
         ----------
         source : NormalizedSource
             The image.
-        plane : int
-            Which of its planes.
+        region : Region
+            Which part of it.
 
         Yields
         ------
@@ -88,10 +95,11 @@ class Predictor:
         UnreadableFileError
             If the file is damaged.
         """
-        yield from predict_plane(
-            lambda rows, columns: source.read(plane, rows, columns),
+        yield from predict_region(
+            source.read,
             self.tiles,
-            self._grid(source),
+            self.grid_of(source),
+            region,
             self._module.num_classes,
             self.batch,
         )
@@ -114,19 +122,21 @@ class Predictor:
         OutOfMemoryError
             If not even one tile fits.
         """
-        parts = torch.from_numpy(tiles).split(self.batch)
-        plan = self._runtime.plan
-        with Shortage() as shortage, evaluating(self._module):
-            probabilities: Floats = torch.cat([self._passes(part) for part in parts]).numpy()
-            return probabilities
+        with self._turn:
+            while True:
+                with Shortage() as shortage, evaluating(self._module):
+                    parts = torch.from_numpy(tiles).split(self.batch)
+                    probabilities: Floats = torch.cat([self._passes(p) for p in parts]).numpy()
+                    return probabilities
+                self._make_room(shortage)
+
+    def _make_room(self, shortage: Shortage) -> None:
+        """Free memory and halve the batch; an error where it is a single tile."""
         self._passes.release()
+        plan = self._runtime.plan
         plan.release_memory()
         if self.batch == 1:
             raise shortage.error(
                 plan, f"a tile of {self._tile} pixels does not fit", "Use smaller tiles"
             )
         self.batch = -(-self.batch // 2)
-        return self.tiles(tiles)
-
-    def _grid(self, source: NormalizedSource) -> Grid:
-        return Grid(source.height, source.width, self._tile, self._overlap)

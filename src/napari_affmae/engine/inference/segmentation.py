@@ -36,6 +36,8 @@ class Segmenter:
         Metadata of the model file.
     predictor : Predictor
         Its network.
+    precision : str
+        Of its matrix products.
     started : RunStarted
         The device that it runs on.
     notices : tuple of Notice
@@ -68,8 +70,11 @@ class Segmenter:
         with plan.active():
             module.to(runtime.plan.device)
         tile = self.metadata.crop if config.tile == "auto" else config.tile
-        self.predictor = Predictor(module, runtime, tile, config.overlap, config.batch)
-        self.started = runtime.started(module, config.batch, config.batch)
+        # On the CPU, a tile's last bits depend on the number of tiles that are computed with it.
+        batch = 1 if plan.device.type == "cpu" else config.batch
+        self.precision = plan.precision
+        self.predictor = Predictor(module, runtime, tile, config.overlap, batch)
+        self.started = runtime.started(module, batch, batch)
         self.notices = tuple(runtime.first_pass())
 
     def normalize(self, source: ImageSource) -> NormalizedSource:
@@ -106,7 +111,8 @@ class Segmenter:
         yield from note_pixel_sizes([source], self.metadata.pixel_size)
         values = np.array([item.value for item in self.metadata.classes])
         values = values.astype(np.min_scalar_type(values.max()))
-        tiles = self.predictor.tiles_of(normalized)
+        grid = self.predictor.grid_of(normalized)
+        tiles = len(grid.rows) * len(grid.columns)
         total = tiles * source.n_planes
         watch = Stopwatch()
         for plane in range(source.n_planes):

@@ -6,8 +6,9 @@ they are needed, and rows are finished as soon as no later tile touches them, so
 memory holds one row of tiles.
 """
 
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Protocol
 
 import numpy as np
@@ -17,10 +18,10 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float32]
 
 
-class Plane(Protocol):
-    """A plane that can be read in parts."""
+class Planes(Protocol):
+    """Planes that can be read in parts."""
 
-    def __call__(self, rows: slice, columns: slice) -> Floats:
+    def __call__(self, plane: int, rows: slice, columns: slice) -> Floats:
         """Read (channels, rows, columns)."""
         ...
 
@@ -35,22 +36,42 @@ class Predict(Protocol):
 
 @dataclass(frozen=True)
 class Band:
-    """Progress on a plane: the number of tiles, and rows that they have finished.
+    """Progress on a region: the number of tiles, and rows that they have finished.
 
     Attributes
     ----------
     done, total : int
-        Tiles of the plane.
+        Tiles of the region.
+    plane : int
+        The plane that the last tile lies on.
     start : int
-        First row of the band.
+        First row of the band, counted in the plane.
     probabilities : ndarray or None
         (classes, rows, width) float32 that sum to 1; None between bands.
     """
 
     done: int
     total: int
+    plane: int
     start: int = 0
     probabilities: Floats | None = None
+
+
+@dataclass(frozen=True)
+class Region:
+    """A rectangle on some planes.
+
+    Attributes
+    ----------
+    planes : sequence of int
+        Numbers of the planes.
+    rows, columns : slice
+        The rectangle, within the plane.
+    """
+
+    planes: Sequence[int]
+    rows: slice
+    columns: slice
 
 
 @dataclass(frozen=True)
@@ -83,10 +104,24 @@ class Grid:
         """First columns of the tiles, ascending."""
         return self._starts(self.width)
 
-    @property
-    def padded_width(self) -> int:
-        """Width of the plane, or of a tile where that is wider."""
-        return max(self.width, self.tile)
+    def tiles_on(self, region: Region) -> tuple[list[int], list[int]]:
+        """First rows and first columns of the tiles that touch a region, on each plane."""
+        return self._touching(self.rows, region.rows), self._touching(self.columns, region.columns)
+
+    def count(self, region: Region) -> int:
+        """Count the tiles that touch a region."""
+        rows, columns = self.tiles_on(region)
+        return len(region.planes) * len(rows) * len(columns)
+
+    def weights(self, rows: slice, columns: slice) -> Floats:
+        """Sum of the weights of all tiles at each pixel of a rectangle."""
+        window = tile_window(self.tile)
+        along = _total(window, self.rows, max(self.height, self.tile))[rows]
+        across = _total(window, self.columns, max(self.width, self.tile))[columns]
+        return np.outer(along, across)
+
+    def _touching(self, starts: list[int], part: slice) -> list[int]:
+        return [n for n in starts if n < part.stop and n + self.tile > part.start]
 
     def _starts(self, size: int) -> list[int]:
         last = max(0, size - self.tile)
@@ -94,56 +129,81 @@ class Grid:
         return [*range(0, last, stride), last]
 
 
-def predict_plane(
-    read: Plane, predict: Predict, grid: Grid, classes: int, batch: int
+def predict_region(
+    read: Planes, predict: Predict, grid: Grid, region: Region, classes: int, batch: int
 ) -> Generator[Band, None, None]:
-    """Predict a plane tile by tile.
+    """Predict a region tile by tile.
 
     Probabilities of overlapping tiles are averaged with weights that fall to
     nearly nothing at a tile's border (a squared sine along either axis), so
-    that no seam shows.
+    that no seam shows. A pixel gets the same bits whatever region it is part of:
+    the tiles lie where they lie on the whole plane, all that touch the region are
+    computed, and each pixel's are added in the same order.
 
     Parameters
     ----------
-    read : Plane
-        The plane.
+    read : Planes
+        The planes.
     predict : Predict
         The network.
     grid : Grid
-        Where the tiles lie.
+        Where the tiles of a plane lie.
+    region : Region
+        What to predict.
     classes : int
         Number of classes.
     batch : int
-        Tiles of one forward pass; they come from one row of tiles.
+        Tiles of one forward pass; they may come from several rows and planes.
 
     Yields
     ------
     Band
-        One after each batch of tiles; the bands that carry probabilities follow
-        each other without gap or overlap from the first row to the last.
+        One after each tile; on each plane, the bands that carry probabilities follow
+        each other without gap or overlap from the region's first row to its last.
     """
     tile = grid.tile
-    window = tile_window(tile)
-    column_weights = _total(window, grid.columns, grid.padded_width)
-    row_weights = _total(window, grid.rows, max(grid.height, tile))
-    sums = np.zeros((classes, tile, grid.padded_width), np.float32)
-    # Torch adds in one pass and on several threads; with NumPy, a GPU would have to wait.
-    added, both = torch.from_numpy(sums), torch.from_numpy(np.outer(window, window))
-    total = len(grid.rows) * len(grid.columns)
-    done = 0
-    for row, following in zip(grid.rows, [*grid.rows[1:], grid.height], strict=True):
-        for columns in _batches(grid.columns, batch):
-            tiles = np.stack([read_tile(read, row, column, tile) for column in columns])
-            for column, values in zip(columns, predict(tiles), strict=True):
-                added[:, :, column : column + tile].addcmul_(torch.from_numpy(values), both)
-            done += len(columns)
-            if column != grid.columns[-1]:
-                yield Band(done, total)
-        finished = following - row
-        weights = np.outer(row_weights[row:following], column_weights[: grid.width])
-        yield Band(done, total, row, sums[:, :finished, : grid.width] / weights)
-        sums[:, : tile - finished] = sums[:, finished:].copy()
-        sums[:, tile - finished :] = 0
+    rows, columns = grid.tiles_on(region)
+    left = columns[0]
+    window = torch.from_numpy(np.outer(tile_window(tile), tile_window(tile)))
+    sums = np.zeros((classes, tile, columns[-1] + tile - left), np.float32)
+    # Torch adds on several threads; with NumPy, a GPU would have to wait.
+    added = torch.from_numpy(sums)
+    inside = slice(region.columns.start - left, region.columns.stop - left)
+    places = list(product(region.planes, rows, columns))
+    predicted = _predictions(read, predict, places, tile, batch)
+    done, total = 0, len(places)
+    for plane in region.planes:
+        for row, following in zip(rows, [*rows[1:], region.rows.stop], strict=True):
+            for column in columns:
+                # Two steps, each rounded by itself: one that multiplies and adds is rounded
+                # otherwise where a processor does both at once, which depends on the width.
+                weighted = torch.from_numpy(next(predicted)) * window
+                added[:, :, column - left : column - left + tile] += weighted
+                done += 1
+                if column != columns[-1]:
+                    yield Band(done, total, plane)
+            # None, where the first tiles end in the region's first rows.
+            finished = slice(max(row, region.rows.start), max(following, region.rows.start))
+            ready = slice(finished.start - row, finished.stop - row)
+            weights = grid.weights(finished, region.columns)
+            yield Band(done, total, plane, finished.start, sums[:, ready, inside] / weights)
+            _scroll(sums, tile if row == rows[-1] else following - row)
+
+
+def _predictions(
+    read: Planes, predict: Predict, places: list[tuple[int, int, int]], tile: int, batch: int
+) -> Iterator[Floats]:
+    """Predict tiles at (plane, row, column), one after the other."""
+    for start in range(0, len(places), batch):
+        part = places[start : start + batch]
+        yield from predict(np.stack([read_tile(read, *place, tile) for place in part]))
+
+
+def _scroll(sums: Floats, rows: int) -> None:
+    """Drop the first rows of the sums, and begin as many new ones below."""
+    kept = sums.shape[1] - rows
+    sums[:, :kept] = sums[:, rows:].copy()
+    sums[:, kept:] = 0
 
 
 def tile_window(tile: int) -> Floats:
@@ -158,13 +218,8 @@ def _total(window: Floats, starts: Iterable[int], size: int) -> Floats:
     return total
 
 
-def _batches(values: list[int], size: int) -> Iterator[list[int]]:
-    for start in range(0, len(values), size):
-        yield values[start : start + size]
-
-
-def read_tile(read: Plane, row: int, column: int, tile: int) -> Floats:
+def read_tile(read: Planes, plane: int, row: int, column: int, tile: int) -> Floats:
     """Read a tile, mirrored where it reaches beyond the plane."""
-    part = read(slice(row, row + tile), slice(column, column + tile))
+    part = read(plane, slice(row, row + tile), slice(column, column + tile))
     missing = [(0, tile - size) for size in part.shape[1:]]
     return np.pad(part, [(0, 0), *missing], mode="reflect")

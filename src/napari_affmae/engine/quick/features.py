@@ -163,12 +163,7 @@ class FeatureStore:
         UnreadableFileError
             If the image's file is damaged.
         """
-        pixels = read_tile(
-            lambda rows, columns: key.source.read(key.plane, rows, columns),
-            key.row,
-            key.column,
-            self.tile,
-        )
+        pixels = read_tile(key.source.read, key.plane, key.row, key.column, self.tile)
         with self.working():
             images = self._runtime.to_device((torch.from_numpy(pixels)[None],))
             with self._runtime.computing():

@@ -1,7 +1,8 @@
 """A file that one process at a time writes beside its place, and that appears when complete."""
 
 import os
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
@@ -16,6 +17,46 @@ from napari_affmae.files import (
     temporary_path,
     write_errors,
 )
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Hold the lock of a file or folder of results, and remove what kills have left of it.
+
+    Parameters
+    ----------
+    path : Path
+        What is to be written; its parent is made.
+
+    Raises
+    ------
+    UnwritableError
+        If another process writes it, or it cannot be written.
+    """
+    with write_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.exists()  # names that are too long are refused before hours of work
+        # Not local to the thread: a generator may be closed in another thread than it ran in.
+        lock = FileLock(lock_path(path), thread_local=False)
+        file = Path(lock.lock_file)
+        if file.is_symlink():
+            file.unlink()
+        try:
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            raise UnwritableError(
+                f"another process is writing {path}; wait until it has finished, "
+                "or choose another folder",
+                path,
+            ) from error
+    try:
+        with write_errors(path):
+            remove_leftovers(path)
+        yield
+    finally:
+        with suppress(OSError):  # Windows deletes no file that is open, but does so on release
+            file.unlink(missing_ok=True)
+        lock.release()
 
 
 class NewFile:
@@ -38,27 +79,10 @@ class NewFile:
         self.path = path
         self._part = temporary_path(path)
         self._file: BinaryIO | None = None
-        # Not local to the thread: a generator may be closed in another thread than it ran in.
-        self._lock = FileLock(lock_path(path), thread_local=False)
         self._held = ExitStack()
 
     def __enter__(self) -> Self:
-        with write_errors(self.path):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.path.exists()  # names that are too long are refused before hours of work
-            lock = Path(self._lock.lock_file)
-            if lock.is_symlink():
-                lock.unlink()
-            try:
-                self._lock.acquire(timeout=0)
-            except Timeout as error:
-                raise UnwritableError(
-                    f"another process is writing {self.path}; wait until it has finished, "
-                    "or choose another folder",
-                    self.path,
-                ) from error
-            self._held.callback(self._release)
-            remove_leftovers(self.path)
+        self._held.enter_context(writing(self.path))
         return self
 
     def __exit__(
@@ -89,8 +113,3 @@ class NewFile:
         with suppress(OSError):  # a full disk has been told by the write before
             file.close()
         self._part.unlink(missing_ok=True)
-
-    def _release(self) -> None:
-        with suppress(OSError):  # Windows deletes no file that is open, but does so on release
-            Path(self._lock.lock_file).unlink(missing_ok=True)
-        self._lock.release()

@@ -1,19 +1,25 @@
 """OME-TIFF files that grow plane by plane."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from itertools import chain
 from math import prod
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from tifffile import OmeXml, TiffWriter
 
-from napari_affmae.config import ORIGIN_NAMESPACE
+from napari_affmae.config import ORIGIN_NAMESPACE, LabelClass
 from napari_affmae.data import ImageSource
+from napari_affmae.data.sources.class_metadata import (
+    class_annotation,
+    class_channels,
+    color_table,
+)
 from napari_affmae.engine.results.new_file import NewFile
 from napari_affmae.engine.results.origin import Origin
 from napari_affmae.files import write_errors
@@ -22,6 +28,10 @@ from napari_affmae.files import write_errors
 _PLANE_AXES = "TZ"
 # A classic TIFF ends at 4 GiB, and compression may make data longer.
 _BIG = 3 * 2**30
+_COLOR_MAP, _SHORT = 320, 3  # TIFF's numbers of the tag and of its type
+_ONE_CHANNEL = 2  # axes of a plane without channels
+
+_Tag = tuple[int, int, int, Any, bool]
 
 
 class PlaneFile:
@@ -44,6 +54,8 @@ class PlaneFile:
         Letters of the axes that count planes; the last one changes fastest.
     origin : Origin, optional
         What the planes are computed from; written into the file.
+    classes : sequence of LabelClass
+        What the values of the planes mean, or their channels; written into the file.
 
     Raises
     ------
@@ -60,10 +72,12 @@ class PlaneFile:
         *,
         axes: str = "Z",
         origin: Origin | None = None,
+        classes: Sequence[LabelClass] = (),
     ) -> None:
         self.path = path
         self._new = NewFile(path)
         self._origin = origin
+        self._classes = tuple(classes)
         shape = (planes,) if isinstance(planes, int) else tuple(planes)
         self._planes = prod(shape)
         self._shape, self._axes = _ome_axes(shape, axes)
@@ -73,7 +87,13 @@ class PlaneFile:
         self._writer: TiffWriter | None = None
 
     @classmethod
-    def like(cls, path: Path, source: ImageSource, origin: Origin | None = None) -> Self:
+    def like(
+        cls,
+        path: Path,
+        source: ImageSource,
+        origin: Origin | None = None,
+        classes: Sequence[LabelClass] = (),
+    ) -> Self:
         """Make a file for as many planes as a source has, along the same axes.
 
         Parameters
@@ -84,6 +104,8 @@ class PlaneFile:
             The image that the planes are computed from.
         origin : Origin, optional
             All that they are computed from.
+        classes : sequence of LabelClass
+            What their values mean, or their channels.
         """
         layout = source.layout
         return cls(
@@ -93,6 +115,7 @@ class PlaneFile:
             source.plane_distance,
             axes=layout.plane_axes,
             origin=origin,
+            classes=classes,
         )
 
     def __enter__(self) -> Self:
@@ -129,45 +152,81 @@ class PlaneFile:
         DiskFullError
             If there is no room.
         """
+        channels = plane if plane.ndim == 3 else plane[None]
+        self._append(iter(channels), plane.shape, plane.dtype)
+
+    def write_channels(self, channels: Iterator[NDArray[np.generic]], count: int) -> None:
+        """Append one plane whose channels are not in memory together.
+
+        Parameters
+        ----------
+        channels : iterator of ndarray, (height, width)
+            Each of the same shape and dtype.
+        count : int
+            Number of channels.
+
+        Raises
+        ------
+        DiskFullError
+            If there is no room.
+        """
+        first = next(channels)
+        self._append(chain([first], channels), (count, *first.shape), first.dtype)
+
+    def _append(
+        self, channels: Iterator[NDArray[np.generic]], shape: tuple[int, ...], dtype: np.dtype[Any]
+    ) -> None:
         with write_errors(self.path):
-            self._write(plane)
+            description = None
+            if self._writer is None:
+                big = prod(shape) * dtype.itemsize * self._planes > _BIG
+                self._writer = TiffWriter(self._new.open(), bigtiff=big)
+                description = self._ome(shape, dtype)
+            self._writer.write(
+                channels,
+                shape=shape,
+                dtype=dtype,
+                photometric="minisblack",
+                compression="zlib",
+                description=description,
+                metadata=None,
+                extratags=self._color_tags(dtype),
+            )
         self._written += 1
 
-    def _write(self, plane: NDArray[np.generic]) -> None:
-        description = None
-        if self._writer is None:
-            big = plane.nbytes * self._planes > _BIG
-            self._writer = TiffWriter(self._new.open(), bigtiff=big)
-            description = self._ome(plane)
-        self._writer.write(
-            plane,
-            photometric="minisblack",
-            compression="zlib",
-            description=description,
-            metadata=None,
-        )
-
-    def _ome(self, plane: NDArray[np.generic]) -> bytes:
-        shape = (*self._shape, *plane.shape)
-        height, width = plane.shape[-2:]
+    def _ome(self, plane: tuple[int, ...], dtype: np.dtype[Any]) -> bytes:
+        shape = (*self._shape, *plane)
+        height, width = plane[-2:]
         known = {axis: size for axis, size in self._sizes.items() if size is not None}
         ome = OmeXml()
         ome.addimage(
-            plane.dtype,
+            dtype,
             shape,
             (prod(shape[:-2]), 1, 1, height, width, 1),
-            axes=self._axes + "CYX"[-plane.ndim :],
+            axes=self._axes + "CYX"[-len(plane) :],
             Name=os.fsencode(self.path.name.split(".")[0]).decode("utf-8", "replace"),
-            **self._annotation(),
+            **self._annotations(plane),
             **{f"PhysicalSize{axis}": size for axis, size in known.items()},
             **{f"PhysicalSize{axis}Unit": "nm" for axis in known},
         )
         return ome.tostring().encode()
 
-    def _annotation(self) -> dict[str, Mapping[str, object]]:
-        if self._origin is None:
-            return {}
-        return {"MapAnnotation": {"Namespace": ORIGIN_NAMESPACE, "Value": self._origin.texts()}}
+    def _annotations(self, plane: tuple[int, ...]) -> dict[str, object]:
+        maps: list[dict[str, object]] = []
+        if self._origin is not None:
+            maps.append({"Namespace": ORIGIN_NAMESPACE, "Value": self._origin.texts()})
+        if not self._classes:
+            return {"MapAnnotation": maps}
+        if len(plane) > _ONE_CHANNEL:
+            return {"MapAnnotation": maps, "Channel": class_channels(self._classes)}
+        return {"MapAnnotation": [*maps, class_annotation(self._classes)]}
+
+    def _color_tags(self, dtype: np.dtype[Any]) -> list[_Tag]:
+        """Tags of a page; ImageJ makes a stack only of pages that all have a table, or none."""
+        table = color_table(self._classes)
+        if not self._classes or table is None or dtype != np.uint8:
+            return []
+        return [(_COLOR_MAP, _SHORT, table.size, table.ravel().tolist(), True)]
 
 
 def _ome_axes(shape: tuple[int, ...], axes: str) -> tuple[tuple[int, ...], str]:

@@ -13,10 +13,10 @@ from napari_affmae.data import (
     check_pairs,
     check_shapes,
     class_values,
-    default_classes,
     labelled_planes,
     naming_pair,
     normalize_sources,
+    proposed_classes,
     require_same_channels,
     split_planes,
 )
@@ -195,7 +195,7 @@ def settle_classes(
             f"there is only {len(values)} class beside what is not labelled; "
             "a segmentation needs at least two: label some of the background too"
         )
-    return config.classes or default_classes(values)
+    return config.classes or proposed_classes(values, [labels for _, labels in pairs])
 
 
 def _check_all_shapes(pairs: Pairs) -> None:

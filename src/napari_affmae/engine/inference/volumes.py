@@ -1,0 +1,236 @@
+"""Segments images into files, block by block, and goes on where it was stopped."""
+
+from collections.abc import Generator, Iterable
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+from napari_affmae.config import SegmentConfig
+from napari_affmae.data import ImageSource
+from napari_affmae.engine.events import Event
+from napari_affmae.engine.inference.blocks import BlockWork
+from napari_affmae.engine.inference.executor import compute_blocks
+from napari_affmae.engine.inference.origins import Origins
+from napari_affmae.engine.inference.pixel_sizes import note_pixel_sizes
+from napari_affmae.engine.inference.segmentation import Segmenter
+from napari_affmae.engine.results.new_file import writing
+from napari_affmae.engine.results.ome_tiff import PlaneFile
+from napari_affmae.engine.results.origin import Origin
+from napari_affmae.engine.results.plan import DEFAULT_SIZES, BlockSizes, Plan, ProbabilityType
+from napari_affmae.engine.results.target import (
+    begin,
+    begin_anew,
+    is_zarr_target,
+    probabilities_path,
+)
+from napari_affmae.engine.results.volume import Place, Volume
+from napari_affmae.errors import UnwritableError
+from napari_affmae.files import remove_entry, scratch_path
+
+# While one block waits for the network, another is read or written.
+_WORKERS = 2
+
+
+class VolumeSegmenter:
+    """Segments images into files; its memory does not grow with the images.
+
+    A run that was stopped or killed goes on with the blocks that it lacks, if it is
+    started again with the same image, model and settings.
+
+    Parameters
+    ----------
+    origins : Origins
+        The model file.
+    config : SegmentConfig
+        Tiles, device and precision.
+    workers : int
+        Blocks that are computed side by side; each takes memory.
+    sizes : BlockSizes
+        How results are divided; a TIFF file is not, but what it is made from.
+
+    Raises
+    ------
+    CheckpointError
+        If there is no segmentation model.
+    DeviceUnavailableError
+        If the device is not there.
+    """
+
+    def __init__(
+        self,
+        origins: Origins,
+        config: SegmentConfig,
+        *,
+        workers: int = _WORKERS,
+        sizes: BlockSizes = DEFAULT_SIZES,
+    ) -> None:
+        self._segmenter = Segmenter(origins.file, config)
+        self._origins = origins
+        self._config = config
+        self._workers = workers
+        self._sizes = sizes
+
+    def segment(
+        self, source: ImageSource, target: Path, *, overwrite: bool = False
+    ) -> Generator[Event, None, None]:
+        """Segment every plane of an image or stack.
+
+        Parameters
+        ----------
+        source : ImageSource
+            The image.
+        target : Path
+            An OME-Zarr folder (``.zarr``), which grows, or an OME-TIFF, which appears when
+            it is complete: till then its parts lie beside it. Probabilities go beside it too.
+        overwrite : bool
+            Whether to replace a complete result, or one that was begun otherwise.
+
+        Yields
+        ------
+        Event
+            `RunStarted` and any `Notice` first. Then `TilesDone` and `BlockDone`.
+
+        Raises
+        ------
+        AffmaeError
+            As `segment`; `UnwritableError` also if something else is in the way, or another
+            process writes the result.
+        """
+        work = _ImageWork(self._segmenter, source, self._origins.of(source), self._workers)
+        yield self._segmenter.started
+        yield from self._segmenter.notices
+        yield from note_pixel_sizes([source], self._segmenter.metadata.pixel_size)
+        write = self._to_zarr if is_zarr_target(target) else self._to_tiff
+        yield from write(work, target, overwrite)
+
+    def _to_zarr(
+        self, work: "_ImageWork", target: Path, overwrite: bool
+    ) -> Generator[Event, None, None]:
+        wanted = self._config.probabilities
+        plan = work.plan("uint8" if wanted else None, self._sizes)
+        place = Place(target, probabilities_path(target) if wanted else None)
+        with writing(target):
+            volume = begin(place, plan, target, anew=overwrite)
+            if volume.ledger.is_complete:
+                if not overwrite:
+                    raise _is_there(target)
+                volume = begin_anew(place, plan, target)
+            yield from _kept_once_begun(volume, place.folders, work.compute(volume))
+
+    def _to_tiff(
+        self, work: "_ImageWork", target: Path, overwrite: bool
+    ) -> Generator[Event, None, None]:
+        """Compute the planes into a folder beside the file, and put them together."""
+        wanted = self._config.probabilities
+        # A plane a block, so that a kill costs no finished plane.
+        sizes = replace(self._sizes, depth=1)
+        plan = work.plan("float32" if wanted else None, sizes, pyramid=False)
+        scratch = scratch_path(target)
+        place = Place(scratch / "labels.zarr", scratch / "probabilities.zarr" if wanted else None)
+        with ExitStack() as files:
+            # Left in the other order, so that labels mean that the probabilities are there too.
+            about = (work.source, work.origin, plan.classes)
+            labels = files.enter_context(PlaneFile.like(target, *about))
+            probabilities = None
+            if wanted:
+                other = PlaneFile.like(probabilities_path(target), *about)
+                probabilities = files.enter_context(other)
+            if target.exists() and not overwrite:
+                raise _is_there(target)
+            if scratch.is_symlink():
+                scratch.unlink()
+            volume = begin(place, plan, target, anew=overwrite)
+            yield from _kept_once_begun(volume, [scratch], work.compute(volume))
+            for plane in range(work.source.n_planes):
+                labels.write(volume.label_plane(plane))
+                if probabilities is not None:
+                    channels = volume.probability_planes(plane)
+                    probabilities.write_channels(channels, len(volume.plan.classes))
+        remove_entry(scratch)
+
+
+def segment_to_file(
+    source: ImageSource,
+    model: Path,
+    config: SegmentConfig,
+    target: Path,
+    *,
+    overwrite: bool = False,
+) -> Generator[Event, None, None]:
+    """Segment every plane of an image or stack into a file; see `VolumeSegmenter.segment`.
+
+    Parameters
+    ----------
+    source : ImageSource
+        The image, with the channels that the model was trained on.
+    model : Path
+        Model file or folder of a fine-tuning run.
+    config : SegmentConfig
+        Tiles, device and precision.
+    target : Path
+        An OME-Zarr folder (``.zarr``) or an OME-TIFF.
+    overwrite : bool
+        Whether to replace what is there.
+
+    Yields
+    ------
+    Event
+        As `VolumeSegmenter.segment`.
+    """
+    volumes = VolumeSegmenter(Origins(model, config), config)
+    yield from volumes.segment(source, target, overwrite=overwrite)
+
+
+class _ImageWork:
+    """An image that is segmented by a model."""
+
+    def __init__(
+        self, segmenter: Segmenter, source: ImageSource, origin: Origin, workers: int
+    ) -> None:
+        self.source = source
+        self.origin = origin
+        self._segmenter = segmenter
+        self._workers = workers
+        self._normalized = segmenter.normalize(source)
+
+    def plan(
+        self,
+        probabilities: ProbabilityType | None,
+        sizes: BlockSizes,
+        *,
+        pyramid: bool = True,
+    ) -> Plan:
+        return Plan.of(
+            self.source,
+            self.origin,
+            self._segmenter.precision,
+            self._normalized.statistics,
+            self._segmenter.metadata.classes,
+            probabilities=probabilities,
+            pyramid=pyramid,
+            sizes=sizes,
+        )
+
+    def compute(self, volume: Volume) -> Generator[Event, None, None]:
+        blocks = BlockWork(self._segmenter.predictor, self._normalized, volume)
+        return compute_blocks(blocks, volume, self._workers)
+
+
+def _kept_once_begun(
+    volume: Volume, folders: Iterable[Path], events: Generator[Event, None, None]
+) -> Generator[Event, None, None]:
+    """Pass the events on; if they end with nothing done, remove the folders."""
+    try:
+        yield from events
+    finally:
+        if not volume.ledger.done:
+            for folder in folders:
+                remove_entry(folder)
+
+
+def _is_there(target: Path) -> UnwritableError:
+    return UnwritableError(
+        f"{target} is complete, perhaps by another process meanwhile; repeat the command with "
+        "--skip-existing, or --overwrite it",
+        target,
+    )

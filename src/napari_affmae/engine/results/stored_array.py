@@ -1,0 +1,104 @@
+"""A zarr array on the disk that is written shard by shard."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from zarr.codecs import ZstdCodec
+
+from napari_affmae.engine.results.plan import Box, Shape
+from napari_affmae.files import sync_folder, write_errors
+
+
+class StoredArray:
+    """A sharded array; several threads may read it and write shards of their own.
+
+    Parameters
+    ----------
+    folder : Path
+        What `create` has made.
+
+    Attributes
+    ----------
+    dtype : numpy.dtype
+        Type of the elements.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no array.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        # A shard that holds only zeros is stored too: what is absent was not written, or lost.
+        self._array = zarr.open_array(folder, mode="r+").with_config({"write_empty_chunks": True})
+        self._shard = self._array.shards or self._array.chunks
+        self.dtype = np.dtype(self._array.dtype)
+
+    @staticmethod
+    def create(
+        group: zarr.Group,
+        name: str,
+        dtype: np.dtype[Any],
+        *,
+        shape: Shape,
+        chunk: Shape,
+        shard: Shape,
+        axes: tuple[str, ...],
+    ) -> None:
+        """Make an array in a group, with nothing in it."""
+        group.create_array(
+            name,
+            shape=shape,
+            chunks=chunk,
+            shards=shard,
+            dtype=dtype,
+            fill_value=0,
+            compressors=ZstdCodec(level=3),
+            dimension_names=axes,
+        )
+
+    def read(self, index: tuple[Any, ...]) -> NDArray[Any]:
+        """Read a part, by integers and slices."""
+        return np.asarray(self._array[index])
+
+    def write(self, box: Box, values: NDArray[Any]) -> None:
+        """Write a whole shard, and wait until it is on the disk.
+
+        Parameters
+        ----------
+        box : tuple of slice
+            The part of the array that the shard is, which ends at the array's border.
+        values : ndarray
+            Of the same shape.
+
+        Raises
+        ------
+        DiskFullError
+            If there is no room.
+        UnwritableError
+            If it cannot be written for another reason.
+        """
+        place = tuple(part.start // side for part, side in zip(box, self._shard, strict=True))
+        file = self._folder / self._array.metadata.encode_chunk_key(place)
+        with write_errors(file):
+            _remove(file)
+            self._array[box] = values
+            with file.open("rb") as stored:
+                os.fsync(stored.fileno())
+            sync_folder(file.parent)
+
+
+def _remove(file: Path) -> None:
+    """Remove a shard that nobody has marked, and what zarr had begun to write beside it.
+
+    At the border of an array, zarr would read the shard before it writes it.
+    """
+    if file.parent.is_dir():
+        for part in file.parent.glob(f"{file.name}.*.partial"):
+            part.unlink()
+        file.unlink(missing_ok=True)

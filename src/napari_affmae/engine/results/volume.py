@@ -1,0 +1,279 @@
+"""Labels and probabilities in OME-Zarr folders that grow block by block."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from napari_affmae.config import RESULT_ATTRIBUTE
+from napari_affmae.data.sources.source import shifted
+from napari_affmae.engine.results.ledger import Ledger
+from napari_affmae.engine.results.ome_zarr import label_metadata, probability_metadata
+from napari_affmae.engine.results.plan import Box, Plan
+from napari_affmae.engine.results.pyramid import average, most_frequent
+from napari_affmae.engine.results.stored_array import StoredArray
+from napari_affmae.errors import UnreadableFileError
+from napari_affmae.files import remove_entry, sync_folder, temporary_path, write_errors
+
+# In the folder of the labels' first level: in a group, zarr takes it for a damaged member.
+_LEDGER = Path("0", "done")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a volume is.
+
+    Attributes
+    ----------
+    labels : Path
+        Folder of the labels.
+    probabilities : Path or None
+        Folder of the probabilities; None if there are none.
+    """
+
+    labels: Path
+    probabilities: Path | None = None
+
+    @property
+    def folders(self) -> list[Path]:
+        """All folders."""
+        return [self.labels, *([] if self.probabilities is None else [self.probabilities])]
+
+
+class Volume:
+    """Arrays of results and the record of their blocks; several threads may use it.
+
+    Parameters
+    ----------
+    place : Place
+        Folders that `create` has made.
+
+    Attributes
+    ----------
+    place : Place
+        Its folders.
+    plan : Plan
+        What was written into them.
+    ledger : Ledger
+        Which of its blocks are complete.
+
+    Raises
+    ------
+    UnreadableFileError
+        If there is no volume, or it is damaged.
+    """
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        plan = read_plan(place.labels)
+        if plan is None:
+            raise UnreadableFileError(f"{place.labels} is no result of this program")
+        self.plan = plan
+        self._labels = _open(place.labels, plan)
+        self._probabilities: list[StoredArray] = []
+        if place.probabilities is not None:
+            self._probabilities = _open(place.probabilities, plan)
+        self.ledger = _ledger(place.labels, plan)
+
+    @classmethod
+    def create(cls, place: Place, plan: Plan, name: str) -> Self:
+        """Make the folders of a volume; each appears complete, those of the labels last.
+
+        Parameters
+        ----------
+        place : Place
+            Where nothing is yet.
+        plan : Plan
+            The arrays.
+        name : str
+            What the image is called.
+
+        Raises
+        ------
+        UnwritableError
+            If they cannot be made.
+        """
+        with write_errors(place.labels):
+            place.labels.parent.mkdir(parents=True, exist_ok=True)
+            if place.probabilities is not None and plan.probabilities is not None:
+                dtype = np.dtype(plan.probabilities)
+                metadata = probability_metadata(plan, name)
+                _create(place.probabilities, plan, metadata, dtype, classes=True)
+            metadata = label_metadata(plan, name)
+            _create(place.labels, plan, metadata, plan.label_type, classes=False)
+        return cls(place)
+
+    def box(self, number: int) -> tuple[int, Box]:
+        """Return the level of a block, and which part of it the block is."""
+        for level in range(self.plan.levels):
+            blocks = self.plan.blocks(level)
+            if number < len(blocks):
+                return level, blocks.box(number)
+            number -= len(blocks)
+        raise IndexError("the volume has fewer blocks")
+
+    def write(
+        self, level: int, box: Box, labels: NDArray[Any], probabilities: NDArray[Any] | None
+    ) -> None:
+        """Write a whole block, and wait until it is on the disk.
+
+        Parameters
+        ----------
+        level : int
+            Level of the pyramid, 0 for the full resolution.
+        box : tuple of slice
+            From `box`.
+        labels : ndarray
+            Of the shape of the box.
+        probabilities : ndarray or None
+            Likewise, with the classes as one more axis; in the type of the plan.
+
+        Raises
+        ------
+        DiskFullError
+            If there is no room.
+        """
+        self._labels[level].write(box, labels)
+        if probabilities is not None:
+            classes = slice(0, len(self.plan.classes))
+            self._probabilities[level].write(self.plan.with_classes(box, classes), probabilities)
+
+    def shrink(self, level: int, box: Box) -> None:
+        """Compute a block of a level from the level below, and write it."""
+        plan = self.plan
+        pairs = zip(plan.steps[level], plan.steps[level - 1], strict=True)
+        factors = tuple(step // below for step, below in pairs)
+        values = [item.value for item in plan.classes]
+        shape = tuple(part.stop - part.start for part in box)
+        labels = np.empty(shape, plan.label_type)
+        probabilities = None
+        if self._probabilities:
+            wanted = plan.with_classes(shape, len(values))
+            probabilities = np.empty(wanted, self._probabilities[level].dtype)
+        for part in self._strips(box):
+            inside = tuple(shifted(p, -b.start) for p, b in zip(part, box, strict=True))
+            below = tuple(
+                slice(p.start * factor, p.stop * factor)
+                for p, factor in zip(part, factors, strict=True)
+            )
+            labels[inside] = most_frequent(self._labels[level - 1].read(below), factors, values)
+            if probabilities is not None:
+                groups = plan.with_classes(factors, 1)
+                for number in range(len(values)):
+                    one = slice(number, number + 1)
+                    found = self._probabilities[level - 1].read(plan.with_classes(below, one))
+                    probabilities[plan.with_classes(inside, one)] = average(found, groups)
+        self.write(level, box, labels, probabilities)
+
+    def label_plane(self, plane: int) -> NDArray[Any]:
+        """Read the labels of a plane of the image."""
+        return self._labels[0].read(self.plan.position(plane))
+
+    def probability_planes(self, plane: int) -> Iterator[NDArray[Any]]:
+        """Read the probabilities of a plane of the image, class by class."""
+        for number in range(len(self.plan.classes)):
+            place = self.plan.with_classes((*self.plan.position(plane), ...), number)
+            yield self._probabilities[0].read(place)
+
+    def _strips(self, box: Box) -> Iterator[Box]:
+        """Divide a box into pieces of one plane and the height of a chunk."""
+        height = self.plan.chunk[-2]
+        lead = [[slice(n, n + 1) for n in range(part.start, part.stop)] for part in box[:-2]]
+        rows = [
+            slice(start, min(start + height, box[-2].stop))
+            for start in range(box[-2].start, box[-2].stop, height)
+        ]
+        yield from product(*lead, rows, [box[-1]])
+
+
+def read_plan(folder: Path) -> Plan | None:
+    """Read what a folder of labels or probabilities was planned to be.
+
+    Returns
+    -------
+    Plan or None
+        None if this program has not made the folder.
+
+    Raises
+    ------
+    UnreadableFileError
+        If it is damaged, or a later version has made it.
+    """
+    try:
+        found = zarr.open_group(folder, mode="r").attrs.get(RESULT_ATTRIBUTE)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise UnreadableFileError(f"cannot read {folder}: {error}") from error
+    if found is None:
+        return None
+    try:
+        return Plan.model_validate(found)
+    except ValidationError as error:
+        raise UnreadableFileError(
+            f"{folder} was made by another version of this program, or is damaged"
+        ) from error
+
+
+def is_complete(folder: Path) -> bool:
+    """Whether all blocks of labels are done; probabilities have their record with the labels.
+
+    Raises
+    ------
+    UnreadableFileError
+        If it is damaged.
+    """
+    plan = read_plan(folder)
+    if plan is None:
+        return False
+    return not _is_labels(folder) or _ledger(folder, plan).is_complete
+
+
+def _is_labels(folder: Path) -> bool:
+    ome: Mapping[str, Any] = zarr.open_group(folder, mode="r").attrs["ome"]  # type: ignore[assignment]
+    return "image-label" in ome
+
+
+def _ledger(folder: Path, plan: Plan) -> Ledger:
+    return Ledger(folder / _LEDGER, plan.fingerprint, plan.first(plan.levels))
+
+
+def _open(folder: Path, plan: Plan) -> list[StoredArray]:
+    """Open all levels."""
+    try:
+        return [StoredArray(folder / str(level)) for level in range(plan.levels)]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise UnreadableFileError(f"{folder} is damaged: {error}") from error
+
+
+def _create(
+    folder: Path, plan: Plan, metadata: dict[str, Any], dtype: np.dtype[Any], *, classes: bool
+) -> None:
+    """Make a group and its arrays under another name, and rename it."""
+    new = temporary_path(folder)
+    count = len(plan.classes)
+    try:
+        attributes = {"ome": metadata, RESULT_ATTRIBUTE: plan.model_dump(mode="json")}
+        group = zarr.create_group(new, attributes=attributes)
+        for level in range(plan.levels):
+            blocks = plan.blocks(level)
+            shape, chunk, shard, axes = blocks.shape, plan.chunk, blocks.block, tuple(plan.axes)
+            if classes:
+                shape, shard = plan.with_classes(shape, count), plan.with_classes(shard, count)
+                chunk, axes = plan.with_classes(chunk, 1), plan.with_classes(axes, "c")
+            StoredArray.create(
+                group, str(level), dtype, shape=shape, chunk=chunk, shard=shard, axes=axes
+            )
+        if not classes:
+            Ledger.create(new / _LEDGER, plan.fingerprint, plan.first(plan.levels))
+        new.replace(folder)
+        sync_folder(folder.parent)
+    finally:
+        if new.exists():
+            remove_entry(new)
