@@ -20,9 +20,6 @@ RUN_FILE = "run.json"
 #: Marks our annotation in a result's metadata, which says what the result was computed from.
 ORIGIN_NAMESPACE = "napari-affmae/origin"
 
-#: Attribute of a zarr group that makes it a result: what it is computed from, and how.
-RESULT_ATTRIBUTE = "napari-affmae"
-
 #: Crops that a pretraining must see to be worth it. 25,000 made no difference to later
 #: fine-tuning and a million did (benchmarks/README.md); this number lies between them by
 #: judgement, until the curve is measured.
@@ -41,6 +38,7 @@ Device = Annotated[
     ),
 ]
 Precision = Literal["auto", "fp32", "fp16", "bf16"]
+_PRECISION = "How exactly numbers are kept; auto takes the fastest that the device computes well."
 FourInts = tuple[int, int, int, int]
 
 
@@ -118,29 +116,57 @@ class AugmentationConfig(Settings):
     noise: float = Field(0.2, ge=0, le=1, title="Blur and noise", description="Either of the two.")
 
 
+_RATE = "How much a step changes the network, at its highest. If a run diverges, lower it."
+_DECAY = "Pulls the network's weights towards 0, against learning by heart; biases are left out."
+_NETWORK = "nano for CPUs and quick trials, small and base for graphics cards."
+
+
 class TrainingConfig(Settings):
     """What pretraining and fine-tuning have in common."""
 
     retired: ClassVar[frozenset[str]] = frozenset({"workers"})
 
-    crop: int = Field(256, ge=64, title="Crop", description="Side of a training crop, pixels.")
+    crop: int = Field(
+        256,
+        ge=64,
+        title="Square size (crop)",
+        description="Side in pixels of the squares that are cut out of the images to learn from.",
+    )
     batch: int | Literal["auto"] = Field(
-        "auto", title="Batch", description="Crops of one step; auto goes by preset and device."
+        "auto",
+        title="Squares a step (batch)",
+        description="Squares that are learned from in one step; auto goes by network and device.",
     )
     steps: int | None = Field(None, ge=1, title="Steps", description="Length of the schedule.")
     minutes: float | None = Field(
         None, gt=0, title="Minutes", description="Length of the schedule, instead of steps."
     )
-    learning_rate: float = Field(5e-4, gt=0, title="Learning rate", description="At its peak.")
+    learning_rate: float = Field(5e-4, gt=0, title="Learning rate", description=_RATE)
     min_learning_rate: float = Field(1e-6, ge=0, title="Final rate", description="At the end.")
-    warmup: float = Field(0.05, ge=0, lt=1, title="Warm-up", description="Share of the schedule.")
+    warmup: float = Field(
+        0.05,
+        ge=0,
+        lt=1,
+        title="Gentle start (warm-up)",
+        description="Part of the run, from 0 to 1, in which the learning rate rises.",
+    )
     betas: tuple[float, float] = Field((0.883, 0.935), title="Betas", description="Of AdamW.")
-    weight_decay: float = Field(0.05, ge=0, title="Weight decay", description="None on vectors.")
-    clip: float = Field(5.0, gt=0, title="Gradient clip", description="Largest gradient norm.")
+    weight_decay: float = Field(0.05, ge=0, title="Weight decay", description=_DECAY)
+    clip: float = Field(
+        5.0,
+        gt=0,
+        title="Largest change (gradient clip)",
+        description="Steps that would change the network more are shortened, so that one odd image "
+        "cannot spoil it: the largest norm of a gradient.",
+    )
     device: Device = "auto"
-    precision: Precision = Field("auto", title="Precision", description="auto: bf16, fp16 or fp32.")
+    precision: Precision = Field("auto", title="Precision", description=_PRECISION)
     seed: int = Field(
-        0, ge=0, le=MOST_SEED, title="Seed", description="Of weights, crops and masks."
+        0,
+        ge=0,
+        le=MOST_SEED,
+        title="Seed",
+        description="All random choices follow from it: the same seed repeats a run.",
     )
     memory_share: float = Field(
         0.3,
@@ -178,17 +204,29 @@ class PretrainConfig(TrainingConfig):
     retired: ClassVar[frozenset[str]] = frozenset({"workers", "preview_steps"})
 
     preset: Literal["nano", "small", "base"] = Field(
-        "nano", title="Preset", description="Size of the network."
+        "nano", title="Network (preset)", description=f"Its size: {_NETWORK}"
     )
     in_channels: int = Field(1, ge=1, title="Channels", description="Channels of the images.")
     mask_ratio: float = Field(
-        0.5, gt=0, lt=1, title="Mask ratio", description="Share of patches hidden."
+        0.5,
+        gt=0,
+        lt=1,
+        title="Hidden part (mask ratio)",
+        description="Part of each square, from 0 to 1, that the network does not see and learns to "
+        "fill in.",
     )
     mask: Literal["perlin", "uniform"] = Field(
-        "perlin", title="Mask", description="Hidden patches in blobs, or each by itself."
+        "perlin",
+        title="What is hidden (mask)",
+        description="perlin hides blobs, as large as structures; uniform hides small patches.",
     )
     validation: float = Field(
-        0.05, ge=0, lt=1, title="Validation share", description="Planes kept for validation."
+        0.05,
+        ge=0,
+        lt=1,
+        title="Held out (validation share)",
+        description="Part of the planes, from 0 to 1, that is not learned from, to measure the "
+        "network on.",
     )
     augmentation: AugmentationConfig = AugmentationConfig(affine=0, elastic=0, noise=0)
 
@@ -223,7 +261,9 @@ class FinetuneConfig(TrainingConfig):
     """Training of a segmentation network on labelled images."""
 
     preset: Literal["nano", "small", "base"] = Field(
-        "nano", title="Preset", description="Size of the network, where no pretrained one is given."
+        "nano",
+        title="Network (preset)",
+        description=f"Its size, if it starts from nothing learned: {_NETWORK}",
     )
     in_channels: int = Field(1, ge=1, title="Channels", description="Channels of the images.")
     classes: Classes = Field(
@@ -234,24 +274,41 @@ class FinetuneConfig(TrainingConfig):
     )
     # The paper fine-tunes at 1e-4 with a layer decay of 0.6, on thousands of images; these values
     # did best on a few images and in minutes (benchmarks/README.md).
-    learning_rate: float = Field(1e-3, gt=0, title="Learning rate", description="At its peak.")
-    weight_decay: float = Field(0.0075, ge=0, title="Weight decay", description="None on vectors.")
+    learning_rate: float = Field(1e-3, gt=0, title="Learning rate", description=_RATE)
+    weight_decay: float = Field(0.0075, ge=0, title="Weight decay", description=_DECAY)
     layer_decay: float = Field(
         0.8,
         gt=0,
         le=1,
-        title="Layer decay",
-        description="Rate factor from block to block down, where a pretrained network is given.",
+        title="Keep what is known (layer decay)",
+        description="The smaller, the less the lower layers of a pretrained network change: factor "
+        "of the learning rate from block to block.",
     )
     class_weights: Literal["frequency", "equal"] | tuple[float, ...] = Field(
-        "frequency", title="Class weights", description="By frequency, equal, or given."
+        "frequency",
+        title="Rare classes (class weights)",
+        description="frequency: rare classes count more; equal: each pixel counts the same.",
     )
-    focal_gamma: float = Field(2.0, ge=0, title="Focal gamma", description="0 is cross-entropy.")
+    focal_gamma: float = Field(
+        2.0,
+        ge=0,
+        title="Difficult pixels (focal gamma)",
+        description="The larger, the more pixels count that the network is wrong about; 0: all the "
+        "same.",
+    )
     validation: float = Field(
-        0.2, ge=0, lt=1, title="Validation share", description="Where no validation set is given."
+        0.2,
+        ge=0,
+        lt=1,
+        title="Held out (validation share)",
+        description="Part of the labelled planes, from 0 to 1, that is not learned from, to "
+        "measure the network on, where no validation set is given.",
     )
     validation_gap: int = Field(
-        1, ge=0, title="Gap", description="Planes left out between training and validation."
+        1,
+        ge=0,
+        title="Planes between (gap)",
+        description="Planes beside held-out ones that are left out, since neighbours look alike.",
     )
 
 
@@ -259,33 +316,61 @@ class QuickConfig(Settings):
     """Training of a light head on the frozen features of a pretrained network."""
 
     steps: int = Field(
-        150, ge=1, title="Steps", description="Of the first training; later ones take a third."
+        150,
+        ge=1,
+        title="Steps",
+        description="Steps of the first training; later ones take a third of it.",
     )
-    hidden: int = Field(64, ge=1, title="Width", description="Hidden channels of the head.")
-    learning_rate: float = Field(3e-3, gt=0, title="Learning rate", description="Of the head.")
+    hidden: int = Field(
+        64,
+        ge=1,
+        title="Capacity (width)",
+        description="The larger, the finer the differences that can be learned, and the slower.",
+    )
+    learning_rate: float = Field(3e-3, gt=0, title="Learning rate", description=_RATE)
     smoothness: float = Field(
         1.0, ge=0, le=16, title="Smoothness", description="Blur of the prediction, pixels; 0: none."
     )
     seed: int = Field(
-        0, ge=0, le=MOST_SEED, title="Seed", description="Of the head's weights and samples."
+        0,
+        ge=0,
+        le=MOST_SEED,
+        title="Seed",
+        description="All random choices follow from it: the same seed repeats a training.",
     )
     device: Device = "auto"
-    precision: Precision = Field("auto", title="Precision", description="auto: bf16, fp16 or fp32.")
+    precision: Precision = Field("auto", title="Precision", description=_PRECISION)
 
 
 class SegmentConfig(Settings):
     """Tiled segmentation of planes and stacks."""
 
     tile: int | Literal["auto"] = Field(
-        "auto", title="Tile", description="Side of a tile, pixels; auto: the training crop."
+        "auto",
+        title="Square size (tile)",
+        description="Side in pixels of the squares that are segmented one by one; auto: that of "
+        "the training.",
     )
-    overlap: float = Field(0.25, ge=0, lt=1, title="Overlap", description="Share of a tile.")
-    batch: int = Field(1, ge=1, title="Batch", description="Tiles of one forward pass.")
+    overlap: float = Field(
+        0.25,
+        ge=0,
+        lt=1,
+        title="Overlap",
+        description="Part of a square, from 0 to 1, that it shares with the next one.",
+    )
+    batch: int = Field(
+        1,
+        ge=1,
+        title="Squares at once (batch)",
+        description="More may be faster on a graphics card, and take more memory.",
+    )
     probabilities: bool = Field(
-        False, title="Probabilities", description="Also write each class's probability."
+        False,
+        title="Probabilities",
+        description="Also gives the probability of each class, as images.",
     )
     device: Device = "auto"
-    precision: Precision = Field("auto", title="Precision", description="auto: bf16, fp16 or fp32.")
+    precision: Precision = Field("auto", title="Precision", description=_PRECISION)
 
 
 class ObjectsConfig(Settings):

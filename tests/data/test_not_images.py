@@ -101,7 +101,7 @@ def test_few_values_without_an_image_beside_them_are_kept(tmp_path, stack, mask)
 
 def test_labels_by_the_metadata_of_ome_zarr(tmp_path, grey, mask):
     write(tmp_path / "a.tif", grey)
-    marks = {"image-label": {"version": "0.4"}}, {"napari-affmae": {}}
+    marks = {"image-label": {"version": "0.4"}}, {"napari-affmae/origin": {}}
     for name, extra in zip(("b", "cells", "done"), ({}, *marks), strict=True):
         group = zarr.open_group(tmp_path / f"{name}.zarr", mode="w", zarr_format=2)
         group.create_array("0", data=mask)

@@ -327,3 +327,19 @@ def test_tiff_header_alone_is_not_enough(tmp_path):
     (tmp_path / "a.tif").write_bytes(struct.pack("<2sHI", b"II", 42, 8))
     with pytest.raises(UnreadableFileError, match=r"a\.tif"):
         open_source(tmp_path / "a.tif")
+
+
+def test_pages_in_a_circle_are_refused(tmp_path, stack):
+    """tifffile's series would go round for ever."""
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, stack[:2], metadata=None)
+    with tifffile.TiffFile(path) as tiff:
+        first, second = (page.offset for page in tiff.pages)
+        tags = len(tiff.pages[1].tags)
+    content = bytearray(path.read_bytes())
+    place = second + 2 + 12 * tags  # of the offset of the next page
+    for target in (first, second):
+        content[place : place + 4] = target.to_bytes(4, "little")
+        path.write_bytes(content)
+        with pytest.raises(UnreadableFileError, match="after its first 2 pages"):
+            open_source(path)

@@ -83,7 +83,7 @@ def test_what_differs_is_named(make_plan):
         assert plan.differences(other) == [f"another {word}"]
         assert other.fingerprint != plan.fingerprint
     bf16 = plan.model_copy(update={"precision": "bf16"})
-    assert plan.differences(bf16) == ["another --precision"]
+    assert plan.differences(bf16) == ["another precision"]
     assert plan.differences(make_plan((5, 50, 70), "ZYX", pixel_size=(1.0, 1.0))) == [
         "other settings"
     ]

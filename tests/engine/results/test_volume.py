@@ -149,3 +149,9 @@ def test_damaged_metadata_are_an_error(place, plan):
     (place.labels / "zarr.json").write_text("{")
     with pytest.raises(UnreadableFileError, match="cannot read"):
         Volume(place)
+
+
+def test_results_are_known_for_what_they_are(place, plan):
+    Volume.create(place, plan, "a")
+    assert open_source(place.labels).content == "result"
+    assert open_source(place.probabilities).content == "result"

@@ -68,18 +68,34 @@ def test_command_line(
     assert Path(options["--out"]).parent == runs
 
 
-def test_settings_are_remembered(
+def test_what_was_chosen_for_one_run_does_not_come_back(
     dock: FinetuneDock, labels: Any, viewer: Any, finish: Finish, qtbot: Any, drive: Any
 ) -> None:
     drive.shorten(dock, 2)
+    dock.full.training.form.set_values({"device": "cpu"})
     drive.paint(labels, 1, (0, 20, 20))
     dock.panel.start_button.click()
     finish(dock.panel)
     again = FinetuneDock(viewer)
     qtbot.addWidget(again)
-    assert again.full_button.isChecked()
-    assert again.full.training.form.control("crop").value() == 64
-    assert again.full.training.length.values() == {"steps": 2, "minutes": None}
+    assert again.quick_button.isChecked()
+    assert again.full.training.form.differing() == [("device",)]
+    assert again.full.training.length.values() == {"steps": None, "minutes": 30}
+
+
+def test_a_labels_layer_without_an_image_is_refused_and_the_refusal_goes(
+    viewer: Any, qtbot: Any, volume: tuple[np.ndarray, np.ndarray]
+) -> None:
+    dock = FinetuneDock(viewer)
+    qtbot.addWidget(dock)
+    dock.pairs.new_button.click()
+    ((level, text),) = dock.quick.messages.texts
+    assert level == "error"
+    assert "no image to paint on" in text
+    viewer.add_image(volume[0], name="em")
+    assert not dock.quick.messages.texts
+    dock.pairs.new_button.click()
+    assert dock.pairs.pairs()
 
 
 def test_menu_makes_labels_and_opens_the_dock(

@@ -67,7 +67,7 @@ def test_prediction_follows_strokes_and_is_saved(
     assert listed(dock.start_from) == run.path
 
 
-def test_prediction_is_seen_and_copied_and_taken_over_by_the_next_dock(
+def test_prediction_is_seen_and_taken_over_by_the_next_dock(
     viewer: Any, image: Any, qtbot: Any, drive: Any
 ) -> None:
     dock = FinetuneDock(viewer)
@@ -75,26 +75,10 @@ def test_prediction_is_seen_and_copied_and_taken_over_by_the_next_dock(
     viewer.dims.set_current_step(0, 0)
     dock.pairs.new_button.click()
     labels = dock.pairs.pairs()[0][1]
-    dock.copy_button.click()
-    assert "no prediction" in drive.errors(dock.quick.messages)
     predict(dock, labels, qtbot, drive)
     prediction, uncertainty = (viewer.layers[f"AFFMAE {n}"] for n in ("prediction", "uncertainty"))
     assert list(viewer.layers) == [image, above, prediction, uncertainty, labels]
-    before = labels.data.copy()
-
-    dock.copy_button.click()
-
-    (rows, columns) = (slice(a, b) for a, b in place(prediction, image))
-    part, was = labels.data[0, rows, columns], before[0, rows, columns]
-    np.testing.assert_array_equal(part, np.where(was == 0, prediction.data[0], was))
-    assert not labels.data[1:].any()
-    labels.undo()
-    np.testing.assert_array_equal(labels.data, before)
     dock.quick.switch_off()
-    viewer.dims.set_current_step(0, 2)
-    dock.copy_button.click()
-    np.testing.assert_array_equal(labels.data, before)
-
     with qtbot.waitSignal(dock.destroyed):
         dock.deleteLater()
     again = FinetuneDock(viewer)
@@ -103,6 +87,56 @@ def test_prediction_is_seen_and_copied_and_taken_over_by_the_next_dock(
     predict(again, labels, qtbot, drive)
     assert list(viewer.layers) == [image, above, prediction, uncertainty, labels]
     assert not prediction.editable
+
+
+def test_what_is_copied_stays_apart_and_is_taken_out_again(
+    dock: FinetuneDock, viewer: Any, labels: Any, image: Any, qtbot: Any, drive: Any
+) -> None:
+    viewer.dims.set_current_step(0, 0)
+    predict(dock, labels, qtbot, drive)
+    prediction = viewer.layers["AFFMAE prediction"]
+    before = labels.data.copy()
+    assert not dock.copies.learn_box.isVisibleTo(dock)
+
+    # What is copied lies in a layer of its own, from which nothing is learned.
+    dock.copies.certainty.setValue(0)
+    dock.copies.copy_button.click()
+    copied = viewer.layers[f"{labels.name}: copied prediction"]
+    assert viewer.layers.selection.active is labels
+    (rows, columns) = (slice(a, b) for a, b in place(prediction, image))
+    part, was = copied.data[0, rows, columns], before[0, rows, columns]
+    np.testing.assert_array_equal(part, np.where(was == 0, prediction.data[0], 0))
+    assert not copied.data[1:].any()
+    np.testing.assert_array_equal(labels.data, before)
+
+    # One box makes it labels, and takes it out again; what was painted meanwhile stays.
+    dock.copies.learn_box.setChecked(True)
+    np.testing.assert_array_equal(labels.data, np.where(before == 0, copied.data, before))
+    other = 3 - int(labels.data[0, 64, 80])
+    drive.paint(labels, other, (0, 64, 80))
+    strokes = np.where(labels.data == copied.data, before, labels.data)
+    dock.copies.learn_box.setChecked(False)
+    np.testing.assert_array_equal(labels.data, strokes)
+    assert labels.data[0, 64, 80] == other
+    labels.undo()
+    labels.undo()
+    dock.copies.discard_button.click()
+    assert copied not in viewer.layers
+    labels.data[:] = before
+    labels.refresh()
+
+    # Where it is not sure, nothing is copied.
+    dock.copies.certainty.setValue(100)
+    dock.copies.copy_button.click()
+    unsure = viewer.layers[f"{labels.name}: copied prediction"]
+    assert (unsure.data > 0).sum() < (part > 0).sum()
+    dock.copies.discard_button.click()
+    dock.quick.switch_off()
+    viewer.dims.set_current_step(0, 2)
+    dock.copies.copy_button.click()
+    assert unsure not in viewer.layers
+    assert not any("copied" in layer.name for layer in viewer.layers)
+    assert "no prediction" in drive.errors(dock.quick.messages)
 
 
 def test_the_model_just_saved_segments_the_stack_in_one_click(

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 from qtpy.QtCore import QLocale
-from qtpy.QtWidgets import QCheckBox, QComboBox, QLineEdit, QSpinBox
+from qtpy.QtWidgets import QCheckBox, QComboBox, QLabel, QLineEdit, QSpinBox
 
 from napari_affmae.config import PretrainConfig, SegmentConfig
 from napari_affmae.widgets.parts.forms import SettingsForm
@@ -58,10 +58,39 @@ def test_values_come_back(form: SettingsForm[PretrainConfig]) -> None:
     assert form.build(steps=1).batch == "auto"
 
 
+def test_what_differs_from_the_defaults_is_marked_and_reset(
+    form: SettingsForm[PretrainConfig], qtbot: Any
+) -> None:
+    form.show()
+    label = next(one for one in form.findChildren(QLabel) if one.text() == "Square size (crop)")
+    assert label.toolTip() == PretrainConfig.model_fields["crop"].description
+    assert form.reset_button.isHidden()
+    form.control("crop").setValue(128)
+    form.control("normalization.clahe").setChecked(True)
+    assert label.font().bold()
+    assert form.control("normalization.clahe").font().bold()
+    assert form.differing() == [("crop",), ("normalization", "clahe")]
+    assert form.reset_button.isVisible()
+    with qtbot.waitSignal(form.changed):
+        form.reset_button.click()
+    assert form.build(steps=1) == PretrainConfig(steps=1)
+    assert not label.font().bold()
+    assert form.reset_button.isHidden()
+
+
+def test_only_how_the_computer_is_used_lasts(qtbot: Any) -> None:
+    form = SettingsForm(PretrainConfig, basic=("crop", "device"), advanced=("memory_share",))
+    qtbot.addWidget(form)
+    form.recall({"crop": 64, "device": "cpu", "memory_share": 0.1, "gone": 1})
+    expected = {"device": "cpu", "memory_share": 0.1}
+    assert form.build(steps=1) == PretrainConfig(steps=1, **expected)
+    assert form.lasting() == expected
+
+
 def test_errors_name_the_field(form: SettingsForm[PretrainConfig]) -> None:
     form.control("learning_rate").setText("0.")
     form.control("clip").clear()
-    with pytest.raises(ValueError, match=r"Learning rate: .*\nGradient clip: "):
+    with pytest.raises(ValueError, match=r"Learning rate: .*\nLargest change \(gradient clip\): "):
         form.build(steps=1)
     with pytest.raises(ValueError, match="either steps or minutes"):
         SettingsForm(PretrainConfig, basic=BASIC).build()
@@ -122,7 +151,7 @@ def test_other_devices_than_those_suggested_can_be_typed(qtbot: Any) -> None:
 
 def test_words_are_no_numbers(form: SettingsForm[PretrainConfig]) -> None:
     form.control("mask_ratio").setText("half")
-    with pytest.raises(ValueError, match=r"Mask ratio: .*number"):
+    with pytest.raises(ValueError, match=r"mask ratio\): .*number"):
         form.build(steps=1)
 
 

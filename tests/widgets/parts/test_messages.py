@@ -3,9 +3,8 @@ from typing import Any
 import pytest
 from napari.settings import get_settings
 from qtpy.QtGui import QColor
-from qtpy.QtWidgets import QLabel, QTabWidget
+from qtpy.QtWidgets import QLabel
 
-from napari_affmae.widgets.parts.curves import Curves
 from napari_affmae.widgets.parts.messages import Messages
 
 
@@ -26,12 +25,3 @@ def test_messages_can_be_read_in_every_theme(viewer: Any, qtbot: Any, level: str
     qtbot.wait(10)  # until the old label is gone
     assert lightness(messages) < 0.45
     assert messages.texts == [(level, "what happened")]
-
-
-def test_curves_do_not_stretch_what_holds_them(qtbot: Any) -> None:
-    tabs, curves = QTabWidget(), Curves("loss")
-    qtbot.addWidget(tabs)
-    tabs.addTab(curves, "Loss")
-    curves.add(1, {"training": 0.5})
-    curves.redraw()
-    assert tabs.sizeHint().height() < curves.height() + 60

@@ -202,13 +202,32 @@ def test_without_an_image_the_dock_says_what_to_do(dock: PretrainDock) -> None:
     assert "No image is chosen" in texts(dock)
 
 
+def test_a_refusal_goes_when_its_cause_is_gone(
+    dock: PretrainDock, viewer: Any, volume: Any, qtbot: Any
+) -> None:
+    dock.panel.start_button.click()
+    assert texts(dock)
+    viewer.add_image(volume[0], name="em")
+    qtbot.waitUntil(lambda: not texts(dock))
+
+
+def test_a_run_without_a_checkpoint_begins_anew_and_says_so(
+    dock: PretrainDock, foreign: Path, listed: Any
+) -> None:
+    shutil.rmtree(foreign / "checkpoints")
+    dock.training.run_choice.choose(foreign)
+    assert listed(dock.training.run_choice) == foreign
+    assert dock.panel.start_button.text() == "Begin anew"
+    assert "ended before its first checkpoint" in texts(dock)
+
+
 def test_only_the_last_refusal_is_shown(
     dock: PretrainDock, layer: Any, finish: Finish, listed: Any
 ) -> None:
     dock.panel.start_button.click()
     finish(dock.panel)
     listed(dock.training.run_choice)
-    for entered, what in (("2", "Mask ratio"), ("0.5", "No image")):
+    for entered, what in (("2", "mask ratio"), ("0.5", "No image")):
         dock.training.form.control("mask_ratio").setText(entered)
         dock.sources.check_layer(layer, checked=what != "No image")
         dock.panel.start_button.click()
@@ -244,7 +263,7 @@ def test_settings_that_do_not_fit_are_named(dock: PretrainDock, layer: Any) -> N
     dock.training.form.control("mask_ratio").setText("2")
     dock.panel.start_button.click()
     assert not dock.panel.is_running
-    assert "Mask ratio" in texts(dock)
+    assert "mask ratio" in texts(dock)
 
 
 @pytest.mark.parametrize("kind", [RuntimeError, TypeError])
@@ -346,15 +365,17 @@ def test_long_runs_show_numbers_that_can_be_read(dock: PretrainDock) -> None:
     assert dock.panel.bar.text() == "16 of 5,848,200"
 
 
-def test_settings_are_remembered(
+def test_what_was_chosen_for_one_run_does_not_come_back(
     viewer: Any, dock: PretrainDock, layer: Any, finish: Finish
 ) -> None:
     dock.training.form.control("mask_ratio").setText("0.6")
+    dock.training.form.control("memory_share").setText("0.2")
     dock.panel.start_button.click()
     finish(dock.panel)
     other = PretrainDock(viewer)
-    assert other.training.form.values()["mask_ratio"] == 0.6
-    assert other.training.length.values() == {"steps": 4, "minutes": None}
+    assert other.training.form.values()["mask_ratio"] == 0.5
+    assert other.training.form.values()["memory_share"] == 0.2
+    assert other.training.length.values() == {"steps": None, "minutes": 60}
     other.deleteLater()
 
 

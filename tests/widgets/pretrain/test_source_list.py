@@ -31,9 +31,14 @@ def test_layers_are_offered_and_followed(viewer: Any, sources: SourceList, image
     assert [items.item(row).text() for row in range(items.count())] == ["stack"]
     layer.name = "renamed"
     assert items.item(0).text() == "renamed"
+    # The first image is chosen, others are offered.
+    other = viewer.add_image(image, name="other")
+    assert [source.name for source in sources.selection().layers] == ["renamed"]
+    sources.check_layer(layer, checked=False)
     assert not sources.selection()
     sources.check_layer(layer)
-    assert [source.name for source in sources.selection().layers] == ["renamed"]
+    assert items.item(0).toolTip() == "renamed"
+    viewer.layers.remove(other)
     viewer.layers.remove(layer)
     assert items.count() == 0
     assert not sources.selection()

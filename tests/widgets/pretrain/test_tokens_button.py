@@ -4,7 +4,6 @@ from typing import Any
 import numpy as np
 import pytest
 from napari.layers import Points
-from qtpy.QtWidgets import QMessageBox
 
 from napari_affmae.widgets.pretrain.tokens_button import TokensButton
 
@@ -42,11 +41,12 @@ def test_tokens_lie_on_what_is_in_view(viewer: Any, button: TokensButton, qtbot:
     assert not set(again) & set(stages)
 
 
-def test_what_has_no_view_is_told(
-    viewer: Any, button: TokensButton, image: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    told: list[str] = []
-    monkeypatch.setattr(QMessageBox, "warning", lambda *words: told.append(words[-1]))
+def test_what_has_no_view_is_told(viewer: Any, button: TokensButton, image: Any) -> None:
+    told: list[Exception] = []
+    button.failed.connect(told.append)
     viewer.dims.ndisplay = 3
     button.click()
-    assert "2-D" in told[0]
+    viewer.layers.clear()
+    button.click()
+    assert "2-D" in str(told[0])
+    assert "choose an image layer first" in str(told[1])

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import zarr
 
+from napari_affmae.config import ObjectsConfig, SegmentConfig
 from napari_affmae.engine.results import canvas
 from napari_affmae.widgets.running.run_panel import Outcome
 from napari_affmae.widgets.segment import job
-from napari_affmae.widgets.segment.dock import EVERYTHING, PLANE, SegmentDock
+from napari_affmae.widgets.segment.dock import EVERYTHING, PLANE, VIEW, SegmentDock
 
 
 def test_an_unreadable_file(dock: SegmentDock, tmp_path: Path, drive: Any) -> None:
@@ -207,7 +208,7 @@ def test_two_viewers_do_not_mix(
     assert len(viewer.layers) == 2
 
 
-def test_settings_are_remembered(
+def test_what_was_chosen_for_one_run_does_not_come_back(
     viewer: Any,
     dock: SegmentDock,
     model: Path,
@@ -218,15 +219,15 @@ def test_settings_are_remembered(
 ) -> None:
     viewer.add_image(volume[0], name="em")
     dock.region.setCurrentText(PLANE)
-    dock.form.set_values({"tile": 96, "probabilities": True})
+    dock.form.set_values({"tile": 96, "probabilities": True, "precision": "fp32"})
     dock.objects.form.set_values({"min_size": 7})
     drive.run()
     other = SegmentDock(viewer)
     qtbot.addWidget(other)
-    assert other.region.currentText() == PLANE
-    assert other.form.build().tile == 96
-    assert other.form.build().probabilities
-    assert other.objects.form.build().min_size == 7
+    assert other.region.currentText() == VIEW
+    assert other.form.build() == SegmentConfig(device="cpu", precision="fp32")
+    assert other.objects.form.build() == ObjectsConfig()
+    # The model learned from an image of this name.
     assert listed(other.run_choice) == model
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import zarr
 
-from napari_affmae.config import RESULT_ATTRIBUTE
+from napari_affmae.config import ORIGIN_NAMESPACE
 from napari_affmae.data.formats.attributes import axes_of, voxel_size_of
 from napari_affmae.data.formats.containers import choose_array, is_image
 from napari_affmae.data.formats.decoded import ChunkedArray, opened_chunks
@@ -171,7 +171,7 @@ def _multiscale(attributes: Mapping[str, Any]) -> Mapping[str, Any] | None:
 
 def _content(attributes: Mapping[str, Any]) -> Content:
     """Tell labels, which OME-Zarr marks, and results of this program from images."""
-    if RESULT_ATTRIBUTE in attributes:
+    if ORIGIN_NAMESPACE in attributes:
         return "result"
     return "labels" if "image-label" in _ome(attributes) else "image"
 

@@ -4,6 +4,7 @@ import weakref
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,8 @@ from napari_affmae.data.sources.layout import (
 )
 from napari_affmae.data.sources.source import ArrayLike, ArraySource, ImageSource, PixelSize
 from napari_affmae.errors import UnreadableFileError
+
+_PLACING = Lock()
 
 
 class FileSource(ImageSource):
@@ -69,23 +72,24 @@ class FileSource(ImageSource):
             content=facts.content,
         )
         self._recipe = recipe
-        self._join_pool()
+        self._number: int | None = None
 
     @property
     def place(self) -> str:
         """The file, or the address of the web as it was given."""
         return shown(super().place)
 
-    def _join_pool(self) -> None:
-        self._key = POOL.new_key()
-        weakref.finalize(self, POOL.discard, self._key)
+    @property
+    def _key(self) -> int:
+        """Its place in the pool of open files; of thousands, few are read and need one."""
+        with _PLACING:
+            if self._number is None:
+                self._number = POOL.new_key()
+                weakref.finalize(self, POOL.discard, self._number)
+            return self._number
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "_key"}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
-        self._join_pool()
+        return {**vars(self), "_number": None}
 
     def _reopen(self) -> OpenFile:
         file = self._recipe.open()
@@ -215,6 +219,7 @@ def open_source(
         if labels and sparse is None:
             sparse = True  # writers leave out what is all background
         recipe = FileRecipe.of(str(data), sparse=sparse, outside=outside, labels=labels)
+        path = recipe.path if path == recipe.path else path  # one object, not two equal ones
         return FileSource(
             recipe,
             look_into(recipe, path) if index is None else index.facts(recipe, path),

@@ -23,7 +23,7 @@ _NAMING_FILES = {_HDF5, _TIFF, _NRRD}
 _COLOURING = {_TIFF, _ENCODED}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class FileRecipe:
     """How a file is opened, here or in another process.
 

@@ -50,6 +50,7 @@ def open_file(path: Path, *, outside: bool = False, labels: bool = False) -> Ope
     """
     tiff = tifffile.TiffFile(path)
     try:
+        len(tiff.pages)  # ends where they go in a circle, in which tifffile's series would go on
         own = Path(tiff.filehandle.path)
         surroundings = Surroundings(own.parent, outside)
         xml, notes = companion_metadata(tiff, surroundings)
@@ -81,8 +82,14 @@ def open_file(path: Path, *, outside: bool = False, labels: bool = False) -> Ope
         notes.append(f"holds {len(mine)} image series, of which the largest is used")
     if len(files) > 1:
         notes.append(f"is a stack in {len(files)} files")
-    opened = replace(opened, notes=notes, files=files, lacks_others=is_alone, classes=classes)
-    return replace(opened, content="result" if is_ours else "image")
+    return replace(
+        opened,
+        notes=notes,
+        files=files,
+        lacks_others=is_alone,
+        classes=classes,
+        content="result" if is_ours else "image",
+    )
 
 
 def _miscounted(tiff: tifffile.TiffFile) -> str | None:
@@ -137,8 +144,14 @@ def _check_complete(tiff: tifffile.TiffFile, series: tifffile.TiffPageSeries) ->
     file_size = tiff.filehandle.size
     if series.kind == "ome" and any(page is None for page in series.pages):
         raise ValueError("planes that its OME metadata lists are in files that are not there")
-    if _next_page_offset(tiff) >= file_size:
+    following = _next_page_offset(tiff)
+    if following >= file_size:
         raise ValueError(f"the file is cut short: pages follow after its end at byte {file_size}")
+    if following:
+        raise ValueError(
+            f"what follows after its first {len(tiff.pages)} pages, at byte {following}, is no "
+            "further page"
+        )
     if series.dataoffset is not None:
         end = series.dataoffset + series.nbytes
     else:

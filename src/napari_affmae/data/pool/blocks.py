@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 
 import numpy as np
@@ -193,14 +194,15 @@ class _Part:
         return int(self.read.stop - self.read.start)
 
 
-def _parts(size: int, crop: int, side: int) -> list[_Part]:
+@cache  # thousands of images have the same sizes
+def _parts(size: int, crop: int, side: int) -> tuple[_Part, ...]:
     """Cut an axis so that every crop lies within a part of at most `side` pixels."""
     if size <= side:
-        return [_Part(slice(0, size), abs(size - crop) + 1, 1.0)]
+        return (_Part(slice(0, size), abs(size - crop) + 1, 1.0),)
     starts = size - crop + 1
     count = -(-starts // (side - crop + 1))
     edges = np.linspace(0, starts, count + 1).round().astype(int).tolist()
-    return [_Part(slice(a, b - 1 + crop), b - a, (b - a) / starts) for a, b in pairwise(edges)]
+    return tuple(_Part(slice(a, b - 1 + crop), b - a, (b - a) / starts) for a, b in pairwise(edges))
 
 
 def _chosen_planes(

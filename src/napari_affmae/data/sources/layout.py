@@ -91,7 +91,7 @@ def parse_channels(text: str) -> tuple[int, ...] | None:
         ) from None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Layout:
     """An nD array seen as planes of (channel, row, column).
 

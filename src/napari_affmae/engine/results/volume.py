@@ -11,7 +11,7 @@ import zarr
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from napari_affmae.config import RESULT_ATTRIBUTE
+from napari_affmae.config import ORIGIN_NAMESPACE
 from napari_affmae.data.sources.source import shifted
 from napari_affmae.engine.results.ledger import Ledger
 from napari_affmae.engine.results.ome_zarr import label_metadata, probability_metadata
@@ -206,7 +206,7 @@ def read_plan(folder: Path) -> Plan | None:
         If it is damaged, or a later version has made it.
     """
     try:
-        found = zarr.open_group(folder, mode="r").attrs.get(RESULT_ATTRIBUTE)
+        found = zarr.open_group(folder, mode="r").attrs.get(ORIGIN_NAMESPACE)
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError, KeyError) as error:
@@ -259,7 +259,7 @@ def _create(
     new = temporary_path(folder)
     count = len(plan.classes)
     try:
-        attributes = {"ome": metadata, RESULT_ATTRIBUTE: plan.model_dump(mode="json")}
+        attributes = {"ome": metadata, ORIGIN_NAMESPACE: plan.model_dump(mode="json")}
         group = zarr.create_group(new, attributes=attributes)
         for level in range(plan.levels):
             blocks = plan.blocks(level)

@@ -73,6 +73,8 @@ class RunSummary:
         Name of the model that the run started from.
     in_channels, crop : int
         Channels and side of the network's input; 0 if the run has no record of them.
+    has_checkpoint : bool
+        Whether there is a checkpoint to go on from; without one a run begins anew.
     batch : int
         Crops of a step; 0 for a model file, which does not say.
     pixel_size : (float, float) or None
@@ -101,6 +103,7 @@ class RunSummary:
     pretrained: str | None = None
     in_channels: int = 0
     crop: int = 0
+    has_checkpoint: bool = False
     batch: int = 0
     pixel_size: tuple[float, float] | None = None
     preview: Path | None = None
@@ -245,7 +248,12 @@ def _reached(path: Path) -> dict[str, Any]:
     model = model_path(path)
     metadata = read_metadata(model)
     scores = _scores(training_facts(metadata, model))
-    return {"finished": finished, "pixel_size": metadata.pixel_size, **scores}
+    return {
+        "finished": finished,
+        "has_checkpoint": True,
+        "pixel_size": metadata.pixel_size,
+        **scores,
+    }
 
 
 def _scores(training: TrainingFacts) -> dict[str, Any]:

@@ -7,7 +7,6 @@ from typing import Any
 
 import napari
 from napari.layers import Image, Labels
-from numpy.typing import NDArray
 from qtpy.QtCore import QObject, Signal
 
 from napari_affmae.config import LabelClass
@@ -17,7 +16,6 @@ from napari_affmae.widgets.finetune.painted import Painted, Square
 from napari_affmae.widgets.finetune.pair_table import Pair, PairTable
 from napari_affmae.widgets.layers.label_layers import classes_of, show_classes
 from napari_affmae.widgets.layers.layer_sources import LayerImage
-from napari_affmae.widgets.layers.view import LayerView
 from napari_affmae.widgets.parts.lifetime import connect_while_alive
 
 # Labels that cover more than this part of a plane are not strokes: they may be complete.
@@ -233,19 +231,10 @@ class Annotation(QObject):
 
     def _erase(self, value: int) -> None:
         for labels, painted in self._painted.items():
-            self._edit(labels, partial(painted.erase, value))
+            self.edit(labels, partial(painted.erase, value))
 
-    def fill(self, labels: Labels, view: LayerView, values: NDArray[Any]) -> None:
-        """Set the unpainted pixels of a view to values, as one step that can be undone."""
-        painted = self._painted.get(labels)
-        if painted is None:
-            self.failed.emit(
-                DataError("the labels of the predicted image are in no pair any more; choose them")
-            )
-            return
-        self._edit(labels, partial(painted.fill, view.plane, view.rows, view.columns, values))
-
-    def _edit(self, labels: Labels, change: Callable[[], None]) -> None:
+    def edit(self, labels: Labels, change: Callable[[], None]) -> None:
+        """Change labels, and report it if they cannot be changed."""
         try:
             change()
         except (TypeError, ValueError, OSError, NotImplementedError) as error:

@@ -20,6 +20,7 @@ from napari_affmae.config import FinetuneConfig
 from napari_affmae.errors import AffmaeError
 from napari_affmae.widgets.finetune.annotation import Annotation
 from napari_affmae.widgets.finetune.class_table import ClassTable
+from napari_affmae.widgets.finetune.copies import Copies
 from napari_affmae.widgets.finetune.earlier_work import EarlierWork, Reopened
 from napari_affmae.widgets.finetune.full_panel import FullPanel
 from napari_affmae.widgets.finetune.pair_table import PairTable
@@ -41,6 +42,7 @@ from napari_affmae.widgets.parts.error_text import in_words
 from napari_affmae.widgets.running.base_dock import Dock
 from napari_affmae.widgets.running.fitting import Subject, to_start_from
 from napari_affmae.widgets.running.model_card import ModelCard
+from napari_affmae.widgets.running.overlay_bar import OverlayBar
 from napari_affmae.widgets.running.run_choice import RunChoice
 from napari_affmae.widgets.running.run_panel import Outcome, RunPanel
 
@@ -74,19 +76,15 @@ class FinetuneDock(Dock):
         self.annotation = Annotation(napari_viewer, self.pairs, self.classes)
         self.keeper = StrokeKeeper(self.annotation, self.start_from)
         self.earlier = EarlierWork(napari_viewer)
-        self._layers = layers = PredictionLayers(napari_viewer)
+        layers = PredictionLayers(napari_viewer)
         self.quick = QuickPanel(napari_viewer, self.annotation, self.start_from, layers)
         self.full = FullPanel(napari_viewer, self.panel, self.annotation, self.start_from, layers)
-        self.uncertainty = QCheckBox("Show where it is uncertain")
+        self.overlays = OverlayBar(napari_viewer)
+        self.uncertainty = QCheckBox("Show where it is uncertain, instead of the classes")
         self.uncertainty.setToolTip("Bright where the next strokes help most.")
         self.uncertainty.setChecked(layers.shows_uncertainty)
         self.uncertainty.toggled.connect(layers.show_uncertainty)
-        self.copy_button = QPushButton("Copy prediction into labels")
-        self.copy_button.setToolTip(
-            "Fills what is not painted in view with the prediction, to be corrected and learned "
-            "from like strokes. Undo in the labels layer takes it back."
-        )
-        self.copy_button.clicked.connect(self._copy_prediction)
+        self.copies = Copies(napari_viewer, self.annotation, layers)
         self.segment_button = QPushButton("Segment the whole stack with it")
         self.segment_button.setToolTip(
             "Opens the dock that segments, with this image and the model that was just made, and "
@@ -120,7 +118,7 @@ class FinetuneDock(Dock):
         self.add(top, self.card)
         self.add_section("Images and labels", self.earlier, self.pairs)
         self.add_section("Classes", self.classes)
-        self.add(self.uncertainty, self.copy_button, self.quick, self.full)
+        self.add(self.quick, self.full, self.overlays, self.uncertainty, self.copies)
         self.add(self.segment_button, self.command_button)
         self.add_stretch()
 
@@ -128,6 +126,10 @@ class FinetuneDock(Dock):
         self.quick_button.toggled.connect(self._show_mode)
         self.annotation.failed.connect(self._show_error)
         self.annotation.noticed.connect(self._show_note)
+        self.pairs.refused.connect(self._show_error)
+        self.pairs.changed.connect(self._forget_refusal)
+        self.annotation.stroked.connect(self._forget_refusal)
+        self.copies.failed.connect(self._show_error)
         self.keeper.failed.connect(self._show_not_kept)
         self.earlier.failed.connect(self._show_error)
         self.earlier.reopened.connect(self._take_reopened)
@@ -143,19 +145,16 @@ class FinetuneDock(Dock):
 
     def _recall(self) -> None:
         values = self.remembered()
-        self.quick.form.set_values(values.get("quick", {}))
-        self.full.training.set_values(values.get("full", {}))
-        full = values.get("mode") == "full"
-        self.full_button.setChecked(full)
-        self.quick_button.setChecked(not full)
+        self.quick.form.recall(values.get("quick", {}))
+        self.full.training.form.recall(values.get("full", {}))
+        self.quick_button.setChecked(True)
         self._show_mode()
 
     def entered(self) -> dict[str, Any]:
-        """Return the entered settings, to be remembered."""
+        """Return the settings to be remembered."""
         return {
-            "quick": self.quick.form.values(),
-            "full": self.full.training.values(),
-            "mode": "quick" if self.quick_button.isChecked() else "full",
+            "quick": self.quick.form.lasting(),
+            "full": self.full.training.form.lasting(),
         }
 
     def annotate(self, image: Image) -> None:
@@ -208,12 +207,6 @@ class FinetuneDock(Dock):
             self.quick.switch_off()  # segmenting needs the machine
             open_dock(self.viewer, "3. Segment").segment_all(image, self._made)
 
-    def _copy_prediction(self) -> None:
-        try:
-            self.annotation.fill(*self._layers.shown())
-        except ValueError as error:
-            self._show_error(error)
-
     def _show_mode(self) -> None:
         quick = self.quick_button.isChecked()
         self.quick.setVisible(quick)
@@ -245,6 +238,11 @@ class FinetuneDock(Dock):
     def _show_note(self, text: str, level: str = "info") -> None:
         quick = self.quick_button.isChecked()
         (self.quick.messages if quick else self.panel.messages).add(text, level)
+
+    def _forget_refusal(self) -> None:
+        """Take back what was complained of before the last change."""
+        self.panel.forget_refusal()
+        self.quick.forget_refusal()
 
     def _show_not_kept(self, error: Exception) -> None:
         self._show_note(f"The strokes cannot be kept on disk: {in_words(error)}", "warning")

@@ -11,7 +11,7 @@ from napari.layers import Image, Labels, Layer
 from napari.types import FullLayerData
 from numpy.typing import NDArray
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QComboBox, QHBoxLayout, QPushButton, QWidget
+from qtpy.QtWidgets import QHBoxLayout, QPushButton, QWidget
 
 from napari_affmae.engine.events import Event
 from napari_affmae.engine.store.projects import Kept, list_projects, read_strokes
@@ -21,6 +21,7 @@ from napari_affmae.widgets.finetune.stroke_keeper import folder_of, keep_in
 from napari_affmae.widgets.layers.label_layers import add_labels_layer, empty_labels, show_classes
 from napari_affmae.widgets.layers.layer_sources import is_own
 from napari_affmae.widgets.layers.view import pixel_shape
+from napari_affmae.widgets.parts.eliding_combo import ElidingCombo
 from napari_affmae.widgets.parts.lifetime import connect_while_alive
 from napari_affmae.widgets.parts.preferences import load_preferences
 from napari_affmae.widgets.running.background_job import BackgroundJob
@@ -75,11 +76,7 @@ class EarlierWork(QWidget):
         super().__init__()
         self._viewer = viewer
         self._kept: tuple[Kept, ...] = ()
-        self.combo = QComboBox()
-        self.combo.setSizeAdjustPolicy(
-            QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
-        )
-        self.combo.setMinimumContentsLength(14)
+        self.combo = ElidingCombo()
         self.combo.setToolTip(
             "What you paint is kept within seconds, also if napari crashes. "
             "Choose what to go on with."

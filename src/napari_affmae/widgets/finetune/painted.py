@@ -164,6 +164,13 @@ class Painted(QObject):
             self._set(plane, rows, columns, where, values[where])
         self.layer.refresh()
 
+    def take_out(self, plane: int, rows: slice, columns: slice, values: NDArray[Any]) -> None:
+        """Set the pixels of a rectangle that have these values to 0, as one edit."""
+        where = (self.source.read(plane, rows, columns)[0] == values) & (values != 0)
+        with self.layer.block_history():
+            self._set(plane, rows, columns, where, 0)
+        self.layer.refresh()
+
     def _set(
         self,
         plane: int,

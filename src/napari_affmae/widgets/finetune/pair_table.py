@@ -8,7 +8,6 @@ from napari.layers import Image, Labels, Layer
 from qtpy.QtCore import QSignalBlocker, Signal
 from qtpy.QtWidgets import (
     QAbstractItemView,
-    QComboBox,
     QHBoxLayout,
     QHeaderView,
     QPushButton,
@@ -25,6 +24,7 @@ from napari_affmae.widgets.layers.label_layers import (
 )
 from napari_affmae.widgets.layers.layer_sources import is_own
 from napari_affmae.widgets.parts.channels_edit import ChannelsEdit
+from napari_affmae.widgets.parts.eliding_combo import ElidingCombo
 from napari_affmae.widgets.parts.lifetime import connect_while_alive
 
 Pair = tuple[Image, Labels]
@@ -50,6 +50,8 @@ class PairTable(QWidget):
         Whose layers are offered.
     """
 
+    refused = Signal(object)
+    """A button cannot do what it is for: the exception."""
     changed = Signal()
     """The pairs have changed; they may be incomplete."""
 
@@ -173,14 +175,18 @@ class PairTable(QWidget):
 
     def _make_for_selected(self) -> None:
         image = self._chosen(self._row(), _IMAGE)
-        if image is not None:
+        if image is None:
+            self.refused.emit(
+                ValueError("There is no image to paint on: open one, and choose it above.")
+            )
+        else:
             self.make_labels(image)
 
     def _append(self, image: Layer | None, labels: Layer | None) -> None:
         row = self.table.rowCount()
         self.table.insertRow(row)
         for column in (_IMAGE, _LABELS):
-            combo = QComboBox()
+            combo = ElidingCombo()
             combo.currentIndexChanged.connect(self._changed(row, column))
             self.table.setCellWidget(row, column, combo)
         self._refill()
@@ -200,8 +206,8 @@ class PairTable(QWidget):
         rows = {index.row() for index in self.table.selectedIndexes()}
         return rows.pop() if rows else self.table.rowCount() - 1
 
-    def _combo(self, row: int, column: int) -> QComboBox:
-        combo: QComboBox = self.table.cellWidget(row, column)
+    def _combo(self, row: int, column: int) -> ElidingCombo:
+        combo: ElidingCombo = self.table.cellWidget(row, column)
         return combo
 
     def _chosen(self, row: int, column: int) -> Any:

@@ -10,7 +10,7 @@ from napari.layers import Image, Labels, Layer
 from napari_affmae.config import LabelClass
 from napari_affmae.engine.events import ViewPredicted
 from napari_affmae.widgets.finetune.pair_table import Pair
-from napari_affmae.widgets.layers.label_layers import show_classes
+from napari_affmae.widgets.layers.label_layers import RESULT, show_classes
 from napari_affmae.widgets.layers.layer_sources import OWN, layer_geometry, shifted
 from napari_affmae.widgets.layers.view import LayerView, plane_of
 
@@ -34,6 +34,7 @@ class PredictionLayers:
         self.prediction: Labels | None = self._find(_PREDICTION)
         self.uncertainty: Image | None = self._find(_UNCERTAINTY)
         self._shown: tuple[Pair, LayerView] | None = None
+        self._certainty = np.zeros((0, 0), np.float32)
         self.shows_uncertainty = self.uncertainty is not None and self.uncertainty.visible
 
     def show(
@@ -54,10 +55,9 @@ class PredictionLayers:
             self._drop(self.prediction)
             self.prediction = self._insert(
                 pair,
-                Labels(
-                    labels, name=_PREDICTION, opacity=0.35, metadata=_mark(_PREDICTION), **place
-                ),
+                Labels(labels, name=_PREDICTION, metadata=_mark(_PREDICTION) | RESULT, **place),
             )
+            self.prediction.visible = not self.shows_uncertainty
         else:
             _move(self.prediction, labels, place)
         if not self._fits(self.uncertainty, labels):
@@ -84,7 +84,7 @@ class PredictionLayers:
         show_classes(self.prediction, classes)
         if self._shown is None or pair != self._shown[0]:
             self._lay_below(pair)
-        self._shown = (pair, view)
+        self._shown, self._certainty = (pair, view), event.probabilities.max(axis=0)
         if selected != set(self._viewer.layers.selection):
             self._viewer.layers.selection = (
                 selected  # a new layer is selected, which would end the painting
@@ -96,15 +96,17 @@ class PredictionLayers:
             show_classes(self.prediction, classes)
 
     def show_uncertainty(self, visible: bool) -> None:
-        """Show or hide the uncertainty."""
+        """Show the uncertainty alone on the image, or the predicted classes."""
         self.shows_uncertainty = visible
-        if self.uncertainty is not None:
-            self.uncertainty.visible = visible
+        for layer, shown in ((self.uncertainty, visible), (self.prediction, not visible)):
+            if layer is not None:
+                layer.visible = shown
 
-    def shown(self) -> tuple[Labels, LayerView, np.ndarray]:
-        """Return the labels layer of the predicted pair, the view, and the prediction.
+    def shown(self) -> tuple[Labels, LayerView, np.ndarray, np.ndarray]:
+        """Return the labels layer of the predicted pair, the view, the prediction, and how sure.
 
-        The prediction is an array (rows, columns).
+        The prediction is an array (rows, columns); how sure it is, the probability of the
+        predicted class, another.
 
         Raises
         ------
@@ -114,8 +116,10 @@ class PredictionLayers:
         layers, prediction = self._viewer.layers, self.prediction
         if self._shown is not None and prediction is not None and prediction in layers:
             (image, labels), view = self._shown
-            if image in layers and plane_of(self._viewer, image)[1] == view.plane:
-                return labels, view, prediction.data.reshape(prediction.data.shape[-2:])
+            is_there = image in layers and labels in layers
+            if is_there and plane_of(self._viewer, image)[1] == view.plane:
+                values = prediction.data.reshape(prediction.data.shape[-2:])
+                return labels, view, values, self._certainty
         raise ValueError("There is no prediction of what is in view: let it predict first.")
 
     def _find(self, name: str) -> Any:

@@ -254,6 +254,11 @@ class QuickPanel(QWidget):
         self.status.setText(PART_ONLY if view.is_part else "Paint where it is wrong or uncertain.")
         self.predicted.emit()
 
+    def forget_refusal(self) -> None:
+        """Take back why nothing is predicted: something has changed since."""
+        if not self._job.is_running:
+            self.messages.remove("error")
+
     def fail(self, error: Exception) -> None:
         """Show an error; too few strokes are no error, but a state that is shown."""
         if isinstance(error, TooFewClassesError):

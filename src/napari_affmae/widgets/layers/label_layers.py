@@ -6,7 +6,7 @@ from typing import Any
 import napari
 import numpy as np
 import pandas as pd
-from napari.layers import Image, Labels
+from napari.layers import Image, Labels, Layer
 from napari.utils.colormaps import DirectLabelColormap
 
 from napari_affmae.config import LabelClass
@@ -33,6 +33,11 @@ def fits(image: Image, labels: Labels) -> bool:
 def may_be_for(image: Image, labels: Labels) -> bool:
     """Return whether labels fit an image and were made to learn from."""
     return classes_of(labels) is not None and _RESULT not in labels.metadata and fits(image, labels)
+
+
+def is_result(layer: Layer) -> bool:
+    """Return whether a network made a layer's labels, or objects were found in such labels."""
+    return _RESULT in layer.metadata
 
 
 def is_named_for(image: Image, labels: Labels) -> bool:

@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import napari
-from qtpy.QtCore import QUrl
+from qtpy.QtCore import Qt, QUrl
 from qtpy.QtGui import QDesktopServices
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QFileDialog,
     QGridLayout,
     QHBoxLayout,
+    QHeaderView,
     QInputDialog,
     QLabel,
     QMessageBox,
@@ -37,6 +38,8 @@ from napari_affmae.widgets.running.model_card import ModelCard
 from napari_affmae.widgets.running.run_listing import Listing, RunListing
 
 _HEIGHT = 190
+_NARROWEST = 30
+_DATE = 4
 _MODELS = "Models (*.safetensors)"
 
 
@@ -75,6 +78,12 @@ class ModelsDock(ScrollingSections):
         self.list = QTreeWidget()
         self.list.setHeaderLabels(["Name", "Kind", "State", "IoU", "Date"])
         self.list.setRootIsDecorated(False)
+        self.list.setTextElideMode(Qt.TextElideMode.ElideMiddle)
+        header = self.list.header()
+        header.setStretchLastSection(False)
+        header.setMinimumSectionSize(_NARROWEST)
+        header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
+        header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
         self.list.setFixedHeight(_HEIGHT)
         self.list.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
         self.list.currentItemChanged.connect(self._take_choice)
@@ -160,8 +169,6 @@ class ModelsDock(ScrollingSections):
         chosen = self.list.topLevelItem(paths.index(wanted)) if wanted in paths else None
         self.list.setCurrentItem(chosen)
         self.list.blockSignals(False)
-        for column in range(self.list.columnCount()):
-            self.list.resizeColumnToContents(column)
         self._show_chosen()
 
     def _take_choice(self) -> None:
@@ -296,9 +303,10 @@ def _button(text: str, tip: str) -> QPushButton:
 
 def _item(run: RunSummary) -> QTreeWidgetItem:
     score = "" if run.mean_iou is None else f"{run.mean_iou:.3f}"
-    date = f"{run.created.astimezone():%Y-%m-%d %H:%M}"
+    date = f"{run.created.astimezone():%y-%m-%d}"
     item = QTreeWidgetItem([run.name, run.kind, _state(run), score, date])
     item.setToolTip(0, str(run.path))
+    item.setToolTip(_DATE, f"{run.created.astimezone():%Y-%m-%d %H:%M}")
     return item
 
 

@@ -1,13 +1,14 @@
 """Learning curves that grow while a run goes on."""
 
 from collections.abc import Mapping
+from html import escape
 from typing import Any
 
 import numpy as np
 from napari.settings import get_settings
 from napari.utils.theme import get_theme
-from qtpy.QtCore import QSize, QTimer
-from qtpy.QtWidgets import QVBoxLayout, QWidget
+from qtpy.QtCore import QSize, Qt, QTimer
+from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
 
 from napari_affmae.widgets.parts.lifetime import connect_while_alive
 
@@ -15,13 +16,15 @@ from napari_affmae.widgets.parts.lifetime import connect_while_alive
 _REDRAW_MILLISECONDS = 1500
 _MOST_POINTS = 1500
 _FEW_POINTS = 30
-_HEIGHT = 140
+_HEIGHT = 160
+_DECADE, _MOST_TICKS, _MOST_LOG_TICKS = 10, 4, 8
 _COLORS = ("#4c9be8", "#f5a742", "#6cc070", "#d9668c", "#9a7fd1", "#c8b040", "#5fc4c4", "#a0a0a0")
 
 
 def load_plots() -> None:
     """Load the library of plots. It takes so long that a thread has to call this."""
-    import pyqtgraph  # noqa: F401 - for the next import
+    import matplotlib.ticker  # noqa: F401 - for the next imports
+    import pyqtgraph  # noqa: F401 - likewise
 
 
 class Curves(QWidget):
@@ -45,8 +48,14 @@ class Curves(QWidget):
         self._lines: dict[str, Any] = {}
         self._plot: Any = None
         self.setFixedHeight(_HEIGHT)
+        # Above the plot: inside, a legend would lie over a line sooner or later.
+        self.legend = QLabel()
+        self.legend.setTextFormat(Qt.TextFormat.RichText)
+        self.legend.setWordWrap(True)
         self._layout = QVBoxLayout(self)
         self._layout.setContentsMargins(0, 0, 0, 0)
+        self._layout.setSpacing(0)
+        self._layout.addWidget(self.legend)
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.setInterval(_REDRAW_MILLISECONDS)
@@ -86,12 +95,9 @@ class Curves(QWidget):
         plot = pyqtgraph.PlotWidget()
         plot.setMenuEnabled(False)
         plot.setLogMode(y=self._logarithmic)
-        # The legend covers no curve there: at the right losses are low and scores are high.
-        plot.addLegend(offset=(-4, 4 if self._logarithmic else -4), brush=None)
         for side in ("left", "bottom"):
-            plot.getAxis(side).setStyle(maxTickLevel=0)
-        plot.setLabel("left", self._title)
-        self._layout.addWidget(plot)
+            plot.getAxis(side).enableAutoSIPrefix(False)  # else "loss (x0.001)"
+        self._layout.addWidget(plot, 1)
         return plot
 
     def _take_theme(self) -> None:
@@ -105,9 +111,9 @@ class Curves(QWidget):
             axis = self._plot.getAxis(side)
             axis.setPen(text)
             axis.setTextPen(text)
-        legend = self._plot.getPlotItem().legend
-        legend.setLabelTextColor(text)
-        legend.setBrush(theme.background.as_hex("long") + "b0")  # curves may pass behind it
+            axis.setTickPen(text)
+        self._plot.getAxis("left").setLabel(self._title, color=text)
+        self._plot.getAxis("bottom").setLabel("steps", color=text)
 
     def redraw(self) -> None:
         """Draw all points."""
@@ -120,11 +126,36 @@ class Curves(QWidget):
             if name not in self._lines:
                 color = _COLORS[len(self._lines) % len(_COLORS)]
                 self._lines[name] = self._plot.plot(
-                    name=name, pen={"color": color, "width": 2}, symbolBrush=color, connect="finite"
+                    pen={"color": color, "width": 2}, symbolBrush=color, connect="finite"
                 )
             few = len(steps) < _FEW_POINTS
             symbols = {"symbol": "o" if few else None, "symbolSize": 5}
             self._lines[name].setData(*_thinned(steps, values), **symbols)
+        colors = {name: line.opts["pen"]["color"] for name, line in self._lines.items()}
+        self.legend.setText(
+            " &nbsp; ".join(
+                f'<span style="color:{color}">&#9632;</span>&nbsp;{escape(name)}'
+                for name, color in colors.items()
+            )
+        )
+        if self._logarithmic:
+            self._plot.getAxis("left").setTicks([_ticks(self._points)])
+
+
+def _ticks(points: Mapping[str, tuple[list[float], list[float]]]) -> list[tuple[float, str]]:
+    """Return places and texts of a logarithmic axis: some even where it spans no power of ten."""
+    from matplotlib.ticker import LogLocator, MaxNLocator
+
+    values = np.array([value for _, numbers in points.values() for value in numbers], float)
+    values = values[np.isfinite(values) & (values > 0)]
+    if not len(values):
+        return []
+    low, high = float(values.min()), float(values.max())
+    is_narrow = high < _DECADE * low
+    locator = MaxNLocator(_MOST_TICKS) if is_narrow else LogLocator(subs=(1, 2, 5))
+    places = [place for place in locator.tick_values(low, high) if place > 0]
+    every = 1 if is_narrow else -(-len(places) // _MOST_LOG_TICKS)
+    return [(float(np.log10(place)), f"{place:g}") for place in places[::every]]
 
 
 def _thinned(steps: list[float], values: list[float]) -> tuple[Any, Any]:

@@ -15,7 +15,7 @@ from magicgui.widgets import CheckBox
 from magicgui.widgets.bases import BaseValueWidget
 from pydantic import ValidationError
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QFormLayout, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QFormLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 from superqt import QCollapsible
 
 from napari_affmae.config import Settings
@@ -23,6 +23,9 @@ from napari_affmae.settings_fields import FieldPath, build_settings, nest, probl
 from napari_affmae.widgets.parts.controls import make_control
 
 S = TypeVar("S", bound=Settings)
+#: Settings that say how the user's computer is to be used. They last from one session to the
+#: next; all others were chosen for one run, and would surprise in another one.
+LASTING = frozenset({"device", "precision", "memory_share", "checkpoint_minutes"})
 
 
 class SettingsForm(QWidget, Generic[S]):
@@ -53,6 +56,11 @@ class SettingsForm(QWidget, Generic[S]):
         super().__init__()
         self._settings = settings
         self._controls: dict[FieldPath, BaseValueWidget[Any]] = {}
+        self._defaults: dict[FieldPath, Any] = {}
+        self._labels: dict[FieldPath, QWidget] = {}
+        self.reset_button = QPushButton("Reset to defaults")
+        self.reset_button.setToolTip("Settings that differ from the defaults are in bold.")
+        self.reset_button.clicked.connect(self.reset)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         rows = self._rows(basic)
@@ -65,6 +73,8 @@ class SettingsForm(QWidget, Generic[S]):
             folded = fold("Advanced settings")
             folded.addWidget(inside)
             layout.addWidget(folded)
+        layout.addWidget(self.reset_button)
+        self._mark()
 
     def _rows(self, names: Sequence[str]) -> QFormLayout:
         rows = QFormLayout()
@@ -74,14 +84,42 @@ class SettingsForm(QWidget, Generic[S]):
         fields = list(setting_fields(self._settings))
         for field in (field for name in names for field in fields if field.path[0] == name):
             control = self._controls[field.path] = make_control(field)
+            self._defaults[field.path] = control.value
             control.changed.connect(self._tell_change)
-            # A box shows its label itself.
-            label = () if isinstance(control, CheckBox) else (control.label,)
-            rows.addRow(*label, control.native)
+            if isinstance(control, CheckBox):  # a box shows its label itself
+                self._labels[field.path] = control.native
+                rows.addRow(control.native)
+            else:
+                self._labels[field.path] = label = QLabel(control.label)
+                label.setToolTip(field.description)
+                rows.addRow(label, control.native)
         return rows
 
     def _tell_change(self) -> None:
+        self._mark()
         self.changed.emit()
+
+    def differing(self) -> list[FieldPath]:
+        """Return the fields that do not have their defaults."""
+        return [
+            path
+            for path, control in self._controls.items()
+            if control.value != self._defaults[path]
+        ]
+
+    def reset(self) -> None:
+        """Enter the defaults."""
+        for path in self.differing():
+            self._controls[path].value = self._defaults[path]
+
+    def _mark(self) -> None:
+        """Show in bold what differs from the defaults, and offer to reset it."""
+        differing = self.differing()
+        for path, label in self._labels.items():
+            font = label.font()
+            font.setBold(path in differing)
+            label.setFont(font)
+        self.reset_button.setVisible(bool(differing))
 
     def control(self, name: str) -> QWidget:
         """Return the control of a field, ``"crop"`` or ``"normalization.clahe"``."""
@@ -92,10 +130,19 @@ class SettingsForm(QWidget, Generic[S]):
         """Enable all controls, or those of some fields only."""
         for path, control in self._controls.items():
             control.enabled = only is None or path[0] in only
+        self.reset_button.setEnabled(only is None)
 
     def values(self) -> dict[str, Any]:
         """Return what is entered, nested like the settings."""
         return nest({path: control.value for path, control in self._controls.items()})
+
+    def lasting(self) -> dict[str, Any]:
+        """Return what is entered of the settings that last from one session to the next."""
+        return {name: value for name, value in self.values().items() if name in LASTING}
+
+    def recall(self, values: Mapping[str, Any]) -> None:
+        """Enter the settings of an earlier session that last; the others were for one run."""
+        self.set_values({name: value for name, value in values.items() if name in LASTING})
 
     def set_values(self, values: Mapping[str, Any]) -> None:
         """Enter values; those that no control shows or takes are left out."""

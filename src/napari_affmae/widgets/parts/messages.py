@@ -76,6 +76,14 @@ class Messages(QScrollArea):
         self.setVisible(True)
         self.updateGeometry()
 
+    def remove(self, level: str) -> None:
+        """Remove the messages of a level."""
+        kept = [(known, text) for known, text in self._texts if known != level]
+        if len(kept) < len(self._texts):
+            self.clear()
+            for known, text in kept:
+                self.add(text, known)
+
     def clear(self) -> None:
         """Remove all messages."""
         self._texts.clear()

@@ -68,6 +68,9 @@ class PretrainDock(Dock):
         self.layers_button.setToolTip("Adds the pictures above to the viewer, as image layers.")
         self.layers_button.clicked.connect(self._add_preview_layers)
         self.tokens_button = TokensButton(napari_viewer, self._latest_run)
+        self.tokens_button.failed.connect(self.panel.fail)
+        self.sources.changed.connect(self.panel.forget_refusal)
+        self.training.changed.connect(self.panel.forget_refusal)
         self.command_button = QPushButton("Command line ...")
         self.command_button.clicked.connect(self._show_command)
         self._arrange()
@@ -76,7 +79,7 @@ class PretrainDock(Dock):
         )
         self.panel.happened.connect(self._take)
         self.panel.running_changed.connect(self._lock)
-        self.training.set_values(self.remembered())
+        self.training.form.recall(self.remembered())
         self._note_settings()
 
     def _arrange(self) -> None:
@@ -103,8 +106,8 @@ class PretrainDock(Dock):
         return self.training.config(in_channels=self._channels or 1)
 
     def entered(self) -> dict[str, Any]:
-        """Return the entered settings, to be remembered."""
-        return self.training.values()
+        """Return the settings to be remembered."""
+        return self.training.form.lasting()
 
     def _note_settings(self) -> None:
         try:

@@ -20,6 +20,7 @@ from qtpy.QtWidgets import (
 from napari_affmae.engine.events import Event, FilesLookedAt, Notice
 from napari_affmae.widgets.layers.layer_sources import LayerImage, is_own
 from napari_affmae.widgets.parts.channels_edit import ChannelsEdit
+from napari_affmae.widgets.parts.checkable_list import CheckableList
 from napari_affmae.widgets.parts.error_text import in_words
 from napari_affmae.widgets.parts.lifetime import connect_while_alive
 from napari_affmae.widgets.parts.messages import Messages
@@ -53,7 +54,7 @@ class SourceList(QWidget):
         self._job = BackgroundJob(self)
         self._job.happened.connect(self._take)
         self._job.failed.connect(self._fail)
-        self._list = QListWidget()
+        self._list = CheckableList()
         self._list.setFixedHeight(_HEIGHT)
         self._list.setSelectionMode(QListWidget.SelectionMode.ExtendedSelection)
         self._list.setToolTip("Check the images to use; drop files and folders here.")
@@ -107,16 +108,19 @@ class SourceList(QWidget):
     def _add_layer(self, layer: Any) -> None:
         if not isinstance(layer, Image) or is_own(layer):
             return  # the plugin made the layer
-        self._add_item(layer.name, (_LAYER, layer), checked=False)
+        # The first image that is open is what a run is for; of several the user chooses.
+        self._add_item(layer.name, (_LAYER, layer), checked=self._list.count() == 0)
 
     def _rename(self, event: Any) -> None:
         layer = self._viewer.layers[event.index]
         for item in self._items(_LAYER):
             if item.data(_ROLE)[1] is layer:
                 item.setText(layer.name)
+                item.setToolTip(layer.name)
 
     def _add_item(self, text: str, data: tuple[str, object], *, checked: bool) -> QListWidgetItem:
         item = QListWidgetItem(text)
+        item.setToolTip(text)
         item.setFlags(item.flags() | Qt.ItemFlag.ItemIsUserCheckable)
         item.setCheckState(Qt.CheckState.Checked if checked else Qt.CheckState.Unchecked)
         item.setData(_ROLE, data)
@@ -145,8 +149,7 @@ class SourceList(QWidget):
         known = {item.data(_ROLE)[1] for item in self._items(_PATH)}
         for path in paths:
             if path not in known:
-                item = self._add_item(str(path), (_PATH, path), checked=True)
-                item.setToolTip(str(path))
+                self._add_item(str(path), (_PATH, path), checked=True)
         self._settle()
 
     def layers(self) -> list[Image]:

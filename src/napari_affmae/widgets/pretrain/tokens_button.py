@@ -7,7 +7,8 @@ from pathlib import Path
 import napari
 import numpy as np
 from napari.layers import Image, Points
-from qtpy.QtWidgets import QMessageBox, QPushButton
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QPushButton
 
 from napari_affmae.data.sources.source import ImageSource
 from napari_affmae.engine.events import Event
@@ -15,7 +16,6 @@ from napari_affmae.errors import AffmaeError
 from napari_affmae.widgets.layers.layer_sources import LayerImage, is_own, layer_geometry
 from napari_affmae.widgets.layers.own_layers import OwnLayers
 from napari_affmae.widgets.layers.view import LayerView, shown_part
-from napari_affmae.widgets.parts.error_text import in_words
 from napari_affmae.widgets.running.background_job import BackgroundJob
 
 _COLORS = ("#3b6fb6", "#3aa17e", "#e0a030", "#e0503c")
@@ -38,10 +38,13 @@ class TokensButton(QPushButton):
         Returns the run or model whose tokens are shown.
     """
 
+    failed = Signal(object)
+    """Nothing can be shown: the exception."""
+
     def __init__(self, viewer: "napari.viewer.Viewer", model: Callable[[], Path | None]) -> None:
-        super().__init__("Tokens")
+        super().__init__("What it keeps (tokens)")
         self.setToolTip(
-            "Shows which patches of the image in view, of a large view its middle, "
+            "Shows as points which parts of the image in view, of a large view its middle, "
             "the network keeps at each of its stages."
         )
         self._viewer, self._model = viewer, model
@@ -64,7 +67,7 @@ class TokensButton(QPushButton):
         chosen = [layer for layer in layers if layer in self._viewer.layers.selection] or layers
         if model is None or not chosen:
             what = "an image layer" if model else "a run that has a checkpoint"
-            QMessageBox.information(self, "Tokens", f"Choose {what} first.")
+            self.failed.emit(ValueError(f"There is nothing to show: choose {what} first."))
             return
         try:
             view, source = shown_part(self._viewer, chosen[0]), LayerImage(chosen[0])
@@ -101,7 +104,7 @@ class TokensButton(QPushButton):
 
     def _fail(self, error: Exception) -> None:
         self.setEnabled(True)
-        QMessageBox.warning(self, "Tokens", in_words(error))
+        self.failed.emit(error)
 
 
 def _find(model: Path, source: ImageSource, view: LayerView) -> Generator[Event, None, None]:

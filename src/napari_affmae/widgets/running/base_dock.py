@@ -22,6 +22,7 @@ from napari_affmae.widgets.parts.preferences import load_preferences, remember_f
 from napari_affmae.widgets.running.run_panel import RunPanel
 
 _WIDTH = 340
+_PLUGIN = " (napari-affmae)"
 _HEIGHT = 120
 
 
@@ -68,7 +69,11 @@ class ScrollingSections(QScrollArea):
         """Make a tab beside the plugin's other docks: two below each other have no room."""
         holder = self._holder
         window = None if holder is None else holder.parent()
-        if not isinstance(window, QMainWindow) or window.tabifiedDockWidgets(holder):
+        if not isinstance(window, QMainWindow):
+            return
+        # The name of the plugin, which napari adds, would be cut off in a narrow tab anyway.
+        holder.setWindowTitle(holder.windowTitle().removesuffix(_PLUGIN))
+        if window.tabifiedDockWidgets(holder):
             return
         area = window.dockWidgetArea(holder)
         for other in window.findChildren(QDockWidget):
@@ -134,11 +139,11 @@ class Dock(ScrollingSections):
         self.destroyed.connect(panel.stop)
 
     def entered(self) -> dict[str, Any]:
-        """Return the entered settings; they are remembered when a run starts."""
+        """Return the settings that last; they are remembered when a run starts."""
         raise NotImplementedError
 
     def remembered(self) -> dict[str, Any]:
-        """Return the settings that were entered when a run started last."""
+        """Return the settings that are remembered from the last run."""
         return load_preferences().forms.get(self._name, {})
 
     def _remember(self, running: bool) -> None:

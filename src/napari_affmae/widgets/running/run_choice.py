@@ -4,14 +4,15 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from qtpy.QtCore import QSignalBlocker, Qt, Signal
-from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QMessageBox, QPushButton, QWidget
+from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QMessageBox, QPushButton, QWidget
 
 from napari_affmae.engine.store.registry import RunSummary
+from napari_affmae.widgets.parts.eliding_combo import ElidingCombo
 from napari_affmae.widgets.running.model_card import KINDS
 from napari_affmae.widgets.running.run_listing import Listing, RunListing
 
 
-class _RefreshingCombo(QComboBox):
+class _RefreshingCombo(ElidingCombo):
     """Asks for a new list whenever it is opened: other docks make runs too."""
 
     def __init__(self, refresh: Callable[[], None]) -> None:
@@ -78,10 +79,6 @@ class RunChoice(QWidget):
         self._listing = RunListing(self)
         self._listing.listed.connect(self._show)
         self.combo = _RefreshingCombo(self.refresh)
-        self.combo.setSizeAdjustPolicy(
-            QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
-        )
-        self.combo.setMinimumContentsLength(18)
         self.combo.currentIndexChanged.connect(self._take_choice)
         self.combo.activated.connect(self._settle)
         self.browse = QPushButton("...")

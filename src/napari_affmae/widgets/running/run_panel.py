@@ -74,6 +74,7 @@ class RunPanel(QWidget):
         self._title = title
         self._kept = kept
         self._doing = ""
+        self._has_refused = self._is_timed = False
         self._worker: RunWorker | None = None
         self._outcome = Outcome.FINISHED
         self._newest: ev.StepDone | None = None
@@ -124,6 +125,7 @@ class RunPanel(QWidget):
         if self.is_running:
             raise ValueError(f"{self._title} is running already")
         self.messages.clear()
+        self._has_refused = False
         self._outcome = Outcome.FINISHED
         self.show_progress(0, None, "starting ...")
 
@@ -183,7 +185,14 @@ class RunPanel(QWidget):
         if not self.is_running:  # messages of the former run no longer hold
             self.messages.clear()
             self.status.clear()
+            self._has_refused = True
         self.messages.add(in_words(error), "error")
+
+    def forget_refusal(self) -> None:
+        """Take back why a run did not start: something has changed since."""
+        if self._has_refused and not self.is_running:
+            self._has_refused = False
+            self.messages.remove("error")
 
     def _pause(self, paused: bool) -> None:
         if self._worker is not None:
@@ -203,6 +212,7 @@ class RunPanel(QWidget):
         match event:
             case ev.RunStarted():
                 self.messages.add(wording.started(event), "info")
+                self._is_timed = event.total_steps is None
                 if event.on_gpu:
                     self._activity.begin()
             case ev.Notice():
@@ -224,8 +234,16 @@ class RunPanel(QWidget):
         """Show the step that was made last, unless it is shown."""
         if self._newest is not None:
             event, self._newest = self._newest, None
-            self.show_progress(event.step, event.total_steps, wording.step(event))
+            self._show_step(event)
             self._timer.start()
+
+    def _show_step(self, event: ev.StepDone) -> None:
+        """Show a step. In a run by time, the number of all steps is a guess that changes."""
+        if self._is_timed and event.total_steps:
+            part = event.step / event.total_steps
+            self.show_progress(part, 1, f"step {event.step:,}  {wording.step(event)}")
+        else:
+            self.show_progress(event.step, event.total_steps, wording.step(event))
 
     def show_progress(self, done: float, total: float | None, text: str) -> None:
         """Show how far the run is; `total` is None if it is not known."""

@@ -103,10 +103,6 @@ class TrainingForm(QWidget, Generic[C]):
         kept = {} if self.stored is None else self.stored.model_dump(exclude=set(FREE))
         return self.form.build(**{**others, **kept, **self.length.values()})
 
-    def values(self) -> dict[str, Any]:
-        """Return the entered settings, to be remembered."""
-        return {**self.form.values(), **self.length.values()}
-
     def set_values(self, values: Mapping[str, Any]) -> None:
         """Enter settings."""
         self.form.set_values(values)
@@ -152,11 +148,22 @@ class TrainingForm(QWidget, Generic[C]):
             self.run_choice.refresh()
             return
         self.form.set_enabled(None if run is None else FREE)
-        self._panel.start_button.setText("Start" if run is None else "Resume")
+        self._panel.start_button.setText("Start" if run is None else self._resume_text())
         if self.stored is not None:
             self.set_values(self.stored.model_dump())
             self.resuming.emit(self.stored)
         self.changed.emit()
+
+    def _resume_text(self) -> str:
+        """Name the start button, and say if the run has nothing to go on from."""
+        run = self.run_choice.run()
+        if run is None or run.has_checkpoint:
+            return "Resume"
+        self._panel.messages.add(
+            f"{run.name} ended before its first checkpoint: it begins anew, with its settings.",
+            "info",
+        )
+        return "Begin anew"
 
     def _read(self, run: Path) -> C:
         config = read_config(run)

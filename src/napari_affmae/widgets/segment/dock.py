@@ -1,5 +1,6 @@
 """The dock that segments images with a trained network."""
 
+import math
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from napari_affmae.errors import AffmaeError
 from napari_affmae.widgets.layers.label_layers import RESULT, painted_classes, show_classes
 from napari_affmae.widgets.layers.layer_sources import OWN, LayerImage, layer_geometry
 from napari_affmae.widgets.layers.napari_private import real_viewer
+from napari_affmae.widgets.layers.overlays import hide_replaced
 from napari_affmae.widgets.layers.refreshing import Refresher
 from napari_affmae.widgets.layers.view import plane_of, view_of
 from napari_affmae.widgets.parts.command_dialog import (
@@ -31,6 +33,7 @@ from napari_affmae.widgets.parts.preferences import load_preferences
 from napari_affmae.widgets.running.base_dock import Dock
 from napari_affmae.widgets.running.fitting import Subject, to_segment_with
 from napari_affmae.widgets.running.model_card import ModelCard
+from napari_affmae.widgets.running.overlay_bar import OverlayBar
 from napari_affmae.widgets.running.run_choice import RunChoice
 from napari_affmae.widgets.running.run_panel import Outcome, RunPanel
 from napari_affmae.widgets.segment.image_choice import ImageChoice
@@ -85,8 +88,12 @@ class SegmentDock(Dock):
         self._region_of_layers = VIEW
         self.region.setToolTip("Which part of the image to segment.")
         self.form = SettingsForm(SegmentConfig, basic=_BASIC, advanced=_ADVANCED)
+        self.overlays = OverlayBar(napari_viewer)
         self.objects = ObjectsPanel()
         self.objects.asked.connect(self._find_objects)
+        self.objects.filter_asked.connect(self._filter_objects)
+        self._found: ObjectsFound | None = None
+        self._is_filtering = False
         self._objects_layer = ObjectsLayer(napari_viewer)
         self.objects.table_asked.connect(self._objects_layer.open_table)
         self.command_button = QPushButton("Command line ...")
@@ -112,7 +119,7 @@ class SegmentDock(Dock):
         self.add_section("Model", self.run_choice, self.card)
         self.add_section("Image", self._choices)
         self.add_section("Settings", self.form)
-        self.add(self.panel, self.objects, self.command_button)
+        self.add(self.panel, self.overlays, self.objects, self.command_button)
         self.add_stretch()
 
     def choose_layer(self, layer: Image) -> None:
@@ -152,19 +159,13 @@ class SegmentDock(Dock):
 
     def _recall(self) -> None:
         values = self.remembered()
-        self.form.set_values(values)
-        self.objects.form.set_values(values.get("objects", {}))
-        self.region.setCurrentText(values.get("region", VIEW))
+        self.form.recall(values)
         self._show_model()
         self._offer_regions()
 
     def entered(self) -> dict[str, Any]:
-        """Return the entered settings, to be remembered."""
-        return {
-            **self.form.values(),
-            "objects": self.objects.form.values(),
-            "region": self.region.currentText(),
-        }
+        """Return the settings to be remembered."""
+        return self.form.lasting()
 
     def _show_model(self) -> None:
         run = self.run_choice.run()
@@ -201,7 +202,7 @@ class SegmentDock(Dock):
         except (ValueError, AffmaeError) as error:
             self.panel.fail(error)
             return
-        self._ready = self._result = None
+        self._ready = self._result = self._found = None
         self._objects_layer.forget()
         self.objects.take_table({})
         self.panel.run(job.run)
@@ -247,7 +248,7 @@ class SegmentDock(Dock):
             case ev.TileDone():
                 self._show_tile(event)
             case ObjectsSought():
-                self.panel.show_progress(0, None, "looking for objects ...")
+                self._show_search(event)
             case ObjectsFound():
                 self._add_objects(event)
 
@@ -271,6 +272,7 @@ class SegmentDock(Dock):
         )
         show_classes(self._result, canvas.classes)
         self.viewer.add_layer(self._result)
+        hide_replaced(self.viewer, self.image.layer(), [self._result, *probabilities])
         self._refresher.watch([self._result, *probabilities])
         if canvas.folder is not None:
             self.panel.messages.add(
@@ -286,6 +288,17 @@ class SegmentDock(Dock):
         total = self._ready.canvas.n_planes * event.total
         self.panel.show_progress(done, total, wording.tile(event))
 
+    def _show_search(self, event: ObjectsSought) -> None:
+        text = "looking for objects ..." if event.total is None else "measuring objects ..."
+        self.panel.show_progress(event.done, event.total, text)
+
+    def _filter_objects(self, low: float, high: float) -> None:
+        """Keep objects of some sizes, of all that were found."""
+        found = self._found
+        if found is not None:
+            self._is_filtering = True
+            self.panel.run(lambda: found.within(low, high))
+
     def _find_objects(self) -> None:
         """Look for objects in the last result."""
         ready = self._ready
@@ -299,13 +312,27 @@ class SegmentDock(Dock):
         self.panel.run(lambda: wanted.find(ready))
 
     def _add_objects(self, event: ObjectsFound) -> None:
-        if self._ready is not None:
-            self._objects_layer.show(self._ready, event)
-            self.objects.take_table(event.table)
-            self.panel.messages.add(f"{len(event.table['label'])} objects were found.", "info")
+        if self._ready is None:
+            return
+        self._objects_layer.show(self._ready, event)
+        self.objects.take_table(event.table)
+        count = len(event.table["label"])
+        if self._is_filtering and self._found is not None:
+            of = len(self._found.table["label"])
+            self.panel.messages.add(f"{count} of {of} objects are of these sizes.", "info")
+            return
+        self._found = event
+        self.objects.offer_sizes(event.table)
+        self.panel.messages.add(f"{count} objects were found.", "info")
+        shape = event.objects.shape
+        where = shape if self.objects.form.build().three_d else shape[-2:]
+        odd = self.objects.judge(event.table, math.prod(where))
+        if odd is not None:
+            self.panel.messages.add(odd, "warning")
 
     def _end(self, outcome: Outcome) -> None:
         self._refresher.finish()
+        self._is_filtering = False
         if outcome is Outcome.STOPPED and self._result in self.viewer.layers:
             self.panel.messages.add(
                 "Stopped: pixels that were not reached are 0 in the result.", "warning"

@@ -7,7 +7,6 @@ import napari
 from napari.layers import Image, Layer
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import (
-    QComboBox,
     QFileDialog,
     QHBoxLayout,
     QPushButton,
@@ -17,6 +16,7 @@ from qtpy.QtWidgets import (
 
 from napari_affmae.widgets.layers.layer_sources import is_own
 from napari_affmae.widgets.parts.channels_edit import ChannelsEdit
+from napari_affmae.widgets.parts.eliding_combo import ElidingCombo
 from napari_affmae.widgets.parts.lifetime import connect_while_alive
 
 NO_IMAGE = "no image layer is open"
@@ -37,11 +37,7 @@ class ImageChoice(QWidget):
         super().__init__()
         self._viewer = viewer
         self._items: list[Image | Path] = []
-        self.combo = QComboBox()
-        self.combo.setSizeAdjustPolicy(
-            QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
-        )
-        self.combo.setMinimumContentsLength(18)
+        self.combo = ElidingCombo()
         self.combo.setPlaceholderText(NO_IMAGE)
         self.combo.currentIndexChanged.connect(self._show_channels)
         self.combo.currentIndexChanged.connect(lambda _: self.changed.emit())

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import find_objects
 
 from napari_affmae.config import LabelClass, ObjectsConfig, SegmentConfig
 from napari_affmae.data.sources.layout import plane_number
@@ -17,6 +18,13 @@ from napari_affmae.engine.results.canvas import LARGEST, Canvas
 from napari_affmae.engine.results.tables import Table
 from napari_affmae.errors import DataError
 from napari_affmae.widgets.layers.layer_sources import shifted, source_geometry, step_sizes
+
+_NANOMETRES = 1000.0  # in a micrometre
+
+
+def size_column(table: Table) -> str:
+    """Return the name of the column of sizes with the best unit that a table has."""
+    return next(name for name in ("volume_um3", "area_um2", "size_px") if name in table)
 
 
 @dataclass(frozen=True)
@@ -69,13 +77,15 @@ class CanvasReady(ev.Event):
     """The model fits the image: rows will be written into this canvas.
 
     `name` is the image's name, `geometry` places a layer of the canvas, and `origin` is
-    the plane, row and column of the canvas's first pixel in the image.
+    the plane, row and column of the canvas's first pixel in the image. `image` is the part of
+    the image that is segmented.
     """
 
     canvas: Canvas
     name: str
     geometry: Mapping[str, Any]
     origin: tuple[int, int, int]
+    image: ImageSource
 
 
 @dataclass(frozen=True)
@@ -87,15 +97,39 @@ class RowsWritten(ev.Event):
 
 @dataclass(frozen=True)
 class ObjectsSought(ev.Event):
-    """The search for objects has started; it reports no progress."""
+    """How far the search for objects is; `total` is None before they are measured."""
+
+    done: int = 0
+    total: int | None = None
 
 
 @dataclass(frozen=True)
 class ObjectsFound(ev.Event):
-    """Objects (int32, 0 for none), and a table of their measures with a row for each."""
+    """Objects (int32, 0 for none), a table with a row for each, and the box that holds each.
+
+    Objects are numbered from 1 without gaps; the first row and box are those of object 1.
+    """
 
     objects: NDArray[np.int32]
     table: Table
+    boxes: list[tuple[slice, ...]]
+
+    def within(self, low: float, high: float) -> Generator[ev.Event, None, None]:
+        """Keep the objects of some sizes, and number them anew; yields them.
+
+        Parameters
+        ----------
+        low, high : float
+            Smallest and largest size, in the unit of the table's last column of sizes.
+        """
+        yield ObjectsSought()
+        sizes = self.table[size_column(self.table)]
+        kept = np.flatnonzero((sizes >= low) & (sizes <= high))
+        numbers = np.zeros(len(sizes) + 1, np.int32)
+        numbers[kept + 1] = np.arange(1, len(kept) + 1)
+        table = {name: column[kept] for name, column in self.table.items()}
+        table["label"] = numbers[kept + 1]
+        yield ObjectsFound(numbers[self.objects], table, [self.boxes[number] for number in kept])
 
 
 @dataclass(frozen=True)
@@ -126,8 +160,6 @@ class ObjectsWanted:
         DataError
             If the segmentation is too large to be held in memory.
         """
-        from napari_affmae.engine import measure_objects
-
         canvas = ready.canvas
         if canvas.folder is not None:
             raise DataError(
@@ -136,19 +168,55 @@ class ObjectsWanted:
                 "segment a part of the image"
             )
         yield ObjectsSought()
-        classes = canvas.labels
+        objects = self._label(canvas.labels)
+        yield from self._measured(ready, objects)
+
+    def _measured(
+        self, ready: CanvasReady, objects: NDArray[np.int32]
+    ) -> Generator[ev.Event, None, None]:
+        """Measure objects, in micrometres where the pixel size is known."""
+        from napari_affmae.engine import measure_objects
+
+        classes = ready.canvas.labels
         plane = classes.shape[-2:]
-        objects = self._label(classes)
-        sizes = step_sizes(ready.geometry)[-3 if self.config.three_d else -2 :]
-        known = [size for size in sizes if size is not None]
+        steps = step_sizes(ready.geometry)[-3 if self.config.three_d else -2 :]
+        known = [step / _NANOMETRES for step in steps if step is not None]
+        spacing = known if len(known) == len(steps) else None
         table = measure_objects(
-            objects.reshape(-1, *plane),
-            known if len(known) == len(sizes) else None,
-            classes=classes.reshape(-1, *plane),
+            objects.reshape(-1, *plane), spacing, "um", classes.reshape(-1, *plane)
         )
+        names = {item.value: item.name for item in ready.canvas.classes}
+        values = table.pop("class")
+        table["class"] = np.array([names.get(int(value), str(value)) for value in values], str)
         for axis, first in zip(("plane", "row", "column"), ready.origin, strict=True):
             table[axis] = table[axis] + first
-        yield ObjectsFound(objects, table)
+        shapes = yield from self._shapes(ready, objects, spacing)
+        boxes = [box for box in find_objects(objects) if box is not None]
+        yield ObjectsFound(objects, {**table, **shapes}, boxes)
+
+    def _shapes(
+        self, ready: CanvasReady, objects: NDArray[np.int32], spacing: list[float] | None
+    ) -> Generator[ev.Event, None, dict[str, NDArray[Any]]]:
+        """Measure shapes and grey values, plane by plane or volume by volume."""
+        from napari_affmae.engine.inference.object_shapes import measure_shapes
+
+        ndim = min(3, objects.ndim) if self.config.three_d else 2
+        parts = objects.reshape(-1, *objects.shape[-ndim:])
+        planes = parts[0].size // (objects.shape[-2] * objects.shape[-1])
+        unit, tables = "px" if spacing is None else "um", []
+        for number, part in enumerate(parts):
+            yield ObjectsSought(number, len(parts))
+            if not part.any():
+                continue
+            first = number * planes
+            grey = np.stack([_grey(ready.image, first + plane) for plane in range(planes)])
+            tables.append(measure_shapes(part, spacing, unit, grey.reshape(part.shape)))
+        if not tables:
+            tables = [measure_shapes(parts[0], spacing, unit, parts[0])]
+        # Objects are numbered in the order of their planes, so the rows are in order too.
+        joined = {name: np.concatenate([one[name] for one in tables]) for name in tables[0]}
+        del joined["label"]
+        return joined
 
     def _label(self, classes: NDArray[Any]) -> NDArray[np.int32]:
         """Give numbers to the objects, volume by volume."""
@@ -241,4 +309,11 @@ class SegmentationJob:
         whole = source_geometry(source) if self.geometry is None else self.geometry
         corner = self.region.corner(len(canvas.shape))
         origin = self.region.origin(source)
-        return CanvasReady(canvas, source.name, shifted(whole, corner), origin)
+        image = self.region.cut(source)
+        return CanvasReady(canvas, source.name, shifted(whole, corner), origin, image)
+
+
+def _grey(image: ImageSource, plane: int) -> NDArray[Any]:
+    """Return the grey values of a plane; of several channels the mean."""
+    channels: NDArray[Any] = image.read(plane)
+    return channels[0] if len(channels) == 1 else channels.mean(axis=0, dtype=np.float32)

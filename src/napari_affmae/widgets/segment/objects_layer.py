@@ -1,20 +1,31 @@
 """The layer of the objects that were found last."""
 
+from typing import Any
+
 import napari
 import numpy as np
 import pandas as pd
 from napari.layers import Labels
+from napari.utils.colormaps import DirectLabelColormap
 
 from napari_affmae.engine.results.tables import Table
+from napari_affmae.widgets.layers.label_layers import RESULT
+from napari_affmae.widgets.layers.layer_sources import OWN, layer_geometry, shifted
+from napari_affmae.widgets.layers.overlays import hide_replaced
+from napari_affmae.widgets.layers.own_layers import OwnLayers
 from napari_affmae.widgets.layers.view import camera_of, view_of
 from napari_affmae.widgets.segment.job import CanvasReady, ObjectsFound
+
+_MARK, _MARK_WIDTH = "yellow", 3
+# What the row of the background holds, by the kind of a column.
+_NOTHING: dict[str, Any] = {"f": np.nan, "U": ""}
 
 
 class ObjectsLayer:
     """Numbered objects as a layer, with their measures as its features.
 
-    An object whose number is selected, for instance in napari's table of features, comes
-    into view.
+    An object that is clicked, or whose row is selected in napari's table of features, is
+    outlined and comes into view.
 
     Parameters
     ----------
@@ -25,6 +36,8 @@ class ObjectsLayer:
     def __init__(self, viewer: "napari.viewer.Viewer") -> None:
         self._viewer = viewer
         self._layer: Labels | None = None
+        self._found: ObjectsFound | None = None
+        self._marked = OwnLayers(viewer)
         self._origin = (0, 0, 0)
         self._corrected = False
 
@@ -39,15 +52,20 @@ class ObjectsLayer:
         """
         if self._layer in self._viewer.layers and not self._corrected:
             self._viewer.layers.remove(self._layer)
-        self._origin, self._corrected = ready.origin, False
+        self._origin, self._corrected, self._found = ready.origin, False, found
+        self._marked.show([])
         self._layer = self._viewer.add_labels(
             found.objects,
             name=f"{ready.name}: objects",
             features=_features(found.table),
+            metadata=RESULT,
             **ready.geometry,
         )
+        hide_replaced(self._viewer, None, [self._layer])
         self._layer.events.paint.connect(self._note_correction)
-        self._layer.events.selected_label.connect(self._bring_into_view)
+        # First the mark: napari may move the camera when it gets another layer.
+        self._layer.events.selected_label.connect(self._show_selected)
+        self._layer.mouse_drag_callbacks.append(self._pick)
 
     def open_table(self) -> None:
         """Open napari's table of features, with those of the objects."""
@@ -56,6 +74,40 @@ class ObjectsLayer:
         dock, _ = self._viewer.window.add_plugin_dock_widget("napari", "Features table widget")
         dock.show()
         dock.raise_()
+
+    def _pick(self, layer: Labels, event: Any) -> None:
+        """Select the object that is clicked, as napari's own tool for picking does."""
+        if layer.mode == "pan_zoom":
+            value = layer.get_value(event.position, world=True)
+            if value:
+                layer.selected_label = value
+
+    def _show_selected(self) -> None:
+        self._mark()
+        self._bring_into_view()
+
+    def _mark(self) -> None:
+        """Outline the selected object."""
+        layer, found = self._layer, self._found
+        if layer is None or found is None or layer not in self._viewer.layers:
+            return
+        number = layer.selected_label
+        if not 0 < number <= len(found.boxes):
+            self._marked.show([])
+            return
+        box = found.boxes[number - 1]
+        corner = [part.start for part in box]
+        selected = set(self._viewer.layers.selection)
+        outline = Labels(
+            (layer.data[box] == number).astype(np.uint8),
+            name="selected object",
+            colormap=DirectLabelColormap(color_dict={None: (0, 0, 0, 0), 1: _MARK}),
+            metadata=OWN,
+            **shifted(layer_geometry(layer), corner),
+        )
+        outline.contour = _MARK_WIDTH
+        self._marked.show([outline])
+        self._viewer.layers.selection = selected
 
     def _note_correction(self) -> None:
         self._corrected = True
@@ -99,7 +151,7 @@ def _features(table: Table) -> pd.DataFrame:
     columns = {"index": table["label"], **table}
     return pd.DataFrame(
         {
-            name: np.insert(column, 0, np.nan if column.dtype.kind == "f" else 0)
+            name: np.insert(column, 0, _NOTHING.get(column.dtype.kind, 0))
             for name, column in columns.items()
         }
     )

@@ -6,10 +6,10 @@ from pathlib import Path
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import (
     QCheckBox,
+    QDoubleSpinBox,
     QFileDialog,
     QHBoxLayout,
     QLabel,
-    QListWidget,
     QListWidgetItem,
     QMessageBox,
     QPushButton,
@@ -21,11 +21,16 @@ from napari_affmae.config import LabelClass, ObjectsConfig
 from napari_affmae.engine.results.tables import Table, table_text
 from napari_affmae.errors import AffmaeError
 from napari_affmae.files import replace_bytes
+from napari_affmae.widgets.parts.checkable_list import CheckableList
 from napari_affmae.widgets.parts.forms import SettingsForm, fold
-from napari_affmae.widgets.segment.job import ObjectsWanted
+from napari_affmae.widgets.segment.job import ObjectsWanted, size_column
 
 _HEIGHT = 60
 _VALUE = Qt.ItemDataRole.UserRole
+_BACKGROUND = {"background", "unpainted", "outside", "nothing", "rest"}
+_DIGITS = 3
+# An object that covers more than this part of what was segmented is hardly one.
+_TOO_LARGE = 0.25
 
 
 class ObjectsPanel(QWidget):
@@ -35,6 +40,8 @@ class ObjectsPanel(QWidget):
     """The user wants objects in the last result."""
     table_asked = Signal()
     """The user wants to see the table of measures."""
+    filter_asked = Signal(float, float)
+    """The user wants only objects of these sizes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -43,7 +50,7 @@ class ObjectsPanel(QWidget):
             "Also makes a layer in which each connected piece of the chosen classes is an "
             "object with a number of its own, and measures them."
         )
-        self.classes = QListWidget()
+        self.classes = CheckableList()
         self.classes.setFixedHeight(_HEIGHT)
         self.form = SettingsForm(ObjectsConfig, basic=tuple(ObjectsConfig.model_fields))
         self.now_button = QPushButton("Find in the last result")
@@ -61,10 +68,13 @@ class ObjectsPanel(QWidget):
         self.save_button.setToolTip("Saves the measures for a spreadsheet.")
         self.save_button.clicked.connect(self._ask_where)
         self._found = QWidget()
-        buttons = QHBoxLayout(self._found)
-        buttons.setContentsMargins(0, 0, 0, 0)
+        below = QVBoxLayout(self._found)
+        below.setContentsMargins(0, 0, 0, 0)
+        buttons = QHBoxLayout()
         for button in (self.table_button, self.save_button):
             buttons.addWidget(button)
+        below.addLayout(self._make_filter())
+        below.addLayout(buttons)
         self.take_table({})
         folded = QWidget()
         inside = QVBoxLayout(folded)
@@ -84,14 +94,46 @@ class ObjectsPanel(QWidget):
         layout.addWidget(self.fold)
         layout.addWidget(self._found)
 
+    def _make_filter(self) -> QHBoxLayout:
+        """Make a row that keeps objects of some sizes."""
+        self.low, self.high = QDoubleSpinBox(), QDoubleSpinBox()
+        self._unit = QLabel()
+        self.filter_button = QPushButton("Keep these sizes")
+        self.filter_button.setToolTip(
+            "Leaves only objects of these sizes in the layer and the table; with the widest "
+            "limits all that were found."
+        )
+        self.filter_button.clicked.connect(
+            lambda: self.filter_asked.emit(self.low.value(), self.high.value())
+        )
+        row = QHBoxLayout()
+        for widget in (QLabel("Size"), self.low, QLabel("to"), self.high, self._unit):
+            row.addWidget(widget)
+        row.addWidget(self.filter_button)
+        return row
+
+    def offer_sizes(self, table: Table) -> None:
+        """Offer to keep objects of some sizes out of all that were found."""
+        name = size_column(table)
+        sizes = table[name]
+        low, high = (float(sizes.min()), float(sizes.max())) if len(sizes) else (0.0, 0.0)
+        decimals = 0 if name == "size_px" else _DIGITS - _magnitude(high)
+        step = 10.0**-decimals
+        for box, value in ((self.low, low - step), (self.high, high + step)):
+            box.setDecimals(max(0, decimals))
+            box.setRange(0, high + step)
+            box.setValue(max(0.0, value))
+        self._unit.setText({"size_px": "px", "area_um2": "µm²", "volume_um3": "µm³"}[name])
+
     def offer(self, classes: Sequence[LabelClass]) -> None:
-        """Offer the classes of a model; all but 0 are checked."""
+        """Offer the classes of a model; all but those that stand for the background are checked."""
         self.classes.clear()
         for item in classes:
             row = QListWidgetItem(item.name)
             row.setData(_VALUE, item.value)
             row.setFlags(row.flags() | Qt.ItemFlag.ItemIsUserCheckable)
-            state = Qt.CheckState.Checked if item.value else Qt.CheckState.Unchecked
+            is_wanted = item.value and item.name.strip().casefold() not in _BACKGROUND
+            state = Qt.CheckState.Checked if is_wanted else Qt.CheckState.Unchecked
             row.setCheckState(state)
             self.classes.addItem(row)
 
@@ -139,7 +181,32 @@ class ObjectsPanel(QWidget):
         except (AffmaeError, OSError) as error:
             QMessageBox.warning(self, "Save the table", str(error))
 
+    def judge(self, table: Table, pixels: int) -> str | None:
+        """Say what is odd about the objects that were found; None if nothing is.
+
+        Parameters
+        ----------
+        table : Table
+            Their measures.
+        pixels : int
+            Pixels in which an object can lie: of a plane, or of a volume.
+        """
+        largest = int(table["size_px"].max(initial=0))
+        if largest < _TOO_LARGE * pixels:
+            return None
+        name = str(table["class"][int(table["size_px"].argmax())])
+        return (
+            f"One object of {name!r} covers {100 * largest / pixels:.0f} % of what was segmented. "
+            f"If {name!r} is the background, uncheck it; if objects touch each other, choose "
+            "a 'Separation' above 0, and find them again."
+        )
+
     def lock(self, *, running: bool, result: bool) -> None:
         """Enable the settings if no run is running, and the search if there is a result."""
         self.fold.setEnabled(not running)
         self.now_button.setEnabled(result and not running)
+
+
+def _magnitude(number: float) -> int:
+    """Return the power of ten of a number, as a whole number."""
+    return int(f"{number:e}".split("e")[1]) if number else 0

@@ -1,12 +1,8 @@
-"""Damage the records of a run at random; reading them gives values or documented errors.
-
-``python damage_records.py RUN [COUNT]`` damages copies of what lies in a run folder.
-"""
+"""Damage the records of a run at random; reading them gives values or documented errors."""
 
 import json
 import random
 import shutil
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -118,8 +114,3 @@ def hunt(whole: Path, count: int, seed: int = 0) -> list[str]:
             found += [f"{number} ({name}): {error!r}" for error in read_all(run)]
             shutil.rmtree(run.parent)
     return found
-
-
-if __name__ == "__main__":
-    problems = hunt(Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 300)
-    sys.stdout.write("\n".join([*problems, f"{len(problems)} problems\n"]))
