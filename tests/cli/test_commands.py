@@ -295,7 +295,7 @@ def test_a_volume_goes_on_and_is_skipped_once_it_is_complete(
     (tmp_path / "a.zarr" / "0" / "c" / "2" / "0" / "0").unlink()
     other = cli(*words, "--out", tmp_path / "a.zarr", "--overlap", 0.5)
     assert other.code == 1
-    assert "a.zarr was begun with another --overlap" in other.err
+    assert "a.zarr was begun with another overlap" in other.err
     on = cli(*words, "--out", tmp_path / "a.zarr")
     assert on.code == 0, on.err
     np.testing.assert_array_equal(open_source(tmp_path / "a.zarr").read(2)[0], stack[2])

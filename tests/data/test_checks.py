@@ -1,7 +1,9 @@
 from collections import Counter
 
+import h5py
 import numpy as np
 import pytest
+import zarr
 from PIL import Image, ImageDraw
 
 from napari_affmae.data import checks
@@ -368,13 +370,65 @@ def test_what_is_sparse_is_not_taken_for_constant(shape, planes, rows, backgroun
 
 
 @pytest.mark.parametrize(
-    ("background", "words"), [(3, "all of one single"), (np.nan, "has a finite")]
+    ("background", "words", "level"),
+    [(3, "all of one single", "warning"), (np.nan, "has a finite", "error")],
 )
-def test_in_how_many_places_nothing_was_found(background, words):
+def test_in_how_many_places_nothing_was_found(background, words, level):
     source = SparseSource((50, 8192, 8192), (), background=background)
-    (message,) = messages(check_sources([source]), "error")
-    assert f"{words} value in the {16 * 16 + 5 * 50} places looked at: nothing" in message
+    message = messages(check_sources([source]), level)[0]
+    assert f"{words} value in the {16 * 16 + 5 * 50} places looked at: " in message
     assert source.seen == set(range(50))
     small = open_source(np.full((3, 600, 600), background, np.float32), name="small")
     (message,) = messages(check_sources([small]), "error")
     assert f"{words} value: nothing" in message
+
+
+def sparse_zarr(folder, volume_planes=(), zarr_format=2):
+    """A large stack of zeros, of which only chunks with something else are stored."""
+    shape, chunks = (40, 8192, 8192), (1, 256, 256)
+    array = zarr.create_array(
+        folder, shape=shape, chunks=chunks, dtype=np.uint8, zarr_format=zarr_format
+    )
+    tissue = np.random.default_rng(0).normal(120, 30, (256, 256)).clip(0, 255)
+    for plane in volume_planes:
+        array[plane, 7680:7936, 256:512] = tissue
+    return open_source(folder)
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_what_is_stored_is_looked_at_where_all_samples_are_constant(tmp_path, zarr_format):
+    source = sparse_zarr(tmp_path / "a.zarr", (17, 23), zarr_format)
+    found = source.stored_parts(10)
+    assert sorted(found, key=lambda part: part[0]) == [
+        (plane, slice(7680, 7936), slice(256, 512)) for plane in (17, 23)
+    ]
+    findings = check_sources([source])
+    assert messages(findings, "error") == []
+    assert not any("single value" in message for message in messages(findings, "warning"))
+
+
+def test_a_file_that_stores_nothing_is_refused(tmp_path):
+    source = sparse_zarr(tmp_path / "a.zarr")
+    assert source.stored_parts(10) == []
+    (message,) = messages(check_sources([source]), "error")
+    assert "all of one single value: nothing" in message
+
+
+def test_stored_chunks_of_hdf5(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        data = file.create_dataset("raw", (6, 5000, 5000), "u1", chunks=(2, 500, 500))
+        data[3, 4600:4800, 4600:4800] = 7
+        file.create_dataset("flat", data=np.zeros((8, 8)))
+    assert open_source(f"{tmp_path}/a.h5:/raw").stored_parts(9) == [
+        (plane, slice(4500, 5000), slice(4500, 5000)) for plane in (2, 3)
+    ]
+    assert open_source(f"{tmp_path}/a.h5:/flat").stored_parts(9) is None
+
+
+def test_images_of_few_values_look_like_labels(volume):
+    mask = (volume > 128).astype(np.uint8)
+    areas = np.repeat(np.repeat(mask[:, :20, :20], 8, axis=1), 8, axis=2)
+    found = messages(check_sources([open_source(areas, name="a")]), "warning")
+    assert any("only 2 values, like labels" in message for message in found)
+    dots = np.random.default_rng(0).integers(0, 2, mask.shape, dtype=np.uint8)
+    assert not any("labels" in item for item in messages(check_sources([open_source(dots)])))

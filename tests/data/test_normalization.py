@@ -2,6 +2,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+import zarr
 from scipy.ndimage import binary_dilation, gaussian_filter, rotate
 from skimage.exposure import equalize_adapthist
 
@@ -360,3 +361,13 @@ def test_limits_normalise_scaled_values(settings):
     low, high, scale, offset = source.scaled_limits().T[..., None, None]
     values = np.clip(scaled, low, high) * scale + offset
     np.testing.assert_allclose(values, source.read(0, slice(7, 100)), atol=1e-5)
+
+
+def test_sparse_files_are_scaled_by_what_they_store(tmp_path):
+    array = zarr.create_array(
+        tmp_path / "a.zarr", shape=(40, 8192, 8192), chunks=(1, 256, 256), dtype=np.uint8
+    )
+    array[17, 7680:7936, 256:512] = 40 + smooth((256, 256)) * 160
+    (source,) = normalize_sources([open_source(tmp_path / "a.zarr")], NormalizationConfig())
+    assert 40 <= source.statistics.low[0] < 80
+    assert 160 < source.statistics.high[0] <= 200

@@ -101,14 +101,16 @@ def test_few_values_without_an_image_beside_them_are_kept(tmp_path, stack, mask)
 
 def test_labels_by_the_metadata_of_ome_zarr(tmp_path, grey, mask):
     write(tmp_path / "a.tif", grey)
-    for name, extra in (("b.zarr", {}), ("cells.zarr", {"image-label": {"version": "0.4"}})):
-        group = zarr.open_group(tmp_path / name, mode="w", zarr_format=2)
+    marks = {"image-label": {"version": "0.4"}}, {"napari-affmae/origin": {}}
+    for name, extra in zip(("b", "cells", "done"), ({}, *marks), strict=True):
+        group = zarr.open_group(tmp_path / f"{name}.zarr", mode="w", zarr_format=2)
         group.create_array("0", data=mask)
         multiscale = {"version": "0.4", "axes": ["y", "x"], "datasets": [{"path": "0"}]}
         group.attrs.update({"multiscales": [multiscale], **extra})
     found = find_sources(tmp_path)
     assert names(found) == ["a.tif", "b.zarr"]
     assert "by its own metadata" in found.skipped[0].reason
+    assert "a result of this program" in found.skipped[1].reason
     assert names(find_sources(tmp_path / "cells.zarr")) == ["cells.zarr"]
 
 

@@ -123,7 +123,7 @@ def open_images(
         )
         found = _shown(looking, "images", console)
     for line in told(found.skipped):
-        say(console, f"warning: left out {line}", "yellow")
+        say(console, f"warning: left out: {line}", "yellow")
     if found.others.counts:
         say(console, f"info: files of other kinds: {found.others}")
     if not found.sources:

@@ -319,7 +319,7 @@ def _by_name(
                 raise DataError(f"two {what}s have the same name: {files[stem(name)]} and {path}")
             files[stem(name)] = path
     for line in told(skipped):
-        tell(f"left out {line}")
+        tell(f"left out: {line}")
     if not files:
         there = f"; there are: {others}" if others.counts else ""
         raise DataError(f"no {what} found in {', '.join(map(shown, _as_list(paths)))}{there}")

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_affmae.data.appearance import Membranes, bar_height, membranes
+from napari_affmae.data.flatness import FEW_VALUES, looks_like_labels
 from napari_affmae.data.normalization.empty_places import in_empty_tiles
 from napari_affmae.data.sources.source import ImageSource, spread
 from napari_affmae.errors import AffmaeError, SystemLimitError
@@ -26,6 +27,7 @@ _FULL_SAMPLE = _MOST_PLANES * _WINDOWS_AXIS**2 * _WINDOW**2
 _SMALL_PLANE = 2**20  # values
 _PLACES_ELSEWHERE = 256
 _MUCH_EMPTY = 0.2
+_VALUED_PLANES = 4
 _BAR_PLANES = 4
 _BAR_SIDE = 2048
 
@@ -119,6 +121,7 @@ class _Seen:
     not_finite: list[int]
     is_grey: bool
     empty: float = 0.0  # share of places of one value, on planes that hold other values too
+    is_empty: bool = False  # its file stores no pixel
 
     @property
     def nothing(self) -> bool:
@@ -134,7 +137,10 @@ def _check_pixels(source: ImageSource, most_pixels: int) -> Iterator[Finding]:
         seen = _look(source, read, max(most_pixels, _FULL_SAMPLE * source.n_channels))
     if seen.nothing:
         seen = _look_elsewhere(source, read, seen)
+    if seen.nothing and not _is_complete(source, seen):
+        seen = _look_where_stored(source, read, seen)
     yield from _judge(source, seen)
+    yield from _check_values(source, read, seen)
     if len(seen.no_value) < len(seen.planes):
         yield from _check_bar(source, read, seen.planes, most_pixels)
 
@@ -173,7 +179,6 @@ def _look_elsewhere(source: ImageSource, read: _Read, seen: _Seen) -> _Seen:
     rng = np.random.default_rng(0)  # the same places every time
     planes = spread(source.n_planes, _PLACES_ELSEWHERE)
     most = _PLACES_ELSEWHERE // len(planes)
-    places = seen.places
     for number in range(most):
         for plane in planes:
             # The middle first, where most images have what they show.
@@ -183,20 +188,37 @@ def _look_elsewhere(source: ImageSource, read: _Read, seen: _Seen) -> _Seen:
                 for size, part in zip((source.height, source.width), share, strict=True)
                 for start in [int(part * max(0, size - _WINDOW))]
             )
-            pixels = read(plane, rows, columns)
-            places += 1
-            finite = pixels[np.isfinite(pixels)]
-            if finite.size and not _is_constant(finite):
-                others = [*seen.planes, plane] if plane not in seen.planes else seen.planes
-                return replace(
-                    seen,
-                    planes=others,
-                    places=places,
-                    constant=[one for one in seen.constant if one != plane],
-                    no_value=[one for one in seen.no_value if one != plane],
-                    not_finite=[plane] if finite.size < pixels.size else [],
-                )
-    return replace(seen, places=places)
+            seen = _look_at(seen, plane, read(plane, rows, columns))
+            if not seen.nothing:
+                return seen
+    return seen
+
+
+def _look_where_stored(source: ImageSource, read: _Read, seen: _Seen) -> _Seen:
+    """Look at what a file holds that stores only what is not empty."""
+    parts = source.stored_parts(_PLACES_ELSEWHERE)
+    for plane, rows, columns in parts or ():
+        for top in range(rows.start, rows.stop, _WINDOW):
+            band = slice(top, min(top + _WINDOW, rows.stop))
+            seen = _look_at(seen, plane, read(plane, band, columns))
+            if not seen.nothing:
+                return seen
+    return replace(seen, is_empty=parts == [])
+
+
+def _look_at(seen: _Seen, plane: int, pixels: NDArray[Any]) -> _Seen:
+    """Count one more place; if it holds something, its plane is no longer empty."""
+    seen = replace(seen, places=seen.places + 1)
+    finite = pixels[np.isfinite(pixels)]
+    if not finite.size or _is_constant(finite):
+        return seen
+    return replace(
+        seen,
+        planes=[*seen.planes, plane] if plane not in seen.planes else seen.planes,
+        constant=[one for one in seen.constant if one != plane],
+        no_value=[one for one in seen.no_value if one != plane],
+        not_finite=[plane] if finite.size < pixels.size else [],
+    )
 
 
 def _is_complete(source: ImageSource, seen: _Seen) -> bool:
@@ -209,8 +231,13 @@ def _judge(source: ImageSource, seen: _Seen) -> Iterator[Finding]:
     about = (source,)
     if seen.nothing:
         what = "no pixel has a finite value" if seen.no_value else "all of one single value"
-        where = "" if _is_complete(source, seen) else f" in the {seen.places} places looked at"
-        yield Finding("error", f"{what}{where}: nothing can be learned from it", about)
+        is_known = _is_complete(source, seen) or seen.is_empty
+        where = "" if is_known else f" in the {seen.places} places looked at"
+        if is_known or seen.no_value:
+            yield Finding("error", f"{what}{where}: nothing can be learned from it", about)
+        else:
+            advice = "leave it out, unless it holds something elsewhere"
+            yield Finding("warning", f"{what}{where}: {advice}", about)
         if seen.no_value:
             return
     elif seen.constant:
@@ -233,6 +260,26 @@ def _judge(source: ImageSource, seen: _Seen) -> Iterator[Finding]:
     if seen.is_grey:
         yield Finding(
             "warning", "colour channels are equal; choose channel 0 to read it as grey", about
+        )
+
+
+def _check_values(source: ImageSource, read: _Read, seen: _Seen) -> Iterator[Finding]:
+    """Warn of what looks like labels that were taken for an image."""
+    telling = [plane for plane in seen.planes if plane not in seen.constant + seen.no_value]
+    if source.n_channels > 1 or not telling:
+        return
+    rows, columns = (
+        slice(max(0, (size - _WINDOW) // 2), (size + _WINDOW) // 2)
+        for size in (source.height, source.width)
+    )
+    blocks = [read(plane, rows, columns)[0] for plane in telling[:_VALUED_PLANES]]
+    values = np.unique(np.concatenate(blocks))
+    if len(values) <= FEW_VALUES and any(map(looks_like_labels, blocks)):
+        yield Finding(
+            "warning",
+            f"holds areas of only {len(values)} values, like labels or a mask; leave it out, "
+            "unless it is an image",
+            (source,),
         )
 
 

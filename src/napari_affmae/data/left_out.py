@@ -81,5 +81,8 @@ def told(skipped: Iterable[Skipped]) -> Iterator[str]:
     for item in skipped:
         alike.setdefault(item.reason, []).append(item.path)
     for reason, paths in alike.items():
+        if len(paths) == 1 and str(paths[0]) in reason:  # of a file that cannot be read
+            yield reason
+            continue
         many = f"{len(paths)} files, such as " if len(paths) > 1 else ""
         yield f"{many}{shown(paths[0])}: {reason}"

@@ -143,9 +143,9 @@ def test_another_model_or_setting_is_refused_or_begins_anew(stack, model, tmp_pa
     denser = LABELS.model_copy(update={"overlap": 0.5})
     for other, config, words in (
         (retrained, LABELS, "another model"),
-        (model, denser, "another --overlap"),
-        (retrained, denser, "another model and another --overlap"),
-        (model, CONFIG, "other --probabilities"),
+        (model, denser, "another overlap of tiles"),
+        (retrained, denser, "another model and another overlap of tiles"),
+        (model, CONFIG, "another choice of probabilities"),
     ):
         with pytest.raises(UnwritableError, match=f"a.* was begun with {words};"):
             list(volumes_of(other, config, sizes=SIZES).segment(source, target))

@@ -126,8 +126,9 @@ def test_of_many_files_that_are_left_out_some_are_named(tmp_path: Path) -> None:
         (tmp_path / f"{number:02}.tif").write_bytes(b"no image")
     tifffile.imwrite(tmp_path / "whole.tif", np.eye(70, dtype=np.uint8))
     notices = [event for event in selection_of(tmp_path).open() if isinstance(event, Notice)]
-    assert len(notices) == 21
-    assert notices[-1].message == "left out: 5 more files and folders"
+    assert len(notices) == 22
+    assert notices[-2].message == "left out: 5 more files and folders"
+    assert notices[-1].message == "files of other kinds: 1 .json (preferences.json)"
 
 
 def selection_of(folder: Path) -> Selection:

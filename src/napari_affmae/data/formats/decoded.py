@@ -1,15 +1,15 @@
 """A cache of decoded planes, for formats that can only decode a whole plane."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from threading import Condition
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from cachetools import LRUCache, cached
 from numpy.typing import NDArray
 
-from napari_affmae.data.formats.handles import OpenFile, nothing
+from napari_affmae.data.formats.handles import OpenFile, Part, nothing
 from napari_affmae.data.formats.sizes import check_piece
 from napari_affmae.data.sources.source import ArrayLike, PixelSize
 
@@ -31,6 +31,15 @@ class ChunkedArray(ArrayLike, Protocol):
         ...
 
 
+@runtime_checkable
+class SparseArray(Protocol):
+    """An array that knows which of its chunks are stored."""
+
+    def stored_chunks(self) -> Iterator[Part]:
+        """List chunks that are stored, by a slice for each axis."""
+        ...
+
+
 def opened_chunks(
     array: ChunkedArray,
     axes: str | None = None,
@@ -46,10 +55,11 @@ def opened_chunks(
         If its chunks are too large to be decoded.
     """
     check_piece(array.chunks, array.dtype, "each of its chunks")
+    stored = array.stored_chunks if isinstance(array, SparseArray) else None
     if not KeptChunks.worthwhile(array):
-        return OpenFile(array, axes, pixel_size, close, notes)
+        return OpenFile(array, axes, pixel_size, close, notes, stored=stored)
     kept = KeptChunks(array)
-    return OpenFile(kept, axes, pixel_size, close, notes, resident=kept.resident)
+    return OpenFile(kept, axes, pixel_size, close, notes, resident=kept.resident, stored=stored)
 
 
 class KeptChunks:

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
@@ -39,6 +39,7 @@ _SHARE = 4
 _WAITS = (0.0, 0.02, 0.1, 0.5)
 
 T = TypeVar("T")
+Part = tuple[slice, ...]
 
 
 def nothing() -> None:
@@ -73,6 +74,9 @@ class OpenFile:
         Channels that say how opaque a pixel is, which are not read unless asked for.
     content : "image", "labels" or "result"
         See `ImageSource`.
+    stored : callable or None
+        Lists parts of the array, a slice for each axis, that are stored; all others
+        hold a fill value. None where that is not known.
     lacks_others : bool
         Whether it would be another image if files were there that it names.
     """
@@ -89,6 +93,7 @@ class OpenFile:
     lacks_others: bool = False
     classes: Sequence[LabelClass] = ()
     content: Content = "image"
+    stored: Callable[[], Iterable[Part]] | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -1,6 +1,8 @@
 """HDF5 files."""
 
+from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import h5py
 from napari_affmae.data.formats.containers import choose_array, is_image
 from napari_affmae.data.formats.decoded import opened_chunks
 from napari_affmae.data.formats.foreign import Surroundings
-from napari_affmae.data.formats.handles import OpenFile
+from napari_affmae.data.formats.handles import OpenFile, Part
 from napari_affmae.data.formats.hdf5_dialects import described, image_datasets
 from napari_affmae.data.formats.hdf5_links import check_links, check_storage
 from napari_affmae.data.formats.imaris import (
@@ -86,4 +88,12 @@ def _opened(dataset: h5py.Dataset, surroundings: Surroundings) -> OpenFile:
     check_storage(dataset, surroundings)
     # Without a filter, HDF5 reads a part of a chunk.
     filters = dataset.chunks and dataset.id.get_create_plist().get_nfilters()
-    return opened_chunks(dataset) if filters else OpenFile(dataset)
+    opened = opened_chunks(dataset) if filters else OpenFile(dataset)
+    return replace(opened, stored=partial(_stored_chunks, dataset) if dataset.chunks else None)
+
+
+def _stored_chunks(dataset: h5py.Dataset) -> Iterator[Part]:
+    for number in range(dataset.id.get_num_chunks()):
+        starts = dataset.id.get_chunk_info(number).chunk_offset
+        sides = zip(starts, dataset.chunks, dataset.shape, strict=True)
+        yield tuple(slice(start, min(start + side, size)) for start, side, size in sides)

@@ -2,6 +2,7 @@
 
 import weakref
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -11,9 +12,10 @@ from numpy.typing import NDArray
 
 from napari_affmae.data.formats.facts import FileFacts, look_into
 from napari_affmae.data.formats.file_index import FileIndex
-from napari_affmae.data.formats.handles import POOL, OpenFile
+from napari_affmae.data.formats.handles import POOL, OpenFile, Part
 from napari_affmae.data.formats.paths import shown
 from napari_affmae.data.formats.recipe import FileRecipe, default_name, split_inner
+from napari_affmae.data.sources.failures import failure
 from napari_affmae.data.sources.layout import (
     CHANNEL_AXES,
     Layout,
@@ -102,6 +104,22 @@ class FileSource(ImageSource):
                 return np.asarray(file.array[index])
 
         return POOL.with_room(part)
+
+    def stored_parts(self, most: int) -> list[tuple[int, slice, slice]] | None:
+        """List parts of planes that are stored; see `ImageSource.stored_parts`."""
+
+        def listed() -> list[Part] | None:
+            with POOL.use(self._key, self._reopen) as file:
+                return None if file.stored is None else list(islice(file.stored(), most))
+
+        try:
+            chunks = POOL.with_room(listed)
+        except OSError as error:
+            raise failure(error, f"cannot read {self.place}") from error
+        if chunks is None:
+            return None
+        parts = (part for chunk in chunks for part in self.layout.parts(chunk))
+        return list(islice(parts, most))
 
     def close(self) -> None:
         """Close the file; reading again opens it again."""

@@ -5,6 +5,8 @@ chunk may be empty or lost, and zarr reads both as the fill value.
 """
 
 import logging
+import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -98,6 +100,24 @@ class StoredPlanes:
         raise ValueError(
             "parts of it come and go; wait until no program writes it and its disk is there"
         )
+
+    def stored_chunks(self) -> Iterator[tuple[slice, ...]]:
+        """List the chunks, of sharded arrays the shards, that lie in the folder.
+
+        Yields
+        ------
+        tuple of slice
+            One for each axis; in the order in which the system lists the files.
+        """
+        for folder, _, files in os.walk(self._folder):
+            below = Path(folder).relative_to(self._folder)
+            for file in files:
+                numbers = [int(number) for number in re.findall(r"\d+", str(below / file))]
+                if len(numbers) == len(self.shape):  # not the metadata
+                    yield tuple(
+                        slice(number * side, min((number + 1) * side, size))
+                        for number, side, size in zip(numbers, self._grid, self.shape, strict=True)
+                    )
 
     def _is_absent(self, missed: list[str]) -> bool:
         """Whether chunks that were not found are still not there, although the array is."""

@@ -23,6 +23,7 @@ from napari_affmae.data.sources.source import ImageSource, spread
 from napari_affmae.errors import DataError
 
 _WINDOW = 256
+_STORED_WINDOWS = 64
 _PLANES = 24
 _WINDOWS_PER_PLANE = 4
 _FEW_PLANES_WINDOWS = 24
@@ -227,6 +228,9 @@ def fit_statistics(source: ImageSource, config: NormalizationConfig) -> SourceSt
     """
     windows = list(sample_windows(source))
     blocks = [source.read(*window) for window in windows]
+    if all(block.min() == block.max() for block in blocks):  # the sample missed what is sparse
+        windows = _stored_windows(source) or windows
+        blocks = [source.read(*window) for window in windows]
     telling = [
         telling_values([block[channel] for block in blocks]) for channel in range(source.n_channels)
     ]
@@ -272,6 +276,19 @@ def sample_windows(source: ImageSource) -> Iterator[tuple[int, slice, slice]]:
             continue
         for _ in range(count):
             yield plane, _random_window(rng, source.height), _random_window(rng, source.width)
+
+
+def _stored_windows(source: ImageSource) -> list[tuple[int, slice, slice]]:
+    """Windows in the middle of what is stored of a file that stores only what is not empty."""
+    return [
+        (plane, _middle(rows), _middle(columns))
+        for plane, rows, columns in source.stored_parts(_STORED_WINDOWS) or ()
+    ]
+
+
+def _middle(part: slice) -> slice:
+    start = max(part.start, (part.start + part.stop - _WINDOW) // 2)
+    return slice(start, min(part.stop, start + _WINDOW))
 
 
 def _random_window(rng: np.random.Generator, size: int) -> slice:

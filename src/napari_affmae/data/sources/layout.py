@@ -1,8 +1,9 @@
 """Finds which axes of an array are rows, columns, channels and planes."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -161,6 +162,17 @@ class Layout:
             span = slice(min(channels), max(channels) + 1)
         named = {"Y": rows, "X": columns, "C": span, "S": span}
         return tuple(named[axis] if axis in named else int(next(position)) for axis in self.axes)
+
+    def parts(self, chunk: Sequence[slice]) -> Iterator[tuple[int, slice, slice]]:
+        """Yield the parts of planes, with rows and columns, that a part of the array covers."""
+        named = dict(zip(self.axes, chunk, strict=True))
+        counting = [
+            range(part.start, part.stop)
+            for axis, part in zip(self.axes, chunk, strict=True)
+            if axis not in "YX" + CHANNEL_AXES
+        ]
+        for position in product(*counting):
+            yield plane_number(position, self.plane_shape), named["Y"], named["X"]
 
     def arrange(self, block: NDArray[Any], channels: Sequence[int]) -> NDArray[Any]:
         """Bring what `index` has read into the order (channel, row, column)."""

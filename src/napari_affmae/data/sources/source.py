@@ -206,6 +206,27 @@ class ImageSource(ABC):
     def _fetch(self, index: tuple[Any, ...]) -> NDArray[Any]:
         """Read the stored array at a basic index; may raise any kind of error."""
 
+    def stored_parts(self, most: int) -> list[tuple[int, slice, slice]] | None:  # noqa: ARG002
+        """List parts that are stored, of a file that stores only what is not empty.
+
+        Parameters
+        ----------
+        most : int
+            So many at most.
+
+        Returns
+        -------
+        list of (int, slice, slice), or None
+            Planes, rows and columns; there may be others if there are `most`. None
+            where it is not known what is stored.
+
+        Raises
+        ------
+        UnreadableFileError
+            If the file cannot be read.
+        """
+        return None
+
     def fingerprint(self) -> str:
         """Return a hash that identifies the content, wherever it is stored.
 

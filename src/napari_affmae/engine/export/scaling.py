@@ -54,7 +54,7 @@ class Scaling:
         if record.config.clahe:
             raise ExportError(
                 "this model equalises contrast by CLAHE, which bioimage.io has no step for, and "
-                "without it predictions would be wrong; train one without --clahe to export it"
+                "without it predictions would be wrong; train one without CLAHE to export it"
             )
         statistics = list(record.statistics.values())
         if not statistics:

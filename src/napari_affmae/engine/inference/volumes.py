@@ -230,7 +230,7 @@ def _kept_once_begun(
 
 def _is_there(target: Path) -> UnwritableError:
     return UnwritableError(
-        f"{target} is complete, perhaps by another process meanwhile; repeat the command with "
-        "--skip-existing, or --overwrite it",
+        f"{target} is complete, perhaps by another process meanwhile; leave it out, or let it be "
+        "overwritten",
         target,
     )

@@ -242,10 +242,10 @@ class Plan(BaseModel):
             for words, mine, theirs in (
                 ("another image", self.origin.image, other.origin.image),
                 ("another model", self.origin.model, other.origin.model),
-                ("another --tile", self.origin.tile, other.origin.tile),
-                ("another --overlap", self.origin.overlap, other.origin.overlap),
-                ("another --precision", self.precision, other.precision),
-                ("other --probabilities", self.probabilities, other.probabilities),
+                ("another size of tiles", self.origin.tile, other.origin.tile),
+                ("another overlap of tiles", self.origin.overlap, other.origin.overlap),
+                ("another precision", self.precision, other.precision),
+                ("another choice of probabilities", self.probabilities, other.probabilities),
                 ("other blocks", (self.chunk, self.shard), (other.chunk, other.shard)),
             )
             if mine != theirs

@@ -78,7 +78,7 @@ def _may_continue(place: Place, plan: Plan, target: Path, *, anew: bool) -> bool
     if differences and not anew:
         raise UnwritableError(
             f"{target} was begun with {' and '.join(dict.fromkeys(differences))}; repeat the "
-            "command that began it, choose another name, or begin anew with --overwrite",
+            "command that began it, choose another name, or let it be overwritten",
             target,
         )
     return len(plans) == len(place.folders) and not differences

@@ -64,7 +64,7 @@ class Selection:
         found = yield from _told(look_for_sources(self.paths, channels=self.channels))
         lines = list(told(found.skipped))
         for line in lines[:_MOST_SKIPPED]:
-            yield Notice(f"left out {line}", "warning")
+            yield Notice(f"left out: {line}", "warning")
         if len(lines) > _MOST_SKIPPED:
             yield Notice(f"left out: {len(lines) - _MOST_SKIPPED} more files and folders")
         if found.others.counts:
