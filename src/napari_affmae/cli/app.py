@@ -363,6 +363,14 @@ def export(
         str | None,
         typer.Option("--license", metavar="SPDX", help="Licence, such as CC-BY-4.0; none if left."),
     ] = None,
+    graphs: Annotated[
+        bool,
+        typer.Option(
+            "--graphs/--no-graphs",
+            help="Whether it holds the network as TorchScript and ONNX too, so that programs run "
+            "it without napari-affmae.",
+        ),
+    ] = True,
     overwrite: Overwrite = False,
 ) -> None:
     """Write a segmentation model as a package for other programs."""
@@ -376,6 +384,7 @@ def export(
         example=example,
         authors=author or [],
         license_id=license_,
+        graphs=graphs,
         overwrite=overwrite,
         console=_console(),
     )
