@@ -183,6 +183,14 @@ def segment(
     skip_existing: Annotated[
         bool, typer.Option("--skip-existing", help="Skip images that have results.")
     ] = False,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="A dask scheduler whose workers compute, such as tcp://node1:8786; they need "
+            "this program and the same folders.",
+        ),
+    ] = None,
     *,
     given: Given,
 ) -> None:
@@ -201,6 +209,7 @@ def segment(
         reading=Reading(axes, channels),
         overwrite=overwrite,
         skip_existing=skip_existing,
+        scheduler=scheduler,
         console=_console(),
     )
 
