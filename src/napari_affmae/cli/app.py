@@ -224,6 +224,14 @@ def segment(
     skip_existing: Annotated[
         bool, typer.Option("--skip-existing", help="Skip images that have results.")
     ] = False,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="A dask scheduler whose workers compute, such as tcp://node1:8786; they need "
+            "this program and the same folders.",
+        ),
+    ] = None,
     *,
     given: Given,
 ) -> None:
@@ -242,6 +250,7 @@ def segment(
         reading=Reading(axes, channels, flip_rows),
         overwrite=overwrite,
         skip_existing=skip_existing,
+        scheduler=scheduler,
         console=_console(),
     )
 

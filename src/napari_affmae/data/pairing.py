@@ -52,8 +52,8 @@ def tell_apart(images: Files, labels: Files) -> tuple[Files, Files]:
     if not own or not labels:
         path = next(iter(images.values()))
         raise DataError(
-            f"images and labels are the same files, such as {shown(path)}: give the images first, then "
-            "their labels. Where each HDF5 or zarr file holds both, name the arrays, as in "
+            f"images and labels are the same files, such as {shown(path)}: give the images first, "
+            "then their labels. Where each HDF5 or zarr file holds both, name the arrays, as in "
             "folder:/raw and folder:/label"
         )
     return own, labels
@@ -87,7 +87,9 @@ def match(images: Files, labels: Files) -> tuple[dict[str, tuple[Path, Path]], s
     pairs = {name: (path, labels[partners[name]]) for name, path in images.items()}
     for image, label in pairs.values():
         if os.path.realpath(image) == os.path.realpath(label):
-            raise DataError(f"{shown(image)} is given as an image and as its labels; give its labels")
+            raise DataError(
+                f"{shown(image)} is given as an image and as its labels; give its labels"
+            )
     return pairs, note
 
 
