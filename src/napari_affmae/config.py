@@ -17,6 +17,9 @@ IGNORE_INDEX = -100
 #: File that makes a folder a run.
 RUN_FILE = "run.json"
 
+#: Side of a crop or a tile, pixels; far above what can be trained, and memory is taken by it.
+MOST_CROP = 2**14
+
 #: Of random numbers; what every form and generator takes.
 MOST_SEED = 2**31 - 1
 
@@ -107,7 +110,9 @@ class AugmentationConfig(Settings):
 class TrainingConfig(Settings):
     """What pretraining and fine-tuning have in common."""
 
-    crop: int = Field(256, ge=64, title="Crop", description="Side of a training crop, pixels.")
+    crop: int = Field(
+        256, ge=64, le=MOST_CROP, title="Crop", description="Side of a training crop, pixels."
+    )
     batch: int | Literal["auto"] = Field(
         "auto", title="Batch", description="Crops of one step; auto goes by preset and device."
     )

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from napari_affmae.cli import main
+from napari_affmae.cli import evaluate, main, stopping
 from napari_affmae.engine import read_metadata, read_metrics
 from napari_affmae.engine.results.ome_tiff import PlaneFile
 from napari_affmae.engine.results.planes import PlaneWriter
@@ -302,3 +302,26 @@ def test_a_broken_image_is_named_and_left_out_of_pretraining(
     done = cli(*words)
     assert done.code == 0, done.err
     assert "broken.tif" in done.err
+
+
+def test_evaluation_stops_where_nobody_reads_its_progress(
+    cli: Cli, runs: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def closed(*_: Any) -> None:
+        raise BrokenPipeError
+
+    words = ("evaluate", data / "images", data / "labels", "--model", runs / "finetune")
+    monkeypatch.setattr(evaluate.Reporter, "show", closed)
+    monkeypatch.setattr(stopping, "close_output", lambda: None)
+    result = cli(*words, "--device", "cpu")
+    assert (result.code, result.out) == (130, "")
+
+
+def test_results_that_nobody_reads_are_no_error(data: Path) -> None:
+    words = [sys.executable, "-m", "napari_affmae", "info", str(data / "images")]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert b"Traceback" not in process.stderr.read()
+    assert process.returncode == 130

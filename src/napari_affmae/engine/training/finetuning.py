@@ -19,6 +19,7 @@ from napari_affmae.data import (
     LabelEncoder,
     LabelledCrops,
 )
+from napari_affmae.engine.compute.device import telling_of_memory
 from napari_affmae.engine.compute.runtime import Runtime, evaluating
 from napari_affmae.engine.compute.seeds import Stream, derived_seed, seeded
 from napari_affmae.engine.events import Event, Notice, Validated
@@ -53,6 +54,7 @@ _PREVIEW_CROPS = 4
 _FIXED_BYTES = 2**28
 
 
+@telling_of_memory
 def finetune(
     pairs: Pairs,
     config: FinetuneConfig | None,
