@@ -25,6 +25,9 @@ ORIGIN_NAMESPACE = "napari-affmae/origin"
 #: judgement, until the curve is measured.
 WORTHWHILE_CROPS = 200_000
 
+#: Side of a crop or a tile, pixels; far above what can be trained, and memory is taken by it.
+MOST_CROP = 2**14
+
 #: The largest seed of random numbers that every form and every generator takes.
 MOST_SEED = 2**31 - 1
 
@@ -129,6 +132,7 @@ class TrainingConfig(Settings):
     crop: int = Field(
         256,
         ge=64,
+        le=MOST_CROP,
         title="Square size (crop)",
         description="Side in pixels of the squares that are cut out of the images to learn from.",
     )

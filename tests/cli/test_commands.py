@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from napari_affmae.cli import main
+from napari_affmae.cli import evaluate, main, stopping
 from napari_affmae.data import open_source
 from napari_affmae.engine import read_metadata, read_metrics
 from napari_affmae.engine.results.ome_tiff import PlaneFile
@@ -412,3 +412,26 @@ def test_a_model_is_exported_for_other_programs(cli: Cli, runs: Path, tmp_path: 
     done = cli("export", runs / "pretrain", "--out", tmp_path / "b.zip")
     assert done.code == 1
     assert "fine-tune it first" in done.err
+
+
+def test_evaluation_stops_where_nobody_reads_its_progress(
+    cli: Cli, runs: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def closed(*_: Any) -> None:
+        raise BrokenPipeError
+
+    words = ("evaluate", data / "images", data / "labels", "--model", runs / "finetune")
+    monkeypatch.setattr(evaluate.Reporter, "show", closed)
+    monkeypatch.setattr(stopping, "close_output", lambda: None)
+    result = cli(*words, "--device", "cpu")
+    assert (result.code, result.out) == (130, "")
+
+
+def test_results_that_nobody_reads_are_no_error(data: Path) -> None:
+    words = [sys.executable, "-m", "napari_affmae", "info", str(data / "images")]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert b"Traceback" not in process.stderr.read()
+    assert process.returncode == 130

@@ -13,10 +13,11 @@ from typer.exceptions import TyperException
 from typer.main import get_group
 
 from napari_affmae.cli.app import app
-from napari_affmae.cli.terminal import printable
+from napari_affmae.cli.terminal import close_output, printable
 from napari_affmae.errors import AffmaeError
 
 _SAVE_MEMORY = ("--crop", "--tile", "--batch")
+_CLOSED = 130
 
 
 def main() -> None:
@@ -32,6 +33,9 @@ def main() -> None:
     except AffmaeError as error:
         _tell(str(error))
         sys.exit(1)
+    except BrokenPipeError:  # nobody reads the results any more
+        close_output()
+        sys.exit(_CLOSED)
     except OSError as error:
         _tell(_of_the_system(error))
         sys.exit(1)

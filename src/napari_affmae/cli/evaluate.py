@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,12 @@ from rich.table import Table
 from napari_affmae.cli.inputs import Pair, Reading, check_exists, open_pairs
 from napari_affmae.cli.options import Given, build
 from napari_affmae.cli.progress import Reporter, meter
+from napari_affmae.cli.stopping import deliver
 from napari_affmae.cli.terminal import Terminal
 from napari_affmae.config import SegmentConfig
-from napari_affmae.engine import Scores, evaluate
+from napari_affmae.engine import Scores
+from napari_affmae.engine.events import Event
+from napari_affmae.engine.inference.evaluation import scoring
 
 
 def run_evaluate(
@@ -69,10 +72,22 @@ def measure(pairs: Sequence[Pair], model: Path, config: SegmentConfig, console: 
         Tiles, device and precision.
     console : rich.console.Console
         Where progress is shown.
+
+    Raises
+    ------
+    typer.Exit
+        It was stopped, or the output was closed.
     """
     planes = sum(image.n_planes for image, _ in pairs)
+    found: list[Scores] = []
+
+    def events() -> Generator[Event, None, None]:
+        found.append((yield from scoring(pairs, model, config)))
+
     with meter(console, "evaluate") as progress:
-        return evaluate(pairs, model, config, Reporter(console, progress, planes=planes).show)
+        reporter = Reporter(console, progress, planes=planes)
+        deliver(events(), [reporter.show], console)
+    return found[0]
 
 
 def score_table(scores: Scores) -> Table:

@@ -1,5 +1,6 @@
 """A picture that shows the results of a demo run."""
 
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from napari_affmae.config import LabelClass
+from napari_affmae.files import replace_bytes
 
 _DPI = 90
 
@@ -68,7 +70,9 @@ def draw_report(
     left, right = rows[-1].subplots(1, 2)
     _draw_curves(left, "pretraining: reconstruction loss", pretraining)
     _draw_curves(right, "fine-tuning: segmentation loss", finetuning)
-    figure.savefig(path, dpi=_DPI)
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=_DPI)
+    replace_bytes(path, picture.getvalue())
 
 
 def _draw_example(figure: SubFigure, example: Example, classes: Sequence[LabelClass]) -> None:

@@ -1,7 +1,6 @@
 """Text on its way to a terminal or a log: the one place where it is made harmless."""
 
 import contextlib
-import errno
 import os
 import sys
 from collections.abc import Iterable
@@ -62,7 +61,8 @@ class Terminal(Console):
         try:
             super().print(*objects, **options)
         except OSError as error:
-            raise BrokenPipeError(errno.EPIPE, "nobody reads the output any more") from error
+            # Without a number: where it is that of a closed pipe, typer ends the process itself.
+            raise BrokenPipeError("nobody reads the output any more") from error
 
     def on_broken_pipe(self) -> None:
         """Leave it to the caller what to do, which may have a run to save."""

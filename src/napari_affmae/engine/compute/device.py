@@ -1,12 +1,13 @@
 """Device, precision and memory of a run."""
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import wraps
 from traceback import clear_frames
 from types import TracebackType
-from typing import Self
+from typing import ParamSpec, Self, TypeVar
 
 import psutil
 import torch
@@ -14,6 +15,10 @@ import torch
 from affmae_kernels import choose_backend
 from napari_affmae.config import Precision
 from napari_affmae.errors import DeviceUnavailableError, OutOfMemoryError
+
+P = ParamSpec("P")
+E = TypeVar("E")
+R = TypeVar("R")
 
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 # Messages of oneDNN when it gets no memory for weights or scratch space.
@@ -181,6 +186,29 @@ def memory_errors(plan: DevicePlan, what: str, advice: str) -> Iterator[None]:
     if shortage.reason is not None:
         plan.release_memory()
         raise shortage.error(plan, f"{what} does not fit", advice)
+
+
+def telling_of_memory(
+    run: Callable[P, Generator[E, None, R]],
+) -> Callable[P, Generator[E, None, R]]:
+    """Decorate a run: wherever in it memory runs out, it ends with `OutOfMemoryError`.
+
+    Parameters
+    ----------
+    run : callable
+        Makes a generator.
+    """
+
+    @wraps(run)
+    def told(*args: P.args, **kwargs: P.kwargs) -> Generator[E, None, R]:
+        with Shortage() as shortage:
+            return (yield from run(*args, **kwargs))
+        raise OutOfMemoryError(
+            f"the memory of this computer is not enough ({shortage.reason or 'it says no more'}). "
+            "Use a smaller crop, tile or batch, or smaller images, or close other programs"
+        )
+
+    return told
 
 
 def _choose_device(device: str) -> torch.device:

@@ -14,6 +14,7 @@ from napari_affmae.data import (
     naming_pair,
     read_labels,
 )
+from napari_affmae.engine.compute.device import telling_of_memory
 from napari_affmae.engine.events import Event, TileDone
 from napari_affmae.engine.inference.pixel_sizes import note_pixel_sizes
 from napari_affmae.engine.inference.predictor import Predictor
@@ -54,7 +55,7 @@ def evaluate(
         As `segment`; `DataError` also for labels that do not fit the images or
         have values that the model does not know.
     """
-    events = _evaluate(pairs, model, config)
+    events = scoring(pairs, model, config)
     while True:
         try:
             event = next(events)
@@ -65,9 +66,26 @@ def evaluate(
             on_event(event)
 
 
-def _evaluate(
+@telling_of_memory
+def scoring(
     pairs: Sequence[tuple[ImageSource, ImageSource]], model: Path, config: SegmentConfig
 ) -> Generator[Event, None, Scores]:
+    """Score a model as `evaluate` does, as a run that can be stopped by closing it.
+
+    Parameters
+    ----------
+    pairs, model, config
+        See `evaluate`, whose errors are raised.
+
+    Yields
+    ------
+    Event
+        `RunStarted`, `Notice` and `TileDone`.
+
+    Returns
+    -------
+    Scores
+    """
     segmenter = Segmenter(model, config)
     metadata = segmenter.metadata
     yield segmenter.started

@@ -14,7 +14,7 @@ from napari_affmae.data import (
     normalize_sources,
     require_channels,
 )
-from napari_affmae.engine.compute.device import plan_device
+from napari_affmae.engine.compute.device import plan_device, telling_of_memory
 from napari_affmae.engine.compute.runtime import Runtime
 from napari_affmae.engine.compute.timing import Stopwatch
 from napari_affmae.engine.events import BandDone, Event, PlaneDone, TileDone
@@ -92,6 +92,7 @@ class Segmenter:
         """
         return normalize_like(source, self.metadata)
 
+    @telling_of_memory
     def segment(self, source: ImageSource) -> Generator[Event, None, None]:
         """Segment every plane of an image or stack; see `segment`.
 

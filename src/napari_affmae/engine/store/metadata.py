@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, ValidationError, model_validator
 from safetensors import SafetensorError, safe_open
 
-from napari_affmae.config import Classes, ModelConfig, QuickConfig, Settings
+from napari_affmae.config import MOST_CROP, Classes, ModelConfig, QuickConfig, Settings
 from napari_affmae.data import NormalizationRecord
 from napari_affmae.engine.store.checkpoints import (
     MODEL_FILE,
@@ -23,7 +23,6 @@ from napari_affmae.files import parse_json
 #: Key of our metadata in the header of a model file.
 METADATA_KEY = "napari-affmae"
 # Far above what can be trained. A file may say any number, and memory is taken by these.
-_LARGEST_CROP = 2**14
 _LARGEST_NEIGHBOURHOOD = 2**12
 _LARGEST_VALUE = 2**32 - 1
 _MOST_NAMES = 20
@@ -36,7 +35,7 @@ class ModelMetadata(Settings):
     kind: Literal["pretrain", "segment", "quick"]
     model: ModelConfig
     normalization: NormalizationRecord
-    crop: int = Field(ge=64, le=_LARGEST_CROP)
+    crop: int = Field(ge=64, le=MOST_CROP)
     classes: Classes = ()
     ignore_value: int | None = None
     #: (row, column) in nanometres, if it is known and the same for all training images.

@@ -18,6 +18,7 @@ from napari_affmae.data import (
     LabelEncoder,
     LabelledCrops,
 )
+from napari_affmae.engine.compute.device import telling_of_memory
 from napari_affmae.engine.compute.runtime import Runtime, evaluating
 from napari_affmae.engine.compute.seeds import Stream, derived_seed
 from napari_affmae.engine.events import Event, Notice, Validated
@@ -52,6 +53,7 @@ _PREVIEW_CROPS = 4
 _FIXED_BYTES = 2**28
 
 
+@telling_of_memory
 def finetune(
     pairs: Pairs,
     config: FinetuneConfig | None,

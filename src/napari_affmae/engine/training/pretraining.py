@@ -24,6 +24,7 @@ from napari_affmae.data import (
     split_planes,
 )
 from napari_affmae.data.crops.numbers import words
+from napari_affmae.engine.compute.device import telling_of_memory
 from napari_affmae.engine.compute.runtime import Runtime, evaluating
 from napari_affmae.engine.compute.seeds import Stream, derived_seed
 from napari_affmae.engine.events import Event, Notice, Validated
@@ -50,6 +51,7 @@ _PREVIEW_CROPS = 4
 _RANKED_CROPS = 8
 
 
+@telling_of_memory
 def pretrain(
     sources: Sequence[ImageSource],
     config: PretrainConfig | None,

@@ -15,6 +15,11 @@ def in_words(error: Exception) -> str:
         return f"{error}: Runs and models > Change ..."
     if isinstance(error, AffmaeError | ValueError):
         return str(error)
+    if isinstance(error, MemoryError):
+        return (
+            "The memory of this computer is not enough. Close other programs and layers, or take "
+            "smaller images, or a smaller crop, tile or batch. What was saved is intact."
+        )
     logger.error("unexpected error", exc_info=error)
     return (
         f"Unexpected error: {type(error).__name__}: {error}. "
