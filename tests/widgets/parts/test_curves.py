@@ -41,6 +41,7 @@ def test_the_legend_lies_beside_the_lines(curves: Curves) -> None:
     assert "training" in curves.legend.text()
     assert "validation" in curves.legend.text()
     assert curves._plot.getPlotItem().legend is None
+    curves.layout().activate()
     assert not curves.legend.geometry().intersects(curves._plot.geometry())
     assert "0.001" not in curves._plot.getAxis("left").labelString()
 
