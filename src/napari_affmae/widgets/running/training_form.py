@@ -144,9 +144,9 @@ class TrainingForm(QWidget, Generic[C]):
         try:
             self.stored = None if run is None else self._read(run)
         except CheckpointError as error:  # the run was deleted or damaged since it was listed
-            self._panel.fail(error)
             self.run_choice.choose(None)
             self.run_choice.refresh()
+            self._panel.fail(error)  # the last: what is said goes when another run is chosen
             return
         self.form.set_enabled(None if run is None else FREE)
         self._panel.start_button.setText("Start" if run is None else self._resume_text())
