@@ -60,6 +60,14 @@ def tiles(event: ev.TilesDone) -> str:
     return f"tiles{_left(event.seconds_left)}"
 
 
+def plane(event: ev.TileDone, planes: int) -> str:
+    """Say how far a stack is: ``plane 31 of 70, 4 min left``."""
+    if planes == 1:
+        return tile(event)
+    left = "" if event.seconds_left is None else f", {duration(event.seconds_left)} left"
+    return f"plane {event.plane + 1} of {planes}{left}"
+
+
 def _left(seconds: float | None) -> str:
     return "" if seconds is None else f"  {duration(seconds)} left"
 

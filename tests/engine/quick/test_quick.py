@@ -24,6 +24,7 @@ from napari_affmae.engine import (
 from napari_affmae.engine.events import PlaneDone, StepDone, TileDone, ViewPredicted
 from napari_affmae.engine.quick import strokes
 from napari_affmae.engine.quick.features import FeatureStore
+from napari_affmae.engine.quick.search import PlaceFound, find_least_certain
 from napari_affmae.errors import AffmaeError, CheckpointError, DataError
 from napari_affmae.model import QuickSegmenter
 
@@ -98,8 +99,8 @@ def test_other_planes_and_parts_of_them(training, stripes):
     full = last(list(training.update(strokes, whole(training, stripes, plane=1))))
     assert (full.labels == truth(slice(0, 150))).mean() > 0.85
     part = QuickView(training.normalize(stripes), 1, slice(33, 45), slice(90, 117))
-    shown = last(list(training._show(part)))
-    again = last(list(training._show(whole(training, stripes, plane=1))))
+    shown = last(list(training.predict(part)))
+    again = last(list(training.predict(whole(training, stripes, plane=1))))
     np.testing.assert_allclose(
         shown.probabilities, again.probabilities[:, 33:45, 90:117], atol=1e-4
     )
@@ -275,7 +276,7 @@ def test_views_larger_than_what_is_kept(training, stripes):
     training._store = FeatureStore(
         training._module, training._runtime, training._store.tile, capacity=1
     )
-    shown = list(training._show(whole(training, stripes)))
+    shown = list(training.predict(whole(training, stripes)))
     assert len(training._store._kept) == 1
     np.testing.assert_allclose(last(shown).probabilities, kept.probabilities, atol=1e-5)
     assert sum(isinstance(event, TileDone) for event in shown) > 3
@@ -316,3 +317,24 @@ def test_uncertainty_is_the_share_of_the_largest_entropy():
     np.testing.assert_allclose(uncertainty(np.full((7, 2, 2), 1 / 7, np.float32)), 1, atol=1e-6)
     with pytest.raises(ValueError, match="at least 2 classes, got 1"):
         uncertainty(np.ones((1, 2, 2), np.float32))
+
+
+def test_the_least_certain_place_is_found(training: QuickTraining, stripes: ImageSource) -> None:
+    view = whole(training, stripes)
+    list(training.update([whole(training, stripes, painted(1, 2, 5))], view))
+    source = training.normalize(stripes)
+    views = [
+        QuickView(source, plane, slice(0, 100), columns)
+        for plane in (0, 1)
+        for columns in (slice(0, 48), slice(30, 130))
+    ]
+    events = list(find_least_certain(training, views))
+    found = events[-1]
+    assert isinstance(found, PlaceFound)
+    assert [event.done for event in events if isinstance(event, TileDone)] == [1, 2, 3, 4]
+    # Within one stripe it is sure; where stripes meet, it is not.
+    assert found.number in (1, 3)
+    means = [float(last(list(training.predict(view))).uncertainty.mean()) for view in views]
+    assert found.uncertainty > max(means)
+    with pytest.raises(ValueError, match="at least one"):
+        list(find_least_certain(training, []))

@@ -35,12 +35,13 @@ def test_a_logarithmic_axis_has_ticks_wherever_the_losses_lie(
         assert float(text) == pytest.approx(10**place, rel=1e-4)
 
 
-def test_the_legend_lies_beside_the_lines(curves: Curves) -> None:
+def test_the_legend_lies_beside_the_lines(curves: Curves, qtbot: Any) -> None:
     curves.add(1, {"training": 0.5, "validation": 0.4})
     curves.redraw()
     assert "training" in curves.legend.text()
     assert "validation" in curves.legend.text()
     assert curves._plot.getPlotItem().legend is None
+    qtbot.waitUntil(curves._plot.isVisible)
     assert not curves.legend.geometry().intersects(curves._plot.geometry())
     assert "0.001" not in curves._plot.getAxis("left").labelString()
 

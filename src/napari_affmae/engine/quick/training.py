@@ -237,7 +237,7 @@ class QuickTraining:
         yield from self._store.fill(show.source, show.plane, *bounds, progress)
         painted = self._painted(blocks)
         yield from self._train(blocks, painted)
-        yield from self._show(show)
+        yield from self.predict(show)
 
     def save(self, path: Path) -> Path:
         """Write a model file that `segment`, `evaluate` and `finetune` take.
@@ -380,7 +380,8 @@ class QuickTraining:
         self._since_start += 1
         return float(loss.detach())
 
-    def _show(self, view: QuickView) -> Generator[TileDone | ViewPredicted, None, None]:
+    def predict(self, view: QuickView) -> Generator[TileDone | ViewPredicted, None, None]:
+        """Predict a view with what was learned, without learning more; see `update`."""
         probabilities = yield from predict_view(self._module, self._store, view)
         values = np.array([item.value for item in self.classes])
         labels = values.astype(np.min_scalar_type(values.max()))[probabilities.argmax(0)]

@@ -44,6 +44,8 @@ class Annotation(QObject):
     """Strokes, classes or pairs have changed: what is learned is out of date."""
     renamed = Signal()
     """Only names or colours of classes have changed."""
+    counted = Signal()
+    """The painted pixels were counted anew."""
     looked = Signal()
     """The user may look at another pair now."""
     noticed = Signal(str)
@@ -93,6 +95,10 @@ class Annotation(QObject):
     def classes(self) -> tuple[LabelClass, ...]:
         """Return the classes."""
         return self._classes.classes()
+
+    def counts(self) -> Counter[int]:
+        """Return the painted pixels of each value, as far as they are counted."""
+        return sum((painted.counts for painted in self._painted.values()), Counter())
 
     @property
     def ignore_value(self) -> int | None:
@@ -268,6 +274,7 @@ class Annotation(QObject):
                 self._meet(labels, painted)
         self._classes.add_values(sorted(found))
         self._classes.set_counts(total)
+        self.counted.emit()
 
     def _meet(self, labels: Labels, painted: Painted) -> None:
         """Take over the values of labels from elsewhere, and give a hint if they look complete."""

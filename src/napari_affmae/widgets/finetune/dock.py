@@ -26,6 +26,7 @@ from napari_affmae.widgets.finetune.full_panel import FullPanel
 from napari_affmae.widgets.finetune.pair_table import PairTable
 from napari_affmae.widgets.finetune.prediction import PredictionLayers
 from napari_affmae.widgets.finetune.quick_panel import QuickPanel
+from napari_affmae.widgets.finetune.state_line import StateLine
 from napari_affmae.widgets.finetune.stroke_keeper import StrokeKeeper
 from napari_affmae.widgets.layers.docks import open_dock
 from napari_affmae.widgets.layers.layer_sources import LayerImage
@@ -76,6 +77,7 @@ class FinetuneDock(Dock):
         self.annotation = Annotation(napari_viewer, self.pairs, self.classes)
         self.keeper = StrokeKeeper(self.annotation, self.start_from)
         self.earlier = EarlierWork(napari_viewer)
+        self.state = StateLine(self.annotation)
         layers = PredictionLayers(napari_viewer)
         self.quick = QuickPanel(napari_viewer, self.annotation, self.start_from, layers)
         self.full = FullPanel(napari_viewer, self.panel, self.annotation, self.start_from, layers)
@@ -115,7 +117,7 @@ class FinetuneDock(Dock):
         rows.setContentsMargins(0, 0, 0, 0)
         rows.addRow("Training", modes)
         rows.addRow("Start from", self.start_from)
-        self.add(top, self.card)
+        self.add(self.state, top, self.card)
         self.add_section("Images and labels", self.earlier, self.pairs)
         self.add_section("Classes", self.classes)
         self.add(self.quick, self.full, self.overlays, self.uncertainty, self.copies)
@@ -140,6 +142,7 @@ class FinetuneDock(Dock):
         self.start_from.changed.connect(self._show_start)
         self.pairs.changed.connect(self._show_start)
         self.quick.saved.connect(self._take_model)
+        self.quick.predicted.connect(self.state.note_learned)
         self.panel.ended.connect(self._take_full_model)
         self.panel.running_changed.connect(self._lock)
 
@@ -188,6 +191,7 @@ class FinetuneDock(Dock):
         """Offer to segment with a model that was just made."""
         self.start_from.refresh()
         self._made = model
+        self.state.note_saved()
         self.keeper.note_model(model)
         self.segment_button.setVisible(True)
 

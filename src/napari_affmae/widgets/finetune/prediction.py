@@ -6,6 +6,7 @@ from typing import Any
 import napari
 import numpy as np
 from napari.layers import Image, Labels, Layer
+from napari.utils import Colormap
 
 from napari_affmae.config import LabelClass
 from napari_affmae.engine.events import ViewPredicted
@@ -16,6 +17,8 @@ from napari_affmae.widgets.layers.view import LayerView, plane_of
 
 _PREDICTION = "AFFMAE prediction"
 _UNCERTAINTY = "AFFMAE uncertainty"
+# What is sure is left as it is. Light that is added would not be seen on bright images.
+_TINT = Colormap([(1, 0.35, 0, 0), (1, 0.35, 0, 1)], name="uncertainty")
 
 
 class PredictionLayers:
@@ -67,10 +70,10 @@ class PredictionLayers:
                 Image(
                     uncertainty,
                     name=_UNCERTAINTY,
-                    colormap="inferno",
+                    colormap=_TINT,
                     contrast_limits=(0, 1),
-                    opacity=0.6,
-                    blending="additive",
+                    opacity=0.8,
+                    blending="translucent",
                     metadata=_mark(_UNCERTAINTY),
                     **place,
                 ),

@@ -27,6 +27,7 @@ from napari_affmae.widgets.finetune.quick_session import (
     QuickSetup,
     Saved,
 )
+from napari_affmae.widgets.finetune.uncertain_button import UncertainButton
 from napari_affmae.widgets.layers.view import PART_ONLY, LayerView, camera_of, shown_part
 from napari_affmae.widgets.parts.error_text import in_words
 from napari_affmae.widgets.parts.forms import SettingsForm
@@ -84,6 +85,9 @@ class QuickPanel(QWidget):
         self.save_button.setToolTip("Keeps what was learned, for the dock that segments.")
         self.save_button.setEnabled(False)
         self.save_button.clicked.connect(self._save)
+        self.uncertain_button = UncertainButton(viewer, annotation, self._session)
+        self.uncertain_button.setEnabled(False)
+        self.uncertain_button.failed.connect(self.fail)
         self.form = SettingsForm(QuickConfig, basic=(), advanced=_ADVANCED)
         self.form.changed.connect(self.schedule)
         self.bar = QProgressBar()
@@ -132,7 +136,7 @@ class QuickPanel(QWidget):
         policy.setRetainSizeWhenHidden(True)  # otherwise the dock would jump at each stroke
         self.bar.setSizePolicy(policy)
         self.bar.setVisible(False)
-        for widget in (self.bar, self.status, self.messages, self.form):
+        for widget in (self.bar, self.status, self.messages, self.uncertain_button, self.form):
             layout.addWidget(widget)
 
     def _connect_view(self) -> None:
@@ -158,7 +162,7 @@ class QuickPanel(QWidget):
     def _switch(self, on: bool) -> None:
         self.messages.clear()
         if on:
-            self._start_from.refresh()  # a pretraining may have ended
+            self._start_from.refresh()  # a pretraining may have ended since the list was read
             self._update()
         else:
             self._timer.stop()
@@ -167,7 +171,7 @@ class QuickPanel(QWidget):
             self.status.setText("")
 
     def _note_moved(self) -> None:
-        # The view that is being predicted is no longer shown.
+        # The prediction that is being made is of a view that the user has left.
         if self.predict_button.isChecked():
             self._job.stop()
             self._timer.start()
@@ -244,7 +248,9 @@ class QuickPanel(QWidget):
         self.status.setText(text)
 
     def _show(self, event: ev.ViewPredicted) -> None:
-        self.save_button.setEnabled(True)
+        if not self.save_button.isEnabled():
+            self.save_button.setEnabled(True)
+            self.uncertain_button.setEnabled(True)
         if self._asked is None:
             return
         pair, view, classes = self._asked

@@ -1,7 +1,7 @@
 """The jobs of quick training: one training is kept as long as its setup is the same."""
 
 import threading
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -108,6 +108,24 @@ class QuickSession:
             ],
             QuickView(sources[request.pair], view.plane, view.rows, view.columns),
         )
+
+    def search(
+        self, image: ImageSource, places: Sequence[tuple[int, slice, slice]]
+    ) -> Generator[ev.Event, None, None]:
+        """Look for the least certain of some places (plane, rows, columns); see `PlaceFound`."""
+        yield from self._in_turn(self._search(image, places))
+
+    def _search(
+        self, image: ImageSource, places: Sequence[tuple[int, slice, slice]]
+    ) -> Generator[ev.Event, None, None]:
+        if self._training is None:
+            raise AffmaeError("nothing is learned yet: paint, and let it predict first")
+        from napari_affmae.engine import QuickView
+        from napari_affmae.engine.quick.search import find_least_certain
+
+        source = self._training.normalize(image)
+        views = [QuickView(source, *place) for place in places]
+        yield from find_least_certain(self._training, views)
 
     def save(self, path: Path, classes: tuple[LabelClass, ...]) -> Generator[ev.Event, None, None]:
         """Write the model, with the names and colours that its classes have now."""

@@ -1,5 +1,6 @@
 """The plane and the rectangle of a layer that the viewer shows."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
@@ -86,6 +87,25 @@ def plane_of(viewer: "napari.viewer.Viewer", layer: Layer) -> tuple[tuple[int, .
         for value, size in zip(point[:-2], shape[:-2], strict=True)
     )
     return indices, plane_number(indices, shape[:-2])
+
+
+def look_at(viewer: "napari.viewer.Viewer", layer: Layer, place: Sequence[float]) -> None:
+    """Bring a place into the middle of the view.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+        The viewer.
+    layer : napari.layers.Layer
+        The layer that the place belongs to.
+    place : sequence of float
+        Its index in the layer's array, at full resolution.
+    """
+    world = layer.data_to_world(place)
+    first_axis = viewer.dims.ndim - len(world)
+    for axis, position in enumerate(world[:-2], first_axis):
+        viewer.dims.set_point(axis, position)
+    camera_of(viewer).center = tuple(world[-3:])
 
 
 def pixel_shape(layer: Layer) -> tuple[int, ...]:

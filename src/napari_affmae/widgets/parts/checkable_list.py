@@ -16,6 +16,7 @@ class CheckableList(QListWidget):
     def __init__(self) -> None:
         super().__init__()
         self.setTextElideMode(Qt.TextElideMode.ElideMiddle)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         connect_while_alive(self, get_settings().appearance.events.theme, self._take_theme)
         self._take_theme()
 

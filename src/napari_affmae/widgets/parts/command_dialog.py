@@ -97,7 +97,8 @@ class CommandDialog(QDialog):
 
     def __init__(self, command: str, notes: list[str], parent: QWidget) -> None:
         super().__init__(parent)
-        self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)  # else it lives until the dock does
+        self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        # Without this attribute, a dialog that is closed lives on until the dock is deleted.
         self.setWindowTitle("The same on the command line")
         self.text = QPlainTextEdit(command)
         self.text.setReadOnly(True)

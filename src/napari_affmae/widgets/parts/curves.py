@@ -12,7 +12,8 @@ from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
 
 from napari_affmae.widgets.parts.lifetime import connect_while_alive
 
-# Whenever the curves are drawn, Qt composes the whole window, with its canvas.
+# Whenever the curves are drawn, Qt composes the whole window with its canvas, which is slow; so
+# they are drawn seldom.
 _REDRAW_MILLISECONDS = 1500
 _MOST_POINTS = 1500
 _FEW_POINTS = 30
@@ -48,7 +49,7 @@ class Curves(QWidget):
         self._lines: dict[str, Any] = {}
         self._plot: Any = None
         self.setFixedHeight(_HEIGHT)
-        # Above the plot: inside, a legend would lie over a line sooner or later.
+        # The legend stands above the plot, since inside it would lie over a line at some time.
         self.legend = QLabel()
         self.legend.setTextFormat(Qt.TextFormat.RichText)
         self.legend.setWordWrap(True)
@@ -96,7 +97,7 @@ class Curves(QWidget):
         plot.setMenuEnabled(False)
         plot.setLogMode(y=self._logarithmic)
         for side in ("left", "bottom"):
-            plot.getAxis(side).enableAutoSIPrefix(False)  # else "loss (x0.001)"
+            plot.getAxis(side).enableAutoSIPrefix(False)  # it would say "loss (x0.001)"
         self._layout.addWidget(plot, 1)
         return plot
 

@@ -110,6 +110,7 @@ class SourceList(QWidget):
             return  # the plugin made the layer
         # The first image that is open is what a run is for; of several the user chooses.
         self._add_item(layer.name, (_LAYER, layer), checked=self._list.count() == 0)
+        self._settle()
 
     def _rename(self, event: Any) -> None:
         layer = self._viewer.layers[event.index]

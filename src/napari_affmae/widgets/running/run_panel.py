@@ -27,7 +27,8 @@ from napari_affmae.widgets.running.worker import RunWorker
 logger = logging.getLogger(__name__)
 
 _PARTS = 1000
-# A fast GPU makes hundreds of steps a second; nobody reads so many.
+# A fast GPU makes hundreds of steps a second, which nobody can read: only the newest is shown
+# after each of these pauses.
 _MILLISECONDS_BETWEEN_STEPS = 50
 
 
@@ -151,7 +152,7 @@ class RunPanel(QWidget):
         if self._worker is not None:
             self._outcome = Outcome.STOPPED
             self.stop_button.setEnabled(False)
-            self.pause_button.setEnabled(False)  # a paused run does not stop
+            self.pause_button.setEnabled(False)  # a run that is paused would not stop
             self.status.setText("stopping after this step ...")
             self._worker.quit()
 
@@ -182,7 +183,7 @@ class RunPanel(QWidget):
 
     def fail(self, error: Exception) -> None:
         """Show an error that has kept a run from starting."""
-        if not self.is_running:  # messages of the former run no longer hold
+        if not self.is_running:  # what the former run has said is out of date
             self.messages.clear()
             self.status.clear()
             self._has_refused = True

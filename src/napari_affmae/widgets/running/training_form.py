@@ -22,13 +22,14 @@ from napari_affmae.widgets.running.run_panel import Outcome, RunPanel
 
 C = TypeVar("C", PretrainConfig, FinetuneConfig)
 
-#: Advanced settings of every training, in the middle and at the end of the form.
+#: These advanced settings belong to every training. The form of a dock shows `STEPS` after its
+#: own ones, and `REST` at its end.
 STEPS = ("warmup", "weight_decay", "clip", "precision", "seed", "memory_share", "validation")
 REST = ("checkpoint_minutes", "normalization", "augmentation")
 
 
 class TrainingForm(QWidget, Generic[C]):
-    """The settings of a training run. A run keeps its settings, so this is hidden meanwhile.
+    """The settings of a training run. They cannot change during the run, so it hides them.
 
     Parameters
     ----------
@@ -143,9 +144,9 @@ class TrainingForm(QWidget, Generic[C]):
         try:
             self.stored = None if run is None else self._read(run)
         except CheckpointError as error:  # the run was deleted or damaged since it was listed
-            self._panel.fail(error)
             self.run_choice.choose(None)
             self.run_choice.refresh()
+            self._panel.fail(error)  # the last: what is said goes when another run is chosen
             return
         self.form.set_enabled(None if run is None else FREE)
         self._panel.start_button.setText("Start" if run is None else self._resume_text())
@@ -180,5 +181,6 @@ class TrainingForm(QWidget, Generic[C]):
             self.run_choice.refresh(wanted=self.run)
 
     def _make_room(self, running: bool) -> None:
-        # A run keeps its settings: its curves and pictures take their place meanwhile.
+        # The settings cannot change while a run is going on, so its curves and pictures are
+        # shown in their place.
         self.setVisible(not running)

@@ -285,8 +285,8 @@ class SegmentDock(Dock):
         if self._ready is None:
             return
         done = event.plane * event.total + event.done
-        total = self._ready.canvas.n_planes * event.total
-        self.panel.show_progress(done, total, wording.tile(event))
+        planes = self._ready.canvas.n_planes
+        self.panel.show_progress(done, planes * event.total, wording.plane(event, planes))
 
     def _show_search(self, event: ObjectsSought) -> None:
         text = "looking for objects ..." if event.total is None else "measuring objects ..."

@@ -13,7 +13,7 @@ from napari_affmae.widgets.layers.label_layers import RESULT
 from napari_affmae.widgets.layers.layer_sources import OWN, layer_geometry, shifted
 from napari_affmae.widgets.layers.overlays import hide_replaced
 from napari_affmae.widgets.layers.own_layers import OwnLayers
-from napari_affmae.widgets.layers.view import camera_of, view_of
+from napari_affmae.widgets.layers.view import look_at, view_of
 from napari_affmae.widgets.segment.job import CanvasReady, ObjectsFound
 
 _MARK, _MARK_WIDTH = "yellow", 3
@@ -127,11 +127,7 @@ class ObjectsLayer:
         )
         lead = layer.data.shape[:-2]
         indices = np.unravel_index(round(plane), lead) if lead else ()
-        world = layer.data_to_world((*indices, *place))
-        first_axis = self._viewer.dims.ndim - len(world)
-        for axis, position in enumerate(world[: len(lead)], first_axis):
-            self._viewer.dims.set_point(axis, position)
-        camera_of(self._viewer).center = tuple(world[-3:])
+        look_at(self._viewer, layer, (*map(int, indices), *place))
 
     def _is_in_view(self, layer: Labels) -> bool:
         try:
