@@ -19,7 +19,11 @@ def main(words: Sequence[str] | None = None) -> int:
         command = commands.add_parser(name)
         command.add_argument("--count", type=int, default=count)
         command.add_argument("--seed", type=int, default=0)
-        command.add_argument("--only", default="", help="tasks or formats whose names hold this")
+        command.add_argument(
+            "--only",
+            default="",
+            help="tasks whose names hold this, or formats in whose names this expression is found",
+        )
     given = parser.parse_args(words)
     started = time.monotonic()
     faults = {"kills": _kills, "readers": _readers, "records": _records}[given.command](given)

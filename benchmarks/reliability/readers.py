@@ -4,6 +4,7 @@ Each file is read in a process of its own, with little memory and little time.
 """
 
 import random
+import re
 import resource
 import shutil
 import tempfile
@@ -172,7 +173,7 @@ def fuzz(count: int, seed: int = 0, *, only: str = "", at_once: int = 2) -> list
     seed : int
         Of the damages.
     only : str
-        Take the formats whose names hold this.
+        Take the formats in whose names this regular expression is found.
     at_once : int
         Processes beside each other.
 
@@ -183,7 +184,7 @@ def fuzz(count: int, seed: int = 0, *, only: str = "", at_once: int = 2) -> list
     """
     with tempfile.TemporaryDirectory() as place, ThreadPoolExecutor(at_once) as threads:
         whole = {kind: path for kind, path in written(Path(place)) if isinstance(path, Path)}
-        kinds = [kind for kind in whole if only in kind.name]
+        kinds = [kind for kind in whole if re.search(only, kind.name)]
         for kind in kinds:
             told = children.run(read_image, [whole[kind]], SECONDS).told
             if not told or told[0][0] != "value":

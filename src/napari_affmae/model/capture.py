@@ -223,7 +223,7 @@ def _record(
                 except Exception as error:  # noqa: BLE001 - raised below, once the recording ended
                     failures.append(error)
         except RuntimeError as error:
-            # Of what went wrong inside, the end of the recording tells only that it did.
+            # This error only says that the recording failed; what went wrong inside is in `failures`.
             failures.append(error)
             _tidy_up(memory)
     if not failures:
@@ -235,7 +235,8 @@ def _record(
             raise failure
         raise CaptureError(f"{type(failure).__name__}: {failure}") from failure
     finally:
-        # Else the error would hold this frame and this frame the error, with all its tensors.
+        # The error refers to this frame. If the frame kept the error, neither would be freed, nor
+        # would the tensors that they hold.
         del failure
 
 

@@ -206,7 +206,7 @@ class LabelledCrops:
         blocks = [self._grid[number] for number in self._grid.of_plane(pair, plane)]
         source = self._grid.sources[pair]
         sizes = np.array([source.height, source.width])
-        # Of blocks that overlap, the one in which a crop around the pixel's middle starts.
+        # Blocks overlap. The pixel belongs to the one in which a crop with it in the middle starts.
         starts = np.clip(places - self._grid.crop // 2, 0, np.maximum(0, sizes - self._grid.crop))
         found = {}
         for block in blocks:

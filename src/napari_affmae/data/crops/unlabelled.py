@@ -135,7 +135,7 @@ class PretrainCrops:
 
     @property
     def left_out(self) -> dict[int, SourceError]:
-        """By the numbers of sources that broke, what happened."""
+        """What happened to the sources that broke, by their numbers."""
         return self.pool.left_out
 
     def advance(self, first: int) -> Iterator[None]:

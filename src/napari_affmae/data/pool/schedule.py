@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 # Crops that each pixel of a block is in, on average, until the next block comes. Few make the
 # disk the limit, many keep the network from seeing other blocks.
 USES = 4
-# So many blocks are there before the first step: the first batches are drawn from all of them.
+# The number of blocks that are read before the first step; the first batches are drawn from them.
 FIRST_BLOCKS = 16
 # Offsets are multiples of it, so that any type of pixel is aligned.
 _ALIGNMENT = 16

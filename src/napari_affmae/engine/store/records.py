@@ -66,9 +66,9 @@ class _Data(_Facts):
     fingerprint: Text | None = None
 
 
-#: What a run is given: an entry an image, and in fine-tuning one for its labels behind it.
+#: The data of a run: one entry for each image, in fine-tuning followed by one for its labels.
 DATA = ListKind("data", _Data)
-#: Of each image of a fine-tuning, the planes that it is measured on.
+#: The planes on which a fine-tuning is measured: one entry for each image.
 VALIDATION_PLANES = ListKind("validation_planes", Planes)
 
 

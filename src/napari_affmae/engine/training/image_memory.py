@@ -8,7 +8,8 @@ import torch
 
 from napari_affmae.engine.compute.device import DevicePlan
 
-# Of what is free: a resumed run takes what it had, unless that leaves too little for the network.
+# The largest share of the free memory. A resumed run takes as much as it had before, unless that
+# would leave too little for the network.
 _MOST = 0.6
 
 

@@ -89,7 +89,7 @@ class Labelled:
             _for_training(pair.image.n_planes, with_labels, held, gap)
             for pair, with_labels, held in zip(labelled, usable, kept_back, strict=True)
         ]
-        # Of a resumed run, planes whose labels were erased since are held out, but no measure.
+        # A plane whose labels were erased since the run began stays held out, but measures nothing.
         measured = [
             sorted(set(held).intersection(with_labels))
             for with_labels, held in zip(usable, kept_back, strict=True)

@@ -16,7 +16,7 @@ C = TypeVar("C", bound=TrainingConfig)
 FREE = frozenset({"device", "precision", "memory_share", "checkpoint_minutes", "validation_steps"})
 _LENGTH = ("steps", "minutes")
 _MOST_FINGERPRINTS = 128
-# By what a resumed run tells whether it sees the same data; names and paths may change.
+# A resumed run compares these to tell whether it sees the same data; names and paths may change.
 _SEEN = ("fingerprint", "planes", "height", "width")
 
 

@@ -236,7 +236,7 @@ class Stepper:
     def _run(self, inputs: tuple[Tensor, ...], seed: int) -> Tensor:
         if self._recorded is None and self._can_record:
             self._record(inputs)
-        # So that a step draws the same whether it is the one that records, or not.
+        # A step must draw the same numbers whether it is the one that is recorded or a later one.
         self._random.manual_seed(seed)
         with drawing_from(self._random):
             if self._recorded is None:
