@@ -223,7 +223,7 @@ def _record(
                 except Exception as error:  # noqa: BLE001 - raised below, once the recording ended
                     failures.append(error)
         except RuntimeError as error:
-            # This error only says that the recording failed; what went wrong inside is in `failures`.
+            # This error only says that the recording failed; the cause is in `failures`.
             failures.append(error)
             _tidy_up(memory)
     if not failures:
