@@ -1,11 +1,11 @@
 """Smaller copies of labels and probabilities, which viewers show from afar."""
 
 from collections.abc import Sequence
+from itertools import product
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from skimage.measure import block_reduce
 
 
 def most_frequent(
@@ -32,11 +32,10 @@ def most_frequent(
     """
     factors = tuple(factors)
     groups = tuple(-(-size // factor) for size, factor in zip(labels.shape, factors, strict=True))
-    best = np.zeros(groups, np.intp)
+    best = np.zeros(groups, np.uint16)
     result = np.zeros(groups, labels.dtype)
     for value in sorted(values):
-        # What is beyond the border counts as False.
-        count = block_reduce(labels == value, factors, np.sum)
+        count = _sums(labels == value, factors, np.dtype(np.uint16))
         more = count >= np.maximum(best, 1)
         result[more] = value
         best[more] = count[more]
@@ -59,9 +58,19 @@ def average(values: NDArray[Any], factors: Sequence[int]) -> NDArray[Any]:
         An element a group; integers are rounded.
     """
     factors = tuple(factors)
-    sums = block_reduce(values.astype(np.float32), factors, np.sum)
-    means = sums / block_reduce(np.ones(values.shape, np.float32), factors, np.sum)
+    single = np.dtype(np.float32)
+    means = _sums(values, factors, single) / _sums(np.ones(values.shape, bool), factors, single)
     if values.dtype.kind in "ui":
         means = np.rint(means)
     result: NDArray[Any] = means.astype(values.dtype)
     return result
+
+
+def _sums(values: NDArray[Any], factors: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Sum each group. Whole slices are added, which scikit-image's block_reduce does not do."""
+    groups = tuple(-(-size // factor) for size, factor in zip(values.shape, factors, strict=True))
+    total = np.zeros(groups, dtype)
+    for place in product(*map(range, factors)):
+        part = values[tuple(slice(n, None, f) for n, f in zip(place, factors, strict=True))]
+        total[tuple(map(slice, part.shape))] += part
+    return total
