@@ -22,8 +22,10 @@ from torch import Tensor
 from napari_affmae.config import FinetuneConfig, SegmentConfig
 from napari_affmae.data import open_source, synthetic_em
 from napari_affmae.engine import VolumeSegmenter, finetune
+from napari_affmae.engine.inference.executor import Threads
 from napari_affmae.engine.inference.forward_passes import ForwardPasses
 from napari_affmae.engine.inference.origins import Origins
+from napari_affmae.engine.results.target import is_unfinished
 
 CLASSES = 4
 _TEXTURE = 1024
@@ -80,11 +82,12 @@ def main() -> None:
     if not model.exists():
         make_model(arguments.folder)
     target = arguments.folder / "segmented.zarr"
-    shutil.rmtree(target, ignore_errors=True)
+    if not is_unfinished(target):  # a run that was killed goes on
+        shutil.rmtree(target, ignore_errors=True)
 
     ForwardPasses.__call__ = threshold  # type: ignore[method-assign]
     config = SegmentConfig(device="cpu", tile=arguments.tile)
-    volumes = VolumeSegmenter(Origins(model, config), config, workers=arguments.workers)
+    volumes = VolumeSegmenter(Origins(model, config), config, executor=Threads(arguments.workers))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     start = perf_counter()
     for _ in volumes.segment(open_source(image), target):

@@ -49,7 +49,7 @@ def choose_backend(
     """
     if backend not in BACKENDS:
         raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, got {backend!r}")
-    if backend == "torch":
+    if backend == "torch" or (backend == "auto" and is_exported()):
         return "torch"
     obstacle = triton_obstacle(device.type, device.index, dtype)
     if obstacle is None and limit is not None and limit[1] > limit[2]:
@@ -62,6 +62,11 @@ def choose_backend(
             f"the Triton kernels cannot run: {obstacle}; use backend='auto' or 'torch'"
         )
     return "triton"
+
+
+def is_exported() -> bool:
+    """Say whether a graph is being exported: its sizes must follow from shapes alone."""
+    return torch.compiler.is_exporting()
 
 
 @cache

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from napari_affmae import __version__
+from napari_affmae.cli.segment import _tiff_name
 
 Cli = Callable[..., Any]
 
@@ -155,3 +156,17 @@ def test_the_installed_command_and_the_module_are_the_same() -> None:
         )
     ]
     assert texts[0] == texts[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "result"),
+    [
+        ("a/b.ome.tif", "a/b.tif"),
+        ("v.h5:/raw/x", "v_raw_x.tif"),
+        ("a.nii.gz", "a.tif"),
+        ("a.zarr.zip", "a.tif"),
+        ("a.b.mrc", "a.b.tif"),
+    ],
+)
+def test_results_have_the_names_of_their_images(name: str, result: str) -> None:
+    assert _tiff_name(name) == Path(result)

@@ -393,7 +393,7 @@ def test_a_broken_image_is_named_and_left_out_of_pretraining(
 
 def test_a_model_is_exported_for_other_programs(cli: Cli, runs: Path, tmp_path: Path) -> None:
     target = tmp_path / "package.zip"
-    words = ("export", runs / "finetune", "--out", target)
+    words = ("export", runs / "finetune", "--out", target, "--no-graphs")
     done = cli(*words, "--format", "bioimageio", "--author", "Ada")
     assert done.code == 0, done.err
     assert f"wrote {target}" in done.err.replace("\n", "")

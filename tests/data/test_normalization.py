@@ -80,6 +80,24 @@ def test_borders_of_one_value_do_not_take_the_contrast(border, shape):
     np.testing.assert_allclose(found.mean + found.std, wanted.mean + wanted.std, atol=0.06)
 
 
+@pytest.mark.parametrize("width", [1, 2, 9])
+@pytest.mark.parametrize("value", [0, 255])
+@pytest.mark.parametrize("shape", [(80, 96), (300, 333), (1024, 1200)])
+def test_narrow_borders_do_not_take_the_contrast(width, value, shape):
+    array = np.full(shape, value, np.uint8)
+    inside = slice(width, -width)
+    array[inside, inside] = tissue(shape)[inside, inside]
+    found, wanted = normalized(array).statistics, normalized(tissue(shape)).statistics
+    np.testing.assert_allclose(found.low + found.high, wanted.low + wanted.high, atol=8)
+
+
+def test_values_at_the_ends_that_fill_nothing_count():
+    array = tissue((200, 200))
+    array[::2, ::2], array[1::2, 1::2] = 0, 255
+    statistics = normalized(array).statistics
+    assert (statistics.low, statistics.high) == ((0.0,), (255.0,))
+
+
 def test_borders_of_nan_and_what_was_mixed_with_them_do_not_take_the_contrast():
     shape = (400, 500)
     inside = turned(shape, 17)

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from affmae_kernels._dispatch import is_exported
+from affmae_kernels.cluster_attention.static import attend_statically
 from affmae_kernels.neighbours import Neighbourhood
 from affmae_kernels.neighbours.neighbourhood import TileGroup
 
@@ -33,7 +35,10 @@ def cluster_attention_reference(
             rows = rows + projection_bias.to(dtype)
         q, k, v = rows.unbind(2)
         small = (t.to(dtype) for t in (blank_k, blank_v, bias_weight, bias))
-        out: Tensor = _ClusterAttention.apply(neighbourhood, q, k, v, *small)
+        if is_exported():
+            out = attend_statically(neighbourhood, q, k, v, *small)
+        else:
+            out = _ClusterAttention.apply(neighbourhood, q, k, v, *small)
     return out.to(query_key_value.dtype)
 
 

@@ -7,6 +7,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from affmae_kernels._dispatch import is_exported
+from affmae_kernels.cluster_merge.static import merge_statically
 from affmae_kernels.neighbours import Neighbourhood
 from affmae_kernels.neighbours.neighbourhood import TILE, TileGroup
 
@@ -24,7 +26,10 @@ def cluster_merge_reference(
     dtype = torch.promote_types(x.dtype, torch.float32)
     with torch.autocast(x.device.type, enabled=False):
         tensors = (t.to(dtype) for t in (x, importance, weight, bias, norm_weight, norm_bias))
-        out: Tensor = _ClusterMerge.apply(neighbourhood, *tensors)
+        if is_exported():
+            out = merge_statically(neighbourhood, *tensors)
+        else:
+            out = _ClusterMerge.apply(neighbourhood, *tensors)
     return out.to(x.dtype)
 
 

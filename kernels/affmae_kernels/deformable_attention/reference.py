@@ -7,6 +7,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from affmae_kernels._dispatch import is_exported
+from affmae_kernels.deformable_attention.static import sample_statically
 from affmae_kernels.neighbours import TokenSearch
 
 _LEAST_POWER = 1e-6
@@ -25,14 +27,17 @@ def deformable_attention_reference(
     with torch.autocast(values.device.type, enabled=False):
         offsets, logits = sampling.to(dtype).split([2 * samples, samples], dim=-1)
         weights = logits.unflatten(-1, (heads, -1)).softmax(-1)
-        out: Tensor = _DeformableAttention.apply(
-            index,
+        tensors = (
             query_pos.to(dtype),
             values.to(dtype),
             offsets.unflatten(-1, (heads, -1, 2)),
             weights,
             power.to(dtype),
         )
+        if is_exported():
+            out = sample_statically(index, *tensors, _LEAST_POWER)
+        else:
+            out = _DeformableAttention.apply(index, *tensors)
     return out.to(values.dtype)
 
 

@@ -6,13 +6,14 @@ from typing import Protocol
 
 from torch import Tensor
 
-from affmae_kernels._dispatch import Backend, choose_backend
+from affmae_kernels._dispatch import Backend, choose_backend, is_exported
 from affmae_kernels._launch import begin
+from affmae_kernels.neighbours.static_search import StaticSearch
 from affmae_kernels.neighbours.token_index import TokenIndex
 
 
 class TokenSearch(Protocol):
-    """Tokens prepared for nearest-neighbour queries: a `TokenIndex` or a `TokenTable`."""
+    """Tokens prepared for nearest-neighbour queries: for instance a `TokenIndex`."""
 
     @property
     def points(self) -> Tensor:
@@ -48,6 +49,8 @@ def index_tokens(
         If ``"triton"`` was asked for and cannot run, or not for so many neighbours.
     """
     chosen = choose_backend(backend, points.device, limit=("neighbours", count, 4))
+    if is_exported():
+        return StaticSearch.build(points, canvas, count, whole=True)
     if chosen == "torch":
         return TokenIndex.build(points, canvas, count)
     from affmae_kernels.neighbours.token_table import TokenTable

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from affmae_kernels._dispatch import Backend, choose_backend
+from affmae_kernels._dispatch import Backend, choose_backend, is_exported
+from affmae_kernels.neighbours.static_search import StaticSearch
 from affmae_kernels.neighbours.token_index import TokenIndex, compact
 
 if TYPE_CHECKING:
@@ -203,6 +204,8 @@ def _nearest_clusters(
         parts = -(-pos.shape[1] // cluster_size)
         sizes = _split(torch.ones_like(pos[..., :1]), parts, cluster_size).sum(2)
         centres = _split(pos, parts, cluster_size).sum(2) / sizes
+        if is_exported():
+            return StaticSearch.build(centres, canvas, wanted, whole=False).nearest(pos)
         return TokenIndex.build(centres, canvas, wanted).nearest(pos)
     from affmae_kernels.neighbours._triton import cluster_centres, nearest_clusters
 

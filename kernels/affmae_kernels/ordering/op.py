@@ -1,5 +1,6 @@
 """The public operations."""
 
+import torch
 from torch import Tensor
 
 from affmae_kernels._dispatch import Backend, choose_backend
@@ -36,7 +37,10 @@ def order_tokens(pos: Tensor, columns: int, order: CellOrder, backend: Backend =
         ordered: Tensor = order_tokens_triton(pos, columns, order)
         return ordered
     cells = (pos[..., 1] * columns + pos[..., 0]).long()
-    return order.ranks[cells].sort(dim=1, stable=True).indices
+    # Each key is another, so no stable sort is needed, which graphs for ONNX do not have.
+    tokens = pos.shape[1]
+    keys = order.ranks[cells].long() * tokens + torch.arange(tokens, device=pos.device)
+    return keys.sort(dim=1).indices
 
 
 def ascending(indices: Tensor, size: int, backend: Backend = "auto") -> Tensor:

@@ -224,6 +224,14 @@ def segment(
     skip_existing: Annotated[
         bool, typer.Option("--skip-existing", help="Skip images that have results.")
     ] = False,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="A dask scheduler whose workers compute, such as tcp://node1:8786; they need "
+            "this program and the same folders.",
+        ),
+    ] = None,
     *,
     given: Given,
 ) -> None:
@@ -242,6 +250,7 @@ def segment(
         reading=Reading(axes, channels, flip_rows),
         overwrite=overwrite,
         skip_existing=skip_existing,
+        scheduler=scheduler,
         console=_console(),
     )
 
@@ -363,6 +372,14 @@ def export(
         str | None,
         typer.Option("--license", metavar="SPDX", help="Licence, such as CC-BY-4.0; none if left."),
     ] = None,
+    graphs: Annotated[
+        bool,
+        typer.Option(
+            "--graphs/--no-graphs",
+            help="Whether it holds the network as TorchScript and ONNX too, so that programs run "
+            "it without napari-affmae.",
+        ),
+    ] = True,
     overwrite: Overwrite = False,
 ) -> None:
     """Write a segmentation model as a package for other programs."""
@@ -376,6 +393,7 @@ def export(
         example=example,
         authors=author or [],
         license_id=license_,
+        graphs=graphs,
         overwrite=overwrite,
         console=_console(),
     )

@@ -21,6 +21,7 @@ def run_export(
     example: Path | None,
     authors: Sequence[str],
     license_id: str | None,
+    graphs: bool,
     overwrite: bool,
     console: Console,
 ) -> None:
@@ -40,6 +41,8 @@ def run_export(
         Who made the model.
     license_id : str or None
         SPDX identifier of its licence.
+    graphs : bool
+        Whether it holds TorchScript and ONNX too.
     overwrite : bool
         Whether `out` may exist.
     console : rich.console.Console
@@ -61,6 +64,7 @@ def run_export(
         example=example,
         authors=authors,
         license_id=license_id,
+        graphs=graphs,
         overwrite=overwrite,
     )
     with meter(console, "export") as progress:

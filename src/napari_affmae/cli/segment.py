@@ -1,5 +1,6 @@
 """The command that segments: files in, label images of the same names out."""
 
+import importlib.util
 from collections.abc import Collection, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -21,7 +22,9 @@ from napari_affmae.cli.stopping import deliver, this_command
 from napari_affmae.cli.terminal import say
 from napari_affmae.config import SegmentConfig
 from napari_affmae.data import ImageSource
+from napari_affmae.data.formats.kinds import stem_of
 from napari_affmae.engine import VolumeSegmenter
+from napari_affmae.engine.inference.executor import Executor, Threads
 from napari_affmae.engine.inference.origins import Origins
 from napari_affmae.engine.results.target import (
     is_unfinished,
@@ -43,6 +46,7 @@ def run_segment(
     reading: Reading,
     overwrite: bool,
     skip_existing: bool,
+    scheduler: str | None = None,
     console: Console,
 ) -> None:
     """Segment every image and write the label images, stack for stack.
@@ -66,6 +70,8 @@ def run_segment(
         Whether results that are there may be replaced.
     skip_existing : bool
         Whether to leave out images whose results are there.
+    scheduler : str or None
+        Address of a dask scheduler whose workers compute; None computes here.
     console : rich.console.Console
         Where progress is shown.
 
@@ -90,7 +96,7 @@ def run_segment(
     check_results(sources, [*chain(*files.values())], begun=begun, overwrite=overwrite)
     if targets:
         with argument_errors():
-            volumes = VolumeSegmenter(origins, config)
+            volumes = VolumeSegmenter(origins, config, executor=_executor(scheduler))
     batch = Batch(console)
     for number, (target, source) in enumerate(targets.items()):
         with batch.image(source.name):
@@ -106,6 +112,25 @@ def run_segment(
         "segmented",
         "Repair or remove them; then repeat the command with --skip-existing",
     )
+
+
+def _executor(scheduler: str | None) -> Executor:
+    """Choose where to compute.
+
+    Raises
+    ------
+    typer.BadParameter
+        The extra package that a scheduler needs is not installed.
+    """
+    if scheduler is None:
+        return Threads()
+    if importlib.util.find_spec("distributed") is None:
+        raise typer.BadParameter(
+            "--scheduler needs another package: pip install 'napari-affmae[distributed]'"
+        )
+    cluster = importlib.import_module("napari_affmae.engine.inference.cluster")
+    connected: Executor = cluster.Cluster(scheduler)
+    return connected
 
 
 def _missing(
@@ -171,7 +196,7 @@ def _tiff_name(name: str) -> Path:
     """Name the result: ``a/b.ome.tif`` gives ``a/b.tif``, ``v.h5:/raw/x`` gives ``v_raw_x.tif``."""
     file, _, inner = name.partition(":/")
     path = Path(file)
-    stem = path.name.removesuffix(path.suffix).removesuffix(".ome")
+    stem = stem_of(path).removesuffix(".ome")
     parts = [stem, *inner.split("/")] if inner else [stem]
     return path.parent / f"{'_'.join(parts)}.tif"
 

@@ -4,6 +4,7 @@ import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
+from napari_affmae.data.formats.paths import shown
 from napari_affmae.data.formats.recipe import split_inner
 from napari_affmae.data.roles import NamedRole, are_known, folder_role, tokens
 from napari_affmae.errors import DataError
@@ -51,8 +52,8 @@ def tell_apart(images: Files, labels: Files) -> tuple[Files, Files]:
     if not own or not labels:
         path = next(iter(images.values()))
         raise DataError(
-            f"images and labels are the same files, such as {path}: give the images first, then "
-            "their labels. Where each HDF5 or zarr file holds both, name the arrays, as in "
+            f"images and labels are the same files, such as {shown(path)}: give the images first, "
+            "then their labels. Where each HDF5 or zarr file holds both, name the arrays, as in "
             "folder:/raw and folder:/label"
         )
     return own, labels
@@ -86,7 +87,9 @@ def match(images: Files, labels: Files) -> tuple[dict[str, tuple[Path, Path]], s
     pairs = {name: (path, labels[partners[name]]) for name, path in images.items()}
     for image, label in pairs.values():
         if os.path.realpath(image) == os.path.realpath(label):
-            raise DataError(f"{image} is given as an image and as its labels; give its labels")
+            raise DataError(
+                f"{shown(image)} is given as an image and as its labels; give its labels"
+            )
     return pairs, note
 
 

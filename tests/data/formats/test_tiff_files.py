@@ -238,7 +238,7 @@ def test_planes_stored_as_channels_are_told(tmp_path, stack, assert_reads):
     tifffile.imwrite(tmp_path / "a.tif", stack, imagej=True, metadata={"axes": "CYX"})
     source = open_source(tmp_path / "a.tif")
     assert source.n_channels == 5
-    assert "--axes ZYX" in source.notes[0]
+    assert "with the axes ZYX" in source.notes[0]
     planes = open_source(tmp_path / "a.tif", axes="ZYX")
     assert_reads(planes, stack)
     assert not planes.notes
@@ -321,6 +321,14 @@ def test_page_that_claims_more_rows_than_it_has_strips_is_refused(tmp_path, stac
         tiff.pages.first.tags["ImageLength"].overwrite(5000)
     with pytest.raises(UnreadableFileError, match="has 40 of its 5000 strips"):
         open_source(tmp_path / "a.tif")
+
+
+def test_planes_to_be_shown_mirrored_are_read_as_stored_and_told(tmp_path, stack, assert_reads):
+    upside_down = (274, "H", 1, 4, True)
+    tifffile.imwrite(tmp_path / "a.tif", stack, extratags=[upside_down])
+    source = open_source(tmp_path / "a.tif")
+    assert_reads(source, stack)
+    assert "orientation 4" in source.notes[0]
 
 
 def test_tiff_header_alone_is_not_enough(tmp_path):

@@ -56,7 +56,8 @@ def test_an_array_of_a_server(tmp_path, served, stack, zarr_format, assert_reads
     source = open_source(f"{served}/a.zarr")
     assert_reads(source, stack)
     assert source.name == "a.zarr"
-    ((image, labels),) = find_pairs(f"{served}/a.zarr", Path(f"{served}/a.zarr"))
+    zarr.create_array(tmp_path / "labels.zarr", data=stack, chunks=(1, 20, 20))
+    ((image, labels),) = find_pairs(f"{served}/a.zarr", Path(f"{served}/labels.zarr"))
     assert_reads(image, stack)
     assert_reads(labels, stack)
     (tmp_path / "a.zarr").rename(tmp_path / "b.zarr")

@@ -7,7 +7,7 @@ import pytest
 
 from napari_affmae.config import SegmentConfig
 from napari_affmae.data import open_source
-from napari_affmae.engine import load_model
+from napari_affmae.engine import export_bioimageio, load_model
 from napari_affmae.engine.compute.device import plan_device
 from napari_affmae.engine.compute.runtime import Runtime
 from napari_affmae.engine.inference.predictor import Predictor
@@ -23,8 +23,16 @@ pytestmark = pytest.mark.filterwarnings(
 )
 
 
-def test_the_package_passes_all_tests_of_bioimageio(package: Path) -> None:
-    summary = core.test_model(package, devices=["cpu"])
+@pytest.fixture(scope="module")
+def complete(run: Path) -> Path:
+    """A package of the run with TorchScript and ONNX."""
+    target = run.parent / "complete.zip"
+    list(export_bioimageio(run, target))
+    return target
+
+
+def test_the_package_passes_all_tests_of_bioimageio(complete: Path) -> None:
+    summary = core.test_model(complete, devices=["cpu"])
     assert summary.status == "passed", summary.format()
 
 

@@ -3,6 +3,7 @@ import json
 import sys
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import bioimageio.spec
@@ -26,6 +27,8 @@ from napari_affmae.errors import (
 )
 
 TILE = 64
+# To convert the network takes most of an export.
+export = partial(export_bioimageio, graphs=False)
 
 # The library leaves the files open that it checks.
 pytestmark = pytest.mark.filterwarnings(
@@ -105,7 +108,7 @@ def test_the_example_is_the_middle_of_a_training_image(
 
 
 def test_without_its_images_the_example_is_synthetic(run: Path, tmp_path: Path) -> None:
-    list(export_bioimageio(run / "model.safetensors", tmp_path / "a.zip"))
+    list(export(run / "model.safetensors", tmp_path / "a.zip"))
     volume, _, _ = synthetic_sample()
     np.testing.assert_array_equal(
         array(tmp_path / "a.zip", "test_input.npy")[0, 0], volume[16, 96:160, 96:160]
@@ -117,7 +120,7 @@ def test_an_image_can_be_given_and_may_be_smaller_than_a_tile(run: Path, tmp_pat
     pixels = np.random.default_rng(0).integers(0, 255, (70, 50), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "small.png")
     target = tmp_path / "a.zip"
-    list(export_bioimageio(run, target, tile=80, example=tmp_path / "small.png"))
+    list(export(run, target, tile=80, example=tmp_path / "small.png"))
     taken = array(target, "test_input.npy")[0, 0]
     assert taken.shape == (80, 80)
     np.testing.assert_array_equal(taken[:70, :50], pixels)
@@ -126,7 +129,7 @@ def test_an_image_can_be_given_and_may_be_smaller_than_a_tile(run: Path, tmp_pat
 def test_each_step_is_told_and_closing_leaves_nothing(run: Path, tmp_path: Path) -> None:
     target = tmp_path / "a.zip"
     steps: list[Event] = []
-    events = export_bioimageio(run, target)
+    events = export(run, target)
     for event in events:
         steps.append(event)
         if len(steps) == 3:
@@ -139,9 +142,9 @@ def test_what_is_there_is_replaced_only_on_demand(run: Path, tmp_path: Path) -> 
     target = tmp_path / "a.zip"
     target.write_bytes(b"mine")
     with pytest.raises(AffmaeError, match="already exists"):
-        list(export_bioimageio(run, target))
+        list(export(run, target))
     assert target.read_bytes() == b"mine"
-    list(export_bioimageio(run, target, overwrite=True))
+    list(export(run, target, overwrite=True))
     assert zipfile.is_zipfile(target)
 
 
@@ -149,7 +152,7 @@ def test_a_pretrained_model_is_refused(
     pretrained: tuple[Path, list[Event]], tmp_path: Path
 ) -> None:
     with pytest.raises(CheckpointError, match="fine-tune it first"):
-        list(export_bioimageio(pretrained[0], tmp_path / "a.zip"))
+        list(export(pretrained[0], tmp_path / "a.zip"))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -163,7 +166,7 @@ def test_a_normalisation_that_cannot_be_described_is_refused(
     ):
         model = changed(normalization=record.model_copy(update=changes).model_dump())
         with pytest.raises(ExportError, match=reason):
-            list(export_bioimageio(model, tmp_path / "a.zip"))
+            list(export(model, tmp_path / "a.zip"))
 
 
 def test_inverted_images_are_inverted(
@@ -172,7 +175,7 @@ def test_inverted_images_are_inverted(
     record = read_metadata(run).normalization
     inverted = record.config.model_copy(update={"invert": True})
     model = changed(normalization=record.model_copy(update={"config": inverted}).model_dump())
-    list(export_bioimageio(model, tmp_path / "a.zip"))
+    list(export(model, tmp_path / "a.zip"))
     described = bioimageio.spec.load_model_description(tmp_path / "a.zip", format_version="latest")
     steps = [step.id for step in described.inputs[0].preprocessing]
     assert steps[steps.index("clip") + 1] == "scale_linear"
@@ -191,23 +194,23 @@ def test_wrong_arguments_are_refused(
     run: Path, tmp_path: Path, name: str, arguments: dict[str, object], reason: str
 ) -> None:
     with pytest.raises(ValueError, match=reason):
-        list(export_bioimageio(run, tmp_path / name, **arguments))  # type: ignore[arg-type]
+        list(export(run, tmp_path / name, **arguments))  # type: ignore[arg-type]
     assert list(tmp_path.iterdir()) == []
 
 
 def test_places_that_cannot_be_written_are_told(run: Path, tmp_path: Path) -> None:
     (tmp_path / "folder.zip").mkdir()
     with pytest.raises(AffmaeError, match="is a folder"):
-        list(export_bioimageio(run, tmp_path / "folder.zip", overwrite=True))
+        list(export(run, tmp_path / "folder.zip", overwrite=True))
     (tmp_path / "file").write_text("mine")
     with pytest.raises(UnwritableError, match="no folder above it is a file"):
-        list(export_bioimageio(run, tmp_path / "file" / "a.zip"))
+        list(export(run, tmp_path / "file" / "a.zip"))
 
 
 def test_an_example_without_contrast_is_refused(run: Path, tmp_path: Path) -> None:
     Image.new("L", (80, 80), 7).save(tmp_path / "grey.png")
     with pytest.raises(DataError, match="same value everywhere"):
-        list(export_bioimageio(run, tmp_path / "a.zip", example=tmp_path / "grey.png"))
+        list(export(run, tmp_path / "a.zip", example=tmp_path / "grey.png"))
 
 
 def test_without_the_library_it_says_what_to_install(
@@ -215,7 +218,7 @@ def test_without_the_library_it_says_what_to_install(
 ) -> None:
     monkeypatch.setitem(sys.modules, "bioimageio.spec", None)
     with pytest.raises(ExportError, match=r"napari-affmae\[bioimageio\]"):
-        list(export_bioimageio(run, tmp_path / "a.zip"))
+        list(export(run, tmp_path / "a.zip"))
 
 
 def test_the_values_and_colours_of_classes_are_there_for_programs(package: Path, run: Path) -> None:

@@ -11,6 +11,7 @@ from napari_affmae.config import SegmentConfig
 from napari_affmae.data import open_source, synthetic_em
 from napari_affmae.engine import segment, segment_to_file
 from napari_affmae.engine.events import BlockDone, PlaneDone, RunStarted, TilesDone
+from napari_affmae.engine.inference.executor import Threads
 from napari_affmae.engine.inference.origins import Origins
 from napari_affmae.engine.inference.volumes import VolumeSegmenter
 from napari_affmae.engine.results.ome_tiff import PlaneFile
@@ -74,7 +75,7 @@ def contents(folder):
 )
 def test_blocks_and_workers_change_no_label(stack, model, expected, tmp_path, sizes, workers):
     target = tmp_path / "a.zarr"
-    volumes = volumes_of(model, CONFIG, sizes=sizes, workers=workers)
+    volumes = volumes_of(model, CONFIG, sizes=sizes, executor=Threads(workers))
     list(volumes.segment(open_source(stack), target))
     labels, probabilities = expected
     np.testing.assert_array_equal(zarr.open_array(target / "0", mode="r")[:], labels)

@@ -41,6 +41,6 @@ def fill():
                 part = probabilities[volume.plan.with_classes(box, slice(None))]
                 assert part.shape[axis] == len(volume.plan.classes)
                 volume.write(level, box, labels[box], part)
-            volume.ledger.mark(number)
+            volume.mark(number)
 
     return write

@@ -87,19 +87,23 @@ def test_a_block_of_zeros_is_stored(place, plan, fill):
 def test_what_a_kill_left_of_a_block_is_not_trusted(place, plan):
     """A damaged shard at the array's border, which zarr would read before it writes."""
     volume = Volume.create(place, plan, "a")
-    level, box = volume.box(len(plan.blocks(0)) - 1)
+    number = len(plan.blocks(0)) - 1
+    level, box = volume.box(number)
     folder = place.labels / "0" / "c" / "2" / "1"
     folder.mkdir(parents=True)
     (folder / "2").write_bytes(b"damaged")
     (folder / "2.0123.partial").write_bytes(b"half")
     shape = tuple(part.stop - part.start for part in box)
+    volume.clear(number)
     volume.write(level, box, np.full(shape, 2, np.uint8), np.zeros((2, *shape), np.uint8))
+    (folder / "2.4567.partial").write_bytes(b"a worker that was lost")
+    volume.mark(number)
     assert [path.name for path in folder.iterdir()] == ["2"]
     assert (zarr.open_array(place.labels / "0", mode="r")[box] == 2).all()
 
 
 def test_a_volume_that_was_begun_is_opened_and_another_plan_is_refused(place, plan, make_plan):
-    begin(place, plan, place.labels, anew=False).ledger.mark(3)
+    begin(place, plan, place.labels, anew=False).mark(3)
     assert begin(place, plan, place.labels, anew=False).ledger.done == 1
     other = make_plan((3, 40, 50), "ZYX", sizes=SIZES, probabilities="uint8", pixel_size=(9.0, 9.0))
     with pytest.raises(UnwritableError, match="was begun with other settings"):

@@ -1,9 +1,7 @@
 """PNG, JPEG and BMP files."""
 
-import math
-from abc import ABC, abstractmethod
+from dataclasses import replace
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 import imagecodecs
@@ -16,8 +14,8 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 
 from napari_affmae.data.formats.handles import OpenFile
-from napari_affmae.data.formats.sizes import check_piece
 from napari_affmae.data.formats.texts_beside import size_beside
+from napari_affmae.data.formats.whole import WholeImage
 from napari_affmae.data.sources.units import pixel_size
 
 # By how files begin: their kind, and how they end if they have a mark there. These classes are
@@ -37,11 +35,8 @@ _ALPHA = {"LA", "RGBA", "PA"}
 _NO_LIGHT = {"CMYK": "inks (CMYK)", "LAB": "CIE L*a*b*", "HSV": "hue and saturation"}
 
 
-class EncodedImage(ABC):
-    """An image that can only be decoded whole.
-
-    The decoded image is kept until the file is closed. The first thread that asks for
-    it decodes it, and others wait.
+class EncodedImage(WholeImage):
+    """A picture, which can only be decoded whole.
 
     Parameters
     ----------
@@ -63,28 +58,9 @@ class EncodedImage(ABC):
     def __init__(
         self, path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], *, has_alpha: bool
     ) -> None:
-        check_piece(shape, dtype, "its image")
+        super().__init__(shape, dtype)
         self.path = path
-        self.shape = shape
-        self.dtype = dtype
         self.has_alpha = has_alpha
-        self._decoded: NDArray[Any] | None = None
-        self._decoding = Lock()
-
-    def __getitem__(self, index: Any) -> Any:
-        """Read a part, decoding the image the first time."""
-        with self._decoding:
-            if self._decoded is None:
-                self._decoded = self._decode()
-            return self._decoded[index]
-
-    @abstractmethod
-    def _decode(self) -> NDArray[Any]:
-        """Return the whole image; may raise any kind of error."""
-
-    def drop(self) -> None:
-        """Forget the decoded image."""
-        self._decoded = None
 
 
 class PillowImage(EncodedImage):
@@ -169,13 +145,11 @@ def open_file(path: Path, *, labels: bool = False) -> OpenFile:
         _check_complete(image, path.stat().st_size)
         encoded = _encoded(path, image, head, labels=labels)
     size, notes = size_beside(path)
-    return OpenFile(
-        encoded,
-        "YX" if len(encoded.shape) == 2 else "YXS",
-        pixel_size(*size[1:]),
-        close=encoded.drop,
+    return replace(
+        encoded.opened(),
+        axes="YX" if len(encoded.shape) == 2 else "YXS",
+        pixel_size=pixel_size(*size[1:]),
         notes=notes,
-        resident=math.prod(encoded.shape) * encoded.dtype.itemsize,
         alpha=(encoded.shape[-1] - 1,) if encoded.has_alpha else (),
     )
 

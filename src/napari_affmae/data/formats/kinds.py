@@ -2,14 +2,12 @@
 
 from pathlib import Path
 
+_MRC = (".mrc", ".mrcs", ".rec", ".map", ".st", ".ali", ".preali", ".join", ".flip", ".ccp4")
 # Modules of this package, each with the endings of the files that it reads.
 _READERS = {
     "tiff": (".tif", ".tiff", ".btf", ".tf8"),
     "encoded": (".png", ".jpg", ".jpeg", ".bmp"),
-    "mrc": (
-        *(".mrc", ".mrcs", ".rec", ".map", ".st", ".ali", ".preali", ".join", ".flip", ".ccp4"),
-        *(".mrc.gz", ".mrcs.gz", ".rec.gz", ".map.gz", ".st.gz", ".ali.gz", ".mrc.bz2"),
-    ),
+    "mrc": (*_MRC, *(ending + packed for ending in _MRC for packed in (".gz", ".bz2"))),
     "hdf5": (".h5", ".hdf5", ".hdf", ".ims", ".emd", ".mat"),
     "zarr_zip": (".zarr.zip", ".ozx"),
     "npy": (".npy",),

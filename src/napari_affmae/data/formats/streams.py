@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from napari_affmae.data.formats.handles import OpenFile
 from napari_affmae.data.formats.positioned import PositionedArray
-from napari_affmae.data.formats.whole import opened_whole
+from napari_affmae.data.formats.whole import WholeImage
 
 _DECOMPRESSORS: dict[str, Callable[[BinaryIO], Any]] = {
     ".gz": lambda file: gzip.GzipFile(fileobj=file),
@@ -72,13 +72,31 @@ def opened_pixels(
         array = PositionedArray(path, dtype, offset, shape)
         return OpenFile(array, close=array.close)
 
-    def decode() -> NDArray[Any]:
-        with path.open("rb") as file:
-            file.seek(start)
-            with closing(_stream(file, compression)) as stream:
-                return _read_array(stream, shape, dtype, skipped)
+    return _CompressedImage(path, shape, dtype, start, skipped, compression).opened()
 
-    return opened_whole(shape, dtype, decode)
+
+class _CompressedImage(WholeImage):
+    """An array in a compressed stream; parameters are those of `opened_pixels`."""
+
+    def __init__(
+        self,
+        path: Path,
+        shape: Sequence[int],
+        dtype: np.dtype[Any],
+        start: int,
+        skipped: int,
+        compression: str,
+    ) -> None:
+        super().__init__(shape, dtype)
+        self._path = path
+        self._start, self._skipped = start, skipped
+        self._compression = compression
+
+    def _decode(self) -> NDArray[Any]:
+        with self._path.open("rb") as file:
+            file.seek(self._start)
+            with closing(_stream(file, self._compression)) as stream:
+                return _read_array(stream, self.shape, self.dtype, self._skipped)
 
 
 def _stream(file: BinaryIO, compression: str | None) -> BinaryIO:

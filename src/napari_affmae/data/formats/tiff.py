@@ -72,12 +72,18 @@ def open_file(path: Path, *, outside: bool = False, labels: bool = False) -> Ope
         _check_complete(tiff, series)
         is_ours = tiff.is_ome and ORIGIN_NAMESPACE in (tiff.ome_metadata or "")
         meaning = meaning_of(tiff, series, labels=labels)
+        orientation = series.keyframe.tags.valueof("Orientation", 1)
         opened = meaning(_open_series(tiff, series))
         classes = classes_in_ome(tiff.ome_metadata)
     except BaseException:
         tiff.close()
         raise
     notes += opened.notes
+    if orientation != 1:
+        notes.append(
+            f"is to be shown turned or mirrored (orientation {orientation}); it is read as "
+            "it is stored, so its labels must be stored alike"
+        )
     if len(mine) > 1:
         notes.append(f"holds {len(mine)} image series, of which the largest is used")
     if len(files) > 1:

@@ -1,6 +1,7 @@
-"""Arrays that can only be decoded whole, as those in a compressed stream."""
+"""Images that can only be decoded whole, such as pictures and compressed streams."""
 
-from collections.abc import Callable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from threading import Lock
 from typing import Any
 
@@ -11,8 +12,8 @@ from napari_affmae.data.formats.handles import OpenFile
 from napari_affmae.data.formats.sizes import check_piece
 
 
-class WholeArray:
-    """An array that is decoded when it is first read, and kept until the file is closed.
+class WholeImage(ABC):
+    """An image that is decoded when it is first read, and kept until the file is closed.
 
     The first thread that asks for it decodes it, and others wait.
 
@@ -22,8 +23,6 @@ class WholeArray:
         Size of each axis.
     dtype : numpy.dtype
         Of the elements.
-    decode : callable
-        Gives the array.
 
     Raises
     ------
@@ -31,36 +30,28 @@ class WholeArray:
         If it is too large to be decoded.
     """
 
-    def __init__(
-        self, shape: Sequence[int], dtype: np.dtype[Any], decode: Callable[[], NDArray[Any]]
-    ) -> None:
+    def __init__(self, shape: Sequence[int], dtype: np.dtype[Any]) -> None:
         self.shape = tuple(int(size) for size in shape)
         self.dtype = dtype
         check_piece(self.shape, dtype, "its image")
-        self._decode = decode
         self._decoded: NDArray[Any] | None = None
         self._decoding = Lock()
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the decoded array."""
-        return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
-
     def __getitem__(self, index: Any) -> Any:
-        """Read a part, decoding the array the first time."""
+        """Read a part, decoding the image the first time."""
         with self._decoding:
             if self._decoded is None:
                 self._decoded = self._decode()
             return self._decoded[index]
 
-    def drop(self) -> None:
-        """Forget the decoded array."""
+    @abstractmethod
+    def _decode(self) -> NDArray[Any]:
+        """Return the whole image; may raise any kind of error."""
+
+    def opened(self) -> OpenFile:
+        """Return it as an open file, which forgets the decoded image when it is closed."""
+        size = int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
+        return OpenFile(self, close=self._drop, resident=size)
+
+    def _drop(self) -> None:
         self._decoded = None
-
-
-def opened_whole(
-    shape: Sequence[int], dtype: np.dtype[Any], decode: Callable[[], NDArray[Any]]
-) -> OpenFile:
-    """Open an array that is decoded whole; arguments and errors are those of `WholeArray`."""
-    array = WholeArray(shape, dtype, decode)
-    return OpenFile(array, close=array.drop, resident=array.nbytes)

@@ -13,6 +13,8 @@ from scipy.ndimage import binary_dilation
 
 # Noise fills a tile of this side with several values, and JPEG's smooth blocks are smaller.
 _TILE = 16
+# Noise does not keep the lowest or highest value over so many pixels of a row or column.
+_RUN = 32
 # So many values must remain, or this part of them, if an image has few.
 _ENOUGH = 4096
 _ENOUGH_SHARE = 0.05
@@ -59,20 +61,20 @@ def telling_values(windows: Sequence[NDArray[Any]]) -> NDArray[np.bool_]:
     -------
     ndarray, (values,), bool
         Which values of all windows, one after the other, count: those that are finite,
-        neither in empty tiles nor beside them, and not the black or white that fills
-        such tiles. Where too few would remain, as of a mask, all outside of empty
-        tiles count, and then all finite values.
+        neither in empty tiles nor beside them, and not the lowest or highest of all if
+        that fills such tiles or long runs, as of a narrow border. Where too few would
+        remain, as of a mask, all outside of empty tiles count, and then all finite values.
     """
     values = np.concatenate([window.ravel() for window in windows])
     finite: NDArray[np.bool_] = np.isfinite(values)
-    empty = _empty_of(windows, beside=False)
-    if not (empty.any() and finite.any()):
+    if not finite.any():
         return finite
-    telling = finite & ~_empty_of(windows, beside=True)
+    empty = _empty_of(windows, beside=False)
+    telling = finite & ~_empty_of(windows, beside=True) if empty.any() else finite
     for end in (values[finite].min(), values[finite].max()):
         is_end = values == end
-        if (is_end & empty).any():
-            telling &= ~is_end
+        if (is_end & empty).any() or any(_has_run(window == end) for window in windows):
+            telling = telling & ~is_end
     enough = min(_ENOUGH, _ENOUGH_SHARE * finite.sum())
     choices = (telling, finite & ~empty)
     return next((chosen for chosen in choices if chosen.sum() >= enough), finite)
@@ -80,6 +82,15 @@ def telling_values(windows: Sequence[NDArray[Any]]) -> NDArray[np.bool_]:
 
 def _empty_of(windows: Sequence[NDArray[Any]], *, beside: bool) -> NDArray[np.bool_]:
     return np.concatenate([in_empty_tiles(window, beside=beside).ravel() for window in windows])
+
+
+def _has_run(mask: NDArray[np.bool_]) -> bool:
+    """Whether a row or a column is True over a long stretch."""
+    return any(
+        np.logical_and.reduceat(mask, np.arange(0, size - _RUN + 1, _RUN), axis=axis).any()
+        for axis, size in enumerate(mask.shape)
+        if size >= _RUN
+    )
 
 
 def _starts(size: int) -> NDArray[np.int64]:

@@ -14,7 +14,8 @@ from napari_affmae.engine.store.metadata import ModelMetadata
 from napari_affmae.model import PortableSegmenter
 
 #: Names of the files of a package.
-WEIGHTS, INPUT, OUTPUT = "weights.pt", "test_input.npy", "test_output.npy"
+WEIGHTS, TORCHSCRIPT, ONNX = "weights.pt", "torchscript.pt", "model.onnx"
+INPUT, OUTPUT = "test_input.npy", "test_output.npy"
 DESCRIPTION = "bioimageio.yaml"
 COVER, DOCUMENTATION = "cover.png", "README.md"
 # As much of a tile is left out at its borders as `segment` shares between tiles by default.
@@ -73,6 +74,7 @@ def describe(
     terms: Terms,
     folder: Path,
     format_version: str,
+    opset: int | None,
 ) -> dict[str, Any]:
     """Describe a model.
 
@@ -92,6 +94,8 @@ def describe(
         Where the files lie that the description names.
     format_version : str
         Version of the format.
+    opset : int or None
+        Version of ONNX's operators; None where the folder has no graphs.
 
     Returns
     -------
@@ -113,7 +117,10 @@ def describe(
         "covers": [_file(folder, COVER)],
         "inputs": [_input(metadata, scaling, tile, folder)],
         "outputs": [_output(metadata, tile, folder)],
-        "weights": {"pytorch_state_dict": _state_dict(metadata, folder)},
+        "weights": {
+            "pytorch_state_dict": _state_dict(metadata, folder),
+            **({} if opset is None else _graphs(opset, folder)),
+        },
         "config": {
             "napari_affmae": {
                 "version": version("napari-affmae"),
@@ -179,8 +186,24 @@ def _state_dict(metadata: ModelMetadata, folder: Path) -> dict[str, Any]:
             "import_from": "napari_affmae.model",
             "kwargs": arguments(metadata),
         },
-        "pytorch_version": torch.__version__.partition("+")[0],
+        "pytorch_version": _torch_version(),
     }
+
+
+def _graphs(opset: int, folder: Path) -> dict[str, Any]:
+    parent = {"parent": "pytorch_state_dict"}
+    return {
+        "torchscript": {
+            **_file(folder, TORCHSCRIPT),
+            **parent,
+            "pytorch_version": _torch_version(),
+        },
+        "onnx": {**_file(folder, ONNX), **parent, "opset_version": opset},
+    }
+
+
+def _torch_version() -> str:
+    return torch.__version__.partition("+")[0]
 
 
 def _file(folder: Path, name: str) -> dict[str, Any]:

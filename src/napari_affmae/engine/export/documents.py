@@ -16,6 +16,7 @@ from napari_affmae.engine.store.metadata import ModelMetadata, training_facts
 
 _COVER_SIDE = 256
 _SHARE_OF_COLOR = 0.5
+_GRAPHS = " `torchscript` and `onnx` need nothing, and give the same to rounding."
 _TEXT = """# {name}
 
 A segmentation network for electron microscopy: AFFMAE, fine-tuned with napari-affmae.
@@ -24,7 +25,7 @@ A segmentation network for electron microscopy: AFFMAE, fine-tuned with napari-a
   Pixel size of the training images: {pixels}.
 - Output: the probability of each class. {halo} pixels at each border are predicted badly and should
   be cut off (`halo`); give larger images in overlapping tiles.
-- Weights: `pytorch_state_dict` needs the package napari-affmae.
+- Weights: `pytorch_state_dict` needs the package napari-affmae.{graphs}
 
 ## Classes
 
@@ -95,6 +96,8 @@ def documentation(
     example: Example,
     terms: Terms,
     model: Path,
+    *,
+    graphs: bool,
 ) -> str:
     """Write the documentation of a package.
 
@@ -112,6 +115,8 @@ def documentation(
         Authors and licence.
     model : Path
         The model, for messages.
+    graphs : bool
+        Whether the package has TorchScript and ONNX.
 
     Returns
     -------
@@ -127,6 +132,7 @@ def documentation(
     )
     return _TEXT.format(
         name=name,
+        graphs=_GRAPHS if graphs else "",
         channels=metadata.model.in_channels,
         tile=tile,
         halo=halo(tile),

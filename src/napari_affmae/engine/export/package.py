@@ -9,13 +9,16 @@ from zipfile import ZIP_DEFLATED, ZipFile
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from napari_affmae.engine.events import Event, Exported, ExportStep
+from napari_affmae.engine.events import Event, Exported, ExportStep, Notice
 from napari_affmae.engine.export.description import (
     COVER,
     DOCUMENTATION,
     INPUT,
+    ONNX,
     OUTPUT,
+    TORCHSCRIPT,
     WEIGHTS,
     Terms,
     arguments,
@@ -24,6 +27,7 @@ from napari_affmae.engine.export.description import (
 )
 from napari_affmae.engine.export.documents import cover, documentation
 from napari_affmae.engine.export.example import find_example
+from napari_affmae.engine.export.graphs import Floats, Graphs, fits_a_graph
 from napari_affmae.engine.export.scaling import Scaling
 from napari_affmae.engine.export.specification import Specification
 from napari_affmae.engine.results.new_file import NewFile
@@ -35,7 +39,7 @@ from napari_affmae.model import AFFMAE, PortableSegmenter
 from napari_affmae.model.patches import SMALLEST_IMAGE
 
 SUFFIX = ".zip"
-_STEPS = 3
+_STEPS = 5
 
 
 def export_bioimageio(
@@ -46,6 +50,7 @@ def export_bioimageio(
     example: Path | None = None,
     authors: Sequence[str] = (),
     license_id: str | None = None,
+    graphs: bool = True,
     overwrite: bool = False,
 ) -> Generator[Event, None, None]:
     """Write a segmentation model as a package that programs of bioimage.io read.
@@ -65,14 +70,17 @@ def export_bioimageio(
         Names of who made the model.
     license_id : str, optional
         SPDX identifier of the licence that the package is given.
+    graphs : bool
+        Whether it holds the network as TorchScript and ONNX too, which takes a minute and
+        lets programs run it without this one.
     overwrite : bool
         Whether a file that is there may be replaced.
 
     Yields
     ------
     Event
-        `ExportStep` before each step, and `Exported` at the end. Closing the generator
-        leaves nothing behind.
+        `ExportStep` before each step, a `Notice` where tiles are too large for TorchScript
+        and ONNX, and `Exported` at the end. Closing the generator leaves nothing behind.
 
     Raises
     ------
@@ -85,7 +93,7 @@ def export_bioimageio(
         If there is no segmentation model.
     ExportError
         If the extra ``bioimageio`` is not installed, or the format cannot express the
-        model's normalisation.
+        model's normalisation, or a graph computes something else than the model.
     DataError, UnreadableFileError
         If the example cannot be used.
     UnwritableError
@@ -106,23 +114,26 @@ def export_bioimageio(
         yield ExportStep("computing the example", 1, _STEPS)
         shown = find_example(model, metadata, tile, example)
         normalized = scaling.apply(shown)
-        with torch.inference_mode():
-            probabilities = network(torch.from_numpy(normalized)[None]).numpy()
-        yield ExportStep("writing", 2, _STEPS)
+        images = torch.from_numpy(normalized)[None]
+        with torch.no_grad():
+            output = network(images).numpy()
+        converted, opset = (yield from _convert(network, images, output)) if graphs else ({}, None)
         name = package_name(model)
-        text = documentation(name, metadata, scaling, shown, terms, model)
+        text = documentation(name, metadata, scaling, shown, terms, model, graphs=bool(converted))
         contents = {
             WEIGHTS: _weights(network),
+            **converted,
             INPUT: _npy(shown.pixels[None]),
-            OUTPUT: _npy(probabilities),
-            COVER: cover(normalized, probabilities[0], metadata.classes),
+            OUTPUT: _npy(output),
+            COVER: cover(normalized, output[0], metadata.classes),
             DOCUMENTATION: text.encode(),
         }
+        yield ExportStep("writing", 4, _STEPS)
         with write_errors(folder, sum(map(len, contents.values()))):
             for part, content in contents.items():
                 (folder / part).write_bytes(content)
             described = describe(
-                name, metadata, scaling, tile, terms, folder, specification.version
+                name, metadata, scaling, tile, terms, folder, specification.version, opset
             )
             specification.write(described, folder)
         with write_errors(target):
@@ -149,6 +160,24 @@ def _load(model: Path) -> tuple[PortableSegmenter, ModelMetadata]:
     portable = PortableSegmenter(**arguments(metadata))
     portable.network.load_state_dict(module.state_dict())
     return portable.eval(), metadata
+
+
+def _convert(
+    network: PortableSegmenter, images: Tensor, output: Floats
+) -> Generator[Event, None, tuple[dict[str, bytes], int | None]]:
+    """Convert the network, unless the images are too large; return files and ONNX's version."""
+    if not fits_a_graph(network, images):
+        yield Notice(
+            f"inputs of {images.shape[-1]} pixels are too large for TorchScript and ONNX, so the "
+            "package needs napari-affmae where it is used; choose a smaller tile to have both"
+        )
+        return {}, None
+    yield ExportStep("converting to TorchScript", 2, _STEPS)
+    recorded = Graphs(network, images, output)
+    torchscript = recorded.torchscript()
+    yield ExportStep("converting to ONNX", 3, _STEPS)
+    onnx, opset = recorded.onnx()
+    return {TORCHSCRIPT: torchscript, ONNX: onnx}, opset
 
 
 def _weights(network: PortableSegmenter) -> bytes:

@@ -30,7 +30,10 @@ class Specification:
             If it is not installed.
         """
         try:
-            import bioimageio.spec  # noqa: PLC0415 - an extra
+            # An extra. The others are what torch converts to ONNX with, and checks it.
+            import bioimageio.spec  # noqa: PLC0415
+            import onnxruntime  # noqa: F401, PLC0415
+            import onnxscript  # noqa: F401, PLC0415
         except ModuleNotFoundError as error:
             raise ExportError(
                 f"this needs the package {error.name}, which is not installed; install it with "

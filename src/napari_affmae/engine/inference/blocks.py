@@ -1,16 +1,45 @@
 """Computes the blocks of a volume of results."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_affmae.config import SegmentConfig
 from napari_affmae.data import NormalizedSource
 from napari_affmae.engine.inference.predictor import Predictor
 from napari_affmae.engine.inference.tiles import Region
+from napari_affmae.engine.results.origin import Origin
 from napari_affmae.engine.results.plan import Box
-from napari_affmae.engine.results.volume import Volume
+from napari_affmae.engine.results.volume import Place, Volume
+
+
+@dataclass(frozen=True)
+class BlockJob:
+    """All that another process needs to compute blocks of a volume; can be pickled.
+
+    Attributes
+    ----------
+    source : NormalizedSource
+        The image, with the numbers that normalise it.
+    model : Path
+        The model file.
+    origin : Origin
+        With the fingerprint that the model must have.
+    config : SegmentConfig
+        Tiles, device, and the precision of the plan.
+    place : Place
+        The volume.
+    """
+
+    source: NormalizedSource
+    model: Path
+    origin: Origin
+    config: SegmentConfig
+    place: Place
 
 
 class BlockWork:
@@ -18,17 +47,23 @@ class BlockWork:
 
     Parameters
     ----------
+    job : BlockJob
+        Image and result.
     predictor : Predictor
-        The network.
-    source : NormalizedSource
-        The image.
+        The network of the job's model.
     volume : Volume
-        Where to write.
+        The volume at the job's place.
+
+    Attributes
+    ----------
+    job : BlockJob
+        What is computed.
     """
 
-    def __init__(self, predictor: Predictor, source: NormalizedSource, volume: Volume) -> None:
+    def __init__(self, job: BlockJob, predictor: Predictor, volume: Volume) -> None:
+        self.job = job
         self._predictor = predictor
-        self._source = source
+        self._source = job.source
         self._volume = volume
         values = np.array([item.value for item in volume.plan.classes])
         self._values = values.astype(volume.plan.label_type)

@@ -1,30 +1,102 @@
-"""Runs the blocks of a volume side by side in threads, and marks what is complete."""
+"""Runs the blocks of a volume side by side, and marks what is complete."""
 
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
 from queue import SimpleQueue
 from threading import Event as Flag
+from typing import Protocol
 
+from napari_affmae.config import SegmentConfig
 from napari_affmae.engine.compute.timing import Stopwatch
 from napari_affmae.engine.events import BlockDone, TilesDone
 from napari_affmae.engine.inference.blocks import BlockWork
 from napari_affmae.engine.results.volume import Volume
 
+Submit = Callable[[int], Future[None]]
 _Report = Future[None] | None
+
+
+class Executor(Protocol):
+    """Where the blocks of a volume are computed.
+
+    Attributes
+    ----------
+    most : int
+        Blocks that are handed out at a time.
+    tells_tiles : bool
+        Whether single tiles are told, or only blocks.
+    """
+
+    @property
+    def most(self) -> int: ...  # noqa: D102
+
+    @property
+    def tells_tiles(self) -> bool: ...  # noqa: D102
+
+    def precision(self, config: SegmentConfig) -> str | None:
+        """Return the precision of other processes' devices; None where this process computes."""
+        ...
+
+    def starting(
+        self, work: BlockWork, on_tile: Callable[[], None]
+    ) -> AbstractContextManager[Submit]:
+        """Give the function that hands out a block, by its number.
+
+        Leaving the block drops what is not finished, and waits until nothing runs here.
+        """
+        ...
 
 
 class _StoppedError(Exception):
     """Ends the work on a block of a run that was closed."""
 
 
-def compute_blocks(
-    work: BlockWork, volume: Volume, workers: int
-) -> Generator[TilesDone | BlockDone, None, None]:
-    """Compute what is missing of a volume, level by level, in threads.
+class Threads:
+    """Computes blocks in threads of this process.
 
-    While one block waits for the network, others are read or written. Only this
-    generator marks blocks, after they are on the disk. Closing it drops the blocks
-    that are being computed, and waits until each thread has finished its tile.
+    While one block waits for the network, others are read or written.
+
+    Parameters
+    ----------
+    most : int
+        Number of threads, and so of blocks in memory.
+    """
+
+    tells_tiles = True
+
+    def __init__(self, most: int = 2) -> None:
+        self.most = most
+
+    def precision(self, config: SegmentConfig) -> str | None:  # noqa: ARG002 - see `Executor`
+        """Return None: this process computes."""
+        return None
+
+    @contextmanager
+    def starting(self, work: BlockWork, on_tile: Callable[[], None]) -> Iterator[Submit]:
+        """Start the threads; see `Executor`."""
+        closed = Flag()
+
+        def tell() -> None:
+            if closed.is_set():
+                raise _StoppedError
+            on_tile()
+
+        with ThreadPoolExecutor(self.most, thread_name_prefix="affmae-blocks") as threads:
+            try:
+                yield lambda number: threads.submit(work, number, tell)
+            finally:
+                closed.set()
+                threads.shutdown(cancel_futures=True)
+
+
+def compute_blocks(
+    work: BlockWork, volume: Volume, executor: Executor
+) -> Generator[TilesDone | BlockDone, None, None]:
+    """Compute what is missing of a volume, level by level.
+
+    Only this generator marks blocks, after they are on the disk. Closing it drops the
+    blocks that are being computed.
 
     Parameters
     ----------
@@ -32,13 +104,13 @@ def compute_blocks(
         The computation.
     volume : Volume
         The result.
-    workers : int
-        Number of threads.
+    executor : Executor
+        Where it is computed.
 
     Yields
     ------
     TilesDone or BlockDone
-        Progress of all threads together.
+        Progress of all workers together.
 
     Raises
     ------
@@ -46,32 +118,13 @@ def compute_blocks(
         What ends a block ends the run.
     """
     reports: SimpleQueue[_Report] = SimpleQueue()
-    closed = Flag()
-
-    def on_tile() -> None:
-        if closed.is_set():
-            raise _StoppedError
-        reports.put(None)
-
-    with ThreadPoolExecutor(workers, thread_name_prefix="affmae-blocks") as threads:
-
-        def submit(number: int) -> Future[None]:
-            future = threads.submit(work, number, on_tile)
-            future.add_done_callback(reports.put)
-            return future
-
-        try:
-            yield from _progress(work, volume, _completed(volume, submit, reports, workers))
-        finally:
-            closed.set()
-            threads.shutdown(cancel_futures=True)
+    with executor.starting(work, lambda: reports.put(None)) as submit:
+        completed = _completed(volume, submit, reports, executor.most)
+        yield from _progress(work, volume, completed, tells_tiles=executor.tells_tiles)
 
 
 def _completed(
-    volume: Volume,
-    submit: Callable[[int], Future[None]],
-    reports: SimpleQueue[_Report],
-    most: int,
+    volume: Volume, submit: Submit, reports: SimpleQueue[_Report], most: int
 ) -> Iterator[int | None]:
     """Mark the missing blocks as they are computed.
 
@@ -84,7 +137,10 @@ def _completed(
         running: dict[Future[None], int] = {}
         while True:
             while len(running) < most and (number := next(missing, None)) is not None:
-                running[submit(number)] = number
+                volume.clear(number)
+                future = submit(number)
+                running[future] = number
+                future.add_done_callback(reports.put)
             if not running:
                 break
             report = reports.get()
@@ -93,12 +149,12 @@ def _completed(
                 continue
             report.result()
             number = running.pop(report)
-            volume.ledger.mark(number)
+            volume.mark(number)
             yield number
 
 
 def _progress(
-    work: BlockWork, volume: Volume, completed: Iterator[int | None]
+    work: BlockWork, volume: Volume, completed: Iterator[int | None], *, tells_tiles: bool
 ) -> Iterator[TilesDone | BlockDone]:
     """Count tiles and blocks, and estimate the time that is left."""
     blocks = volume.plan.first(volume.plan.levels)
@@ -108,10 +164,11 @@ def _progress(
     watch.start()
     for number in completed:
         watch.stop()
-        if number is None:
-            done += 1
+        new = 1 if number is None else 0 if tells_tiles else work.tiles(number)
+        if new:
+            done += new
             yield TilesDone(done, total, watch.elapsed / done * (total - done))
-        else:
+        if number is not None:
             level, box = volume.box(number)
             yield BlockDone(level, box, volume.ledger.done, blocks)
         watch.start()

@@ -17,10 +17,12 @@ class Origins:
     ----------
     file : Path
         The model file; that of a run may be another one tomorrow.
+    model : str
+        Fingerprint of the model file.
 
     Parameters
     ----------
-    model : Path
+    model : str or Path
         Model file or run folder.
     config : SegmentConfig
         Tiles.
@@ -31,14 +33,14 @@ class Origins:
         If there is no model.
     """
 
-    def __init__(self, model: Path, config: SegmentConfig) -> None:
-        self.file = model_path(model)
+    def __init__(self, model: str | Path, config: SegmentConfig) -> None:
+        self.file = model_path(Path(model))
         crop = read_metadata(self.file).crop
         self._tile = crop if config.tile == "auto" else config.tile
         self._overlap = config.overlap
         try:
             with self.file.open("rb") as opened:
-                self._model = hashlib.file_digest(opened, "sha256").hexdigest()
+                self.model = hashlib.file_digest(opened, "sha256").hexdigest()
         except OSError as error:
             raise CheckpointError(f"cannot read the model {self.file}: {error}") from error
 
@@ -52,7 +54,7 @@ class Origins:
         """
         return Origin(
             image=source.fingerprint(),
-            model=self._model,
+            model=self.model,
             tile=self._tile,
             overlap=self._overlap,
         )

@@ -8,14 +8,13 @@ from pathlib import Path
 from napari_affmae.config import SegmentConfig
 from napari_affmae.data import ImageSource
 from napari_affmae.engine.events import Event
-from napari_affmae.engine.inference.blocks import BlockWork
-from napari_affmae.engine.inference.executor import compute_blocks
+from napari_affmae.engine.inference.blocks import BlockJob, BlockWork
+from napari_affmae.engine.inference.executor import Executor, Threads, compute_blocks
 from napari_affmae.engine.inference.origins import Origins
 from napari_affmae.engine.inference.pixel_sizes import note_pixel_sizes
 from napari_affmae.engine.inference.segmentation import Segmenter
 from napari_affmae.engine.results.new_file import writing
 from napari_affmae.engine.results.ome_tiff import PlaneFile
-from napari_affmae.engine.results.origin import Origin
 from napari_affmae.engine.results.plan import DEFAULT_SIZES, BlockSizes, Plan, ProbabilityType
 from napari_affmae.engine.results.target import (
     begin,
@@ -26,9 +25,6 @@ from napari_affmae.engine.results.target import (
 from napari_affmae.engine.results.volume import Place, Volume
 from napari_affmae.errors import UnwritableError
 from napari_affmae.files import remove_entry, scratch_path
-
-# While one block waits for the network, another is read or written.
-_WORKERS = 2
 
 
 class VolumeSegmenter:
@@ -43,8 +39,8 @@ class VolumeSegmenter:
         The model file.
     config : SegmentConfig
         Tiles, device and precision.
-    workers : int
-        Blocks that are computed side by side; each takes memory.
+    executor : Executor
+        Where blocks are computed: in `Threads` of this process, or by a `Cluster`.
     sizes : BlockSizes
         How results are divided; a TIFF file is not, but what it is made from.
 
@@ -61,13 +57,17 @@ class VolumeSegmenter:
         origins: Origins,
         config: SegmentConfig,
         *,
-        workers: int = _WORKERS,
+        executor: Executor | None = None,
         sizes: BlockSizes = DEFAULT_SIZES,
     ) -> None:
-        self._segmenter = Segmenter(origins.file, config)
+        self._executor = executor or Threads()
+        remote = self._executor.precision(config)
+        # What others compute needs no device here, and is in their precision.
+        local = {} if remote is None else {"device": "cpu", "precision": "auto"}
+        self._segmenter = Segmenter(origins.file, config.model_copy(update=local))
         self._origins = origins
-        self._config = config
-        self._workers = workers
+        precision = remote or self._segmenter.precision
+        self._config = config.model_copy(update={"precision": precision})
         self._sizes = sizes
 
     def segment(
@@ -96,7 +96,7 @@ class VolumeSegmenter:
             As `segment`; `UnwritableError` also if something else is in the way, or another
             process writes the result.
         """
-        work = _ImageWork(self._segmenter, source, self._origins.of(source), self._workers)
+        work = _ImageWork(self._segmenter, source, self._origins, self._config, self._executor)
         yield self._segmenter.started
         yield from self._segmenter.notices
         yield from note_pixel_sizes([source], self._segmenter.metadata.pixel_size)
@@ -185,12 +185,19 @@ class _ImageWork:
     """An image that is segmented by a model."""
 
     def __init__(
-        self, segmenter: Segmenter, source: ImageSource, origin: Origin, workers: int
+        self,
+        segmenter: Segmenter,
+        source: ImageSource,
+        origins: Origins,
+        config: SegmentConfig,
+        executor: Executor,
     ) -> None:
         self.source = source
-        self.origin = origin
+        self.origin = origins.of(source)
+        self._file = origins.file
         self._segmenter = segmenter
-        self._workers = workers
+        self._config = config
+        self._executor = executor
         self._normalized = segmenter.normalize(source)
 
     def plan(
@@ -203,7 +210,7 @@ class _ImageWork:
         return Plan.of(
             self.source,
             self.origin,
-            self._segmenter.precision,
+            self._config.precision,
             self._normalized.statistics,
             self._segmenter.metadata.classes,
             probabilities=probabilities,
@@ -212,8 +219,9 @@ class _ImageWork:
         )
 
     def compute(self, volume: Volume) -> Generator[Event, None, None]:
-        blocks = BlockWork(self._segmenter.predictor, self._normalized, volume)
-        return compute_blocks(blocks, volume, self._workers)
+        job = BlockJob(self._normalized, self._file, self.origin, self._config, volume.place)
+        work = BlockWork(job, self._segmenter.predictor, volume)
+        return compute_blocks(work, volume, self._executor)
 
 
 def _kept_once_begun(

@@ -69,6 +69,8 @@ class StoredArray:
     def write(self, box: Box, values: NDArray[Any]) -> None:
         """Write a whole shard, and wait until it is on the disk.
 
+        It is there whole or not at all, also where two processes write the same.
+
         Parameters
         ----------
         box : tuple of slice
@@ -83,22 +85,27 @@ class StoredArray:
         UnwritableError
             If it cannot be written for another reason.
         """
-        place = tuple(part.start // side for part, side in zip(box, self._shard, strict=True))
-        file = self._folder / self._array.metadata.encode_chunk_key(place)
+        file = self._file(box)
         with write_errors(file):
-            _remove(file)
             self._array[box] = values
             with file.open("rb") as stored:
                 os.fsync(stored.fileno())
             sync_folder(file.parent)
 
+    def clear(self, box: Box) -> None:
+        """Remove what a kill has left of a shard: at the border, zarr would read it to write it."""
+        file = self._file(box)
+        with write_errors(file):
+            self.tidy(box)
+            file.unlink(missing_ok=True)
 
-def _remove(file: Path) -> None:
-    """Remove a shard that nobody has marked, and what zarr had begun to write beside it.
+    def tidy(self, box: Box) -> None:
+        """Remove what processes that were killed had begun to write of a shard."""
+        file = self._file(box)
+        if file.parent.is_dir():
+            for part in file.parent.glob(f"{file.name}.*.partial"):
+                part.unlink(missing_ok=True)
 
-    At the border of an array, zarr would read the shard before it writes it.
-    """
-    if file.parent.is_dir():
-        for part in file.parent.glob(f"{file.name}.*.partial"):
-            part.unlink()
-        file.unlink(missing_ok=True)
+    def _file(self, box: Box) -> Path:
+        place = tuple(part.start // side for part, side in zip(box, self._shard, strict=True))
+        return self._folder / self._array.metadata.encode_chunk_key(place)

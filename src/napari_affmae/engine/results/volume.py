@@ -144,6 +144,30 @@ class Volume:
             classes = slice(0, len(self.plan.classes))
             self._probabilities[level].write(self.plan.with_classes(box, classes), probabilities)
 
+    def clear(self, number: int) -> None:
+        """Remove what a kill has left of a block that is not complete."""
+        for array, box in self._parts(number):
+            array.clear(box)
+
+    def mark(self, number: int) -> None:
+        """Note that a block is complete, after it is on the disk.
+
+        Raises
+        ------
+        UnwritableError
+            If it cannot be noted.
+        """
+        for array, box in self._parts(number):
+            array.tidy(box)
+        self.ledger.mark(number)
+
+    def _parts(self, number: int) -> Iterator[tuple[StoredArray, Box]]:
+        level, box = self.box(number)
+        yield self._labels[level], box
+        if self._probabilities:
+            classes = slice(0, len(self.plan.classes))
+            yield self._probabilities[level], self.plan.with_classes(box, classes)
+
     def shrink(self, level: int, box: Box) -> None:
         """Compute a block of a level from the level below, and write it."""
         plan = self.plan
