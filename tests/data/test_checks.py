@@ -425,10 +425,12 @@ def test_stored_chunks_of_hdf5(tmp_path):
     assert open_source(f"{tmp_path}/a.h5:/flat").stored_parts(9) is None
 
 
-def test_images_of_few_values_look_like_labels(volume):
+def test_images_that_look_like_labels_are_warned_of(volume):
     mask = (volume > 128).astype(np.uint8)
     areas = np.repeat(np.repeat(mask[:, :20, :20], 8, axis=1), 8, axis=2)
-    found = messages(check_sources([open_source(areas, name="a")]), "warning")
-    assert any("only 2 values, like labels" in message for message in found)
+    objects = areas.astype(np.uint16) * np.arange(1, 161, dtype=np.uint16)[:, None] // 8
+    for labels in (areas, objects):
+        found = messages(check_sources([open_source(labels, name="a")]), "warning")
+        assert any("like labels or a mask" in message for message in found)
     dots = np.random.default_rng(0).integers(0, 2, mask.shape, dtype=np.uint8)
     assert not any("labels" in item for item in messages(check_sources([open_source(dots)])))

@@ -51,6 +51,16 @@ def test_labels_by_their_names(tmp_path, grey, mask, image, labels):
     assert "labels of" in line
 
 
+def test_several_folders_of_labels_are_told_in_one_line(tmp_path, grey, mask):
+    for sample in ("a", "b"):
+        write(tmp_path / sample / "images" / "1.tif", grey)
+        write(tmp_path / sample / "masks" / "1.tif", mask)
+    found = find_sources(tmp_path)
+    assert names(found) == ["a/images/1.tif", "b/images/1.tif"]
+    (line,) = told(found.skipped)
+    assert line.startswith("2 folders, such as ")
+
+
 def test_labels_are_read_where_they_are_given_alone(tmp_path, grey, mask):
     write(tmp_path / "a.tif", grey)
     write(tmp_path / "a_mask.tif", mask)

@@ -1,3 +1,5 @@
+import os
+import sys
 from pathlib import Path
 
 import h5py
@@ -134,6 +136,20 @@ def test_what_is_left_out_is_told(tmp_path, stack):
     sentences = []
     assert len(find_pairs(tmp_path, tell=sentences.append)) == 1
     assert "loop" in sentences[0]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names are Unicode")
+def test_names_that_are_not_utf_8(tmp_path, stack):
+    for folder, ending in (("images", ""), ("labels", "_mask")):
+        (tmp_path / folder).mkdir()
+        for number in range(2):
+            tifffile.imwrite(tmp_path / "a.tif", stack[number])
+            name = os.fsdecode(b"sch\xf6n%d" % number) + f"{ending}.tif"
+            (tmp_path / "a.tif").rename(tmp_path / folder / name)
+    pairs = find_pairs(tmp_path)
+    for number, (image, labels) in enumerate(pairs):
+        np.testing.assert_array_equal(image.read(0), labels.read(0))
+        assert os.fsencode(image.name) == b"sch\xf6n%d" % number
 
 
 def test_nothing_found_says_what_is_there(tmp_path):

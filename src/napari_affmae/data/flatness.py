@@ -5,9 +5,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-#: So many values or fewer are few: an image has more.
-FEW_VALUES = 16
-
+# An image has more values.
+_FEW_VALUES = 16
 _MOST_VALUES = 4096
 _FLAT = 0.8
 
@@ -34,7 +33,7 @@ def looks_like_labels(pixels: NDArray[Any]) -> bool:
         return False
     left, right = pixels[:, :-1], pixels[:, 1:]
     judged = np.ones(left.shape, bool)
-    if len(values) > FEW_VALUES:  # an image may have a border of one value
+    if len(values) > _FEW_VALUES:  # an image may have a border of one value
         common = values[counts.argmax()]
         judged = (left != common) | (right != common)
     return bool(judged.any() and (left == right)[judged].mean() >= _FLAT)

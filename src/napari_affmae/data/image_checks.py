@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_affmae.data.appearance import Membranes, bar_height, membranes
-from napari_affmae.data.flatness import FEW_VALUES, looks_like_labels
+from napari_affmae.data.flatness import looks_like_labels
 from napari_affmae.data.normalization.empty_places import in_empty_tiles
 from napari_affmae.data.sources.source import ImageSource, spread
 from napari_affmae.errors import AffmaeError, SystemLimitError
@@ -273,12 +273,11 @@ def _check_values(source: ImageSource, read: _Read, seen: _Seen) -> Iterator[Fin
         for size in (source.height, source.width)
     )
     blocks = [read(plane, rows, columns)[0] for plane in telling[:_VALUED_PLANES]]
-    values = np.unique(np.concatenate(blocks))
-    if len(values) <= FEW_VALUES and any(map(looks_like_labels, blocks)):
+    if all(map(looks_like_labels, blocks)):
         yield Finding(
             "warning",
-            f"holds areas of only {len(values)} values, like labels or a mask; leave it out, "
-            "unless it is an image",
+            "holds areas of whole numbers, like labels or a mask; leave it out, unless it is an "
+            "image",
             (source,),
         )
 

@@ -84,5 +84,6 @@ def told(skipped: Iterable[Skipped]) -> Iterator[str]:
         if len(paths) == 1 and str(paths[0]) in reason:  # of a file that cannot be read
             yield reason
             continue
-        many = f"{len(paths)} files, such as " if len(paths) > 1 else ""
+        what = "folders" if paths[0].is_dir() else "files"
+        many = f"{len(paths)} {what}, such as " if len(paths) > 1 else ""
         yield f"{many}{shown(paths[0])}: {reason}"

@@ -115,8 +115,7 @@ class Graphs:
         if wrong.mean() > _MISMATCHES:
             raise ExportError(
                 f"the {name} graph of this model computes other probabilities than the model, by "
-                f"up to {np.abs(found - self._output).max():.2g}; export it without graphs "
-                "(--no-graphs)"
+                f"up to {np.abs(found - self._output).max():.2g}; export it without graphs"
             )
 
 

@@ -48,8 +48,8 @@ class Cluster:
             self._client = Client(address, timeout=_SECONDS)
         except (OSError, ValueError) as error:
             raise DeviceUnavailableError(
-                f"no scheduler of dask answers at {address} ({error}); start one, or leave out "
-                "--scheduler"
+                f"no scheduler of dask answers at {address} ({error}); start one, or compute "
+                "without it"
             ) from error
         self._workers = len(self._client.scheduler_info(n_workers=-1)["workers"])
         if not self._workers:
