@@ -146,6 +146,16 @@ def _nifti(path: Path, pixels: Pixels) -> None:
     nibabel.save(nibabel.Nifti1Image(pixels.T, np.diag([8.0, 8.0, 30.0, 1.0])), path)
 
 
+def _compressed_mrc(path: Path, pixels: Pixels) -> None:
+    with mrcfile.new(path, pixels.astype(np.int8), compression="gzip"):
+        pass
+
+
+def _zipped_zarr(path: Path, pixels: Pixels) -> None:
+    with zarr.storage.ZipStore(path, mode="w") as store:
+        zarr.create_array(store, data=pixels, chunks=(1, 32, 32))
+
+
 def _zarr(**options: Any) -> Writer:
     def write(path: Path, pixels: Pixels) -> None:
         zarr.create_array(path, data=pixels, **options)
@@ -176,10 +186,13 @@ FORMATS = (
     Format("grey.png", _plane),
     Format("deep.png", _deep_png),
     Format("colour.png", _colour_plane),
+    Format("grey.bmp", _plane),
     Format("grey.jpg", _plane),
     Format("bytes.mrc", _mrc("int8")),
     Format("floats.rec", _mrc("float32")),
+    Format("bytes.mrc.gz", _compressed_mrc),
     Format("plain.h5", _hdf5()),
+    Format("matlab.mat", _hdf5()),
     Format("gzip.h5", _hdf5(chunks=(1, 16, 16), compression="gzip", shuffle=True)),
     Format("imaris.ims", _imaris),
     Format("berkeley.emd", _emd),
@@ -192,4 +205,5 @@ FORMATS = (
     Format("v3.zarr", _zarr(chunks=(1, 32, 32))),
     Format("sharded.zarr", _zarr(chunks=(1, 16, 16), shards=(2, 64, 64))),
     Format("ome.zarr", _ome_zarr),
+    Format("v3.zarr.zip", _zipped_zarr),
 )
