@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from napari_affmae.config import RUN_FILE
 from napari_affmae.data import ImageSource, open_source, require_channels, synthetic_sample
 from napari_affmae.engine.store.metadata import ModelMetadata
+from napari_affmae.engine.store.records import DATA
 from napari_affmae.engine.store.run_folder import read_record
 from napari_affmae.errors import UnreadableFileError
 
@@ -73,7 +74,7 @@ def _training_images(model: Path, metadata: ModelMetadata) -> Iterator[Path]:
     """List files of a run, of which those that the model knows are its images."""
     if not (model / RUN_FILE).is_file():
         return
-    for item in read_record(model)["data"]:
+    for item in DATA.read(model, read_record(model)["data"]):
         path = item.get("path")
         if path is not None and item["fingerprint"] in metadata.normalization.statistics:
             yield Path(path)

@@ -28,6 +28,7 @@ from napari_affmae.engine.store.housekeeping import delete_run, export_model, re
 from napari_affmae.engine.store.registry import RunSummary
 from napari_affmae.widgets.layers.napari_private import real_viewer
 from napari_affmae.widgets.models.import_dialog import ImportDialog
+from napari_affmae.widgets.models.package_dialog import PackageDialog
 from napari_affmae.widgets.parts.curves import Curves, load_plots
 from napari_affmae.widgets.parts.error_text import in_words
 from napari_affmae.widgets.parts.messages import Messages
@@ -41,6 +42,7 @@ _HEIGHT = 190
 _NARROWEST = 30
 _DATE = 4
 _MODELS = "Models (*.safetensors)"
+_PACKAGES = "Packages for other programs (*.zip)"
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,10 @@ class ModelsDock(ScrollingSections):
         self.delete_button.clicked.connect(self._ask_to_delete)
         self.open_button = _button("Open folder", "Shows its files.")
         self.open_button.clicked.connect(self._open_folder)
-        self.export_button = _button("Export ...", "Copies its model to one file, to be shared.")
+        self.export_button = _button(
+            "Export ...",
+            "Copies its model to one file, to be shared, or makes a package for other programs.",
+        )
         self.export_button.clicked.connect(self._ask_where)
         self.import_button = _button(
             "Import ...", "Makes a model of a checkpoint of the paper's own program."
@@ -249,15 +254,26 @@ class ModelsDock(ScrollingSections):
         run = self.run()
         if run is None:
             return
-        name, _ = QFileDialog.getSaveFileName(
-            self, "Export the model", f"{run.name}.safetensors", _MODELS
+        name, kind = QFileDialog.getSaveFileName(
+            self, "Export the model", f"{run.name}.safetensors", f"{_MODELS};;{_PACKAGES}"
         )
         if name:
             # The file dialog has asked whether to replace an existing file.
             target = Path(name)
             if not target.suffix:
-                target = target.with_suffix(".safetensors")
+                target = target.with_suffix(".zip" if kind == _PACKAGES else ".safetensors")
+            if target.suffix == ".zip":
+                self._ask_for_terms(run.path, target)
+                return
             self._do(lambda: export_model(run.path, target, overwrite=True))
+
+    def _ask_for_terms(self, model: Path, target: Path) -> None:
+        """Export a package for other programs, in a dialog."""
+        self.messages.clear()
+        dialog = PackageDialog(model, target, self)
+        if dialog.exec():
+            self.messages.add(f"exported as {target}")
+        dialog.deleteLater()
 
     def _do(self, change: Callable[[], object]) -> None:
         """Change something on disk in the background, then refresh the list."""
