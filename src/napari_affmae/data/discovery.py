@@ -1,36 +1,26 @@
 """Images in folders, and images with their labels."""
 
-import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from napari_affmae.config import RUN_FILE
 from napari_affmae.data.formats.file_index import FileIndex
-from napari_affmae.data.formats.handles import POOL
-from napari_affmae.data.formats.image_folders import is_image_folder
-from napari_affmae.data.formats.kinds import reader_of
 from napari_affmae.data.formats.opening import open_source
-from napari_affmae.data.formats.paths import mode_of, shown, url_of
-from napari_affmae.data.formats.recipe import default_name, holds_arrays, split_inner
+from napari_affmae.data.formats.paths import shown
 from napari_affmae.data.labels import naming_pair
 from napari_affmae.data.left_out import OtherFiles, Skipped, told
 from napari_affmae.data.looking import Looking, Ticks, followed
 from napari_affmae.data.not_images import stem, without_labels
 from napari_affmae.data.pairing import check_order, match, tell_apart
-from napari_affmae.data.roles import folder_role
-from napari_affmae.data.sources.failures import failure
 from napari_affmae.data.sources.layout import CHANNEL_AXES
 from napari_affmae.data.sources.source import ImageSource
 from napari_affmae.data.threads import map_in_order
+from napari_affmae.data.walking import Paths, as_list, check_there, folders_among, images_below
 from napari_affmae.errors import DataError, UnreadableFileError
-
-Paths = str | Path | Iterable[str | Path]
 
 _IMAGES = "images"
 _LABELS = "labels"
-_PREVIEWS = "previews"
 
 
 @dataclass(frozen=True)
@@ -127,29 +117,18 @@ def look_for_sources(
                 in_stacks |= _files_of_stack(item)
     if labels:
         return found
-    kept, left_out = without_labels(found.sources, _folders(paths))
+    kept, left_out = without_labels(found.sources, folders_among(paths))
     return Found(kept, found.skipped + left_out, found.others)
-
-
-def _folders(paths: Paths) -> list[Path]:
-    given = [split_inner(str(path))[0] for path in _as_list(paths)]
-    return [path for path in given if path.is_dir() and not is_image_folder(path)]
 
 
 def _candidates(
     paths: Paths, in_stacks: set[Path], others: OtherFiles, labels: bool
 ) -> Iterator[tuple[Path, str] | Skipped]:
-    for root in _as_list(paths):
-        _check_there(root)
-        for item in _images_below(Path(root), others, labels):
+    for root in as_list(paths):
+        check_there(root)
+        for item in images_below(Path(root), others, labels):
             if isinstance(item, Skipped) or not _is_in(item[0], in_stacks):
                 yield item
-
-
-def _check_there(root: str | Path) -> None:
-    """Raise where nothing is; what is on the web is only asked for when it is opened."""
-    if url_of(root) is None:
-        mode_of(split_inner(str(root))[0])
 
 
 def _opened(
@@ -256,7 +235,7 @@ def look_for_pairs(
             raise ValueError("labels may be left out for one folder with images/ and labels/ only")
         root = Path(images)
         images, labels = root / _IMAGES, root / _LABELS
-    check_order(_as_list(images), _as_list(labels))
+    check_order(as_list(images), as_list(labels))
     named, note = match(
         *tell_apart(
             _by_name(images, "image", tell, labels=False),
@@ -305,12 +284,12 @@ def _by_name(
     files: dict[str, Path] = {}
     skipped: list[Skipped] = []
     others = OtherFiles()
-    for root in _as_list(paths):
+    for root in as_list(paths):
         try:
-            _check_there(root)
+            check_there(root)
         except UnreadableFileError as error:
             raise DataError(str(error)) from error
-        for item in _images_below(Path(root), others, labels):
+        for item in images_below(Path(root), others, labels):
             if isinstance(item, Skipped):
                 skipped.append(item)
                 continue
@@ -322,86 +301,5 @@ def _by_name(
         tell(f"left out: {line}")
     if not files:
         there = f"; there are: {others}" if others.counts else ""
-        raise DataError(f"no {what} found in {', '.join(map(shown, _as_list(paths)))}{there}")
+        raise DataError(f"no {what} found in {', '.join(map(shown, as_list(paths)))}{there}")
     return files
-
-
-def _as_list(paths: Paths) -> list[str | Path]:
-    return [paths] if isinstance(paths, str | Path) else list(paths)
-
-
-def _images_below(
-    root: Path, others: OtherFiles, labels: bool
-) -> Iterator[tuple[Path, str] | Skipped]:
-    """Paths of images with their names relative to `root`, in the order of names."""
-    folder, inner = split_inner(str(root))
-    if not folder.is_dir() or is_image_folder(folder):
-        yield root, default_name(root)
-        return
-    for item in _walk(_listing(folder), {folder.resolve()}, others, labels):
-        if isinstance(item, Skipped):
-            yield item
-        elif inner is None:
-            yield item, item.relative_to(folder).as_posix()
-        elif holds_arrays(item):
-            yield Path(f"{item}:{inner}"), f"{item.relative_to(folder).as_posix()}:{inner}"
-        else:
-            others.note(item.name)
-
-
-def _listing(folder: Path) -> list[os.DirEntry[str]]:
-    """Entries of a folder, in the order of names."""
-
-    def listed() -> list[os.DirEntry[str]]:
-        with os.scandir(folder) as listing:
-            return sorted(listing, key=lambda entry: entry.name)
-
-    try:
-        return POOL.with_room(listed)
-    except OSError as error:
-        raise failure(error, f"cannot read the folder {folder}") from error
-
-
-def _walk(
-    entries: list[os.DirEntry[str]], walked: set[Path], others: OtherFiles, labels: bool
-) -> Iterator[Path | Skipped]:
-    names = {entry.name for entry in entries}
-    for entry in entries:
-        if entry.name.startswith("."):
-            others.note(entry.name)
-            continue
-        path = Path(entry.path)
-        try:
-            if not entry.is_dir():
-                if reader_of(path):
-                    yield path
-                else:
-                    others.note(entry.name)
-            elif is_image_folder(path):
-                yield path
-            elif reason := _why_not(path, names, walked, labels):
-                yield Skipped(path, reason)
-            else:
-                below = _listing(path)
-                walked.add(path.resolve())
-                yield from _walk(below, walked, others, labels)
-        except UnreadableFileError as error:
-            yield Skipped(path, str(error), unreadable=True)
-        except OSError as error:
-            yield Skipped(path, str(failure(error, f"cannot read {path}")), unreadable=True)
-
-
-def _why_not(folder: Path, beside: set[str], walked: set[Path], labels: bool) -> str | None:
-    """Return why the images in a folder are left out; None if they are used."""
-    if not labels and folder_role(folder.name) == "labels":
-        images = sorted(name for name in beside if folder_role(name) == "image")
-        if images:
-            return (
-                f"labels of the images in {images[0]} beside it, by its name; to read them as "
-                "images, give this folder alone"
-            )
-    if (folder / RUN_FILE).is_file() or (folder.name == _PREVIEWS and RUN_FILE in beside):
-        return "the folder of a run; to use its pictures, choose that folder itself"
-    if folder.resolve() in walked:
-        return "a link to a folder that is read already"
-    return None

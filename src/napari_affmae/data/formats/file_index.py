@@ -30,6 +30,8 @@ logger = logging.getLogger(__name__)
 
 # Of these formats, one file is the whole image. What others say may be in further files.
 _ALONE = frozenset({"dm", "encoded", "mrc", "nifti", "npy", "tiff"})
+# Goes up where entries of before say other things than those of now.
+_FORMAT = "2"
 _LIBRARIES = ("imagecodecs", "mrcfile", "nibabel", "pillow", "tifffile")
 # Entries of 150 bytes or so; the oldest go first.
 _MOST_ENTRIES = 1_000_000
@@ -207,7 +209,7 @@ def _key(recipe: FileRecipe, state: _State) -> bytes:
 
 @cache
 def _readers() -> tuple[str, ...]:
-    return tuple(version(name) for name in ("napari-affmae", *_LIBRARIES))
+    return (_FORMAT, *(version(name) for name in ("napari-affmae", *_LIBRARIES)))
 
 
 def _packed(facts: FileFacts) -> str:
