@@ -34,7 +34,7 @@ def test_fields_of_groups_have_paths_and_the_defaults_of_the_whole() -> None:
 
 def test_what_a_value_may_be() -> None:
     fields = {field.name: field for field in setting_fields(PretrainConfig)}
-    assert (fields["crop"].kinds, fields["crop"].low, fields["crop"].high) == ((int,), 64, None)
+    assert (fields["crop"].kinds, fields["crop"].low, fields["crop"].high) == ((int,), 64, 16384)
     assert (fields["mask_ratio"].low, fields["mask_ratio"].high) == (0, 1)
     assert fields["minutes"].kinds == (float,)
     assert (fields["batch"].kinds[0], fields["batch"].choices) == (int, ("auto",))

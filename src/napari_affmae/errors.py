@@ -30,6 +30,10 @@ class SystemLimitError(AffmaeError):
     """
 
 
+class RunExistsError(AffmaeError):
+    """A new run was to be made in a folder that holds one."""
+
+
 class CheckpointError(AffmaeError):
     """A checkpoint is missing, damaged, or does not fit the model."""
 

@@ -98,7 +98,7 @@ def test_wrong_arguments_are_one_line_and_code_2(
             ("cuda:99", "not available"),
         ),
         (("segment", "{images}", "--model", "{empty}", "--out", "o"), ("no model",)),
-        (("pretrain", "{begun}", "--out", "run", "--steps", "1"), ("begun", "Start it anew")),
+        (("pretrain", "{begun}", "--out", "run", "--steps", "1"), ("begun", "Start that run")),
         (("info", "{begun}"), ("begun", "ended before its first record", "delete")),
         (("pretrain", "{images}", "--out", "{begun}", "--resume"), ("begun", "start it anew")),
         (("segment", "{images}", "--model", "{begun}", "--out", "o"), ("no model", "begun")),

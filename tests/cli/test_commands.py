@@ -245,7 +245,7 @@ def test_only_results_of_this_model_and_these_settings_are_skipped(
     again = cli(*words, *model)
     assert again.code == 0
     assert "1 of 1 images have their results" in again.err
-    for change, reason in (((*model, "--overlap", 0.5), "--overlap"), (other, "model")):
+    for change, reason in (((*model, "--overlap", 0.5), "overlap"), (other, "model")):
         refused = cli(*words, *change)
         assert refused.code == 2
         assert f"a.tif is not skipped: it was made with another {reason}" in refused.err

@@ -14,7 +14,7 @@ from typer.main import get_group
 
 from napari_affmae.cli.app import app
 from napari_affmae.cli.terminal import close_output, printable
-from napari_affmae.errors import AffmaeError
+from napari_affmae.errors import AffmaeError, RunExistsError
 
 _SAVE_MEMORY = ("--crop", "--tile", "--batch")
 _CLOSED = 130
@@ -30,6 +30,9 @@ def main() -> None:
     except TyperException as error:
         _tell(f"{error.format_message().rstrip('.')}; see {_command()} --help")
         sys.exit(error.exit_code)
+    except RunExistsError as error:
+        _tell(f"{error} (--resume resumes it)")
+        sys.exit(1)
     except AffmaeError as error:
         _tell(str(error))
         sys.exit(1)

@@ -23,6 +23,7 @@ from napari_affmae.engine.training.labelled_data import Labelled
 from napari_affmae.engine.training.networks import starting_segmenter
 from napari_affmae.engine.training.pretraining import Pretraining, pretrain
 from napari_affmae.engine.training.stepper import Stepper
+from napari_affmae.errors import OutOfMemoryError
 from napari_affmae.model import AFFMAE, AFFSegmenter, capture, preset
 from napari_affmae.model.capture import CaptureError, Copies
 
@@ -235,7 +236,7 @@ def test_validation_that_lacks_memory_gets_that_of_the_recorded_passes(
     assert [event.step for event in events if isinstance(event, StepDone)] == [1, 2, 3, 4]
     released.clear()
     monkeypatch.setattr(Stepper, "release", lambda self: False)
-    with pytest.raises(torch.OutOfMemoryError):
+    with pytest.raises(OutOfMemoryError, match="CUDA out of memory"):
         list(pretrain([image], pretrain_config, tmp_path / "other"))
 
 

@@ -204,7 +204,7 @@ def telling_of_memory(
         with Shortage() as shortage:
             return (yield from run(*args, **kwargs))
         raise OutOfMemoryError(
-            f"the memory of this computer is not enough ({shortage.reason or 'it says no more'}). "
+            f"there is not enough memory ({shortage.reason or 'nothing more is known'}). "
             "Use a smaller crop, tile or batch, or smaller images, or close other programs"
         )
 

@@ -8,7 +8,7 @@ from napari_affmae.data import ImageSource, map_in_order
 from napari_affmae.data.sources.source import spread
 from napari_affmae.engine.events import Notice
 from napari_affmae.engine.store.run_folder import Kind, RunFolder, read_config, read_record
-from napari_affmae.errors import AffmaeError, CheckpointError
+from napari_affmae.errors import CheckpointError, RunExistsError
 
 C = TypeVar("C", bound=TrainingConfig)
 
@@ -46,7 +46,7 @@ def settle_config(folder: RunFolder, kind: Kind, given: C | None, *, resume: boo
 
     Raises
     ------
-    AffmaeError
+    RunExistsError
         If a run would be overwritten.
     CheckpointError
         If there is no run of this kind to resume.
@@ -55,7 +55,7 @@ def settle_config(folder: RunFolder, kind: Kind, given: C | None, *, resume: boo
     """
     if not resume:
         if folder.holds_run():
-            raise AffmaeError(
+            raise RunExistsError(
                 f"{folder.path} already holds a run; resume it, or choose another folder"
             )
         if given is None:

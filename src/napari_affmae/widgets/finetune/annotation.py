@@ -259,9 +259,21 @@ class Annotation(QObject):
         for labels, painted in self._painted.items():
             total.update(painted.counts)
             strange = painted.counts.keys() - known
-            if painted.is_looking:
-                continue  # they are judged as a whole, once all are counted
-            if len(strange) > MOST_CLASSES:
+            # They are judged as a whole, once all are counted.
+            if not painted.is_looking and len(strange) <= MOST_CLASSES:
+                found |= strange
+                self._meet(labels, painted)
+        self.complain()
+        self._classes.add_values(sorted(found))
+        self._classes.set_counts(total)
+        self.counted.emit()
+
+    def complain(self) -> None:
+        """Emit `failed` for labels that look like numbered objects."""
+        known = {item.value for item in self.classes()}
+        for labels, painted in self._painted.items():
+            strange = painted.counts.keys() - known
+            if not painted.is_looking and len(strange) > MOST_CLASSES:
                 self.failed.emit(
                     DataError(
                         f"the labels {labels.name!r} hold more than {MOST_CLASSES} values that no "
@@ -269,12 +281,6 @@ class Annotation(QObject):
                         "one value, or choose other labels"
                     )
                 )
-            else:
-                found |= strange
-                self._meet(labels, painted)
-        self._classes.add_values(sorted(found))
-        self._classes.set_counts(total)
-        self.counted.emit()
 
     def _meet(self, labels: Labels, painted: Painted) -> None:
         """Take over the values of labels from elsewhere, and give a hint if they look complete."""

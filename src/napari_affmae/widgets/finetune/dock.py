@@ -244,9 +244,10 @@ class FinetuneDock(Dock):
         (self.quick.messages if quick else self.panel.messages).add(text, level)
 
     def _forget_refusal(self) -> None:
-        """Take back what was complained of before the last change."""
+        """Take back what was complained of before the last change, but not what is still so."""
         self.panel.forget_refusal()
         self.quick.forget_refusal()
+        self.annotation.complain()
 
     def _show_not_kept(self, error: Exception) -> None:
         self._show_note(f"The strokes cannot be kept on disk: {in_words(error)}", "warning")
