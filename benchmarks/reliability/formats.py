@@ -43,7 +43,7 @@ class Format:
     @property
     def is_read(self) -> bool:
         """Whether the program reads such files."""
-        return self.name.endswith((*SUFFIXES, ".zarr"))
+        return self.name.endswith((*SUFFIXES, ".zarr", ".n5"))
 
 
 def _tiff(**options: Any) -> Writer:
@@ -219,6 +219,21 @@ def _ome_zarr(path: Path, pixels: Pixels) -> None:
     group.attrs["multiscales"] = [{"version": "0.4", "axes": axes, "datasets": datasets}]
 
 
+def _n5(path: Path, pixels: Pixels) -> None:
+    import tensorstore  # noqa: PLC0415 - not everybody has it
+
+    metadata = {
+        "dimensions": pixels.shape[::-1],
+        "blockSize": (32, 32, 1),
+        "dataType": "uint8",
+        "compression": {"type": "gzip"},
+        "pixelResolution": {"dimensions": (8, 8, 30), "unit": "nm"},
+    }
+    place = {"driver": "file", "path": str(path / "raw")}
+    spec = {"driver": "n5", "kvstore": place, "metadata": metadata}
+    tensorstore.open(spec, create=True).result()[...].write(pixels.T).result()
+
+
 FORMATS = (
     Format("plain.tif", _tiff()),
     Format("imagej.tif", _imagej),
@@ -254,5 +269,6 @@ FORMATS = (
     Format("v3.zarr", _zarr(chunks=(1, 32, 32))),
     Format("sharded.zarr", _zarr(chunks=(1, 16, 16), shards=(2, 64, 64))),
     Format("ome.zarr", _ome_zarr),
+    Format("janelia.n5", _n5),
     Format("v3.zarr.zip", _zipped_zarr),
 )
