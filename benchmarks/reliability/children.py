@@ -12,10 +12,10 @@ from typing import Any
 _PRELOADED = (
     "napari_affmae.cli.segment",
     "napari_affmae.data.checks",
+    "napari_affmae.data.formats.encoded",
     "napari_affmae.data.formats.hdf5",
     "napari_affmae.data.formats.mrc",
     "napari_affmae.data.formats.ome_zarr",
-    "napari_affmae.data.formats.png_jpeg",
     "napari_affmae.data.formats.tiff",
     "napari_affmae.engine.training.finetuning",
     "napari_affmae.engine.training.pretraining",

@@ -5,6 +5,7 @@ or what cannot be written because a library is not there, is left out and named.
 """
 
 import gzip
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,7 +43,7 @@ class Format:
     @property
     def is_read(self) -> bool:
         """Whether the program reads such files."""
-        return self.name.endswith((*SUFFIXES, ".zarr"))
+        return self.name.endswith((*SUFFIXES, ".zarr", ".n5"))
 
 
 def _tiff(**options: Any) -> Writer:
@@ -146,6 +147,52 @@ def _nifti(path: Path, pixels: Pixels) -> None:
     nibabel.save(nibabel.Nifti1Image(pixels.T, np.diag([8.0, 8.0, 30.0, 1.0])), path)
 
 
+class _Tags:
+    """Writes tags of a DM4 file, each by its name: a value as bytes, a folder as a dict."""
+
+    def folder(self, tags: dict[str, Any]) -> bytes:
+        content = b"\1\0" + struct.pack(">q", len(tags))
+        for name, value in tags.items():
+            is_value = isinstance(value, bytes)
+            stored = value if is_value else self.folder(value)
+            head = struct.pack(">bH", 21 if is_value else 20, len(name)) + name.encode()
+            content += head + struct.pack(">q", len(stored)) + stored
+        return content
+
+    def value(self, types: list[int], raw: bytes) -> bytes:
+        return b"%%%%" + struct.pack(f">{1 + len(types)}q", len(types), *types) + raw
+
+    def number(self, value: int) -> bytes:
+        return self.value([5], struct.pack("<I", value))
+
+
+def _dm4(path: Path, pixels: Pixels) -> None:
+    tags = _Tags()
+    unit = "nm".encode("utf-16-le")
+    step = {"Scale": tags.value([6], struct.pack("<f", 8)), "Units": tags.value([20, 4, 2], unit)}
+    image = {
+        "Calibrations": {"Dimension": dict.fromkeys("xyz", step)},
+        "Data": tags.value([20, 10, pixels.size], pixels.tobytes()),
+        "DataType": tags.number(6),
+        "Dimensions": {
+            axis: tags.number(size) for axis, size in zip("xyz", pixels.shape[::-1], strict=True)
+        },
+    }
+    root = tags.folder({"ImageList": {"image": {"ImageData": image}}})
+    path.write_bytes(struct.pack(">iqi", 4, len(root), 1) + root + bytes(8))
+
+
+def _ser(path: Path, pixels: Pixels) -> None:
+    count, rows, columns = pixels.shape
+    table = struct.calcsize("<4sHIIIIQI")
+    first, each = table + 16 * count, 50 + rows * columns
+    places = [first + number * each for number in range(count)]
+    head = struct.pack("<4sHIIIIQI", b"II\x97\x01", 0x220, 0x4122, 0x4152, count, count, table, 0)
+    element = struct.pack("<ddiddiHii", 0, 8e-9, 0, 0, 8e-9, 0, 1, columns, rows)
+    planes = b"".join(element + plane[::-1].tobytes() for plane in pixels)
+    path.write_bytes(head + struct.pack(f"<{2 * count}Q", *places, *places) + planes)
+
+
 def _compressed_mrc(path: Path, pixels: Pixels) -> None:
     with mrcfile.new(path, pixels.astype(np.int8), compression="gzip"):
         pass
@@ -172,6 +219,21 @@ def _ome_zarr(path: Path, pixels: Pixels) -> None:
     group.attrs["multiscales"] = [{"version": "0.4", "axes": axes, "datasets": datasets}]
 
 
+def _n5(path: Path, pixels: Pixels) -> None:
+    import tensorstore  # noqa: PLC0415 - not everybody has it
+
+    metadata = {
+        "dimensions": pixels.shape[::-1],
+        "blockSize": (32, 32, 1),
+        "dataType": "uint8",
+        "compression": {"type": "gzip"},
+        "pixelResolution": {"dimensions": (8, 8, 30), "unit": "nm"},
+    }
+    place = {"driver": "file", "path": str(path / "raw")}
+    spec = {"driver": "n5", "kvstore": place, "metadata": metadata}
+    tensorstore.open(spec, create=True).result()[...].write(pixels.T).result()
+
+
 FORMATS = (
     Format("plain.tif", _tiff()),
     Format("imagej.tif", _imagej),
@@ -196,6 +258,8 @@ FORMATS = (
     Format("gzip.h5", _hdf5(chunks=(1, 16, 16), compression="gzip", shuffle=True)),
     Format("imaris.ims", _imaris),
     Format("berkeley.emd", _emd),
+    Format("gatan.dm4", _dm4),
+    Format("tia.ser", _ser),
     Format("array.npy", _npy),
     Format("raw.nrrd", _nrrd("raw")),
     Format("gzip.nrrd", _nrrd("gzip")),
@@ -205,5 +269,6 @@ FORMATS = (
     Format("v3.zarr", _zarr(chunks=(1, 32, 32))),
     Format("sharded.zarr", _zarr(chunks=(1, 16, 16), shards=(2, 64, 64))),
     Format("ome.zarr", _ome_zarr),
+    Format("janelia.n5", _n5),
     Format("v3.zarr.zip", _zipped_zarr),
 )

@@ -96,7 +96,7 @@ def damage_image(path: Path, chance: random.Random) -> None:
     if path.is_dir():
         files = sorted(file for file in path.rglob("*") if file.is_file())
         # What describes the image is a few among many chunks.
-        said = [file for file in files if file.name.startswith((".z", "zarr."))]
+        said = [file for file in files if file.name.startswith((".z", "zarr.", "attributes."))]
         path = chance.choice(said if chance.random() < 0.6 else files)
         if chance.random() < 0.1:
             path.unlink()

@@ -7,7 +7,7 @@ import pytest
 import tifffile
 import yaml
 
-from napari_affmae.data.discovery import find_pairs, find_sources
+from napari_affmae.data.discovery import find_pairs
 from napari_affmae.data.formats.kinds import SUFFIXES, ending_of, stem_of
 from napari_affmae.data.formats.opening import open_source
 from napari_affmae.errors import UnreadableFileError
@@ -68,24 +68,3 @@ def test_pairs_of_names_with_two_dots(tmp_path, stack):
             image.to_filename(tmp_path / folder / name)
     ((image, labels),) = find_pairs(tmp_path)
     assert image.plane_shape == labels.plane_shape == (5,)
-
-
-def test_n5_is_named_wherever_it_is(tmp_path, stack):
-    for name, content in {
-        "a.n5": '{"n5": "2.5.1"}',
-        "b": '{"dimensions": [9, 9], "blockSize": [9, 9], "dataType": "uint8"}',
-        "c": '{"who": "another program"}',
-        "d": "no JSON",
-    }.items():
-        (tmp_path / name / "inner").mkdir(parents=True)
-        (tmp_path / name / "attributes.json").write_text(content)
-        tifffile.imwrite(tmp_path / name / "inner" / "image.tif", stack)
-    (tmp_path / "e.n5").mkdir()
-    found = find_sources(tmp_path)
-    assert [source.name for source in found.sources] == ["c/inner/image.tif", "d/inner/image.tif"]
-    assert [item.path.name for item in found.skipped] == ["a.n5", "b", "e.n5"]
-    assert all("save it as OME-Zarr" in item.reason for item in found.skipped)
-    with pytest.raises(UnreadableFileError, match=r"a\.n5 is not read: it is N5"):
-        open_source(tmp_path / "a.n5")
-    (left_out,) = find_sources(tmp_path / "a.n5").skipped
-    assert "it is N5" in left_out.reason

@@ -29,7 +29,7 @@ from napari_affmae.data.sources.source import Content
 logger = logging.getLogger(__name__)
 
 # Of these formats, one file is the whole image. What others say may be in further files.
-_ALONE = frozenset({"dm", "encoded", "mrc", "nifti", "npy", "tiff"})
+_ALONE = frozenset({"dm", "encoded", "mrc", "nifti", "npy", "ser", "tiff"})
 # Goes up where entries of before say other things than those of now.
 _FORMAT = "2"
 _LIBRARIES = ("imagecodecs", "mrcfile", "nibabel", "pillow", "tifffile")

@@ -14,6 +14,7 @@ _READERS = {
     "nrrd": (".nrrd", ".nhdr"),
     "nifti": (".nii", ".nii.gz"),
     "dm": (".dm3", ".dm4"),
+    "ser": (".ser",),
 }
 _READER_OF = {ending: reader for reader, endings in _READERS.items() for ending in endings}
 
@@ -31,7 +32,7 @@ _UNREAD = {
     **dict.fromkeys((".oib", ".oif", ".oir", ".vsi"), f"an Olympus format; {_BY_FIJI}"),
     **dict.fromkeys((".svs", ".ndpi", ".mrxs", ".bif"), f"a slide scanner's format; {_BY_FIJI}"),
     **dict.fromkeys((".dcm", ".dicom"), f"DICOM; {_BY_FIJI}"),
-    **dict.fromkeys((".ser", ".emi"), f"TIA's format; {_BY_FIJI}"),
+    ".emi": "TIA's description of an experiment; its images are in the .ser files beside it",
     **dict.fromkeys((".stk", ".dv", ".r3d", ".ics", ".ids"), f"another format; {_BY_FIJI}"),
     **dict.fromkeys((".mha", ".mhd"), "MetaImage; save it as NRRD, for instance in 3D Slicer"),
     **dict.fromkeys((".img", ".hdr"), "Analyze; save it as NIfTI (.nii), for instance in FSL"),

@@ -167,9 +167,9 @@ def open_source(
     Parameters
     ----------
     data : str, Path, or array of numpy, dask or zarr
-        Files: TIFF (OME, ImageJ, BigTIFF), PNG, JPEG, BMP, MRC, DM3, DM4, NRRD,
-        NIfTI, ``.npy``, HDF5 (``file.h5:/dataset`` chooses), and OME-Zarr or zarr
-        in folders, in one file, or on the web (``folder.zarr:/name`` chooses).
+        Files: TIFF (OME, ImageJ, BigTIFF), PNG, JPEG, BMP, MRC, DM3, DM4, SER,
+        NRRD, NIfTI, ``.npy``, HDF5 (``file.h5:/dataset`` chooses), N5, and OME-Zarr or
+        zarr in folders, in one file, or on the web (``folder.zarr:/name`` chooses).
     axes : str, optional
         One letter for each axis, such as ``"ZYX"`` or ``"YXC"``: Y and X are
         rows and columns, C and S channels, every other axis counts planes.

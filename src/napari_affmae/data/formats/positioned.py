@@ -7,6 +7,7 @@ that touches what is gone.
 import math
 import os
 from collections.abc import Sequence
+from copy import copy
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -40,12 +41,18 @@ class PositionedArray:
     def __init__(self, path: Path, dtype: np.dtype[Any], offset: int, shape: Sequence[int]) -> None:
         self.dtype = dtype
         self.shape = tuple(int(size) for size in shape)
-        self._offset = offset
+        self.offset = offset
         self._file = path.open("rb", buffering=0)
         self._seeking = Lock()
         sizes = [*self.shape[1:], 1]
         # Elements from one index of an axis to the next.
         self._strides = [math.prod(sizes[axis:]) for axis in range(len(self.shape))]
+
+    def elsewhere(self, offset: int) -> "PositionedArray":
+        """Return an array of the same shape and type at another byte of the same open file."""
+        other = copy(self)
+        other.offset = offset
+        return other
 
     def close(self) -> None:
         """Close the file."""
@@ -86,7 +93,7 @@ class PositionedArray:
         """Read pieces that lie a stride of elements apart, the first at an element."""
         itemsize = self.dtype.itemsize
         count, length = rows.shape
-        place = self._offset + element * itemsize
+        place = self.offset + element * itemsize
         if count == 1 or (stride - length) * itemsize > _GAP:
             for number, row in enumerate(rows):
                 self._read(row, place + number * stride * itemsize)

@@ -7,17 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from napari_affmae.data.formats.handles import OpenFile
-from napari_affmae.data.formats.image_folders import is_n5, is_zarr
+from napari_affmae.data.formats.image_folders import is_image_folder, is_n5, is_zarr
 from napari_affmae.data.formats.kinds import SUFFIXES, reader_of, why_not_read
 from napari_affmae.data.formats.paths import mode_of, shown, url_of
 from napari_affmae.data.sources.failures import failure
 from napari_affmae.errors import UnreadableFileError
 
 _TIFF, _ENCODED, _HDF5, _ZARR, _NRRD = "tiff", "encoded", "hdf5", "ome_zarr", "nrrd"
-_WEB = "zarr_web"
+_WEB, _N5 = "zarr_web", "n5"
 # Readers of files that hold several arrays, that may lack planes, that may name other files, and
 # that may have colours for numbers.
-_CONTAINERS = {_HDF5, _ZARR, "zarr_zip", _WEB}
+_CONTAINERS = {_HDF5, _ZARR, "zarr_zip", _WEB, _N5}
 _SPARSE = {_ZARR}
 _NAMING_FILES = {_HDF5, _TIFF, _NRRD}
 _COLOURING = {_TIFF, _ENCODED}
@@ -118,13 +118,10 @@ def _kind(path: Path) -> str:
     mode = mode_of(path)
     if stat.S_ISDIR(mode):
         if is_n5(path):
-            raise UnreadableFileError(
-                f"{path} is not read: it is N5; open it in Fiji (File, Import, "
-                "HDF5/N5/Zarr/OME-NGFF) and save it as OME-Zarr"
-            )
+            return _N5
         if not is_zarr(path):
             raise UnreadableFileError(
-                f"{path} is a folder and no zarr array; choose one of the images in it"
+                f"{path} is a folder and no array of zarr or N5; choose one of the images in it"
             )
         return _ZARR
     if not stat.S_ISREG(mode):
@@ -159,7 +156,7 @@ def _is_folder(path: Path) -> bool:
 
 
 def _may_hold_arrays(path: Path) -> bool:
-    return path.suffix.lower() == ".zarr" or reader_of(path) in _CONTAINERS
+    return path.suffix.lower() in {".zarr", ".n5"} or reader_of(path) in _CONTAINERS
 
 
 def holds_arrays(path: Path) -> bool:
@@ -170,7 +167,7 @@ def holds_arrays(path: Path) -> bool:
     FileAccessError
         If the system does not say.
     """
-    return _may_hold_arrays(path) or is_zarr(path)
+    return _may_hold_arrays(path) or is_image_folder(path)
 
 
 def default_name(path: str | Path) -> str:

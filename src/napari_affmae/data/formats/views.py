@@ -26,6 +26,26 @@ class Reversed:
         return np.asarray(self._array[index[::-1]]).transpose()
 
 
+class UpsideDown:
+    """An array with the rows of its last two axes in reverse order."""
+
+    def __init__(self, array: ArrayLike) -> None:
+        self._array = array
+        self.shape = tuple(array.shape)
+        self.dtype = np.dtype(array.dtype)
+
+    def __getitem__(self, index: tuple[Any, ...]) -> NDArray[Any]:
+        """Read a part."""
+        *others, row, column = index
+        height = self.shape[-2]
+        if not isinstance(row, slice):
+            return np.asarray(self._array[*others, height - 1 - int(row), column])
+        wanted = bounded(row, height)
+        stored = slice(height - wanted.stop, height - wanted.start)
+        part = np.asarray(self._array[*others, stored, column])
+        return np.flip(part, axis=-2 if isinstance(column, slice) else -1)
+
+
 class Reinterpreted:
     """An array whose bytes mean another type of the same size."""
 
