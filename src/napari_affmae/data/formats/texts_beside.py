@@ -41,10 +41,11 @@ _TEXTS: tuple[tuple[str, Callable[[str], VoxelSize]], ...] = (
 
 def times_beside(path: Path) -> tuple[int, ...]:
     """Return when each text that may be beside an image changed; 0 where there is none."""
+    before = str(path.with_suffix(""))
     times = []
-    for beside, _ in _beside(path):
+    for ending, _ in _TEXTS:
         try:
-            times.append(beside.stat().st_mtime_ns)
+            times.append(os.stat(before + ending).st_mtime_ns)  # noqa: PTH116 - Path takes as long again
         except OSError:
             times.append(0)
     return tuple(times)

@@ -17,6 +17,7 @@ import tifffile
 from napari_affmae.data.formats.texts import decoded_text, entries, tescan_size
 from napari_affmae.data.sources.units import UNKNOWN_SIZE, VoxelSize, to_nanometres
 
+_PRIVATE = 32768  # TIFF 6.0 gives codes from here on to others
 _MOST_TEXT = 2**24  # bytes of a tag that are searched
 
 
@@ -33,6 +34,11 @@ class VendorTags:
         self.tiff = tiff
         numbers = sorted({0, 1, len(tiff.pages) - 1} & set(range(len(tiff.pages))))
         self._tags = [cast("tifffile.TiffPage", tiff.pages.get(number)).tags for number in numbers]
+
+    @property
+    def has_private(self) -> bool:
+        """Whether there are tags that are none of TIFF's own."""
+        return any(code >= _PRIVATE for tags in self._tags for code in tags.keys())  # noqa: SIM118
 
     def value(self, code: int) -> Any:
         """Return what tifffile makes of a tag; None if there is no such tag."""
@@ -192,6 +198,8 @@ class Vendor:
 
     name: str
     read: Callable[[VendorTags], VoxelSize]
+    is_private: bool = True
+    """Whether its tags are none of TIFF's own."""
 
 
 VENDORS = (
@@ -203,7 +211,7 @@ VENDORS = (
     Vendor("Olympus", _olympus),
     Vendor("TVIPS", _tvips),
     Vendor("TESCAN", _tescan),
-    Vendor("MetaMorph", _metamorph),
+    Vendor("MetaMorph", _metamorph, is_private=False),
 )
 
 
@@ -219,7 +227,9 @@ def vendor_size(tiff: tifffile.TiffFile) -> tuple[VoxelSize, list[str]]:
     """
     tags = VendorTags(tiff)
     notes = []
-    for vendor in VENDORS:
+    # Most files have no such tags, and folders hold very many of them.
+    vendors = VENDORS if tags.has_private else [item for item in VENDORS if not item.is_private]
+    for vendor in vendors:
         try:
             size = vendor.read(tags)
         except Exception as error:  # noqa: BLE001 - parsers raise all kinds on damaged tags
