@@ -10,7 +10,7 @@ import pytest
 import tifffile
 import zarr
 from qtpy.QtCore import Qt, QTimer
-from qtpy.QtWidgets import QApplication
+from qtpy.QtWidgets import QApplication, QMessageBox
 
 from napari_affmae.data import default_classes
 from napari_affmae.engine.results import canvas
@@ -218,6 +218,8 @@ def test_objects_and_their_table(
     tmp_path: Path,
     finish: Any,
     drive: Any,
+    qtbot: Any,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     image = viewer.add_image(volume[0], name="em", scale=(8, 8, 8), units=("nm",) * 3)
     dock.region.setCurrentText(EVERYTHING)
@@ -240,7 +242,15 @@ def test_objects_and_their_table(
         grey = volume[0][layer.data == number].astype(float)
         np.testing.assert_allclose(measures["mean_grey"][number], grey.mean())
     assert tuple(layer.scale) == tuple(image.scale)
-    dock.objects.save(tmp_path / "table.csv")
+    told: list[str] = []
+    monkeypatch.setattr(QMessageBox, "warning", lambda *words: told.append(words[-1]))
+    (tmp_path / "file").touch()
+    for name in ("file/table.csv", "table.csv"):
+        dock.objects.save(tmp_path / name)
+        assert not dock.objects.save_button.isEnabled()
+        qtbot.waitUntil(dock.objects.save_button.isEnabled)
+    (complaint,) = told
+    assert "table.csv" in complaint
     lines = (tmp_path / "table.csv").read_text().splitlines()
     assert len(lines) == count + 1
     assert lines[0].startswith("label,plane,row,column,size_px,volume_um3,class,")
