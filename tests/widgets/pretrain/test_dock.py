@@ -22,6 +22,7 @@ from napari_affmae.widgets.parts.command_dialog import CommandDialog
 from napari_affmae.widgets.pretrain.dock import PretrainDock
 from napari_affmae.widgets.running import plan_line, training_form
 from napari_affmae.widgets.running.run_panel import Outcome, RunPanel
+from napari_affmae.widgets.running.triton_apart import load_triton_apart
 
 Finish = Callable[[RunPanel], Outcome]
 
@@ -125,6 +126,7 @@ def foreign(runs: Path, volume: Any) -> Path:
         learning_rate=0.1234567890123 / 1000,
     )
     run = runs / "foreign"
+    load_triton_apart()  # as workers do: this test may be the first that loads it
     events = pretrain([open_source(volume[0], axes="ZYX", name="em")], config, run)
     while not isinstance(next(events), StepDone):
         pass
