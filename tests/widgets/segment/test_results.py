@@ -14,7 +14,7 @@ from qtpy.QtWidgets import QApplication, QMessageBox
 
 from napari_affmae.data import default_classes
 from napari_affmae.engine.results import canvas
-from napari_affmae.widgets.layers.label_layers import may_be_for
+from napari_affmae.widgets.layers.label_layers import classes_of, may_be_for
 from napari_affmae.widgets.layers.layer_sources import OWN, layer_geometry, step_sizes
 from napari_affmae.widgets.layers.view import camera_of
 from napari_affmae.widgets.parts.command_dialog import CommandDialog
@@ -43,6 +43,12 @@ def test_everything_of_a_stack(
     labels = drive.result()
     np.testing.assert_array_equal(labels.data, expected)
     assert labels.data.dtype == np.uint8
+    classes = dock.run_choice.run().classes
+    assert classes_of(labels) == classes
+    for item in classes:
+        if item.value:
+            shown = np.round(255 * np.array(labels.colormap.color_dict[item.value][:3]))
+            assert bytes(shown.astype(np.uint8)).hex() == item.color[1:]
     assert not may_be_for(image, labels)  # nobody's answer to learn from
     for name in ("scale", "translate", "rotate", "shear", "units", "axis_labels", "affine"):
         assert np.array_equal(getattr(labels, name), getattr(image, name)), name
