@@ -121,8 +121,9 @@ def annotate(viewer: napari.Viewer, image: Any, truth: Any) -> None:
     dock.quick.save_button.click()
     wait(lambda: any((preferences.load_preferences().runs).glob("*quick*")))
     dock.quick.predict_button.setChecked(False)
+    # The classes of the truth are others than those that were painted: the next dock would warn.
     for layer in list(viewer.layers):
-        if layer not in (image, truth):
+        if layer is not image:
             viewer.layers.remove(layer)
     viewer.window.remove_dock_widget(holder)
 

@@ -19,6 +19,7 @@ from napari_affmae.widgets.parts import preferences
 from napari_affmae.widgets.running import worker
 from napari_affmae.widgets.running.run_choice import RunChoice
 from napari_affmae.widgets.running.run_panel import Outcome, RunPanel
+from napari_affmae.widgets.running.training_form import TrainingForm
 from napari_affmae.widgets.running.worker import RunWorker
 
 SECONDS = 120
@@ -135,11 +136,17 @@ def finish(qtbot: Any) -> Callable[[RunPanel], Outcome]:
 
 
 @pytest.fixture
-def listed(qtbot: Any) -> Callable[[RunChoice], Path | None]:
-    """Wait until the list of runs is read, and return the chosen one."""
+def listed(qtbot: Any) -> Callable[[RunChoice | TrainingForm[Any]], Path | None]:
+    """Wait until the list of runs is read, and return the chosen one.
 
-    def wait(choice: RunChoice) -> Path | None:
+    Of a form, wait also for the settings of that run.
+    """
+
+    def wait(asked: RunChoice | TrainingForm[Any]) -> Path | None:
+        choice = asked if isinstance(asked, RunChoice) else asked.run_choice
         qtbot.waitUntil(lambda: not choice.is_listing, timeout=1000 * SECONDS)
+        if isinstance(asked, TrainingForm):
+            qtbot.waitUntil(lambda: not asked.is_reading, timeout=1000 * SECONDS)
         return choice.path()
 
     return wait

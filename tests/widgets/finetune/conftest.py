@@ -1,10 +1,14 @@
 """The dock that fine-tunes, and how tests paint in it."""
 
+import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
 from napari.layers import Labels
 
+from napari_affmae.engine.store.run_names import new_run_path
+from napari_affmae.widgets.finetune import quick_panel, stroke_keeper
 from napari_affmae.widgets.finetune.dock import FinetuneDock
 
 
@@ -30,6 +34,20 @@ class Drive:
 
     def errors(self, messages: Any) -> str:
         return "\n".join(text for level, text in messages.texts if level == "error")
+
+
+@pytest.fixture
+def naming(monkeypatch: pytest.MonkeyPatch) -> list[threading.Thread]:
+    """Threads in which names of new models and folders are looked for on disk."""
+    threads: list[threading.Thread] = []
+
+    def note(*words: Any, **more: Any) -> Path:
+        threads.append(threading.current_thread())
+        return new_run_path(*words, **more)
+
+    for module in (quick_panel, stroke_keeper):
+        monkeypatch.setattr(module, "new_run_path", note)
+    return threads
 
 
 @pytest.fixture

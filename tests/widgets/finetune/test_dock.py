@@ -51,6 +51,7 @@ def test_command_line(
     monkeypatch: pytest.MonkeyPatch,
     drive: Any,
     listed: Any,
+    qtbot: Any,
 ) -> None:
     shown: list[str] = []
     monkeypatch.setattr(CommandDialog, "exec", lambda self: shown.append(self.text.toPlainText()))
@@ -58,6 +59,7 @@ def test_command_line(
     dock.start_from.choose(model)
     assert listed(dock.start_from) == model
     dock.command_button.click()
+    qtbot.waitUntil(lambda: bool(shown))
     words = shlex.split(shown[0])
     assert words[:4] == ["napari-affmae", "finetune", "em.tif", "em labels.tif"]
     classes = [f"{item.value}={item.name}={item.color}" for item in dock.annotation.classes()]

@@ -55,7 +55,7 @@ def test_paint_train_stop_paint_more_resume(
     assert finish(dock.panel) is Outcome.STOPPED
     (run,) = list_runs(runs)
     assert run.resumable
-    assert listed(dock.full.training.run_choice) == run.path
+    assert listed(dock.full.training) == run.path
     assert dock.panel.start_button.text() == "Resume"
     assert not dock.start_from.isEnabled()
 
@@ -76,7 +76,7 @@ def test_paint_train_stop_paint_more_resume(
     dock.panel.stop()
     assert finish(dock.panel) is Outcome.STOPPED
     assert not drive.errors(dock.panel.messages)
-    listed(dock.full.training.run_choice)
+    listed(dock.full.training)
     steps, _ = dock.full.losses.points("training")
     assert steps == sorted(set(steps))
     assert len(steps) > before
@@ -108,7 +108,7 @@ def test_run_to_the_end_starts_the_next_anew(
     (run,) = list_runs(runs)
     assert run.finished
     assert run.classes == dock.annotation.classes()
-    assert listed(dock.full.training.run_choice) is None
+    assert listed(dock.full.training) is None
 
 
 @pytest.mark.parametrize(
@@ -182,7 +182,7 @@ def test_model_for_other_channels(
 
     dock.pairs.channels.edit.setText("0")
     dock.pairs.channels.edit.editingFinished.emit()
-    listed(dock.full.training.run_choice)
+    listed(dock.full.training)
     dock.full.training.run_choice.choose(None)
     dock.panel.start_button.click()
     assert finish(dock.panel) is Outcome.FINISHED
@@ -233,7 +233,7 @@ def test_errors_while_it_trains(
         dock.panel.start_button.click()
         assert finish(dock.panel) is Outcome.FAILED
     assert str(error) in drive.errors(dock.panel.messages)
-    listed(dock.full.training.run_choice)
+    listed(dock.full.training)
     dock.full.training.run_choice.choose(None)
     dock.panel.start_button.click()
     assert finish(dock.panel) is Outcome.FINISHED

@@ -1,5 +1,6 @@
 """Strokes are kept on disk while they are painted, and brought back."""
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,12 +30,14 @@ def another_dock(viewer: Any, qtbot: Any, listed: Callable[[Any], Any]) -> Finet
 
 
 def test_strokes_are_on_disk_soon_and_follow_each_edit(
-    dock: FinetuneDock, labels: Any, runs: Path, drive: Any, qtbot: Any
+    dock: FinetuneDock, labels: Any, runs: Path, drive: Any, qtbot: Any, naming: Any
 ) -> None:
     assert not list_projects(runs)
     with qtbot.waitSignal(dock.keeper.kept, timeout=MILLISECONDS):
         drive.paint_both(labels, 2)
     written(qtbot, dock)
+    (thread,) = naming
+    assert thread is not threading.main_thread()
     (kept,) = list_projects(runs)
     np.testing.assert_array_equal(read_strokes(kept.folder, kept.project)[:], labels.data)
     assert kept.project.image == "em"

@@ -1,5 +1,6 @@
 """Quick training while painting, through the dock's own controls."""
 
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -234,7 +235,7 @@ def test_a_stopped_job_does_not_wait_for_its_turn(qtbot: Any) -> None:
 
 
 def test_renaming_a_class_learns_nothing_anew(
-    dock: FinetuneDock, viewer: Any, labels: Any, qtbot: Any, runs: Path, drive: Any
+    dock: FinetuneDock, viewer: Any, labels: Any, qtbot: Any, runs: Path, drive: Any, naming: Any
 ) -> None:
     dock.quick.form.control("steps").setValue(5)
     drive.paint_both(labels, 0)
@@ -250,6 +251,8 @@ def test_renaming_a_class_learns_nothing_anew(
     with qtbot.waitSignal(dock.quick.saved, timeout=MILLISECONDS) as saved:
         dock.quick.save_button.click()
     assert read_metadata(saved.args[0]).classes[1].name == "gap"
+    assert naming
+    assert threading.main_thread() not in naming
     with qtbot.waitSignal(dock.quick.predicted, timeout=MILLISECONDS):
         drive.paint(labels, 1, (0, 30, 90))
     assert dock.quick._session._training is training

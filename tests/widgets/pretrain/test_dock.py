@@ -1,6 +1,7 @@
 import shlex
 import shutil
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,9 @@ from napari_affmae.errors import DiskFullError
 from napari_affmae.widgets.parts import preferences
 from napari_affmae.widgets.parts.command_dialog import CommandDialog
 from napari_affmae.widgets.pretrain.dock import PretrainDock
-from napari_affmae.widgets.running import plan_line
+from napari_affmae.widgets.running import plan_line, training_form
 from napari_affmae.widgets.running.run_panel import Outcome, RunPanel
+from napari_affmae.widgets.running.triton_apart import load_triton_apart
 
 Finish = Callable[[RunPanel], Outcome]
 
@@ -28,7 +30,7 @@ Finish = Callable[[RunPanel], Outcome]
 @pytest.fixture
 def dock(viewer: Any, listed: Any) -> PretrainDock:
     _, dock = viewer.window.add_plugin_dock_widget("napari-affmae", "1. Pretrain")
-    listed(dock.training.run_choice)
+    listed(dock.training)
     enter(dock, steps=4)
     return dock  # type: ignore[no-any-return]
 
@@ -87,7 +89,7 @@ def test_stop_and_resume(
     assert finish(dock.panel) is Outcome.STOPPED
     (run,) = list_runs(runs)
     assert run.resumable
-    assert listed(dock.training.run_choice) == run.path
+    assert listed(dock.training) == run.path
     (step,) = list_checkpoints(run.path / "checkpoints")[-1:]
     assert step >= 2
     # The stopped run is offered to go on, with its settings, of which few can be changed.
@@ -101,7 +103,7 @@ def test_stop_and_resume(
     # Its curve goes on; that of another run does not.
     steps, _ = dock.curves.points("training")
     assert steps == list(range(1, steps[-1] + 1))
-    assert listed(dock.training.run_choice) == run.path
+    assert listed(dock.training) == run.path
     enter(dock, steps=200)
     dock.training.run_choice.choose(None)
     dock.panel.start_button.click()
@@ -124,6 +126,7 @@ def foreign(runs: Path, volume: Any) -> Path:
         learning_rate=0.1234567890123 / 1000,
     )
     run = runs / "foreign"
+    load_triton_apart()  # as workers do: this test may be the first that loads it
     events = pretrain([open_source(volume[0], axes="ZYX", name="em")], config, run)
     while not isinstance(next(events), StepDone):
         pass
@@ -135,7 +138,7 @@ def test_a_run_of_elsewhere_goes_on_with_its_settings(
     dock: PretrainDock, layer: Any, foreign: Path, finish: Finish, qtbot: Any, listed: Any
 ) -> None:
     dock.training.run_choice.choose(foreign)
-    assert listed(dock.training.run_choice) == foreign
+    assert listed(dock.training) == foreign
     assert dock.config() == read_config(foreign)
     dock.training.form.set_values({"memory_share": 0.2})
     dock.panel.start_button.click()
@@ -143,6 +146,75 @@ def test_a_run_of_elsewhere_goes_on_with_its_settings(
     dock.panel.stop_button.click()
     assert finish(dock.panel) is Outcome.STOPPED
     assert read_config(foreign).memory_share == 0.2
+
+
+@pytest.fixture
+def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """Keep settings of runs from being read, as a slow disk does, until this is set."""
+    going = threading.Event()
+
+    def read(run: Path) -> Any:
+        assert going.wait(60)
+        return read_config(run)
+
+    monkeypatch.setattr(training_form, "read_config", read)
+    yield going
+    going.set()
+
+
+def test_settings_are_read_without_keeping_the_window_waiting(
+    dock: PretrainDock, foreign: Path, held: threading.Event, qtbot: Any, listed: Any
+) -> None:
+    choice = dock.training.run_choice
+    choice.choose(foreign)
+    assert listed(choice) == foreign
+    assert dock.training.is_reading
+    # What a resumed run cannot change is locked at once; the rest is kept if it is typed now.
+    assert not dock.training.form.control("batch").isEnabled()
+    dock.training.length.set_values(7, None)
+    dock.training.form.set_values({"memory_share": 0.2})
+    held.set()
+    listed(dock.training)
+    stored = read_config(foreign)
+    assert dock.config() == stored.model_copy(
+        update={"steps": 7, "minutes": None, "memory_share": 0.2}
+    )
+
+
+def test_settings_of_a_run_that_is_no_longer_chosen_are_dropped(
+    dock: PretrainDock, foreign: Path, held: threading.Event, qtbot: Any, listed: Any
+) -> None:
+    dock.training.run_choice.choose(foreign)
+    listed(dock.training.run_choice)
+    worker = dock.training._reading._worker
+    assert worker is not None
+    dock.training.run_choice.choose(None)
+    with qtbot.waitSignal(worker.finished, timeout=60_000):
+        held.set()
+    assert dock.training.stored is None
+    assert dock.training.form.control("batch").isEnabled()
+    assert dock.config().batch == 2  # of the fixture; the run has 1
+    assert dock.config().steps == 4
+
+
+def test_a_start_waits_for_the_settings(
+    dock: PretrainDock,
+    layer: Any,
+    foreign: Path,
+    held: threading.Event,
+    finish: Finish,
+    qtbot: Any,
+    listed: Any,
+) -> None:
+    dock.training.run_choice.choose(foreign)
+    listed(dock.training.run_choice)
+    dock.panel.start_button.click()
+    assert not dock.panel.is_running
+    held.set()
+    qtbot.waitUntil(lambda: bool(dock.curves.points("training")[0]), timeout=60_000)
+    dock.panel.stop_button.click()
+    assert finish(dock.panel) is Outcome.STOPPED
+    assert dock.training.run == foreign
 
 
 @pytest.mark.parametrize(
@@ -156,11 +228,12 @@ def test_a_run_that_was_spoilt_meanwhile(
     dock: PretrainDock, foreign: Path, spoil: Callable[[Path], Any], told: str, listed: Any
 ) -> None:
     dock.training.run_choice.refresh()
-    listed(dock.training.run_choice)
+    listed(dock.training)
     spoil(foreign)
     dock.training.run_choice.combo.setCurrentIndex(1)  # as the mouse wheel does
+    listed(dock.training)
     assert told in texts(dock)
-    assert listed(dock.training.run_choice) is None
+    assert listed(dock.training) is None
     assert dock.training.run_choice.combo.count() == 1
     assert dock.training.form.control("crop").isEnabled()
 
@@ -216,7 +289,7 @@ def test_a_run_without_a_checkpoint_begins_anew_and_says_so(
 ) -> None:
     shutil.rmtree(foreign / "checkpoints")
     dock.training.run_choice.choose(foreign)
-    assert listed(dock.training.run_choice) == foreign
+    assert listed(dock.training) == foreign
     assert dock.panel.start_button.text() == "Begin anew"
     assert "ended before its first checkpoint" in texts(dock)
 
@@ -226,7 +299,7 @@ def test_only_the_last_refusal_is_shown(
 ) -> None:
     dock.panel.start_button.click()
     finish(dock.panel)
-    listed(dock.training.run_choice)
+    listed(dock.training)
     for entered, what in (("2", "mask ratio"), ("0.5", "No image")):
         dock.training.form.control("mask_ratio").setText(entered)
         dock.sources.check_layer(layer, checked=what != "No image")
@@ -255,7 +328,7 @@ def test_a_failed_start_leaves_no_run_to_choose(
     dock.panel.start_button.click()
     assert finish(dock.panel) is Outcome.FAILED
     assert list_runs(runs) == []
-    assert listed(dock.training.run_choice) is None
+    assert listed(dock.training) is None
     assert dock.training.run_choice.combo.count() == 1
 
 
@@ -392,17 +465,24 @@ def test_a_run_starts_though_nothing_can_be_remembered(
 
 
 def test_command_line(
-    dock: PretrainDock, layer: Any, foreign: Path, monkeypatch: pytest.MonkeyPatch, listed: Any
+    dock: PretrainDock,
+    layer: Any,
+    foreign: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    listed: Any,
+    qtbot: Any,
 ) -> None:
     shown: list[str] = []
     monkeypatch.setattr(CommandDialog, "exec", lambda self: shown.append(self.text.toPlainText()))
     dock.command_button.click()
+    qtbot.waitUntil(lambda: len(shown) == 1)
     assert shown[-1].startswith("napari-affmae pretrain volume.tif --crop 64 --batch 2 --steps 4")
     # What goes on keeps its settings: only what is changed is named.
     dock.training.run_choice.choose(foreign)
-    listed(dock.training.run_choice)
+    listed(dock.training)
     dock.training.length.set_values(None, 30)
     dock.command_button.click()
+    qtbot.waitUntil(lambda: len(shown) == 2)
     assert shown[-1] == (
         f"napari-affmae pretrain volume.tif --minutes 30 --resume --out {shlex.quote(str(foreign))}"
     )

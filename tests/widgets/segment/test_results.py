@@ -10,11 +10,11 @@ import pytest
 import tifffile
 import zarr
 from qtpy.QtCore import Qt, QTimer
-from qtpy.QtWidgets import QApplication
+from qtpy.QtWidgets import QApplication, QMessageBox
 
 from napari_affmae.data import default_classes
 from napari_affmae.engine.results import canvas
-from napari_affmae.widgets.layers.label_layers import may_be_for
+from napari_affmae.widgets.layers.label_layers import classes_of, may_be_for
 from napari_affmae.widgets.layers.layer_sources import OWN, layer_geometry, step_sizes
 from napari_affmae.widgets.layers.view import camera_of
 from napari_affmae.widgets.parts.command_dialog import CommandDialog
@@ -43,6 +43,12 @@ def test_everything_of_a_stack(
     labels = drive.result()
     np.testing.assert_array_equal(labels.data, expected)
     assert labels.data.dtype == np.uint8
+    classes = dock.run_choice.run().classes
+    assert classes_of(labels) == classes
+    for item in classes:
+        if item.value:
+            shown = np.round(255 * np.array(labels.colormap.color_dict[item.value][:3]))
+            assert bytes(shown.astype(np.uint8)).hex() == item.color[1:]
     assert not may_be_for(image, labels)  # nobody's answer to learn from
     for name in ("scale", "translate", "rotate", "shear", "units", "axis_labels", "affine"):
         assert np.array_equal(getattr(labels, name), getattr(image, name)), name
@@ -218,6 +224,8 @@ def test_objects_and_their_table(
     tmp_path: Path,
     finish: Any,
     drive: Any,
+    qtbot: Any,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     image = viewer.add_image(volume[0], name="em", scale=(8, 8, 8), units=("nm",) * 3)
     dock.region.setCurrentText(EVERYTHING)
@@ -240,7 +248,15 @@ def test_objects_and_their_table(
         grey = volume[0][layer.data == number].astype(float)
         np.testing.assert_allclose(measures["mean_grey"][number], grey.mean())
     assert tuple(layer.scale) == tuple(image.scale)
-    dock.objects.save(tmp_path / "table.csv")
+    told: list[str] = []
+    monkeypatch.setattr(QMessageBox, "warning", lambda *words: told.append(words[-1]))
+    (tmp_path / "file").touch()
+    for name in ("file/table.csv", "table.csv"):
+        dock.objects.save(tmp_path / name)
+        assert not dock.objects.save_button.isEnabled()
+        qtbot.waitUntil(dock.objects.save_button.isEnabled)
+    (complaint,) = told
+    assert "table.csv" in complaint
     lines = (tmp_path / "table.csv").read_text().splitlines()
     assert len(lines) == count + 1
     assert lines[0].startswith("label,plane,row,column,size_px,volume_um3,class,")

@@ -12,6 +12,7 @@ from qtpy.QtCore import QObject, Signal
 from napari_affmae.config import LabelClass
 from napari_affmae.errors import DataError, TooFewClassesError
 from napari_affmae.widgets.finetune.class_table import MOST_CLASSES, ClassTable
+from napari_affmae.widgets.finetune.file_classes import FileClasses
 from napari_affmae.widgets.finetune.painted import Painted, Square
 from napari_affmae.widgets.finetune.pair_table import Pair, PairTable
 from napari_affmae.widgets.layers.label_layers import classes_of, show_classes
@@ -65,6 +66,8 @@ class Annotation(QObject):
         self._images: dict[Image, LayerImage] = {}
         self._looked_at: set[Image] = set()
         self._selected: Image | None = None
+        self._files = FileClasses(self)
+        self._files.found.connect(self._take_file_classes)
         pairs.changed.connect(self._take_pairs)
         pairs.channels.changed.connect(self.stroked)
         self._meaning: tuple[Any, ...] = ()
@@ -205,14 +208,24 @@ class Annotation(QObject):
         self._classes.drop_found()
 
     def _recall_classes(self, labels: Labels) -> None:
-        """Take over the classes of the first labels layer, and what 0 means there."""
+        """Take over the classes of the first labels layer, and what 0 means there.
+
+        What classes the labels of another program have, their file may say.
+        """
         known = classes_of(labels)
-        if known is None or self._painted:
+        if self._painted:
+            return
+        if known is None:
+            self._files.ask(labels)
             return
         # A new layer has no labels yet: it does not tell whether 0 is a class.
         classes = known or [item for item in self.classes() if item.value]
         zero_is_class = any(not item.value for item in known)
         self._classes.set_classes(classes, ignore_value=None if zero_is_class else 0)
+
+    def _take_file_classes(self, labels: Labels, classes: Sequence[LabelClass]) -> None:
+        if labels in self._painted:
+            self._classes.propose(classes)
 
     def _take_classes(self, *, always: bool = False) -> None:
         """Show the classes in the layers, and emit `stroked` or `renamed`."""

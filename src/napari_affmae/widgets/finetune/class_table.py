@@ -1,7 +1,7 @@
 """The classes of a segmentation, as a table."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from qtpy.QtCore import QSignalBlocker, Qt, Signal
@@ -141,6 +141,19 @@ class ClassTable(QWidget):
         if found and not self._fixed and self.classes() == _DEFAULTS:
             self._found.update(found)
             self.set_classes(map(default_class, found), ignore_value=0)
+
+    def propose(self, classes: Sequence[LabelClass]) -> None:
+        """Name and colour the classes as the file of the labels does.
+
+        Classes that were changed in any way stay; so do all if a name were given twice.
+        """
+        present = () if self.classes() == _DEFAULTS else self.classes()
+        is_changed = any(item != default_class(item.value) for item in present)
+        values = {item.value for item in classes}
+        proposed = [*classes, *(item for item in present if item.value not in values)]
+        is_ambiguous = len({item.name for item in proposed}) < len(proposed)
+        if not (self._fixed or is_changed or is_ambiguous):
+            self.set_classes(proposed, ignore_value=None if 0 in values else self.ignore_value)
 
     def add_values(self, values: Iterable[int]) -> None:
         """Add classes for values that were found in labels, unless they are fixed."""

@@ -96,7 +96,9 @@ class FinetuneDock(Dock):
         self.segment_button.setVisible(False)
         self._made: Path | None = None
         self.command_button = QPushButton("Command line ...")
-        self.command_button.clicked.connect(self._show_command)
+        self.command_button.clicked.connect(
+            lambda: self.full.training.when_ready(self._show_command)
+        )
         self._arrange()
         self._recall()
         self._connect()
@@ -280,10 +282,12 @@ class FinetuneDock(Dock):
         words += class_words(config.classes)
         training, pretrained = self.full.training, self.start_from.path()
         words += option_words(config, training.stored, without={"in_channels", "classes"})
-        run, resume = training.target(pairs[0][0].name)
-        options = {"out": run}
-        if resume:
-            words.append("--resume")
-        elif pretrained:
-            options["pretrained"] = pretrained
-        CommandDialog(command_line("finetune", words, options), notes, self).exec()
+
+        def show(run: Path, resume: bool) -> None:
+            line = [*words, "--resume"] if resume else words
+            options = {"out": run}
+            if pretrained and not resume:
+                options["pretrained"] = pretrained
+            CommandDialog(command_line("finetune", line, options), notes, self).exec()
+
+        training.find_target(pairs[0][0].name, show)

@@ -157,7 +157,7 @@ class FullPanel(QWidget):
             self.panel.start_when_listed(self._start_from, self._start_listed)
 
     def _start_listed(self) -> None:
-        self.panel.start_when_listed(self.training.run_choice, self._train)
+        self.training.when_ready(self._train)
 
     def _check(self) -> FinetuneConfig | None:
         """Return the settings if the run can start, else show why it cannot."""

@@ -218,9 +218,10 @@ class Painted(QObject):
         self._scan.run(lambda: _scan(source))
 
     def _end_scan(self) -> None:
-        self.counted.emit()
+        # First what takes earlier complaints back, then what may complain of the values.
         if self._has_found:
             self.stroked.emit()
+        self.counted.emit()
 
     def _take_edits(self, edits: Sequence[Edit]) -> None:
         squares = {

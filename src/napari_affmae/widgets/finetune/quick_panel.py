@@ -1,6 +1,7 @@
 """Training while painting: each stroke updates the prediction of the view."""
 
 from collections.abc import Generator
+from pathlib import Path
 
 import napari
 from qtpy.QtCore import QTimer, Signal
@@ -289,9 +290,13 @@ class QuickPanel(QWidget):
 
     def _save(self) -> None:
         name = self._asked[0][0].name if self._asked else ""
-        path = new_run_path(load_preferences().runs, "quick", name, suffix=".safetensors")
-        classes = self._annotation.classes()
-        self._saving.run(lambda: self._session.save(path, classes))
+        session, classes = self._session, self._annotation.classes()
+        self._saving.run(lambda: session.save(_new_path(name), classes))
+
+
+def _new_path(name: str) -> Path:
+    """Choose a file for a model; in a worker's thread."""
+    return new_run_path(load_preferences().runs, "quick", name, suffix=".safetensors")
 
 
 def _load() -> Generator[ev.Event, None, None]:

@@ -109,9 +109,7 @@ class StrokeKeeper(QObject):
             return
         source = self._annotation.painted(labels).source
         project = self._describe((pairs[labels], labels))
-        folder, runs = folder_of(labels), load_preferences().runs / PROJECTS
-        if folder is None:
-            folder = new_run_path(runs, "painted", project.image)
+        folder = folder_of(labels)
         self._writing, self._has_failed = (labels, squares), False
         self._job.run(lambda: _write(labels, folder, project, source, squares))
 
@@ -157,9 +155,18 @@ def keep_in(labels: Labels, folder: Path) -> None:
 
 
 def _write(
-    labels: Labels, folder: Path, project: Project, source: ImageSource, squares: set[Square]
+    labels: Labels,
+    folder: Path | None,
+    project: Project,
+    source: ImageSource,
+    squares: set[Square],
 ) -> Generator[Event, None, None]:
-    """Write squares of labels, then the record; called in a worker's thread."""
+    """Write squares of labels, then the record, to a new folder if there is none yet.
+
+    Called in a worker's thread.
+    """
+    if folder is None:
+        folder = new_run_path(load_preferences().runs / PROJECTS, "painted", project.image)
     blocks = (
         (
             _index(square, project.shape),

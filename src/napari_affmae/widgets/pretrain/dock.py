@@ -72,10 +72,10 @@ class PretrainDock(Dock):
         self.sources.changed.connect(self.panel.forget_refusal)
         self.training.changed.connect(self.panel.forget_refusal)
         self.command_button = QPushButton("Command line ...")
-        self.command_button.clicked.connect(self._show_command)
+        self.command_button.clicked.connect(lambda: self.training.when_ready(self._show_command))
         self._arrange()
         self.panel.start_requested.connect(
-            lambda: self.panel.start_when_listed(self.training.run_choice, self._start)
+            lambda: self.panel.start_when_listed(self.training.run_choice, self._start_listed)
         )
         self.panel.happened.connect(self._take)
         self.panel.running_changed.connect(self._lock)
@@ -136,6 +136,9 @@ class PretrainDock(Dock):
         if not self.sources.layers() and not self.sources.paths():
             self._note_settings()
 
+    def _start_listed(self) -> None:
+        self.training.when_ready(self._start)
+
     def _start(self) -> None:
         try:
             chosen = self.sources.selection()
@@ -192,10 +195,12 @@ class PretrainDock(Dock):
         words += [str(path) for path in self.sources.paths()]
         words += channels
         words += option_words(config, self.training.stored, without={"in_channels"})
-        run, resume = self.training.target(label)
-        if resume:
-            words.append("--resume")
-        CommandDialog(command_line("pretrain", words, {"out": run}), notes, self).exec()
+
+        def show(run: Path, resume: bool) -> None:
+            line = [*words, "--resume"] if resume else words
+            CommandDialog(command_line("pretrain", line, {"out": run}), notes, self).exec()
+
+        self.training.find_target(label, show)
 
 
 def _run(

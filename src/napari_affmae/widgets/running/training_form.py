@@ -1,6 +1,7 @@
 """The settings of a training run: whether it is new or resumed, and how long it is."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -16,6 +17,7 @@ from napari_affmae.errors import CheckpointError
 from napari_affmae.widgets.parts.forms import SettingsForm
 from napari_affmae.widgets.parts.length import LengthEdit
 from napari_affmae.widgets.parts.preferences import load_preferences
+from napari_affmae.widgets.running.background_job import BackgroundJob
 from napari_affmae.widgets.running.plan_line import PlanLine
 from napari_affmae.widgets.running.run_choice import RunChoice
 from napari_affmae.widgets.running.run_panel import Outcome, RunPanel
@@ -26,6 +28,21 @@ C = TypeVar("C", PretrainConfig, FinetuneConfig)
 #: own ones, and `REST` at its end.
 STEPS = ("warmup", "weight_decay", "clip", "precision", "seed", "memory_share", "validation")
 REST = ("checkpoint_minutes", "normalization", "augmentation")
+
+
+@dataclass(frozen=True)
+class _Read(ev.Event):
+    """The settings of the chosen run."""
+
+    stored: Any
+
+
+@dataclass(frozen=True)
+class _Targeted(ev.Event):
+    """The folder of a run, and whether a run is resumed in it."""
+
+    run: Path
+    resume: bool
 
 
 class TrainingForm(QWidget, Generic[C]):
@@ -68,7 +85,16 @@ class TrainingForm(QWidget, Generic[C]):
         self.stored: C | None = None
         """Settings of the run that is to be resumed; None for a new run."""
         self.run: Path | None = None
-        """The run that was started last."""
+        """The run that was started last; None until a new one has its name."""
+        self._entered_before: dict[str, Any] = {}
+        self._waiting: list[Callable[[], None]] = []
+        self._reading = BackgroundJob(self, loads_torch=False)
+        self._reading.happened.connect(self._take_settings)
+        self._reading.failed.connect(self._refuse_run)
+        self._reading.ended.connect(self._release_when_listed)
+        self._show_target: Callable[[Path, bool], None] | None = None
+        self._targeting = BackgroundJob(self, loads_torch=False)
+        self._targeting.happened.connect(self._take_target)
         self.run_choice = RunChoice("a new run", {kind}, resumable=True)
         self.length = LengthEdit(minutes, "minutes")
         self.form: SettingsForm[C] = SettingsForm(
@@ -86,7 +112,32 @@ class TrainingForm(QWidget, Generic[C]):
         self.form.changed.connect(self.changed)
         self.length.changed.connect(self.changed)
         panel.running_changed.connect(self._make_room)
+        panel.happened.connect(self._note_target)
         panel.ended.connect(self._choose_next)
+
+    @property
+    def is_reading(self) -> bool:
+        """Whether the settings of the chosen run are being read."""
+        return self._reading.is_running
+
+    def when_ready(self, action: Callable[[], None]) -> None:
+        """Call an action once the choice of a run is final and its settings are shown.
+
+        It is not called if they cannot be read.
+        """
+        if action not in self._waiting:
+            self._waiting.append(action)
+        self._release_when_listed()
+
+    def _release_when_listed(self) -> None:
+        self.run_choice.when_listed(self._release)
+
+    def _release(self) -> None:
+        if self.is_reading:
+            return
+        waiting, self._waiting = self._waiting, []
+        for action in waiting:
+            action()
 
     def config(self, **others: Any) -> C:
         """Return the settings; for a resumed run, its own, except those that may change.
@@ -109,18 +160,24 @@ class TrainingForm(QWidget, Generic[C]):
         self.form.set_values(values)
         self.length.set_values(values.get("steps"), values.get("minutes"))
 
-    def target(self, label: str) -> tuple[Path, bool]:
-        """Return the folder of the run, and whether a run is resumed in it.
+    def find_target(self, label: str, show: Callable[[Path, bool], None]) -> None:
+        """Look in the background where the run would be written.
 
         Parameters
         ----------
         label : str
             The subject of a new run, for its name.
+        show : Callable[[Path, bool], None]
+            Called with the folder of the run, and whether a run is resumed in it.
         """
-        chosen = self.run_choice.path()
-        if chosen is not None:
-            return chosen, True
-        return new_run_path(load_preferences().runs, self._kind, label), False
+        kind, chosen = self._kind, self.run_choice.path()
+        self._show_target = show
+        self._targeting.run(lambda: _find_target(kind, label, chosen))
+
+    def _take_target(self, target: _Targeted) -> None:
+        show, self._show_target = self._show_target, None
+        if show is not None:
+            show(target.run, target.resume)
 
     def start(self, label: str, make_events: Callable[[Path, bool], Iterable[ev.Event]]) -> None:
         """Start or resume the run.
@@ -130,30 +187,59 @@ class TrainingForm(QWidget, Generic[C]):
         label : str
             The subject of a new run, for its name.
         make_events : Callable[[Path, bool], Iterable[Event]]
-            Makes the run's generator from what `target` returns; called in the worker's thread.
+            Makes the run's generator from the folder of the run and whether a run is resumed
+            in it; called in the worker's thread.
         """
-        run, resume = self.target(label)
-        if run != self.run or not resume:  # a new run may have the name of a deleted one
-            self.run = run
+        kind, chosen, former = self._kind, self.run_choice.path(), self.run
+        self.run = chosen
+        if chosen is None or chosen != former:
             self.replaced.emit()
-        self._panel.run(lambda: make_events(run, resume))
+        self._panel.run(lambda: _run(kind, label, chosen, make_events))
+
+    def _note_target(self, event: ev.Event) -> None:
+        if isinstance(event, _Targeted):
+            self.run = event.run
 
     def _show_run(self) -> None:
-        """Show the settings of the run that is to be resumed, of which few can be changed."""
+        """Show what can be entered for the chosen run, and read its settings if it is resumed.
+
+        Until they come, the form shows what it showed before.
+        """
         run = self.run_choice.path()
-        try:
-            self.stored = None if run is None else self._read(run)
-        except CheckpointError as error:  # the run was deleted or damaged since it was listed
-            self.run_choice.choose(None)
-            self.run_choice.refresh()
-            self._panel.fail(error)  # the last: what is said goes when another run is chosen
-            return
+        self.stored = None
+        self._reading.stop()
         self.form.set_enabled(None if run is None else FREE)
         self._panel.start_button.setText("Start" if run is None else self._resume_text())
-        if self.stored is not None:
-            self.set_values(self.stored.model_dump())
-            self.resuming.emit(self.stored)
+        if run is None:
+            self.changed.emit()
+            self._release_when_listed()
+            return
+        self._entered_before = self._entered()
+        settings = self._settings
+        self._reading.run(lambda: _read(run, settings))
+
+    def _take_settings(self, read: _Read) -> None:
+        """Show the settings of the run that is to be resumed, of which few can be changed."""
+        self.stored = read.stored
+        entered, before = self._entered(), self._entered_before
+        typed = {name: value for name, value in entered.items() if value != before[name]}
+        if any(name in typed for name in self.length.values()):
+            typed |= self.length.values()
+        self.set_values({**self.stored.model_dump(), **typed})
+        self.resuming.emit(self.stored)
         self.changed.emit()
+
+    def _entered(self) -> dict[str, Any]:
+        """Return what is entered of the settings that a resumed run lets change."""
+        free = {name: value for name, value in self.form.values().items() if name in FREE}
+        return {**free, **self.length.values()}
+
+    def _refuse_run(self, error: Exception) -> None:
+        """Go back to a new run: the chosen one was deleted or damaged since it was listed."""
+        self._waiting.clear()
+        self.run_choice.choose(None)
+        self.run_choice.refresh()
+        self._panel.fail(error)  # the last: what is said goes when another run is chosen
 
     def _resume_text(self) -> str:
         """Name the start button, and say if the run has nothing to go on from."""
@@ -165,12 +251,6 @@ class TrainingForm(QWidget, Generic[C]):
             "info",
         )
         return "Begin anew"
-
-    def _read(self, run: Path) -> C:
-        config = read_config(run)
-        if not isinstance(config, self._settings):
-            raise CheckpointError(f"{run} holds a run of another kind; choose another run")
-        return config
 
     def _choose_next(self, outcome: Outcome) -> None:
         """Offer to resume a run that was stopped or has failed."""
@@ -184,3 +264,31 @@ class TrainingForm(QWidget, Generic[C]):
         # The settings cannot change while a run is going on, so its curves and pictures are
         # shown in their place.
         self.setVisible(not running)
+
+
+def _read(run: Path, settings: type[C]) -> Generator[_Read, None, None]:
+    """Read the settings of a run; in a worker's thread."""
+    config = read_config(run)
+    if not isinstance(config, settings):
+        raise CheckpointError(f"{run} holds a run of another kind; choose another run")
+    yield _Read(config)
+
+
+def _find_target(kind: Kind, label: str, chosen: Path | None) -> Generator[_Targeted, None, None]:
+    """Name the folder of a run, which must not exist unless it was chosen; in a worker's thread."""
+    if chosen is None:
+        yield _Targeted(new_run_path(load_preferences().runs, kind, label), resume=False)
+    else:
+        yield _Targeted(chosen, resume=True)
+
+
+def _run(
+    kind: Kind,
+    label: str,
+    chosen: Path | None,
+    make_events: Callable[[Path, bool], Iterable[ev.Event]],
+) -> Generator[ev.Event, None, None]:
+    """Name the folder of a run, and run; in a worker's thread."""
+    (target,) = _find_target(kind, label, chosen)
+    yield target
+    yield from make_events(target.run, target.resume)

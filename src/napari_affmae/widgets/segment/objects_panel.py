@@ -1,6 +1,6 @@
 """The settings for finding objects, and the table of those that were found."""
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 
 from qtpy.QtCore import Qt, Signal
@@ -18,11 +18,13 @@ from qtpy.QtWidgets import (
 )
 
 from napari_affmae.config import LabelClass, ObjectsConfig
+from napari_affmae.engine.events import Event
 from napari_affmae.engine.results.tables import Table, table_text
-from napari_affmae.errors import AffmaeError
 from napari_affmae.files import replace_bytes
 from napari_affmae.widgets.parts.checkable_list import CheckableList
+from napari_affmae.widgets.parts.error_text import in_words
 from napari_affmae.widgets.parts.forms import SettingsForm, fold
+from napari_affmae.widgets.running.background_job import BackgroundJob
 from napari_affmae.widgets.segment.job import ObjectsWanted, size_column
 
 _HEIGHT = 60
@@ -67,6 +69,9 @@ class ObjectsPanel(QWidget):
         self.save_button = QPushButton("Save CSV ...")
         self.save_button.setToolTip("Saves the measures for a spreadsheet.")
         self.save_button.clicked.connect(self._ask_where)
+        self._saving = BackgroundJob(self, loads_torch=False)
+        self._saving.failed.connect(self._complain)
+        self._saving.ended.connect(lambda: self.save_button.setEnabled(True))
         self._found = QWidget()
         below = QVBoxLayout(self._found)
         below.setContentsMargins(0, 0, 0, 0)
@@ -163,23 +168,18 @@ class ObjectsPanel(QWidget):
         self._found.setVisible(bool(table))
 
     def save(self, path: Path) -> None:
-        """Write the measures as CSV, like the command line does.
-
-        Raises
-        ------
-        UnwritableError
-            If the file cannot be written.
-        """
-        replace_bytes(path, table_text(self.table).encode())
+        """Write the measures as CSV, like the command line does, in the background."""
+        table = self.table
+        self.save_button.setEnabled(False)
+        self._saving.run(lambda: _write(table, path))
 
     def _ask_where(self) -> None:
         name, _ = QFileDialog.getSaveFileName(self, "Save the table", "objects.csv", "CSV (*.csv)")
-        if not name:
-            return
-        try:
+        if name:
             self.save(Path(name))
-        except (AffmaeError, OSError) as error:
-            QMessageBox.warning(self, "Save the table", str(error))
+
+    def _complain(self, error: Exception) -> None:
+        QMessageBox.warning(self, "Save the table", in_words(error))
 
     def judge(self, table: Table, pixels: int) -> str | None:
         """Say what is odd about the objects that were found; None if nothing is.
@@ -205,6 +205,12 @@ class ObjectsPanel(QWidget):
         """Enable the settings if no run is running, and the search if there is a result."""
         self.fold.setEnabled(not running)
         self.now_button.setEnabled(result and not running)
+
+
+def _write(table: Table, path: Path) -> Generator[Event, None, None]:
+    """Write a table as CSV; in a worker's thread."""
+    replace_bytes(path, table_text(table).encode())
+    yield from ()
 
 
 def _magnitude(number: float) -> int:
