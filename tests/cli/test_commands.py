@@ -18,6 +18,7 @@ from napari_affmae.data import open_source
 from napari_affmae.engine import read_metadata, read_metrics
 from napari_affmae.engine.results.ome_tiff import PlaneFile
 from napari_affmae.engine.store.checkpoints import list_checkpoints
+from napari_affmae.files import scratch_path
 
 Cli = Callable[..., Any]
 SMALL = ("--crop", "64", "--batch", "2", "--device", "cpu")
@@ -230,6 +231,17 @@ def test_another_process_and_long_names_cost_one_image_each(
     assert cli(*words[:-1], "--skip-existing").code == 0
     assert sorted(path.name for path in out.glob("?.tif")) == ["0.tif", "1.tif"]
     assert (out / long).exists()
+
+
+def test_parts_that_a_kill_left_beside_a_complete_result_go(
+    cli: Cli, data: Path, runs: Path, tmp_path: Path
+) -> None:
+    words = ("segment", data / "images" / "a.tif", "--out", tmp_path, "--skip-existing")
+    assert cli(*words, "--model", runs / "finetune").code == 0
+    parts = scratch_path(tmp_path / "a.tif")
+    (parts / "labels.zarr").mkdir(parents=True)
+    assert cli(*words, "--model", runs / "finetune").code == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["a.tif"]
 
 
 def test_only_results_of_this_model_and_these_settings_are_skipped(

@@ -27,6 +27,7 @@ from napari_affmae.engine import VolumeSegmenter
 from napari_affmae.engine.inference.executor import Executor, Threads
 from napari_affmae.engine.inference.origins import Origins
 from napari_affmae.engine.results.target import (
+    clear_parts,
     is_unfinished,
     is_zarr_target,
     probabilities_path,
@@ -154,6 +155,8 @@ def _missing(
                 say(console, f"warning: {file} is not skipped: {reason}", "yellow")
         if origin is None or len(there) < len(files) or any(reasons.values()):
             missing[target] = source
+        else:
+            clear_parts(target)
     say(console, f"{len(targets) - len(missing)} of {len(targets)} images have their results")
     return missing
 

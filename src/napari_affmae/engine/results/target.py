@@ -1,13 +1,15 @@
 """Whether a result can be begun, continued or left out, where something may be already."""
 
+from contextlib import suppress
 from pathlib import Path
 
 from napari_affmae.data import ImageSource
+from napari_affmae.engine.results.new_file import writing
 from napari_affmae.engine.results.origin import Origin, why_not_of
 from napari_affmae.engine.results.plan import Plan
 from napari_affmae.engine.results.volume import Place, Volume, is_complete, read_plan
 from napari_affmae.errors import UnreadableFileError, UnwritableError
-from napari_affmae.files import remove_entry
+from napari_affmae.files import remove_entry, scratch_path
 
 ZARR = ".zarr"
 
@@ -29,6 +31,21 @@ def is_unfinished(target: Path) -> bool:
         return read_plan(target) is not None and not is_complete(target)
     except UnreadableFileError:
         return False
+
+
+def clear_parts(target: Path) -> None:
+    """Remove the parts of a complete TIFF file, which a kill between renaming it and that left.
+
+    Parameters
+    ----------
+    target : Path
+        The complete file.
+    """
+    parts = scratch_path(target)
+    if is_zarr_target(target) or not parts.exists():
+        return
+    with suppress(UnwritableError), writing(target):  # not while another process makes it anew
+        remove_entry(parts)
 
 
 def begin(place: Place, plan: Plan, target: Path, *, anew: bool) -> Volume:
