@@ -17,10 +17,13 @@ core = pytest.importorskip(
     "bioimageio.core", reason="needs an older pydantic than the rest; see tox's env bioimageio"
 )
 
-# The library leaves the files open that it reads.
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:Exception ignored in.*FileIO:pytest.PytestUnraisableExceptionWarning"
-)
+# The library leaves the files open that it reads, and loads TorchScript as torch no longer advises.
+pytestmark = [
+    pytest.mark.filterwarnings(
+        "ignore:Exception ignored in.*FileIO:pytest.PytestUnraisableExceptionWarning"
+    ),
+    pytest.mark.filterwarnings("ignore:.*torch.jit.load:DeprecationWarning"),
+]
 
 
 @pytest.fixture(scope="module")

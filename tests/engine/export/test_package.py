@@ -47,12 +47,17 @@ def array(package: Path, name: str) -> np.ndarray:
 
 
 def scaled(pixels: np.ndarray, run: Path) -> np.ndarray:
-    """Scale an example as the description says, in numbers of its own."""
+    """Scale an example as the description says, with percentiles of its own."""
     record = read_metadata(run).normalization
-    (numbers,) = record.statistics.values()
     low, high = np.percentile(pixels, [record.config.low, record.config.high])
-    clipped = np.clip((pixels - low) / (high - low), 0, 1)
-    return ((clipped - numbers.mean[0]) / numbers.std[0]).astype(np.float32)
+    clipped: np.ndarray = np.clip((pixels - low) / (high - low), 0, 1)
+    return clipped.astype(np.float32)
+
+
+def normalized(pixels: np.ndarray, run: Path) -> np.ndarray:
+    """Take out the mean and the deviation of the training image from a scaled one."""
+    (numbers,) = read_metadata(run).normalization.statistics.values()
+    return ((pixels - numbers.mean[0]) / numbers.std[0]).astype(np.float32)
 
 
 def test_bioimageio_accepts_the_package_and_it_says_what_it_is(package: Path, run: Path) -> None:
@@ -90,7 +95,7 @@ def test_the_package_predicts_what_this_program_predicts(package: Path, run: Pat
     module, _ = load_model(run)
     assert not isinstance(module, str)
     predictor = Predictor(module, Runtime(plan_device("cpu", "fp32")), TILE, 0.25, 1)
-    found = predictor.tiles(scaled(array(package, "test_input.npy"), run))
+    found = predictor.tiles(normalized(scaled(array(package, "test_input.npy"), run), run))
     np.testing.assert_allclose(found, array(package, "test_output.npy"), atol=1e-4)
     assert found.shape == (1, 4, TILE, TILE)
 
@@ -176,9 +181,18 @@ def test_inverted_images_are_inverted(
     inverted = record.config.model_copy(update={"invert": True})
     model = changed(normalization=record.model_copy(update={"config": inverted}).model_dump())
     list(export(model, tmp_path / "a.zip"))
-    described = bioimageio.spec.load_model_description(tmp_path / "a.zip", format_version="latest")
-    steps = [step.id for step in described.inputs[0].preprocessing]
-    assert steps[steps.index("clip") + 1] == "scale_linear"
+    module, _ = load_model(run)
+    assert not isinstance(module, str)
+    predictor = Predictor(module, Runtime(plan_device("cpu", "fp32")), TILE, 0.25, 1)
+    image = 1 - scaled(array(tmp_path / "a.zip", "test_input.npy"), run)
+    found = predictor.tiles(normalized(image, run))
+    np.testing.assert_allclose(found, array(tmp_path / "a.zip", "test_output.npy"), atol=1e-4)
+
+
+def test_programs_that_know_few_steps_find_no_others(package: Path) -> None:
+    described = bioimageio.spec.load_model_description(package, format_version="latest")
+    steps = {step.id for step in described.inputs[0].preprocessing}
+    assert steps - {"ensure_dtype"} == {"scale_range", "clip"}
 
 
 @pytest.mark.parametrize(

@@ -47,11 +47,12 @@ class Terms:
     license_id: str | None = None
 
 
-def arguments(metadata: ModelMetadata) -> dict[str, Any]:
+def arguments(metadata: ModelMetadata, scaling: Scaling) -> dict[str, Any]:
     """Return the arguments that make a model's `PortableSegmenter`, as plain data."""
     quick = {} if metadata.quick is None else {"quick": metadata.quick.model_dump(mode="json")}
     model = metadata.model.model_dump(mode="json")
-    return {"model": model, "num_classes": len(metadata.classes), **quick}
+    classes = {"n_classes": len(metadata.classes)}
+    return {"model": model, **classes, **scaling.arguments(), **quick}
 
 
 def package_name(model: Path) -> str:
@@ -118,7 +119,7 @@ def describe(
         "inputs": [_input(metadata, scaling, tile, folder)],
         "outputs": [_output(metadata, tile, folder)],
         "weights": {
-            "pytorch_state_dict": _state_dict(metadata, folder),
+            "pytorch_state_dict": _state_dict(metadata, scaling, folder),
             **({} if opset is None else _graphs(opset, folder)),
         },
         "config": {
@@ -178,13 +179,13 @@ def _plane(metadata: ModelMetadata, more: Any) -> list[dict[str, Any]]:
     return axes
 
 
-def _state_dict(metadata: ModelMetadata, folder: Path) -> dict[str, Any]:
+def _state_dict(metadata: ModelMetadata, scaling: Scaling, folder: Path) -> dict[str, Any]:
     return {
         **_file(folder, WEIGHTS),
         "architecture": {
             "callable": PortableSegmenter.__name__,
             "import_from": "napari_affmae.model",
-            "kwargs": arguments(metadata),
+            "kwargs": arguments(metadata, scaling),
         },
         "pytorch_version": _torch_version(),
     }

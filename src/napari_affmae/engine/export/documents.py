@@ -36,9 +36,9 @@ A segmentation network for electron microscopy: AFFMAE, fine-tuned with napari-a
 ## Normalisation
 
 Each image is scaled so that its percentiles {low:g} and {high:g} become 0 and 1, and
-clipped{inverted}. Percentiles are those of the whole image, not of a tile. Mean and deviation,
-which are taken out then, are the averages of the training images; napari-affmae itself takes those
-of the image. Values that are not finite must be replaced before.
+clipped. Percentiles are those of the whole image, not of a tile. The network itself{inverted} takes
+out mean and deviation, which are the averages of the training images; napari-affmae takes those of
+the image. Values that are not finite must be replaced before.
 
 ## Validation
 
@@ -140,7 +140,7 @@ def documentation(
         rows=rows,
         low=scaling.config.low,
         high=scaling.config.high,
-        inverted=", then inverted" if scaling.config.invert else "",
+        inverted=" inverts the image and" if scaling.config.invert else "",
         scores=_scores(metadata, model),
         example=example.origin,
         authors=", ".join(terms.authors) or "not told",

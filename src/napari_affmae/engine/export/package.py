@@ -106,15 +106,14 @@ def export_bioimageio(
     with NewFile(target) as file, TemporaryDirectory(prefix="affmae-") as place:
         folder = Path(place)
         yield ExportStep("reading the model", 0, _STEPS)
-        network, metadata = _load(model)
-        scaling = Scaling.of(metadata)
+        network, metadata, scaling = _load(model)
         tile = metadata.crop if tile is None else tile
         if tile < SMALLEST_IMAGE:
             raise ValueError(f"tile must be at least {SMALLEST_IMAGE} pixels, got {tile}")
         yield ExportStep("computing the example", 1, _STEPS)
         shown = find_example(model, metadata, tile, example)
-        normalized = scaling.apply(shown)
-        images = torch.from_numpy(normalized)[None]
+        scaled = scaling.apply(shown)
+        images = torch.from_numpy(scaled)[None]
         with torch.no_grad():
             output = network(images).numpy()
         converted, opset = (yield from _convert(network, images, output)) if graphs else ({}, None)
@@ -125,7 +124,7 @@ def export_bioimageio(
             **converted,
             INPUT: _npy(shown.pixels[None]),
             OUTPUT: _npy(output),
-            COVER: cover(normalized, output[0], metadata.classes),
+            COVER: cover(scaled, output[0], metadata.classes),
             DOCUMENTATION: text.encode(),
         }
         yield ExportStep("writing", 4, _STEPS)
@@ -151,15 +150,16 @@ def _check_target(target: Path, *, overwrite: bool) -> None:
         raise AffmaeError(f"{target} already exists; choose another file, or overwrite it")
 
 
-def _load(model: Path) -> tuple[PortableSegmenter, ModelMetadata]:
+def _load(model: Path) -> tuple[PortableSegmenter, ModelMetadata, Scaling]:
     module, metadata = load_model(model)
     if isinstance(module, AFFMAE):
         raise CheckpointError(
             f"{model} is a pretrained model, which knows no classes; fine-tune it first"
         )
-    portable = PortableSegmenter(**arguments(metadata))
+    scaling = Scaling.of(metadata)
+    portable = PortableSegmenter(**arguments(metadata, scaling))
     portable.network.load_state_dict(module.state_dict())
-    return portable.eval(), metadata
+    return portable.eval(), metadata, scaling
 
 
 def _convert(

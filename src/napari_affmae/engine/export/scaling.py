@@ -1,10 +1,11 @@
 """The normalisation of a model, in the steps that bioimage.io knows.
 
 The model's own way is: scale each image by two of its percentiles, clip, perhaps invert,
-then take out the mean and the deviation of what results. All steps but the last are
-written as they are. bioimage.io's programs measure an image's mean and deviation before
-the other steps, so those are fixed numbers here: the averages over the training images.
-After scaling by percentiles they differ little from image to image.
+then take out the mean and the deviation of what results. The first two steps are written
+as they are. The others are in the exported network, with fixed numbers: the averages over
+the training images, which differ little from image to image after the scaling.
+bioimage.io's library measures mean and deviation before the other steps, and BiaPy keeps
+only one of several steps that normalise.
 """
 
 from dataclasses import dataclass
@@ -70,23 +71,26 @@ class Scaling:
 
     def steps(self) -> list[dict[str, Any]]:
         """Describe the scaling as the preprocessing of a bioimage.io model."""
-        config = self.config
-        percentiles = {"min_percentile": config.low, "max_percentile": config.high}
-        inverted = [{"id": "scale_linear", "kwargs": {"gain": -1.0, "offset": 1.0}}]
-        fixed = {"axis": "channel", "mean": list(self.mean), "std": list(self.std)}
+        percentiles = {"min_percentile": self.config.low, "max_percentile": self.config.high}
         return [
             {"id": "scale_range", "kwargs": {"axes": ["y", "x"], **percentiles}},
             {"id": "clip", "kwargs": {"min": 0.0, "max": 1.0}},
-            *(inverted if config.invert else []),
-            {"id": "fixed_zero_mean_unit_variance", "kwargs": fixed},
         ]
 
+    def arguments(self) -> dict[str, list[float]]:
+        """Return what the exported network takes out; see `PortableSegmenter`."""
+        if not self.config.invert:
+            return {"mean": list(self.mean), "std": list(self.std)}
+        # An inverted value minus the mean is the complement of the mean minus the value.
+        return {"mean": [1 - value for value in self.mean], "std": [-value for value in self.std]}
+
     def apply(self, example: Example) -> NDArray[np.float32]:
-        """Normalise an example as `steps` do, but by this program's own code.
+        """Scale an example as `steps` do, but by this program's own code.
 
         Returns
         -------
         ndarray, (channels, tile, tile), float32
+            From 0 to 1.
 
         Raises
         ------
@@ -101,7 +105,13 @@ class Scaling:
                 "choose another image for it"
             )
         source = open_source(example.pixels, axes="CYX")
+        channels = len(self.mean)
         numbers = SourceStatistics(
-            low=tuple(low), high=tuple(high), fill=tuple(low), mean=self.mean, std=self.std
+            low=tuple(low),
+            high=tuple(high),
+            fill=tuple(low),
+            mean=(0.0,) * channels,
+            std=(1.0,) * channels,
         )
-        return NormalizedSource(source, self.config, {source.fingerprint(): numbers}).read(0)
+        config = self.config.model_copy(update={"invert": False})
+        return NormalizedSource(source, config, {source.fingerprint(): numbers}).read(0)
