@@ -12,7 +12,7 @@ from napari_affmae.data.sources.class_metadata import (
     classes_in_image_label,
     classes_in_ome,
     color_table,
-    image_label,
+    rgb,
 )
 
 CLASSES = (
@@ -73,7 +73,12 @@ def test_classes_come_back_from_ome_zarr(tmp_path: Path) -> None:
     group.attrs["ome"] = {
         "version": "0.5",
         "multiscales": [{"axes": axes, "datasets": datasets}],
-        "image-label": image_label(CLASSES),
+        "image-label": {
+            "colors": [
+                {"label-value": item.value, "rgba": [*rgb(item.color), 255]} for item in CLASSES
+            ],
+            "properties": [{"label-value": item.value, "name": item.name} for item in CLASSES],
+        },
     }
     with open_source(tmp_path / "labels.zarr") as source:
         expected = [item.model_copy(update={"color": item.color.lower()}) for item in CLASSES]

@@ -111,27 +111,6 @@ def classes_in_ome(ome: str | None) -> tuple[LabelClass, ...]:
     return ()
 
 
-def image_label(classes: Sequence[LabelClass]) -> dict[str, Any]:
-    """Describe classes as OME-Zarr's ``image-label``: colours, and names as properties.
-
-    Parameters
-    ----------
-    classes : sequence of LabelClass
-        The classes.
-
-    Returns
-    -------
-    dict
-        Plain data for the attributes of a label image.
-    """
-    return {
-        "colors": [
-            {"label-value": item.value, "rgba": [*rgb(item.color), 255]} for item in classes
-        ],
-        "properties": [{"label-value": item.value, "name": item.name} for item in classes],
-    }
-
-
 def classes_in_image_label(metadata: object) -> tuple[LabelClass, ...]:
     """Read the classes of a label image whose ``image-label`` has names and colours.
 

@@ -7,6 +7,7 @@ from pydantic import Field
 from yaozarrs import v05
 
 from napari_affmae.config import LabelClass
+from napari_affmae.data.sources.class_metadata import rgb
 from napari_affmae.engine.results.plan import Plan
 
 _UNIT = "nanometer"
@@ -103,4 +104,4 @@ def _placed(scale: list[float], move: list[float]) -> list[Any]:
 
 def _rgba(item: LabelClass) -> list[int]:
     """Colour of a class; that of 0, which viewers take for background, cannot be seen."""
-    return [*bytes.fromhex(item.color[1:]), 255 if item.value else 0]
+    return [*rgb(item.color), 255 if item.value else 0]
