@@ -25,6 +25,9 @@ ORIGIN_NAMESPACE = "napari-affmae/origin"
 #: judgement, until the curve is measured.
 WORTHWHILE_CROPS = 200_000
 
+#: Labels with more values than this number objects, unless the values are named as classes.
+MOST_CLASSES = 64
+
 #: Side of a crop or a tile, pixels; far above what can be trained, and memory is taken by it.
 MOST_CROP = 2**14
 

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_affmae.config import LabelClass
+from napari_affmae.config import MOST_CLASSES, LabelClass
 from napari_affmae.data.image_checks import Finding, Inspection, Level, inspect, shortened
 from napari_affmae.data.label_values import (
-    MOST_CLASSES,
     count_values,
     labelled_planes,
     number_objects,

@@ -7,12 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.measure import label as connected
 
+from napari_affmae.config import MOST_CLASSES
 from napari_affmae.data.labels import read_labels
 from napari_affmae.data.sources.source import ImageSource
 from napari_affmae.errors import DataError
-
-#: More values than these are no classes, unless they are named.
-MOST_CLASSES = 64
 
 _BAND_PIXELS, _TILE = 2**22, 256
 _SMALL_VALUES = 2**16

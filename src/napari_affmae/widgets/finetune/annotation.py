@@ -9,9 +9,9 @@ import napari
 from napari.layers import Image, Labels
 from qtpy.QtCore import QObject, Signal
 
-from napari_affmae.config import LabelClass
+from napari_affmae.config import MOST_CLASSES, LabelClass
 from napari_affmae.errors import DataError, TooFewClassesError
-from napari_affmae.widgets.finetune.class_table import MOST_CLASSES, ClassTable
+from napari_affmae.widgets.finetune.class_table import ClassTable
 from napari_affmae.widgets.finetune.file_classes import FileClasses
 from napari_affmae.widgets.finetune.painted import Painted, Square
 from napari_affmae.widgets.finetune.pair_table import Pair, PairTable

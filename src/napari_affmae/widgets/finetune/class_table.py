@@ -36,8 +36,6 @@ _NAMES = {1: "background", 2: "structure"}
 _DEFAULTS = tuple(
     default_class(value).model_copy(update={"name": name}) for value, name in _NAMES.items()
 )
-#: Labels with more values than this are numbered objects, not classes.
-MOST_CLASSES = 32
 
 
 class ClassTable(QWidget):
