@@ -1,8 +1,9 @@
 """Runs the blocks of a volume side by side, and marks what is complete."""
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
+from itertools import islice
 from queue import SimpleQueue
 from threading import Event as Flag
 from typing import Protocol
@@ -13,7 +14,7 @@ from napari_affmae.engine.events import BlockDone, TilesDone
 from napari_affmae.engine.inference.blocks import BlockWork
 from napari_affmae.engine.results.volume import Volume
 
-Submit = Callable[[int], Future[None]]
+Submit = Callable[[Sequence[int]], Future[None]]
 _Report = Future[None] | None
 
 
@@ -23,7 +24,7 @@ class Executor(Protocol):
     Attributes
     ----------
     most : int
-        Blocks that are handed out at a time.
+        Tasks that are handed out at a time, each of a block or of several small ones.
     tells_tiles : bool
         Whether single tiles are told, or only blocks.
     """
@@ -41,7 +42,7 @@ class Executor(Protocol):
     def starting(
         self, work: BlockWork, on_tile: Callable[[], None]
     ) -> AbstractContextManager[Submit]:
-        """Give the function that hands out a block, by its number.
+        """Give the function that hands out blocks, by their numbers.
 
         Leaving the block drops what is not finished, and waits until nothing runs here.
         """
@@ -55,12 +56,12 @@ class _StoppedError(Exception):
 class Threads:
     """Computes blocks in threads of this process.
 
-    While one block waits for the network, others are read or written.
+    While the network is at work on one block, others are read or written.
 
     Parameters
     ----------
     most : int
-        Number of threads, and so of blocks in memory.
+        Number of threads, and so of tasks in memory.
     """
 
     tells_tiles = True
@@ -84,7 +85,7 @@ class Threads:
 
         with ThreadPoolExecutor(self.most, thread_name_prefix="affmae-blocks") as threads:
             try:
-                yield lambda number: threads.submit(work, number, tell)
+                yield lambda numbers: threads.submit(work, numbers, tell)
             finally:
                 closed.set()
                 threads.shutdown(cancel_futures=True)
@@ -119,27 +120,32 @@ def compute_blocks(
     """
     reports: SimpleQueue[_Report] = SimpleQueue()
     with executor.starting(work, lambda: reports.put(None)) as submit:
-        completed = _completed(volume, submit, reports, executor.most)
+        completed = _completed(volume, submit, reports, executor.most, work.at_once)
         yield from _progress(work, volume, completed, tells_tiles=executor.tells_tiles)
 
 
 def _completed(
-    volume: Volume, submit: Submit, reports: SimpleQueue[_Report], most: int
+    volume: Volume, submit: Submit, reports: SimpleQueue[_Report], most: int, together: int
 ) -> Iterator[int | None]:
     """Mark the missing blocks as they are computed.
 
-    Yields the number of each, and None for each tile. No more than `most` are handed out
-    at a time. A level is begun when the one below it is complete.
+    Yields the number of each, and None for each tile. No more than `most` tasks are handed
+    out at a time, each of up to `together` blocks of the image. A level is begun when the
+    one below it is complete.
     """
     for level in range(volume.plan.levels):
         first = volume.plan.first(level)
         missing = volume.ledger.missing(range(first, first + len(volume.plan.blocks(level))))
-        running: dict[Future[None], int] = {}
+        running: dict[Future[None], list[int]] = {}
         while True:
-            while len(running) < most and (number := next(missing, None)) is not None:
-                volume.clear(number)
-                future = submit(number)
-                running[future] = number
+            while len(running) < most:
+                numbers = list(islice(missing, 1 if level else together))
+                if not numbers:
+                    break
+                for number in numbers:
+                    volume.clear(number)
+                future = submit(numbers)
+                running[future] = numbers
                 future.add_done_callback(reports.put)
             if not running:
                 break
@@ -148,9 +154,9 @@ def _completed(
                 yield None
                 continue
             report.result()
-            number = running.pop(report)
-            volume.mark(number)
-            yield number
+            for number in running.pop(report):
+                volume.mark(number)
+                yield number
 
 
 def _progress(
