@@ -3,6 +3,7 @@
 import logging
 import threading
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -276,14 +277,29 @@ def test_captured_predictions_equal_eager_ones(finetuned, precision, quick, capl
     assert not warnings_of(caplog)
 
 
-def test_captured_segmentation_of_a_plane(image, finetuned):
-    """With more rows of tiles than it takes until they are recorded."""
-    config = SegmentConfig(device="cuda", precision="fp32", batch=1, tile=64, overlap=0.5)
-    planes = [e for e in segment(image, finetuned[0], config) if isinstance(e, PlaneDone)]
-    on_cpu = SegmentConfig(device="cpu", batch=1, tile=64, overlap=0.5)
-    expected = [e for e in segment(image, finetuned[0], on_cpu) if isinstance(e, PlaneDone)]
+@pytest.mark.parametrize("batch", [1, 5, "auto"])
+def test_segmentation_of_planes(image, finetuned, batch):
+    """With more tiles than it takes until passes of one are recorded."""
+
+    def planes_of(**options):
+        config = SegmentConfig(precision="fp32", tile=64, overlap=0.5, **options)
+        return [e for e in segment(image, finetuned[0], config) if isinstance(e, PlaneDone)]
+
+    planes, expected = planes_of(device="cuda", batch=batch), planes_of(device="cpu")
     for ours, theirs in zip(planes, expected, strict=True):
         assert (ours.labels != theirs.labels).mean() < 0.01
+    for ours, again in zip(planes, planes_of(device="cuda", batch=batch), strict=True):
+        np.testing.assert_array_equal(ours.labels, again.labels)
+
+
+def test_as_many_tiles_as_fit_are_predicted_at_once(finetuned):
+    module = load_model(finetuned[0])[0].cuda()
+    runtime = Runtime(plan_device("cuda", "fp32"))
+    predictor = Predictor(module, runtime, 64, 0.25, "auto")
+    tiles = torch.zeros(200, 1, 64, 64)
+    counts = [len(chances) for chances in predictor.tiles(tiles)]
+    assert predictor.batch == counts[0] == 128
+    assert sum(counts) == 200
 
 
 def test_runs_in_a_thread_beside_other_work_on_the_gpu(tmp_path, image, labels, caplog):

@@ -226,7 +226,7 @@ class Arriving:
         self._arrived: torch.cuda.Event | None = None
         self._tiles = [(place, _to_host(rows)) for place, rows in tiles]
         if device.type == "cuda":
-            self._arrived = torch.cuda.Event()
+            self._arrived = torch.cuda.Event(blocking=True)
             self._arrived.record()
 
     def bands(self, done: int, total: int) -> list[Band]:
