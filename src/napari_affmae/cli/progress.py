@@ -136,6 +136,7 @@ class Reporter:
                 | ev.CheckpointSaved()
                 | ev.BandDone()
                 | ev.BlockDone()
+                | ev.ResultBegun()
                 | ev.PlaneDone()
                 | ev.PlanMeasured()
             ):

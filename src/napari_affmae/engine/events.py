@@ -185,6 +185,17 @@ class PlaneDone(Event):
 
 
 @dataclass(frozen=True)
+class ResultBegun(Event):
+    """A volume of results can be read, of which nothing or a part is complete.
+
+    `labels` and `probabilities` are OME-Zarr folders; the latter is None if there are none.
+    """
+
+    labels: Path
+    probabilities: Path | None
+
+
+@dataclass(frozen=True)
 class TilesDone(Event):
     """A tile of a volume was predicted, by any of the workers.
 

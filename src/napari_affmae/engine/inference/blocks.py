@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from napari_affmae.config import SegmentConfig
 from napari_affmae.data import NormalizedSource
 from napari_affmae.data.sources.source import shifted
 from napari_affmae.engine.inference.blending import Wanted, class_values
+from napari_affmae.engine.inference.line import Line
 from napari_affmae.engine.inference.predictor import Predictor
 from napari_affmae.engine.inference.tiles import Region
 from napari_affmae.engine.results.origin import Origin
@@ -71,7 +71,7 @@ class BlockWork:
         self._volume = volume
         self._wanted = Wanted(class_values(volume.plan.classes), volume.plan.probabilities)
         # A block is predicted as a whole while others are read or written.
-        self._turn = Lock()
+        self._line = Line()
 
     @property
     def at_once(self) -> int:
@@ -116,7 +116,11 @@ class BlockWork:
     ) -> Iterator[tuple[Box, NDArray[Any], NDArray[Any] | None]]:
         """Predict the blocks, then return them one by one."""
         plan, region = self._volume.plan, self._region(boxes)
-        with self._predictor.reader(self._source, region) as reader, self._turn:
+        with (
+            self._line.joined() as wait,
+            self._predictor.reader(self._source, region) as reader,
+        ):
+            wait()
             place = {plane: index for index, plane in enumerate(region.planes)}
             size = tuple(part.stop - part.start for part in boxes[0][-2:])
             classes = len(self._wanted.values)

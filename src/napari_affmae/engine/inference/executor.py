@@ -3,7 +3,6 @@
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
-from itertools import islice
 from queue import SimpleQueue
 from threading import Event as Flag
 from typing import Protocol
@@ -11,6 +10,7 @@ from typing import Protocol
 from napari_affmae.config import SegmentConfig
 from napari_affmae.engine.compute.timing import Stopwatch
 from napari_affmae.engine.events import BlockDone, TilesDone
+from napari_affmae.engine.inference.block_order import BlockOrder, Focus
 from napari_affmae.engine.inference.blocks import BlockWork
 from napari_affmae.engine.results.volume import Volume
 
@@ -92,9 +92,9 @@ class Threads:
 
 
 def compute_blocks(
-    work: BlockWork, volume: Volume, executor: Executor
+    work: BlockWork, volume: Volume, executor: Executor, focus: Focus | None = None
 ) -> Generator[TilesDone | BlockDone, None, None]:
-    """Compute what is missing of a volume, level by level.
+    """Compute what is missing of a volume.
 
     Only this generator marks blocks, after they are on the disk. Closing it drops the
     blocks that are being computed.
@@ -107,6 +107,8 @@ def compute_blocks(
         The result.
     executor : Executor
         Where it is computed.
+    focus : callable, optional
+        See `BlockOrder`.
 
     Yields
     ------
@@ -120,43 +122,38 @@ def compute_blocks(
     """
     reports: SimpleQueue[_Report] = SimpleQueue()
     with executor.starting(work, lambda: reports.put(None)) as submit:
-        completed = _completed(volume, submit, reports, executor.most, work.at_once)
+        order = BlockOrder(volume, work.at_once, focus)
+        completed = _completed(volume, submit, reports, executor.most, order)
         yield from _progress(work, volume, completed, tells_tiles=executor.tells_tiles)
 
 
 def _completed(
-    volume: Volume, submit: Submit, reports: SimpleQueue[_Report], most: int, together: int
+    volume: Volume, submit: Submit, reports: SimpleQueue[_Report], most: int, order: BlockOrder
 ) -> Iterator[int | None]:
     """Mark the missing blocks as they are computed.
 
     Yields the number of each, and None for each tile. No more than `most` tasks are handed
-    out at a time, each of up to `together` blocks of the image. A level is begun when the
-    one below it is complete.
+    out at a time.
     """
-    for level in range(volume.plan.levels):
-        first = volume.plan.first(level)
-        missing = volume.ledger.missing(range(first, first + len(volume.plan.blocks(level))))
-        running: dict[Future[None], list[int]] = {}
-        while True:
-            while len(running) < most:
-                numbers = list(islice(missing, 1 if level else together))
-                if not numbers:
-                    break
-                for number in numbers:
-                    volume.clear(number)
-                future = submit(numbers)
-                running[future] = numbers
-                future.add_done_callback(reports.put)
-            if not running:
-                break
-            report = reports.get()
-            if report is None:
-                yield None
-                continue
-            report.result()
-            for number in running.pop(report):
-                volume.mark(number)
-                yield number
+    running: dict[Future[None], list[int]] = {}
+    while True:
+        while len(running) < most and (numbers := order.take()):
+            for number in numbers:
+                volume.clear(number)
+            future = submit(numbers)
+            running[future] = numbers
+            future.add_done_callback(reports.put)
+        if not running:
+            break
+        report = reports.get()
+        if report is None:
+            yield None
+            continue
+        report.result()
+        for number in running.pop(report):
+            volume.mark(number)
+            order.completed(number)
+            yield number
 
 
 def _progress(

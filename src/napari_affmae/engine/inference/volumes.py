@@ -7,7 +7,8 @@ from pathlib import Path
 
 from napari_affmae.config import SegmentConfig
 from napari_affmae.data import ImageSource
-from napari_affmae.engine.events import Event
+from napari_affmae.engine.events import Event, ResultBegun
+from napari_affmae.engine.inference.block_order import Focus
 from napari_affmae.engine.inference.blocks import BlockJob, BlockWork
 from napari_affmae.engine.inference.executor import Executor, Threads, compute_blocks
 from napari_affmae.engine.inference.origins import Origins
@@ -71,7 +72,12 @@ class VolumeSegmenter:
         self._sizes = sizes
 
     def segment(
-        self, source: ImageSource, target: Path, *, overwrite: bool = False
+        self,
+        source: ImageSource,
+        target: Path,
+        *,
+        overwrite: bool = False,
+        focus: Focus | None = None,
     ) -> Generator[Event, None, None]:
         """Segment every plane of an image or stack.
 
@@ -84,11 +90,14 @@ class VolumeSegmenter:
             it is complete: till then its parts lie beside it. Probabilities go beside it too.
         overwrite : bool
             Whether to replace a complete result, or one that was begun otherwise.
+        focus : callable, optional
+            Asked for the part of the image that is to come first.
 
         Yields
         ------
         Event
-            `RunStarted` and any `Notice` first. Then `TilesDone` and `BlockDone`.
+            `RunStarted` and any `Notice` first. Then `ResultBegun`, `TilesDone` and
+            `BlockDone`.
 
         Raises
         ------
@@ -96,7 +105,9 @@ class VolumeSegmenter:
             As `segment`; `UnwritableError` also if something else is in the way, or another
             process writes the result.
         """
-        work = _ImageWork(self._segmenter, source, self._origins, self._config, self._executor)
+        work = _ImageWork(
+            self._segmenter, source, self._origins, self._config, self._executor, focus
+        )
         yield self._segmenter.started
         yield from self._segmenter.notices
         yield from note_pixel_sizes([source], self._segmenter.metadata.pixel_size)
@@ -191,13 +202,14 @@ class _ImageWork:
         origins: Origins,
         config: SegmentConfig,
         executor: Executor,
+        focus: Focus | None,
     ) -> None:
         self.source = source
         self.origin = origins.of(source)
         self._file = origins.file
         self._segmenter = segmenter
         self._config = config
-        self._executor = executor
+        self._executor, self._focus = executor, focus
         self._normalized = segmenter.normalize(source)
 
     def plan(
@@ -221,14 +233,15 @@ class _ImageWork:
     def compute(self, volume: Volume) -> Generator[Event, None, None]:
         job = BlockJob(self._normalized, self._file, self.origin, self._config, volume.place)
         work = BlockWork(job, self._segmenter.predictor, volume)
-        return compute_blocks(work, volume, self._executor)
+        return compute_blocks(work, volume, self._executor, self._focus)
 
 
 def _kept_once_begun(
     volume: Volume, folders: Iterable[Path], events: Generator[Event, None, None]
 ) -> Generator[Event, None, None]:
-    """Pass the events on; if they end with nothing done, remove the folders."""
+    """Tell where the result is, and pass the events on; remove the folders if nothing is done."""
     try:
+        yield ResultBegun(volume.place.labels, volume.place.probabilities)
         yield from events
     finally:
         if not volume.ledger.done:
