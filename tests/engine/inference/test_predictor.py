@@ -197,6 +197,19 @@ def test_batches_go_from_plane_to_plane():
     assert [len(tiles) for tiles in network.seen] == [3, 3, 1]
 
 
+@pytest.mark.parametrize("size", [(64, 64), (50, 64), (64, 33), (1, 1)])
+def test_planes_of_a_tile_have_the_bits_of_the_definition(size):
+    """They are finished together."""
+    source, module = normalized(noise((7, *size))), Waves()
+    expected = defined(module, source, range(7), 0.25)
+    labels, chances = predicted(predictor_of(module, batch=3), source, list(range(7)))
+    np.testing.assert_array_equal(chances, expected)
+    np.testing.assert_array_equal(labels, CHANCES.values[expected.argmax(1)])
+    rows, columns = slice(0, (size[0] + 1) // 2), slice(size[1] // 2, size[1])
+    labels, chances = predicted(predictor_of(module, batch=3), source, [5, 2], rows, columns)
+    np.testing.assert_array_equal(chances, expected[[5, 2], :, rows, columns])
+
+
 def test_probabilities_of_every_type_are_those_of_the_definition():
     source, module = normalized(noise((1, 80, 100))), Waves()
     expected = defined(module, source, [0], 0.25)

@@ -45,19 +45,20 @@ class Wanted:
         Parameters
         ----------
         probabilities : Tensor
-            (classes, rows, columns).
+            (..., classes, rows, columns).
 
         Returns
         -------
         Tensor
-            (rows, columns), the bits of the values in a signed type, since devices lack
+            (..., rows, columns), the bits of the values in a signed type, since devices lack
             operations on others.
         """
         signed: list[int] = self.values.view(f"i{self.values.itemsize}").tolist()
         dtype = getattr(torch, f"int{8 * self.values.itemsize}")
-        best = probabilities[0].clone()
+        first, *others = probabilities.unbind(-3)
+        best = first.clone()
         labels = torch.full_like(best, signed[0], dtype=dtype)
-        for value, part in zip(signed[1:], probabilities[1:], strict=True):
+        for value, part in zip(signed[1:], others, strict=True):
             labels.masked_fill_(part > best, value)
             torch.maximum(best, part, out=best)
         return labels
@@ -73,7 +74,7 @@ class Wanted:
 
 
 class Rows(NamedTuple):
-    """Finished rows of a region, on the device.
+    """Finished rows of a region, on their way to the host.
 
     Attributes
     ----------
@@ -140,16 +141,30 @@ class Blend:
         """
         return probabilities.mul_(self._window)
 
-    def add(self, weighted: Tensor, place: Place) -> Rows | None:
-        """Add a tile; return the rows that the last tile of a row has finished.
+    def add(self, weighted: Tensor, places: Sequence[Place]) -> list[Rows | None]:
+        """Add tiles; for each, return the rows that the last tile of a row has finished.
 
         Parameters
         ----------
         weighted : Tensor
-            (classes, tile, tile), from `weigh`.
-        place : Place
-            The next one in the order of `Grid.places`.
+            (tiles, classes, tile, tile), from `weigh`.
+        places : sequence of Place
+            The next ones in the order of `Grid.places`.
         """
+        if len(self._ends) == 1 and self._last == self._left:
+            return self._whole_planes(weighted)
+        return [self._add(tile, place) for tile, place in zip(weighted, places, strict=True)]
+
+    def _whole_planes(self, weighted: Tensor) -> list[Rows | None]:
+        """Finish tiles, each of a plane of its own, all at once."""
+        (row,) = self._ends
+        rows = slice(self._first, self._ends[row])
+        ready = slice(rows.start - row, rows.stop - row)
+        labels, chances = self._finished(weighted[:, :, ready, self._inside], rows)
+        parts = [None] * len(labels) if chances is None else chances
+        return [Rows(rows.start, *pair) for pair in zip(labels, parts, strict=True)]
+
+    def _add(self, weighted: Tensor, place: Place) -> Rows | None:
         tile = weighted.shape[-1]
         start = place.column - self._left
         self._sums[:, :, start : start + tile] += weighted
@@ -157,13 +172,18 @@ class Blend:
             return None
         end = self._ends[place.row]
         # None, where the first tiles end in the region's first rows.
-        finished = slice(max(place.row, self._first), max(end, self._first))
-        ready = slice(finished.start - place.row, finished.stop - place.row)
-        weights = self._along[finished][:, None] * self._across
-        average = self._sums[:, ready, self._inside] / weights
+        rows = slice(max(place.row, self._first), max(end, self._first))
+        ready = slice(rows.start - place.row, rows.stop - place.row)
+        finished = self._finished(self._sums[:, ready, self._inside], rows)
         self._scroll(tile if place.row == self._bottom else end - place.row)
-        wanted = self._wanted
-        return Rows(finished.start, wanted.labels(average), wanted.stored(average))
+        return Rows(rows.start, *finished)
+
+    def _finished(self, sums: Tensor, rows: slice) -> tuple[Tensor, Tensor | None]:
+        """Average (..., classes, rows, width), and send what is wanted of it to the host."""
+        average = sums / (self._along[rows][:, None] * self._across)
+        chances = self._wanted.stored(average)
+        labels = _to_host(self._wanted.labels(average))
+        return labels, None if chances is None else _to_host(chances)
 
     def _scroll(self, rows: int) -> None:
         """Drop the first rows of the sums, and begin as many new ones below."""
@@ -205,26 +225,26 @@ class Band:
 
 
 class Arriving:
-    """Rows that a batch of tiles has finished, on their way to the host.
+    """A batch of tiles, and the rows that it finishes, on their way to the host.
 
     The device may still be computing them, while the next batch is prepared.
 
     Parameters
     ----------
     wanted : Wanted
-        What they hold.
+        What the rows hold.
     tiles : sequence of (Place, Rows or None)
         The batch.
     device : torch.device
-        Where the rows are.
+        Where they are computed.
     """
 
     def __init__(
-        self, wanted: Wanted, tiles: list[tuple[Place, Rows | None]], device: torch.device
+        self, wanted: Wanted, tiles: Sequence[tuple[Place, Rows | None]], device: torch.device
     ) -> None:
         self._dtype = wanted.values.dtype
+        self._tiles = tiles
         self._arrived: torch.cuda.Event | None = None
-        self._tiles = [(place, _to_host(rows)) for place, rows in tiles]
         if device.type == "cuda":
             self._arrived = torch.cuda.Event(blocking=True)
             self._arrived.record()
@@ -255,20 +275,12 @@ class Arriving:
         return Band(done, total, plane, rows.start, labels, chances)
 
 
-def _to_host(rows: Rows | None) -> Rows | None:
-    if rows is None:
-        return None
-    chances = rows.probabilities
-    return Rows(rows.start, _copied(rows.labels), None if chances is None else _copied(chances))
-
-
-def _copied(tensor: Tensor) -> Tensor:
+def _to_host(tensor: Tensor) -> Tensor:
     """Copy to the host; a GPU does so while it computes, but not to memory of every kind."""
     if not tensor.is_cuda:
         return tensor.cpu()
-    return torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True).copy_(
-        tensor, non_blocking=True
-    )
+    pinned = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+    return pinned.copy_(tensor, non_blocking=True)
 
 
 def class_values(classes: Sequence[LabelClass]) -> NDArray[Any]:

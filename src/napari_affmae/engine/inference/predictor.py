@@ -12,11 +12,11 @@ from torch import Tensor
 from napari_affmae.data import NormalizedSource
 from napari_affmae.engine.compute.device import Shortage, memory_errors
 from napari_affmae.engine.compute.runtime import Runtime, evaluating
-from napari_affmae.engine.inference.blending import Arriving, Band, Blend, Wanted
+from napari_affmae.engine.inference.blending import Arriving, Band, Blend, Rows, Wanted
 from napari_affmae.engine.inference.forward_passes import ForwardPasses
 from napari_affmae.engine.inference.reading import Tile, TileReader
 from napari_affmae.engine.inference.tile_batch import most_tiles, tiles_that_fit
-from napari_affmae.engine.inference.tiles import Grid, Region
+from napari_affmae.engine.inference.tiles import Grid, Place, Region
 from napari_affmae.model import AFFSegmenter, QuickSegmenter
 from napari_affmae.model.patches import SMALLEST_IMAGE
 
@@ -176,8 +176,8 @@ class Predictor:
     ) -> Arriving:
         """Give a batch to the device, which may still be at work on it afterwards."""
         plan = self._runtime.plan
-        finished = []
-        left = iter([place for place, _ in tiles])
+        finished: list[tuple[Place, Rows | None]] = []
+        places = [place for place, _ in tiles]
         with (
             self._turn,
             memory_errors(plan, "a row of tiles", _ADVICE),
@@ -185,8 +185,8 @@ class Predictor:
             torch.inference_mode(),
         ):
             for probabilities in self.tiles(reader.images(tiles, plan.device)):
-                for weighted, place in zip(blend.weigh(probabilities), left, strict=False):
-                    finished.append((place, blend.add(weighted, place)))
+                part = places[len(finished) : len(finished) + len(probabilities)]
+                finished += zip(part, blend.add(blend.weigh(probabilities), part), strict=True)
             return Arriving(wanted, finished, plan.device)
 
     def _make_room(self, shortage: Shortage) -> None:
