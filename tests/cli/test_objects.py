@@ -36,12 +36,12 @@ def test_objects_of_planes(cli, segmented, tmp_path):
     words = ("--value", 1, "--value", 2, "--min-size", 5, "--out", out)
     assert cli("objects", segmented.parent, *words).code == 0
     numbers = tifffile.imread(out / "a.tif")
-    assert numbers.dtype == np.int32
+    assert numbers.dtype == np.uint32
     table = read_table(out / "a.csv")
     assert [row["label"] for row in table] == [1, 2, 3]
-    assert [row["class"] for row in table] == [2, 1, 2]
+    assert [row["class"] for row in table] == [2, 2, 1]
     assert [row["plane"] for row in table] == [0, 1, 1]
-    assert [row["area_nm2"] for row in table] == [2000, 800, 2000]
+    assert [row["area_nm2"] for row in table] == [2000, 2000, 800]
     for row in table:
         plane = numbers[int(row["plane"])]
         assert plane[round(row["row"]), round(row["column"])] == row["label"]

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
+from functools import partial
 from queue import SimpleQueue
 from threading import Event as Flag
 from typing import Protocol
@@ -15,6 +16,14 @@ from napari_affmae.engine.results.volume import Volume
 
 Submit = Callable[[int], Future[None]]
 _Report = Future[None] | None
+
+
+class Work(Protocol):
+    """A computation of blocks, each by itself; several threads may call it."""
+
+    def __call__(self, number: int, on_tile: Callable[[], None]) -> None:
+        """Compute a block and write it; what `on_tile` raises ends it unwritten."""
+        ...
 
 
 class Executor(Protocol):
@@ -73,7 +82,7 @@ class Threads:
         return None
 
     @contextmanager
-    def starting(self, work: BlockWork, on_tile: Callable[[], None]) -> Iterator[Submit]:
+    def starting(self, work: Work, on_tile: Callable[[], None]) -> Iterator[Submit]:
         """Start the threads; see `Executor`."""
         closed = Flag()
 
@@ -117,10 +126,35 @@ def compute_blocks(
     AffmaeError
         What ends a block ends the run.
     """
-    reports: SimpleQueue[_Report] = SimpleQueue()
-    with executor.starting(work, lambda: reports.put(None)) as submit:
-        completed = _completed(volume, submit, reports, executor.most)
+    started = partial(executor.starting, work)
+    with closing(completed_blocks(volume, started, executor.most)) as completed:
         yield from _progress(work, volume, completed, tells_tiles=executor.tells_tiles)
+
+
+def completed_blocks(
+    volume: Volume,
+    starting: Callable[[Callable[[], None]], AbstractContextManager[Submit]],
+    most: int,
+) -> Generator[int | None, None, None]:
+    """Compute what is missing of a volume, and mark each block that is complete.
+
+    Parameters
+    ----------
+    volume : Volume
+        The result.
+    starting : callable
+        `Executor.starting` of some work.
+    most : int
+        Blocks that are handed out at a time.
+
+    Yields
+    ------
+    int or None
+        The number of each block that was marked; None for each tile.
+    """
+    reports: SimpleQueue[_Report] = SimpleQueue()
+    with starting(lambda: reports.put(None)) as submit:
+        yield from _completed(volume, submit, reports, most)
 
 
 def _completed(

@@ -18,12 +18,11 @@ from napari_affmae.engine.results.ome_tiff import PlaneFile
 from napari_affmae.engine.results.plan import DEFAULT_SIZES, BlockSizes, Plan, ProbabilityType
 from napari_affmae.engine.results.target import (
     begin,
-    begin_anew,
     is_zarr_target,
     probabilities_path,
+    refuse_complete,
 )
 from napari_affmae.engine.results.volume import Place, Volume
-from napari_affmae.errors import UnwritableError
 from napari_affmae.files import remove_entry, scratch_path
 
 
@@ -110,11 +109,8 @@ class VolumeSegmenter:
         plan = work.plan("uint8" if wanted else None, self._sizes)
         place = Place(target, probabilities_path(target) if wanted else None)
         with writing(target):
+            refuse_complete(target, plan, overwrite=overwrite)
             volume = begin(place, plan, target, anew=overwrite)
-            if volume.ledger.is_complete:
-                if not overwrite:
-                    raise _is_there(target)
-                volume = begin_anew(place, plan, target)
             yield from _kept_once_begun(volume, place.folders, work.compute(volume))
 
     def _to_tiff(
@@ -135,8 +131,7 @@ class VolumeSegmenter:
             if wanted:
                 other = PlaneFile.like(probabilities_path(target), *about)
                 probabilities = files.enter_context(other)
-            if target.exists() and not overwrite:
-                raise _is_there(target)
+            refuse_complete(target, plan, overwrite=overwrite)
             if scratch.is_symlink():
                 scratch.unlink()
             volume = begin(place, plan, target, anew=overwrite)
@@ -234,11 +229,3 @@ def _kept_once_begun(
         if not volume.ledger.done:
             for folder in folders:
                 remove_entry(folder)
-
-
-def _is_there(target: Path) -> UnwritableError:
-    return UnwritableError(
-        f"{target} is complete, perhaps by another process meanwhile; leave it out, or let it be "
-        "overwritten",
-        target,
-    )
