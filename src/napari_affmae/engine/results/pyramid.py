@@ -1,7 +1,7 @@
 """Smaller copies of labels and probabilities, which viewers show from afar."""
 
 from collections.abc import Iterator, Sequence
-from itertools import product
+from itertools import combinations, product
 from typing import Any
 
 import numpy as np
@@ -28,18 +28,21 @@ def most_frequent(labels: NDArray[Any], factors: Sequence[int]) -> NDArray[Any]:
     """
     factors = tuple(factors)
     groups = tuple(-(-size // factor) for size, factor in zip(labels.shape, factors, strict=True))
-    parts = list(_slices(labels, factors))
-    best = np.zeros(groups, np.uint16)
+    parts = [np.ascontiguousarray(part) for part in _slices(labels, factors)]
+    counts = [np.ones(part.shape, np.min_scalar_type(len(parts))) for part in parts]
+    for first, second in combinations(range(len(parts)), 2):
+        shapes = zip(parts[first].shape, parts[second].shape, strict=True)
+        both = tuple(slice(min(pair)) for pair in shapes)
+        same = parts[first][both] == parts[second][both]
+        counts[first][both] += same
+        counts[second][both] += same
+    best = np.zeros(groups, counts[0].dtype)
     result = np.zeros(groups, labels.dtype)
-    for part in parts:
-        count = np.zeros(part.shape, np.uint16)
-        for other in parts:
-            both = tuple(slice(min(pair)) for pair in zip(part.shape, other.shape, strict=True))
-            count[both] += part[both] == other[both]
+    for part, count in zip(parts, counts, strict=True):
         here = tuple(map(slice, part.shape))
         more = (count > best[here]) | ((count == best[here]) & (part > result[here]))
-        result[here][more] = part[more]
-        best[here][more] = count[more]
+        np.copyto(result[here], part, where=more)
+        np.copyto(best[here], count, where=more)
     return result
 
 
