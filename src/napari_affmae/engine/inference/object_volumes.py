@@ -28,9 +28,9 @@ from napari_affmae.engine.results.new_file import writing
 from napari_affmae.engine.results.object_plan import ObjectPlan
 from napari_affmae.engine.results.ome_tiff import PlaneFile
 from napari_affmae.engine.results.plan import BlockSizes, Box
-from napari_affmae.engine.results.tables import write_table
+from napari_affmae.engine.results.tables import count_rows, write_table
 from napari_affmae.engine.results.target import begin, is_zarr_target, refuse_complete
-from napari_affmae.engine.results.volume import Place, Volume, progress_of, read_plan
+from napari_affmae.engine.results.volume import Place, Volume, is_complete, progress_of, read_plan
 from napari_affmae.errors import DataError
 from napari_affmae.files import remove_entry, scratch_path, write_errors
 
@@ -99,21 +99,26 @@ def objects_to_file(
         sizes=sizes,
     )
     _check(source, image, plan)
-    search = _Search(source, image, plan, scratch_path(target))
+    scratch = scratch_path(target)
     with ExitStack() as files:
+        planes: PlaneFile | None = None
         if is_zarr_target(target):
             files.enter_context(writing(target))
-            refuse_complete(target, plan, overwrite=overwrite)
-            yield from search.run(target, target, anew=overwrite)
         else:
             planes = files.enter_context(PlaneFile.like(target, source))
-            refuse_complete(target, plan, overwrite=overwrite)
-            place = scratch_path(target) / "objects.zarr"
-            yield from search.run(place, target, anew=overwrite)
+        if _is_all_but_tidy(target, plan, scratch) and not overwrite:
+            remove_entry(scratch)
+            yield ObjectsWritten(target, table_path(target), count_rows(table_path(target)))
+            return
+        refuse_complete(target, plan, overwrite=overwrite)
+        place = target if planes is None else scratch / "objects.zarr"
+        search = _Search(source, image, plan, scratch)
+        yield from search.run(place, target, anew=overwrite)
+        if planes is not None:
             volume = Volume(Place(place))
             for plane in range(source.n_planes):
                 planes.write(volume.label_plane(plane))
-    remove_entry(scratch_path(target))
+    remove_entry(scratch)
     yield ObjectsWritten(target, table_path(target), search.count)
 
 
@@ -138,6 +143,13 @@ def check_complete(source: ImageSource) -> None:
             f"{source.name} is not complete: {done} of its {total} blocks are done. Give the "
             "command that began it again, and then this one"
         )
+
+
+def _is_all_but_tidy(target: Path, plan: ObjectPlan, scratch: Path) -> bool:
+    """Whether a kill came when the result was complete, but what it is made from still there."""
+    if not (is_zarr_target(target) and target.exists() and scratch.exists()):
+        return False
+    return read_plan(target) == plan and is_complete(target)
 
 
 def _folder(source: ImageSource) -> Path | None:
@@ -193,10 +205,11 @@ class _Search:
 
     def run(self, place: Path, target: Path, *, anew: bool) -> Generator[Event, None, None]:
         """Find, join, measure and number; at the end the volume in a folder is complete."""
-        if self._scratch.is_symlink():
-            self._scratch.unlink()
+        found = self._scratch / "pieces.zarr"
+        if self._scratch.is_symlink() or not found.exists() or read_plan(found) is None:
+            remove_entry(self._scratch)  # what a kill has left of it
         flat = self._plan.model_copy(update={"steps": self._plan.steps[:1]})
-        pieces = begin(Place(self._scratch / "pieces.zarr"), flat, target, anew=anew)
+        pieces = begin(Place(found), flat, target, anew=anew)
         finding = _FindWork(self._source, self._image, pieces, self._records)
         try:
             yield from self._pass("finding", pieces, finding, 0)
@@ -204,14 +217,14 @@ class _Search:
             if not pieces.ledger.done:
                 remove_entry(self._scratch)
         yield self._progress("joining", pieces.ledger.done, None)
-        found = join(self._records, self._plan)
-        self.count = len(found.first)
+        joined = join(self._records, self._plan)
+        self.count = len(joined.first)
         sums = self._scratch / "sums.npy"
         with write_errors(sums):
-            write_table(table_path(target), tables(self._records, self._plan, found, sums))
+            write_table(table_path(target), tables(self._records, self._plan, joined, sums))
             sums.unlink(missing_ok=True)
         objects = begin(Place(place), self._plan, target, anew=anew)
-        numbering = partial(_number, pieces, objects, found)
+        numbering = partial(_number, pieces, objects, joined)
         yield from self._pass("numbering", objects, numbering, pieces.ledger.done)
 
     def _pass(
