@@ -376,6 +376,12 @@ class SegmentConfig(Settings):
         title="Probabilities",
         description="Also gives the probability of each class, as images.",
     )
+    probability_type: Literal["uint8", "float16"] = Field(
+        "uint8",
+        title="Type of probabilities",
+        description="In OME-Zarr; uint8: 0 to 255 stand for 0 to 1; float16: finer, and larger on "
+        "the disk. OME-TIFF has float32.",
+    )
     device: Device = "auto"
     precision: Precision = Field("auto", title="Precision", description=_PRECISION)
 

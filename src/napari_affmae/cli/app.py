@@ -312,7 +312,7 @@ def objects(
 
 
 @app.command()
-@settings_options(SegmentConfig, without=("probabilities",))
+@settings_options(SegmentConfig, without=("probabilities", "probability_type"))
 def evaluate(
     images: Images,
     labels: Labels,

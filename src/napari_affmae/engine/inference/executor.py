@@ -9,6 +9,7 @@ from threading import Event as Flag
 from typing import Protocol
 
 from napari_affmae.config import SegmentConfig
+from napari_affmae.engine.compute.device import plan_device
 from napari_affmae.engine.compute.timing import Stopwatch
 from napari_affmae.engine.events import BlockDone, TilesDone
 from napari_affmae.engine.inference.blocks import BlockWork
@@ -55,6 +56,18 @@ class Executor(Protocol):
         Leaving the block drops what is not finished, and waits until nothing runs here.
         """
         ...
+
+
+def settled_precision(executor: Executor, config: SegmentConfig) -> str:
+    """Return the precision that blocks will be computed in, without loading a network.
+
+    Raises
+    ------
+    DeviceUnavailableError
+        If the device is not there, or has no such precision.
+    """
+    remote = executor.precision(config)
+    return remote or plan_device(config.device, config.precision).precision
 
 
 class _StoppedError(Exception):

@@ -106,7 +106,7 @@ class VolumeSegmenter:
         self, work: "_ImageWork", target: Path, overwrite: bool
     ) -> Generator[Event, None, None]:
         wanted = self._config.probabilities
-        plan = work.plan("uint8" if wanted else None, self._sizes)
+        plan = work.plan(self._config.probability_type if wanted else None, self._sizes)
         place = Place(target, probabilities_path(target) if wanted else None)
         with writing(target):
             refuse_complete(target, plan, overwrite=overwrite)
@@ -188,7 +188,7 @@ class _ImageWork:
         executor: Executor,
     ) -> None:
         self.source = source
-        self.origin = origins.of(source)
+        self.origin = origins.of(source, config.precision)
         self._file = origins.file
         self._segmenter = segmenter
         self._config = config
@@ -205,7 +205,6 @@ class _ImageWork:
         return Plan.of(
             self.source,
             self.origin,
-            self._config.precision,
             self._normalized.statistics,
             self._segmenter.metadata.classes,
             probabilities=probabilities,

@@ -15,6 +15,13 @@ _PIXELS = 2**25
 # Objects that go through planes need blocks that are thick: where blocks meet, more is stored.
 _SOLID_SIDE, _FLAT_SIDE = 1024, 4096
 _TYPE: np.dtype[np.unsignedinteger[Any]] = np.dtype(np.uint32)
+_WORDS = (
+    ("labels", "another label image"),
+    ("grey", "another image for grey values"),
+    ("values", "other classes"),
+    ("settings", "other settings"),
+    ("spacing", "another size of pixels"),
+)
 
 
 class ObjectPlan(BlockPlan):
@@ -120,10 +127,8 @@ class ObjectPlan(BlockPlan):
         """Whether objects go on from plane to plane, and there are such planes."""
         return self.settings.three_d and "z" in self.axes
 
-    def _compared(self, other: Any) -> Iterator[tuple[str, Any, Any]]:
-        yield "another label image", self.labels, other.labels
-        yield "another image for grey values", self.grey, other.grey
-        yield "other classes", self.values, other.values
-        yield "other settings", self.settings, other.settings
-        yield "another size of pixels", self.spacing, other.spacing
-        yield from super()._compared(other)
+    def _differing(self, other: Any) -> Iterator[str]:
+        for name, words in _WORDS:
+            if getattr(self, name) != getattr(other, name):
+                yield words
+        yield from super()._differing(other)

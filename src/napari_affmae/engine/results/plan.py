@@ -176,13 +176,12 @@ class BlockPlan(BaseModel):
             return []
         if type(self) is not type(other):
             return ["another kind of result"]
-        found = [words for words, mine, theirs in self._compared(other) if mine != theirs]
-        return found or ["other settings"]
+        return list(self._differing(other)) or ["other settings"]
 
-    def _compared(self, other: Any) -> Iterator[tuple[str, Any, Any]]:
-        """List what the user may know by name: words, and both values."""
-        blocks = (self.chunk, self.shard)
-        yield "other blocks", blocks, (other.chunk, other.shard)
+    def _differing(self, other: Any) -> Iterator[str]:
+        """Name what differs and has a name that the user may know."""
+        if (self.chunk, self.shard) != (other.chunk, other.shard):
+            yield "other blocks"
 
 
 class Plan(BlockPlan):
@@ -191,16 +190,13 @@ class Plan(BlockPlan):
     Attributes
     ----------
     origin : Origin
-        Image, model and tiles.
-    precision : str
-        Of the network's matrix products.
+        Image, model, tiles and precision.
     statistics : SourceStatistics
         The numbers that normalise the image.
     """
 
     kind: Literal["segmentation"] = "segmentation"
     origin: Origin
-    precision: str
     statistics: SourceStatistics
 
     @classmethod
@@ -208,7 +204,6 @@ class Plan(BlockPlan):
         cls,
         source: ImageSource,
         origin: Origin,
-        precision: str,
         statistics: SourceStatistics,
         classes: tuple[LabelClass, ...],
         *,
@@ -222,7 +217,7 @@ class Plan(BlockPlan):
         ----------
         source : ImageSource
             The image.
-        origin, precision, statistics, classes, probabilities
+        origin, statistics, classes, probabilities
             See the attributes.
         pyramid : bool
             Whether there are smaller copies, for viewers.
@@ -234,22 +229,17 @@ class Plan(BlockPlan):
             pixel += len(classes) * np.dtype(probabilities).itemsize
         return cls(
             origin=origin,
-            precision=precision,
             statistics=statistics,
             classes=classes,
             probabilities=probabilities,
             **divided(source, pixel, sizes, pyramid=pyramid),
         )
 
-    def _compared(self, other: Any) -> Iterator[tuple[str, Any, Any]]:
-        mine, theirs = self.origin, other.origin
-        yield "another image", mine.image, theirs.image
-        yield "another model", mine.model, theirs.model
-        yield "another size of tiles", mine.tile, theirs.tile
-        yield "another overlap of tiles", mine.overlap, theirs.overlap
-        yield "another precision", self.precision, other.precision
-        yield "another choice of probabilities", self.probabilities, other.probabilities
-        yield from super()._compared(other)
+    def _differing(self, other: Any) -> Iterator[str]:
+        yield from self.origin.differences(other.origin)
+        if self.probabilities != other.probabilities:
+            yield "another choice of probabilities"
+        yield from super()._differing(other)
 
 
 def divided(source: ImageSource, pixel: int, sizes: BlockSizes, *, pyramid: bool) -> dict[str, Any]:

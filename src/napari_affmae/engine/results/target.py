@@ -6,7 +6,7 @@ from pathlib import Path
 from napari_affmae.data import ImageSource
 from napari_affmae.engine.results.new_file import writing
 from napari_affmae.engine.results.origin import Origin, why_not_of
-from napari_affmae.engine.results.plan import BlockPlan, Plan
+from napari_affmae.engine.results.plan import BlockPlan, Plan, ProbabilityType
 from napari_affmae.engine.results.volume import Place, Volume, is_complete, read_plan
 from napari_affmae.errors import UnreadableFileError, UnwritableError
 from napari_affmae.files import remove_entry, scratch_path
@@ -123,15 +123,30 @@ def refuse_complete(target: Path, plan: BlockPlan, *, overwrite: bool) -> None:
         remove_entry(target)
 
 
-def why_not_result(target: Path, source: ImageSource, origin: Origin) -> str | None:
-    """Say why a result is not that of an image, a model and settings; see `why_not_of`."""
+def why_not_result(
+    target: Path, source: ImageSource, origin: Origin, probabilities: ProbabilityType | None
+) -> str | None:
+    """Say why a result is not that of an image, a model and settings; see `why_not_of`.
+
+    Parameters
+    ----------
+    target : Path
+        The result.
+    source : ImageSource
+        The image.
+    origin : Origin
+        What it should come from.
+    probabilities : str or None
+        Type that probabilities in OME-Zarr should have, if there should be any.
+    """
     if not is_zarr_target(target):
         return why_not_of(target, source, origin)
     try:
         plan = read_plan(target)
         if not isinstance(plan, Plan):
             return "it does not say what it was made from"
-        wanted = plan.model_copy(update={"origin": origin})
+        chances = plan.probabilities if probabilities is None else probabilities
+        wanted = plan.model_copy(update={"origin": origin, "probabilities": chances})
         differences = plan.differences(wanted)
         if differences:
             return f"it was made with {' and '.join(differences)}"
