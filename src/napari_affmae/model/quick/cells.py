@@ -4,11 +4,11 @@ import torch
 from torch import Tensor
 
 from napari_affmae.config import ModelConfig
-from napari_affmae.model.decoder import Decoder
-from napari_affmae.model.encoder import Encoder
 from napari_affmae.model.mae import canvas_of
-from napari_affmae.model.patches import check_images, pad_to_patches
-from napari_affmae.model.positions import canvas_ids, positions_of
+from napari_affmae.model.parts.decoder import Decoder
+from napari_affmae.model.parts.encoder import Encoder
+from napari_affmae.model.tokens.patches import check_images, pad_to_patches
+from napari_affmae.model.tokens.positions import canvas_ids, positions_of
 
 
 def cell_channels(config: ModelConfig) -> int:

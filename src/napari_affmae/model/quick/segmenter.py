@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from napari_affmae.config import ModelConfig
-from napari_affmae.model.cells import cell_channels, cell_features
-from napari_affmae.model.decoder import Decoder
-from napari_affmae.model.encoder import Encoder
-from napari_affmae.model.local_features import gaussian_blur, local_channels, local_features
 from napari_affmae.model.mae import AFFMAE
+from napari_affmae.model.parts.decoder import Decoder
+from napari_affmae.model.parts.encoder import Encoder
+from napari_affmae.model.quick.cells import cell_channels, cell_features
+from napari_affmae.model.quick.local_features import gaussian_blur, local_channels, local_features
 from napari_affmae.model.segmenter import AFFSegmenter
 
 COMPONENTS = 24

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from affmae_kernels import mask_noise
-from napari_affmae.model.masking import draw_keys, draw_masks, group_cells
+from napari_affmae.model.tokens.masking import draw_keys, draw_masks, group_cells
 
 
 def keys(batch: int, seed: int = 0) -> torch.Tensor:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from napari_affmae.model.clustering import cluster_order
+from napari_affmae.model.tokens.clustering import cluster_order
 
 
 def scattered(canvas: tuple[int, int], tokens: int) -> Tensor:

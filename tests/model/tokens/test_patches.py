@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from napari_affmae.model.patches import pad_to_patches, patchify, take_tokens, unpatchify
+from napari_affmae.model.tokens.patches import pad_to_patches, patchify, take_tokens, unpatchify
 
 
 def test_order_is_row_column_channel() -> None:

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from affmae_kernels import hide, masked_convolution
-from napari_affmae.model.layers import Norm, recompute
-from napari_affmae.model.patches import take_tokens
+from napari_affmae.model.parts.layers import Norm, recompute
+from napari_affmae.model.tokens.patches import take_tokens
 
 
 class PatchEmbedding(nn.Module):

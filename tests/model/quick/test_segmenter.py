@@ -5,7 +5,7 @@ from scipy.ndimage import gaussian_filter
 
 from napari_affmae.config import ModelConfig
 from napari_affmae.model import AFFMAE, QuickSegmenter
-from napari_affmae.model.local_features import gaussian_blur, local_channels, local_features
+from napari_affmae.model.quick.local_features import gaussian_blur, local_channels, local_features
 
 TINY = ModelConfig(
     channels=(8, 16, 16, 32),

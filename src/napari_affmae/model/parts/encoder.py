@@ -14,12 +14,12 @@ from affmae_kernels import (
     find_neighbourhood,
 )
 from napari_affmae.config import ModelConfig
-from napari_affmae.model.clustering import cluster_order
-from napari_affmae.model.layers import MLP, Branch, Linear, Norm, draw_paths, initialise
-from napari_affmae.model.outputs import Level
-from napari_affmae.model.patch_embedding import PatchEmbedding
-from napari_affmae.model.patches import take_tokens
-from napari_affmae.model.positions import canvas_ids, index_later, positions_of
+from napari_affmae.model.parts.layers import MLP, Branch, Linear, Norm, draw_paths, initialise
+from napari_affmae.model.parts.outputs import Level
+from napari_affmae.model.parts.patch_embedding import PatchEmbedding
+from napari_affmae.model.tokens.clustering import cluster_order
+from napari_affmae.model.tokens.patches import take_tokens
+from napari_affmae.model.tokens.positions import canvas_ids, index_later, positions_of
 
 GEOMETRY = 5  # dx, dy, d, dy/d, dx/d
 

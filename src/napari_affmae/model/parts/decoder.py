@@ -14,9 +14,9 @@ from affmae_kernels import (
     residual_norm,
 )
 from napari_affmae.config import ModelConfig
-from napari_affmae.model.layers import Branch, Linear, Norm, initialise, recomputed_linear
-from napari_affmae.model.outputs import Level
-from napari_affmae.model.positions import SineEmbedding, index_later
+from napari_affmae.model.parts.layers import Branch, Linear, Norm, initialise, recomputed_linear
+from napari_affmae.model.parts.outputs import Level
+from napari_affmae.model.tokens.positions import SineEmbedding, index_later
 
 
 class DeformableAttention(nn.Module):

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from affmae_kernels import residual_norm
-from napari_affmae.model.layers import Linear, Norm, recomputed_linear
+from napari_affmae.model.parts.layers import Linear, Norm, recomputed_linear
 
 HEAD_NOISE = 1e-4
 

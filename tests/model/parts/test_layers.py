@@ -8,8 +8,8 @@ from torch.nn import functional as F
 
 from affmae_kernels import dropout, relu_dropout
 from napari_affmae.model.capture import Copies
-from napari_affmae.model.heads import Head
-from napari_affmae.model.layers import MLP, Branch, Linear, Norm, draw_paths
+from napari_affmae.model.parts.heads import Head
+from napari_affmae.model.parts.layers import MLP, Branch, Linear, Norm, draw_paths
 
 
 def plain_mlp(mlp: MLP, x: torch.Tensor) -> torch.Tensor:
