@@ -22,7 +22,7 @@ from napari_affmae.cli.stopping import deliver, this_command
 from napari_affmae.cli.terminal import say
 from napari_affmae.config import SegmentConfig
 from napari_affmae.data import ImageSource
-from napari_affmae.data.formats.kinds import stem_of
+from napari_affmae.data.formats.opening.kinds import stem_of
 from napari_affmae.engine import VolumeSegmenter
 from napari_affmae.engine.inference.executor import Executor, Threads, settled_precision
 from napari_affmae.engine.inference.origins import Origins

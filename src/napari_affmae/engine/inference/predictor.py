@@ -11,7 +11,7 @@ from napari_affmae.engine.compute.runtime import Runtime, evaluating
 from napari_affmae.engine.inference.forward_passes import ForwardPasses
 from napari_affmae.engine.inference.tiles import Band, Floats, Grid, Region, predict_region
 from napari_affmae.model import AFFSegmenter, QuickSegmenter
-from napari_affmae.model.patches import SMALLEST_IMAGE
+from napari_affmae.model.tokens.patches import SMALLEST_IMAGE
 
 
 class Predictor:
