@@ -223,6 +223,29 @@ class BlockDone(Event):
 
 
 @dataclass(frozen=True)
+class ObjectsProgress(Event):
+    """How far the search for objects in a volume is.
+
+    `doing` is ``"finding"``, ``"joining"`` or ``"numbering"``; `done` counts the blocks of
+    the first and the last of these together.
+    """
+
+    doing: str
+    done: int
+    total: int
+    seconds_left: float | None
+
+
+@dataclass(frozen=True)
+class ObjectsWritten(Event):
+    """The objects of a volume are numbered in a file and measured in a table, both complete."""
+
+    path: Path
+    table: Path
+    count: int
+
+
+@dataclass(frozen=True)
 class PlanProgress(Event):
     """One of the steps that a plan is measured on was made."""
 

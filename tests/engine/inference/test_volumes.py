@@ -109,7 +109,7 @@ def test_blocks_of_small_planes_are_predicted_together(model, tmp_path):
     plan = Volume(Place(tmp_path / "expected.zarr")).plan
     volume = Volume.create(place, plan, "a")
     predictor = Predictor(module, Runtime(plan_device("cpu")), metadata.crop, 0.25, 7)
-    job = BlockJob(normalized, origins.file, origins.of(source), CONFIG, place)
+    job = BlockJob(normalized, origins.file, origins.of(source, "fp32"), CONFIG, place)
     work = BlockWork(job, predictor, volume)
     assert work.at_once == 7 // work.tiles(0) > 1
     events = list(compute_blocks(work, volume, Threads(2)))

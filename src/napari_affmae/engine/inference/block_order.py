@@ -8,7 +8,7 @@ from itertools import product
 import numpy as np
 
 from napari_affmae.engine.inference.tiles import Region
-from napari_affmae.engine.results.plan import Box, Plan
+from napari_affmae.engine.results.plan import BlockPlan, Box
 from napari_affmae.engine.results.volume import Volume
 
 #: Asked for the part of the image that the user looks at; None if that is not known.
@@ -74,7 +74,7 @@ class BlockOrder:
         return [n for n in touching if not (self._ledger.has(n) or n in self._running)]
 
 
-def _touching(plan: Plan, region: Region) -> Iterator[int]:
+def _touching(plan: BlockPlan, region: Region) -> Iterator[int]:
     """Return the blocks of the full resolution that touch a part of the image."""
     blocks = plan.blocks(0)
     for plane in region.planes:
@@ -82,7 +82,7 @@ def _touching(plan: Plan, region: Region) -> Iterator[int]:
         yield from _numbers(plan, 0, (*lead, region.rows, region.columns), blocks.block)
 
 
-def _children(plan: Plan, number: int) -> Iterator[int]:
+def _children(plan: BlockPlan, number: int) -> Iterator[int]:
     """Return the blocks that a block of a smaller level is computed from."""
     level, index = _located(plan, number)
     factors = _factors(plan, level)
@@ -93,7 +93,7 @@ def _children(plan: Plan, number: int) -> Iterator[int]:
     return _numbers(plan, level - 1, box, plan.blocks(level - 1).block)
 
 
-def _parent(plan: Plan, number: int) -> int | None:
+def _parent(plan: BlockPlan, number: int) -> int | None:
     """Return the block of the next level that a block is a part of; None at the last level."""
     level, index = _located(plan, number)
     if level + 1 == plan.levels:
@@ -106,7 +106,7 @@ def _parent(plan: Plan, number: int) -> int | None:
     return next(_numbers(plan, level + 1, tuple(corner), plan.blocks(level + 1).block))
 
 
-def _located(plan: Plan, number: int) -> tuple[int, int]:
+def _located(plan: BlockPlan, number: int) -> tuple[int, int]:
     """Return the level of a block, and its number within it."""
     level = 0
     while number >= len(plan.blocks(level)):
@@ -115,13 +115,13 @@ def _located(plan: Plan, number: int) -> tuple[int, int]:
     return level, number
 
 
-def _factors(plan: Plan, level: int) -> tuple[int, ...]:
+def _factors(plan: BlockPlan, level: int) -> tuple[int, ...]:
     """Return the size of a level's pixels in those of the level below."""
     pairs = zip(plan.steps[level], plan.steps[level - 1], strict=True)
     return tuple(step // below for step, below in pairs)
 
 
-def _numbers(plan: Plan, level: int, box: Box, sides: tuple[int, ...]) -> Iterator[int]:
+def _numbers(plan: BlockPlan, level: int, box: Box, sides: tuple[int, ...]) -> Iterator[int]:
     """Return the blocks of a level that touch a box, which may reach beyond the array."""
     blocks = plan.blocks(level)
     spans = (

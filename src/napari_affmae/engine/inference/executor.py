@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
+from functools import partial
 from queue import SimpleQueue
 from threading import Event as Flag
 from typing import Protocol
 
 from napari_affmae.config import SegmentConfig
+from napari_affmae.engine.compute.device import plan_device
 from napari_affmae.engine.compute.timing import Stopwatch
 from napari_affmae.engine.events import BlockDone, TilesDone
 from napari_affmae.engine.inference.block_order import BlockOrder, Focus
@@ -16,6 +18,14 @@ from napari_affmae.engine.results.volume import Volume
 
 Submit = Callable[[Sequence[int]], Future[None]]
 _Report = Future[None] | None
+
+
+class Work(Protocol):
+    """A computation of blocks; several threads may call it."""
+
+    def __call__(self, numbers: Sequence[int], on_tile: Callable[[], None]) -> None:
+        """Compute blocks and write them; what `on_tile` raises ends them unwritten."""
+        ...
 
 
 class Executor(Protocol):
@@ -49,6 +59,18 @@ class Executor(Protocol):
         ...
 
 
+def settled_precision(executor: Executor, config: SegmentConfig) -> str:
+    """Return the precision that blocks will be computed in, without loading a network.
+
+    Raises
+    ------
+    DeviceUnavailableError
+        If the device is not there, or has no such precision.
+    """
+    remote = executor.precision(config)
+    return remote or plan_device(config.device, config.precision).precision
+
+
 class _StoppedError(Exception):
     """Ends the work on a block of a run that was closed."""
 
@@ -74,7 +96,7 @@ class Threads:
         return None
 
     @contextmanager
-    def starting(self, work: BlockWork, on_tile: Callable[[], None]) -> Iterator[Submit]:
+    def starting(self, work: Work, on_tile: Callable[[], None]) -> Iterator[Submit]:
         """Start the threads; see `Executor`."""
         closed = Flag()
 
@@ -120,11 +142,39 @@ def compute_blocks(
     AffmaeError
         What ends a block ends the run.
     """
-    reports: SimpleQueue[_Report] = SimpleQueue()
-    with executor.starting(work, lambda: reports.put(None)) as submit:
-        order = BlockOrder(volume, work.at_once, focus)
-        completed = _completed(volume, submit, reports, executor.most, order)
+    order = BlockOrder(volume, work.at_once, focus)
+    started = partial(executor.starting, work)
+    with closing(completed_blocks(volume, started, executor.most, order)) as completed:
         yield from _progress(work, volume, completed, tells_tiles=executor.tells_tiles)
+
+
+def completed_blocks(
+    volume: Volume,
+    starting: Callable[[Callable[[], None]], AbstractContextManager[Submit]],
+    most: int,
+    order: BlockOrder,
+) -> Generator[int | None, None, None]:
+    """Compute what is missing of a volume, and mark each block that is complete.
+
+    Parameters
+    ----------
+    volume : Volume
+        The result.
+    starting : callable
+        `Executor.starting` of some work.
+    most : int
+        Tasks that are handed out at a time.
+    order : BlockOrder
+        Which blocks come next.
+
+    Yields
+    ------
+    int or None
+        The number of each block that was marked; None for each tile.
+    """
+    reports: SimpleQueue[_Report] = SimpleQueue()
+    with starting(lambda: reports.put(None)) as submit:
+        yield from _completed(volume, submit, reports, most, order)
 
 
 def _completed(

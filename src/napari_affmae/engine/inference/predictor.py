@@ -18,7 +18,7 @@ from napari_affmae.engine.inference.reading import Tile, TileReader
 from napari_affmae.engine.inference.tile_batch import most_tiles, tiles_that_fit
 from napari_affmae.engine.inference.tiles import Grid, Place, Region
 from napari_affmae.model import AFFSegmenter, QuickSegmenter
-from napari_affmae.model.patches import SMALLEST_IMAGE
+from napari_affmae.model.tokens.patches import SMALLEST_IMAGE
 
 _ADVICE = "Use smaller tiles"
 # Batches that a GPU works on while the host deals with the one before.

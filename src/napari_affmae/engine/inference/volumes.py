@@ -19,12 +19,11 @@ from napari_affmae.engine.results.ome_tiff import PlaneFile
 from napari_affmae.engine.results.plan import DEFAULT_SIZES, BlockSizes, Plan, ProbabilityType
 from napari_affmae.engine.results.target import (
     begin,
-    begin_anew,
     is_zarr_target,
     probabilities_path,
+    refuse_complete,
 )
 from napari_affmae.engine.results.volume import Place, Volume
-from napari_affmae.errors import UnwritableError
 from napari_affmae.files import remove_entry, scratch_path
 
 
@@ -118,14 +117,11 @@ class VolumeSegmenter:
         self, work: "_ImageWork", target: Path, overwrite: bool
     ) -> Generator[Event, None, None]:
         wanted = self._config.probabilities
-        plan = work.plan("uint8" if wanted else None, self._sizes)
+        plan = work.plan(self._config.probability_type if wanted else None, self._sizes)
         place = Place(target, probabilities_path(target) if wanted else None)
         with writing(target):
+            refuse_complete(target, plan, overwrite=overwrite)
             volume = begin(place, plan, target, anew=overwrite)
-            if volume.ledger.is_complete:
-                if not overwrite:
-                    raise _is_there(target)
-                volume = begin_anew(place, plan, target)
             yield from _kept_once_begun(volume, place.folders, work.compute(volume))
 
     def _to_tiff(
@@ -146,8 +142,7 @@ class VolumeSegmenter:
             if wanted:
                 other = PlaneFile.like(probabilities_path(target), *about)
                 probabilities = files.enter_context(other)
-            if target.exists() and not overwrite:
-                raise _is_there(target)
+            refuse_complete(target, plan, overwrite=overwrite)
             if scratch.is_symlink():
                 scratch.unlink()
             volume = begin(place, plan, target, anew=overwrite)
@@ -205,7 +200,7 @@ class _ImageWork:
         focus: Focus | None,
     ) -> None:
         self.source = source
-        self.origin = origins.of(source)
+        self.origin = origins.of(source, config.precision)
         self._file = origins.file
         self._segmenter = segmenter
         self._config = config
@@ -222,7 +217,6 @@ class _ImageWork:
         return Plan.of(
             self.source,
             self.origin,
-            self._config.precision,
             self._normalized.statistics,
             self._segmenter.metadata.classes,
             probabilities=probabilities,
@@ -247,11 +241,3 @@ def _kept_once_begun(
         if not volume.ledger.done:
             for folder in folders:
                 remove_entry(folder)
-
-
-def _is_there(target: Path) -> UnwritableError:
-    return UnwritableError(
-        f"{target} is complete, perhaps by another process meanwhile; leave it out, or let it be "
-        "overwritten",
-        target,
-    )

@@ -336,11 +336,13 @@ class SegmentationJob:
     def _to_disk(self, source: ImageSource) -> Generator[ev.Event, None, None]:
         """Begin a result on the disk, go on with it, or show it if it is complete."""
         from napari_affmae.engine import VolumeSegmenter
+        from napari_affmae.engine.compute.device import plan_device
         from napari_affmae.engine.inference.origins import Origins
         from napari_affmae.engine.results.volume import Volume, is_complete
 
         part, origins = self.region.cut(source), Origins(self.model, self.config)
-        place = self._place(source, origins.of(part))
+        precision = plan_device(self.config.device, self.config.precision).precision
+        place = self._place(source, origins.of(part, precision))
         if place.labels.exists() and is_complete(place.labels):
             yield self._ready(source, Result.on_disk(Volume(place), self.region.shape(source)))
             yield ev.Notice("this was segmented before with the same model and settings", "info")
@@ -365,12 +367,11 @@ class SegmentationJob:
 
     def _place(self, source: ImageSource, origin: "Origin") -> "Place":
         """Name the result after all that decides about it, so that it is found again."""
-        from napari_affmae.engine.compute.device import plan_device
         from napari_affmae.engine.results.target import probabilities_path
         from napari_affmae.engine.results.volume import Place
 
-        precision = plan_device(self.config.device, self.config.precision).precision
-        facts = (source.name, self.region, origin, precision, self.config.probabilities)
+        chances = self.config.probability_type if self.config.probabilities else None
+        facts = (source.name, self.region, origin, chances)
         digest = hashlib.sha256(repr(facts).encode()).hexdigest()[:8]
         labels = self.folder / f"{plain_label(source.name)} {digest}.zarr"
         return Place(labels, probabilities_path(labels) if self.config.probabilities else None)
