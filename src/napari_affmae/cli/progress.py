@@ -137,6 +137,7 @@ class Reporter:
                 | ev.BandDone()
                 | ev.BlockDone()
                 | ev.PlaneDone()
+                | ev.HelperStep()
                 | ev.PlanMeasured()
             ):
                 pass
