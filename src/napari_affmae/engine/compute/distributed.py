@@ -8,6 +8,7 @@ all end after the same step.
 """
 
 import os
+import re
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -282,7 +283,7 @@ class JoinedTeam(Team):
             raise OtherProcessError(
                 f"process {self.rank} of {self.size} ({socket.gethostname()}) lost the connection "
                 "to another one, which was probably killed, for instance because memory ran out: "
-                f"see what it or the system said last, and resume the run ({_first_line(error)})"
+                f"see what it or the system said last, and resume the run ({_in_short(error)})"
             ) from error
 
 
@@ -328,8 +329,10 @@ def joined() -> Iterator[Team]:
             dist.destroy_process_group()
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+def _in_short(error: BaseException) -> str:
+    """Return the first line of a message of torch, without the place in its sources."""
+    line = (str(error).splitlines() or [type(error).__name__])[0]
+    return re.sub(r"^\[\S+\] ", "", line).partition(". ")[0]
 
 
 def _nothing() -> None:

@@ -88,8 +88,8 @@ class Helper:
         Yields
         ------
         Event
-            `HelperStep` after each step and now and then while images are read, and
-            what the images give to tell here.
+            `HelperStep` at the start, after each step, and now and then while images are
+            read; and `Notice` of images that are left out.
 
         Raises
         ------
@@ -104,6 +104,7 @@ class Helper:
         self._task.module.load_state_dict(start.weights)
         self._stepper.updater.load(self._task.module, start.optimiser, start.scaler)
         step = start.step
+        yield HelperStep(step)
         try:
             while True:
                 yield from self._task.follow()
