@@ -104,10 +104,11 @@ def finetune(
         If settings are wrong.
     """
     team = team or Team()
+    both = [*pairs, *(validation or ())]
+    _refuse_painting(both, team)
     with open_run(Path(run), writes=team.leads) as folder:
         config = settle_config(folder, "finetune", config, resume=resume)
         begun = Beginning.of(folder, config, team, resume=resume)
-        both = [*pairs, *(validation or ())]
         if not pairs:
             raise DataError("there is nothing to train on: give at least one labelled image")
         classes = settle_classes(both, config, begun.stored)
@@ -115,7 +116,6 @@ def finetune(
         if begun.stored is None and pretrained is not None:
             trained = read_metadata(pretrained).pixel_size
             yield from note_pixel_sizes((image for image, _ in both), trained)
-        _refuse_painting(both, team)
         batch = begun.plan_batch("finetune", start["preset"])
         yield from check_labelled(both, config, classes, batch.batch)
         data = Labelled.of(pairs, validation, config, classes, begun.stored)
