@@ -1,10 +1,10 @@
 """Train on synthetic images as one of several processes, and write down what came of it.
 
-Variables: RANK, SIZE and PORT of the process; KIND, START (model file), CONFIG (settings), RUN
-(folder) and RESUME of the run; OUT (file for the events and the end); and what goes wrong here:
-STOP_AFTER (steps until the run is closed), KILL_AFTER (steps until the process kills itself),
-MOST_CROPS (that fit into memory at once), all of them or None, and DAMAGED (whether the labels
-cannot be read).
+Variables: RANK, SIZE and PORT of the process; KIND, START (model file), CONFIG (settings that
+differ), RUN (folder) and RESUME of the run; OUT (file for the events and the end); and what goes
+wrong here: STOP_AFTER (steps until the run is closed), KILL_AFTER (steps until the process kills
+itself), MOST_CROPS (that fit into memory at once), all of them or None, and DAMAGED (whether the
+labels do not fit the images).
 """
 
 import json
@@ -42,8 +42,11 @@ if VARIABLES["DAMAGED"]:
 # labelled pixels of a batch is not that of its parts.
 settings = {
     "crop": 64,
+    "batch": 4,
+    "steps": 5,
     "validation_steps": 3,
     "device": "cpu",
+    "memory_share": 1e-6,  # so little that images come and go
     "augmentation": AugmentationConfig(affine=0, elastic=0),
     **VARIABLES["CONFIG"],
 }

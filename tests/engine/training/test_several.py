@@ -59,17 +59,17 @@ def start(tmp_path_factory):
     return path
 
 
-@pytest.fixture
-def train(tmp_path, start, start_script):
+@pytest.fixture(scope="module")
+def train(start, start_script):
     """Train in processes, of which each may have variables of its own."""
 
-    def run(size, kind="pretrain", config=None, run=None, each=None, **variables):
+    def run(folder, size, kind="pretrain", config=None, each=None, **variables):
         with socket.socket() as probe:
             probe.bind(("localhost", 0))
             port = probe.getsockname()[1]
         processes, outs = [], []
         for rank in range(size):
-            outs.append(tmp_path / f"told_{rank}.json")
+            outs.append(folder / f"told_{rank}.json")
             outs[-1].unlink(missing_ok=True)
             own = NOTHING | variables | (each or {}).get(rank, {})
             processes.append(
@@ -80,9 +80,9 @@ def train(tmp_path, start, start_script):
                     PORT=port,
                     KIND=kind,
                     # Whatever a helper would write, it would write to another place.
-                    RUN=str((run or tmp_path / "run") if rank == 0 else tmp_path / "helper"),
+                    RUN=str(folder / ("helper" if rank else "run")),
                     START=str(start),
-                    CONFIG={"batch": 4, "steps": 5, **(config or {})},
+                    CONFIG=config or {},
                     OUT=str(outs[-1]),
                     **own,
                 )
@@ -97,89 +97,99 @@ def train(tmp_path, start, start_script):
     return run
 
 
-def losses(run):
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory, train):
+    """The losses of each kind of training in one process."""
+    measured = {}
+    for kind in ("pretrain", "finetune"):
+        folder = tmp_path_factory.mktemp(kind)
+        (told,) = train(folder, 1, kind)
+        assert told.ending == "end"
+        measured[kind] = losses(folder)
+    return measured
+
+
+def losses(folder):
     return {
         (line["event"], line["step"]): line["loss"]
-        for line in read_metrics(run)
+        for line in read_metrics(folder / "run")
         if line["event"] in {"step", "validation"}
     }
 
 
+def last_checkpoint(folder):
+    return list_checkpoints(folder / "run" / "checkpoints")[-1]
+
+
 @pytest.mark.parametrize("kind", ["pretrain", "finetune"])
-def test_two_processes_learn_what_one_learns_and_the_first_alone_writes(tmp_path, train, kind):
-    train(1, kind, run=tmp_path / "one")
-    first, helper = train(2, kind, run=tmp_path / "two")
+def test_two_processes_learn_what_one_learns_and_the_first_alone_writes(
+    tmp_path, train, alone, kind
+):
+    first, helper = train(tmp_path, 2, kind)
     assert (first.ending, helper.ending) == ("end", "end")
-    one, two = losses(tmp_path / "one"), losses(tmp_path / "two")
-    assert [step for event, step in one if event == "step"] == [1, 2, 3, 4, 5]
-    assert two == pytest.approx(one, rel=NOISE)
+    assert [step for event, step in alone[kind] if event == "step"] == [1, 2, 3, 4, 5]
+    assert losses(tmp_path) == pytest.approx(alone[kind], rel=NOISE)
     assert helper.steps("HelperStep") == [0, 1, 2, 3, 4, 5]
-    assert set(helper.steps()) == set()
+    assert not helper.steps()
     assert not (tmp_path / "helper").exists()
 
 
 @pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2)])
-def test_a_killed_run_goes_on_with_another_number_of_processes(tmp_path, train, before, after):
-    run = tmp_path / "run"
-    often = {"checkpoint_minutes": 1e-9, "memory_share": 1e-6}
-    told = train(before, config=often, run=run, each={0: {"KILL_AFTER": 3}})
+def test_a_killed_run_goes_on_with_another_number_of_processes(
+    tmp_path, train, alone, before, after
+):
+    often = {"checkpoint_minutes": 1e-9}
+    told = train(tmp_path, before, config=often, each={0: {"KILL_AFTER": 3}})
     assert told[0].code == -9
-    assert 1 <= list_checkpoints(run / "checkpoints")[-1] <= 3
-    # A helper sees the record of the run that goes on, where all can read it.
-    (tmp_path / "helper").symlink_to(run)
-    told = train(after, config=often, run=run, RESUME=True)
+    assert 1 <= last_checkpoint(tmp_path) <= 3
+    # A helper reads the record of the run that goes on, where the first process finds it.
+    (tmp_path / "helper").symlink_to(tmp_path / "run")
+    told = train(tmp_path, after, config=often, RESUME=True)
     assert {process.ending for process in told} == {"end"}
-    train(1, config=often, run=tmp_path / "whole")
-    assert losses(run) == pytest.approx(losses(tmp_path / "whole"), rel=NOISE)
+    assert losses(tmp_path) == pytest.approx(alone["pretrain"], rel=NOISE)
 
 
-def test_memory_that_runs_out_in_one_process_makes_all_go_on_in_smaller_parts(tmp_path, train):
-    first, helper = train(2, each={1: {"MOST_CROPS": 1}})
+def test_memory_that_runs_out_in_one_process_makes_all_go_on_in_smaller_parts(
+    tmp_path, train, alone
+):
+    first, helper = train(tmp_path, 2, each={1: {"MOST_CROPS": 1}})
     assert (first.ending, helper.ending) == ("end", "end")
     assert first.steps("MicroBatchHalved") == [1]
-    train(1, run=tmp_path / "one")
-    assert losses(tmp_path / "run") == pytest.approx(losses(tmp_path / "one"), rel=NOISE)
+    assert losses(tmp_path) == pytest.approx(alone["pretrain"], rel=NOISE)
 
 
 def test_an_error_in_one_process_ends_all_and_is_told(tmp_path, train):
-    first, helper = train(2, each={1: {"MOST_CROPS": 0}})
+    first, helper = train(tmp_path, 2, each={1: {"MOST_CROPS": 0}})
     assert helper.ending.startswith("OutOfMemoryError: step 1 failed with a single crop")
     assert first.ending.startswith("OtherProcessError: process 1 of 2 (")
     assert "step 1 failed with a single crop" in first.ending
 
 
 def test_an_error_of_one_process_before_the_first_step_ends_all(tmp_path, train):
-    first, helper = train(2, "finetune", each={1: {"DAMAGED": True}})
+    first, helper = train(tmp_path, 2, "finetune", each={1: {"DAMAGED": True}})
     assert helper.ending.startswith("DataError: ")
     assert first.ending.startswith("OtherProcessError: process 1 of 2 (")
     assert helper.ending.removeprefix("DataError: ") in first.ending
 
 
-def test_a_process_that_is_stopped_stops_all_after_the_same_step(tmp_path, train):
-    first, helper = train(2, each={1: {"STOP_AFTER": 3}})
-    assert helper.ending == "end"
-    assert first.ending.startswith("OtherStoppedError: ")
-    assert first.steps()[-1] == 3
-    assert list_checkpoints(tmp_path / "run" / "checkpoints")[-1] == 3
-
-
-def test_the_first_process_takes_all_with_it(tmp_path, train):
-    first, helper = train(2, each={0: {"STOP_AFTER": 3}})
-    assert first.ending == "end"
-    assert helper.ending.startswith("OtherStoppedError: ")
-    assert helper.steps("HelperStep")[-1] == 3
-    assert list_checkpoints(tmp_path / "run" / "checkpoints")[-1] == 3
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_process_that_is_stopped_stops_all_after_the_same_step(tmp_path, train, rank):
+    told = train(tmp_path, 2, each={rank: {"STOP_AFTER": 3}})
+    assert told[rank].ending == "end"
+    assert told[1 - rank].ending.startswith("OtherStoppedError: ")
+    assert told[0].steps()[-1] == told[1].steps("HelperStep")[-1] == 3
+    assert last_checkpoint(tmp_path) == 3
 
 
 def test_a_process_that_is_killed_leaves_no_other_waiting(tmp_path, train):
-    first, helper = train(2, each={1: {"KILL_AFTER": 2}})
+    first, helper = train(tmp_path, 2, each={1: {"KILL_AFTER": 2}})
     assert helper.code == -9
     assert "lost the connection to another one" in first.ending
-    assert list_checkpoints(tmp_path / "run" / "checkpoints")[-1] == 2
+    assert last_checkpoint(tmp_path) == 2
 
 
 def test_a_time_is_over_for_all_after_the_same_step(tmp_path, train):
-    first, helper = train(2, config={"steps": None, "minutes": 0.01})
+    first, helper = train(tmp_path, 2, config={"steps": None, "minutes": 0.01})
     assert (first.ending, helper.ending) == ("end", "end")
     assert first.steps()[-1] == helper.steps("HelperStep")[-1] > 1
 
