@@ -14,6 +14,7 @@ from rich.console import Console
 
 from napari_affmae.cli.inputs import argument_errors
 from napari_affmae.cli.terminal import close_output, say
+from napari_affmae.engine.compute.distributed import is_member
 from napari_affmae.engine.events import Event
 from napari_affmae.errors import OtherStoppedError
 
@@ -24,9 +25,10 @@ _HANGUP = getattr(signal, "SIGHUP", None)
 
 
 class StopRequest:
-    """Notes the first signal; a second one stops at once, in the middle of a step.
+    """Notes the first signal; a second Ctrl-C stops at once, in the middle of a step.
 
-    Not so where the terminal was closed: that is told twice, by the system and by the shell.
+    Not so other signals: that the terminal was closed is told twice, by the system and by the
+    shell, and the end of its time by a cluster and by `torchrun`.
 
     Parameters
     ----------
@@ -41,7 +43,7 @@ class StopRequest:
     def __call__(self, number: int, frame: FrameType | None) -> None:
         """Handle a signal."""
         if self.made:
-            if number == _HANGUP:
+            if number != signal.SIGINT:
                 return
             signal.default_int_handler(number, frame)
         self.made = True
@@ -50,7 +52,9 @@ class StopRequest:
         # Python's own stream would refuse to be written to from inside a write, and the
         # signal may have interrupted one.
         with contextlib.suppress(OSError):  # the terminal may be gone
-            os.write(_STDERR, b"\nstopping after this step (once more: at once)\n")
+            # What starts several processes passes only the first signal on to them.
+            again = b"" if is_member() else b" (once more: at once)"
+            os.write(_STDERR, b"\nstopping after this step" + again + b"\n")
 
 
 @contextlib.contextmanager
