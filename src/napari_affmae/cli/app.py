@@ -250,8 +250,18 @@ def objects(
     ],
     out: Annotated[
         Path,
-        typer.Option(metavar="FOLDER", help="Folder for numbered images (TIFF) and tables (CSV)."),
+        typer.Option(
+            metavar="FOLDER|FILE",
+            help="Folder for numbered images (OME-TIFF) and tables (CSV); for one image also its "
+            "own .tif or, for volumes of any size, .zarr (OME-Zarr).",
+        ),
     ],
+    image: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="IMAGE", help="The image that was segmented: also measures its grey values."
+        ),
+    ] = None,
     plane_distance: Annotated[
         float | None,
         typer.Option(
@@ -265,7 +275,10 @@ def objects(
     *,
     given: Given,
 ) -> None:
-    """Find and measure single objects, such as mitochondria, in segmented images."""
+    """Find and measure single objects, such as mitochondria, in segmented images.
+
+    The same command goes on where it was stopped.
+    """
     from napari_affmae.cli.objects import run_objects
 
     run_objects(
@@ -273,6 +286,7 @@ def objects(
         value,
         out,
         given,
+        image=image,
         axes=axes,
         plane_distance=plane_distance,
         overwrite=overwrite,
@@ -281,7 +295,7 @@ def objects(
 
 
 @app.command()
-@settings_options(SegmentConfig, without=("probabilities",))
+@settings_options(SegmentConfig, without=("probabilities", "probability_type"))
 def evaluate(
     images: Images,
     labels: Labels,

@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
-from napari_affmae.model.layers import Linear
+from napari_affmae.model.parts.layers import Linear
 
 # Weights with fewer numbers an output are read by the kernels, in float32.
 _LEAST_INPUTS = 8

@@ -189,7 +189,7 @@ class Training:
 
     def _train(self) -> Generator[Event, None, None]:
         # A validation can wait; the first picture comes at once.
-        self._validations.done(self._clock.elapsed, 0.0)
+        self._validations.wait(self._clock.elapsed)
         # What is due after a step is done before the next one, and not right after
         # it, so that a run stopped in between makes up for it when it is resumed.
         while True:

@@ -45,8 +45,8 @@ from napari_affmae.engine.training.task import Task, mean_loss, middle, validati
 from napari_affmae.engine.wording import duration
 from napari_affmae.errors import DataError
 from napari_affmae.model import AFFMAE
-from napari_affmae.model.masking import PERLIN_CELLS, draw_masks
-from napari_affmae.model.patches import pad_to_patches, patchify, unpatchify
+from napari_affmae.model.tokens.masking import PERLIN_CELLS, draw_masks
+from napari_affmae.model.tokens.patches import pad_to_patches, patchify, unpatchify
 
 _PREVIEW_CROPS = 4
 _RANKED_CROPS = 8
