@@ -1,10 +1,9 @@
 """The layer of the objects that were found last."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import napari
 import numpy as np
-import pandas as pd
 from napari.layers import Labels
 from napari.utils.colormaps import DirectLabelColormap
 
@@ -15,6 +14,9 @@ from napari_affmae.widgets.layers.overlays import hide_replaced
 from napari_affmae.widgets.layers.own_layers import OwnLayers
 from napari_affmae.widgets.layers.view import look_at, view_of
 from napari_affmae.widgets.segment.job import CanvasReady, ObjectsFound
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _MARK, _MARK_WIDTH = "yellow", 3
 # What the row of the background holds, by the kind of a column.
@@ -138,12 +140,14 @@ class ObjectsLayer:
         return bool((shown == layer.selected_label).any())
 
 
-def _features(table: Table) -> pd.DataFrame:
+def _features(table: Table) -> "pd.DataFrame":
     """Return measures as a layer's features.
 
     The first row is that of the background: napari's table takes a row's number for the
     label, while the status bar reads the label from the column "index".
     """
+    import pandas as pd  # not earlier: it takes as long as all else of a dock
+
     columns = {"index": table["label"], **table}
     return pd.DataFrame(
         {
