@@ -123,7 +123,7 @@ class FinetuneDock(Dock):
         self.add_section("Images and labels", self.earlier, self.pairs)
         self.add_section("Classes", self.classes)
         self.add(self.quick, self.full, self.overlays, self.uncertainty, self.copies)
-        self.add(self.segment_button, self.command_button)
+        self.add(self.quick.quality, self.segment_button, self.command_button)
         self.add_stretch()
 
     def _connect(self) -> None:
@@ -216,6 +216,7 @@ class FinetuneDock(Dock):
     def _show_mode(self) -> None:
         quick = self.quick_button.isChecked()
         self.quick.setVisible(quick)
+        self.quick.quality.setVisible(quick)
         self.full.setVisible(not quick)
         self.command_button.setVisible(not quick)
         if not quick:
