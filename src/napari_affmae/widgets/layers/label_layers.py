@@ -1,12 +1,14 @@
 """Labels layers to paint on: how they are made for an image, and show classes."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import napari
 import numpy as np
 from napari.layers import Image, Labels, Layer
 from napari.utils.colormaps import DirectLabelColormap
+from numpy.typing import NDArray
 
 from napari_affmae.config import LabelClass
 from napari_affmae.widgets.layers.layer_sources import layer_geometry
@@ -25,6 +27,16 @@ _CLASSES = "napari-affmae classes"
 _RESULT = "napari-affmae result"
 #: Metadata of labels that a network predicted: no training must learn from them by default.
 RESULT = {_RESULT: True}
+
+
+@dataclass(frozen=True)
+class Painting:
+    """Class values for a rectangle of a plane of an image, 0 where nothing is said."""
+
+    plane: int
+    rows: slice
+    columns: slice
+    values: NDArray[Any]
 
 
 def fits(image: Image, labels: Labels) -> bool:

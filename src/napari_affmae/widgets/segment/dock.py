@@ -47,6 +47,7 @@ from napari_affmae.widgets.segment.job import (
 )
 from napari_affmae.widgets.segment.objects_layer import ObjectsLayer
 from napari_affmae.widgets.segment.objects_panel import ObjectsPanel
+from napari_affmae.widgets.segment.remeasuring import present
 
 _BASIC = ("device", "probabilities")
 _ADVANCED = ("tile", "overlap", "batch", "precision")
@@ -89,12 +90,13 @@ class SegmentDock(Dock):
         self.region.setToolTip("Which part of the image to segment.")
         self.form = SettingsForm(SegmentConfig, basic=_BASIC, advanced=_ADVANCED)
         self.overlays = OverlayBar(napari_viewer)
-        self.objects = ObjectsPanel()
+        self._objects_layer = ObjectsLayer(napari_viewer)
+        self.objects = ObjectsPanel(self._objects_layer.bar)
         self.objects.asked.connect(self._find_objects)
         self.objects.filter_asked.connect(self._filter_objects)
         self._found: ObjectsFound | None = None
         self._is_filtering = False
-        self._objects_layer = ObjectsLayer(napari_viewer)
+        self._objects_layer.changed.connect(self._take_corrected)
         self.objects.table_asked.connect(self._objects_layer.open_table)
         self.command_button = QPushButton("Command line ...")
         self.command_button.clicked.connect(self._show_command)
@@ -314,7 +316,8 @@ class SegmentDock(Dock):
     def _add_objects(self, event: ObjectsFound) -> None:
         if self._ready is None:
             return
-        self._objects_layer.show(self._ready, event)
+        three_d = self.objects.form.build().three_d
+        self._objects_layer.show(self._ready, event, three_d=three_d)
         self.objects.take_table(event.table)
         count = len(event.table["label"])
         if self._is_filtering and self._found is not None:
@@ -325,10 +328,15 @@ class SegmentDock(Dock):
         self.objects.offer_sizes(event.table)
         self.panel.messages.add(f"{count} objects were found.", "info")
         shape = event.objects.shape
-        where = shape if self.objects.form.build().three_d else shape[-2:]
+        where = shape if three_d else shape[-2:]
         odd = self.objects.judge(event.table, math.prod(where))
         if odd is not None:
             self.panel.messages.add(odd, "warning")
+
+    def _take_corrected(self, found: ObjectsFound) -> None:
+        """Filter and save what the user has corrected from now on."""
+        self._found = found
+        self.objects.take_table(present(found.table))
 
     def _end(self, outcome: Outcome) -> None:
         self._refresher.finish()
