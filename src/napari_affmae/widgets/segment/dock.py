@@ -12,7 +12,6 @@ from qtpy.QtWidgets import QComboBox, QFormLayout, QPushButton, QWidget
 from napari_affmae.config import SegmentConfig
 from napari_affmae.engine import events as ev
 from napari_affmae.engine import wording
-from napari_affmae.engine.store.run_names import new_run_path
 from napari_affmae.errors import AffmaeError
 from napari_affmae.widgets.layers.label_layers import RESULT, painted_classes, show_classes
 from napari_affmae.widgets.layers.layer_sources import OWN, LayerImage, layer_geometry
@@ -23,19 +22,19 @@ from napari_affmae.widgets.layers.view import plane_of, view_of
 from napari_affmae.widgets.parts.command_dialog import (
     CommandDialog,
     channel_words,
-    command_line,
     layer_words,
-    option_words,
 )
 from napari_affmae.widgets.parts.forms import SettingsForm
 from napari_affmae.widgets.parts.lifetime import connect_while_alive
 from napari_affmae.widgets.parts.preferences import load_preferences
+from napari_affmae.widgets.running.background_job import BackgroundJob
 from napari_affmae.widgets.running.base_dock import Dock
 from napari_affmae.widgets.running.fitting import Subject, to_segment_with
 from napari_affmae.widgets.running.model_card import ModelCard
 from napari_affmae.widgets.running.overlay_bar import OverlayBar
 from napari_affmae.widgets.running.run_choice import RunChoice
 from napari_affmae.widgets.running.run_panel import Outcome, RunPanel
+from napari_affmae.widgets.segment.commands import CommandsReady, make_commands
 from napari_affmae.widgets.segment.image_choice import ImageChoice
 from napari_affmae.widgets.segment.job import (
     CanvasReady,
@@ -100,6 +99,10 @@ class SegmentDock(Dock):
         self.objects.table_asked.connect(self._objects_layer.open_table)
         self.command_button = QPushButton("Command line ...")
         self.command_button.clicked.connect(self._show_command)
+        self._notes: list[str] = []
+        self._commands = BackgroundJob(self, loads_torch=False)
+        self._commands.happened.connect(self._show_commands)
+        self._commands.failed.connect(panel.fail)
         self._ready: CanvasReady | None = None
         self._result: Labels | None = None
         self._refresher = Refresher(napari_viewer, self)
@@ -371,28 +374,19 @@ class SegmentDock(Dock):
         names, notes = layer_words([] if layer is None else [layer])
         if path is not None:
             names = [str(path)]
+        run = self.run_choice.run()
         try:
-            commands = self._commands(names)
+            words = [*names, *channel_words(self.image.chosen_channels())]
+            config = self.form.build()
+            objects = self.objects.wanted() if self.objects.wanted_box.isChecked() else None
         except ValueError as error:
             self.panel.fail(error)
             return
         if self.region.currentText() != EVERYTHING:
             notes.append("The command line segments whole images.")
-        CommandDialog("\n".join(commands), notes, self).exec()
+        self._notes = notes
+        model = None if run is None else run.path
+        self._commands.run(lambda: make_commands(words, model, config, objects))
 
-    def _commands(self, images: list[str]) -> list[str]:
-        """Return the commands for what was chosen: one segments, another finds objects."""
-        run = self.run_choice.run()
-        out = new_run_path(load_preferences().runs / "segmentations", "segmentation")
-        words = [*images, *channel_words(self.image.chosen_channels())]
-        words += option_words(self.form.build())
-        options = {"model": "MODEL" if run is None else run.path, "out": out}
-        commands = [command_line("segment", words, options)]
-        if self.objects.wanted_box.isChecked():
-            wanted = self.objects.wanted()
-            words = [str(out)]
-            words += [word for value in wanted.values for word in ("--value", str(value))]
-            words += option_words(wanted.config)
-            found = out.with_name(f"{out.name}-objects")
-            commands.append(command_line("objects", words, {"out": found}))
-        return commands
+    def _show_commands(self, event: CommandsReady) -> None:
+        CommandDialog("\n".join(event.lines), self._notes, self).exec()
