@@ -10,6 +10,20 @@ from typing import Annotated, Literal
 
 import typer
 
+from napari_affmae.cli.arguments import (
+    Axes,
+    Channels,
+    Devices,
+    Images,
+    LabelAxes,
+    Labels,
+    Model,
+    Overwrite,
+    Plan,
+    Resume,
+    Run,
+    Sources,
+)
 from napari_affmae.cli.options import Given, settings_options
 from napari_affmae.cli.terminal import Terminal
 from napari_affmae.config import (
@@ -26,36 +40,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-Sources = Annotated[
-    list[Path],
-    typer.Argument(help="Images: files, OME-Zarr folders, or folders of those."),
-]
-Images = Annotated[Path, typer.Argument(help="Images: a file or a folder.")]
-Labels = Annotated[Path, typer.Argument(help="Label images of the same names and shapes.")]
-Axes = Annotated[
-    str | None,
-    typer.Option(help="Meaning of the images' axes, such as ZCYX, for files that do not say it."),
-]
-LabelAxes = Annotated[
-    str | None,
-    typer.Option(
-        help="Meaning of the labels' axes; those of --axes by default, without the channels if "
-        "labels have none."
-    ),
-]
-Channels = Annotated[
-    str | None,
-    typer.Option(metavar="N,N,...", help="Channels of the images to take, counted from 0."),
-]
-Run = Annotated[Path, typer.Option("--out", metavar="RUN", help="Folder of the run.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Continue the run in the folder.")]
-Model = Annotated[Path, typer.Option(metavar="RUN|FILE", help="A fine-tuned run or model file.")]
-Plan = Annotated[
-    bool,
-    typer.Option("--plan", help="Only measure the time and memory that the run will take."),
-]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")]
 
 
 def _console() -> Terminal:
@@ -121,6 +105,7 @@ def pretrain(
     channels: Channels = None,
     resume: Resume = False,
     plan: Plan = False,
+    devices: Devices = None,
     *,
     given: Given,
 ) -> None:
@@ -137,12 +122,7 @@ def pretrain(
         reading=Reading(axes, channels),
     )
     run_pretrain(
-        arguments,
-        out,
-        given,
-        resume=resume,
-        plan=plan,
-        console=_console(),
+        arguments, out, given, resume=resume, plan=plan, devices=devices, console=_console()
     )
 
 
@@ -178,6 +158,7 @@ def finetune(
     channels: Channels = None,
     resume: Resume = False,
     plan: Plan = False,
+    devices: Devices = None,
     *,
     given: Given,
 ) -> None:
@@ -194,7 +175,9 @@ def finetune(
         classes=classes or [],
         reading=Reading(axes, channels, label_axes=label_axes),
     )
-    run_finetune(arguments, out, given, resume=resume, plan=plan, console=_console())
+    run_finetune(
+        arguments, out, given, resume=resume, plan=plan, devices=devices, console=_console()
+    )
 
 
 @app.command()
@@ -267,8 +250,18 @@ def objects(
     ],
     out: Annotated[
         Path,
-        typer.Option(metavar="FOLDER", help="Folder for numbered images (TIFF) and tables (CSV)."),
+        typer.Option(
+            metavar="FOLDER|FILE",
+            help="Folder for numbered images (OME-TIFF) and tables (CSV); for one image also its "
+            "own .tif or, for volumes of any size, .zarr (OME-Zarr).",
+        ),
     ],
+    image: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="IMAGE", help="The image that was segmented: also measures its grey values."
+        ),
+    ] = None,
     plane_distance: Annotated[
         float | None,
         typer.Option(
@@ -282,7 +275,10 @@ def objects(
     *,
     given: Given,
 ) -> None:
-    """Find and measure single objects, such as mitochondria, in segmented images."""
+    """Find and measure single objects, such as mitochondria, in segmented images.
+
+    The same command goes on where it was stopped.
+    """
     from napari_affmae.cli.objects import run_objects
 
     run_objects(
@@ -290,6 +286,7 @@ def objects(
         value,
         out,
         given,
+        image=image,
         axes=axes,
         plane_distance=plane_distance,
         overwrite=overwrite,
@@ -298,7 +295,7 @@ def objects(
 
 
 @app.command()
-@settings_options(SegmentConfig, without=("probabilities",))
+@settings_options(SegmentConfig, without=("probabilities", "probability_type"))
 def evaluate(
     images: Images,
     labels: Labels,

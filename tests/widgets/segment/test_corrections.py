@@ -10,12 +10,12 @@ from skimage.draw import disk
 
 from napari_affmae.config import ObjectsConfig
 from napari_affmae.data import default_classes, open_source
-from napari_affmae.engine.results.canvas import Canvas
 from napari_affmae.widgets.finetune.dock import FinetuneDock
 from napari_affmae.widgets.layers.docks import open_dock
 from napari_affmae.widgets.layers.layer_sources import layer_geometry
-from napari_affmae.widgets.segment.job import CanvasReady, ObjectsFound, ObjectsWanted
+from napari_affmae.widgets.segment.job import ObjectsFound, ObjectsWanted, ResultReady
 from napari_affmae.widgets.segment.objects_layer import ObjectsLayer
+from napari_affmae.widgets.segment.result import Result
 
 # Three objects on each plane: two discs that touch, and one apart.
 DISCS = (((30, 30), 14), ((30, 56), 14), ((90, 90), 10))
@@ -29,13 +29,13 @@ def discs(planes: int) -> np.ndarray:
     return labels
 
 
-def find(image: Any, *, three_d: bool) -> tuple[CanvasReady, ObjectsFound]:
+def find(image: Any, *, three_d: bool) -> tuple[ResultReady, ObjectsFound]:
     """Find objects in a segmentation of a layer that shows the discs."""
     classes = default_classes([1, 2])
-    canvas = Canvas(image.data.shape, classes, probabilities=False, folder=None, name="em")
-    canvas.labels[:] = discs(len(image.data))
+    result = Result.in_memory(image.data.shape, classes, probabilities=False)
+    result.labels[0][:] = discs(len(image.data))
     source = open_source(image.data, axes="ZYX", name="em")
-    ready = CanvasReady(canvas, "em", layer_geometry(image), (0, 0, 0), source)
+    ready = ResultReady(result, "em", layer_geometry(image), (0, 0, 0), source)
     config = ObjectsConfig(three_d=three_d, min_size=0, separation=0)
     *_, found = ObjectsWanted((1,), config).find(ready)
     return ready, found

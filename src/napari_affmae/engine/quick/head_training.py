@@ -10,7 +10,7 @@ from napari_affmae.engine.compute.timing import Pace, Stopwatch
 from napari_affmae.engine.events import StepDone
 from napari_affmae.engine.quick.features import FeatureStore
 from napari_affmae.engine.quick.strokes import Samples
-from napari_affmae.model.quick import QuickHead
+from napari_affmae.model.quick.segmenter import QuickHead
 
 #: Painted pixels of a step.
 BATCH = 1024

@@ -26,7 +26,7 @@ from napari_affmae.engine.events import HeldOut, StepDone
 from napari_affmae.engine.quick.features import FeatureStore
 from napari_affmae.engine.quick.head_training import train_head
 from napari_affmae.engine.quick.strokes import BLOCK, Block, Samples, pixels_per_block
-from napari_affmae.model.quick import QuickHead
+from napari_affmae.model.quick.segmenter import QuickHead
 
 _FOLDS = 4
 # A class of fewer strokes is learned from, but not judged.

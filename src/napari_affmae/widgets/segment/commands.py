@@ -20,7 +20,11 @@ class CommandsReady(Event):
 
 
 def make_commands(
-    words: Sequence[str], model: Path | None, config: SegmentConfig, objects: ObjectsWanted | None
+    words: Sequence[str],
+    model: Path | None,
+    config: SegmentConfig,
+    objects: ObjectsWanted | None,
+    suffix: str,
 ) -> Generator[Event, None, None]:
     """Make the lines; in a worker's thread, since they name a folder that is not there yet.
 
@@ -34,18 +38,21 @@ def make_commands(
         Settings.
     objects : ObjectsWanted or None
         The objects to find, if any.
+    suffix : str
+        Ending of the result, which says how it is kept; may be empty.
 
     Yields
     ------
     CommandsReady
         The one event.
     """
-    out = new_run_path(load_preferences().runs / "segmentations", "segmentation")
+    folder = load_preferences().runs / "segmentations"
+    out = new_run_path(folder, "segmentation", suffix=suffix)
     options = {"model": "MODEL" if model is None else model, "out": out}
     lines = [command_line("segment", [*words, *option_words(config)], options)]
     if objects is not None:
         values = [word for value in objects.values for word in ("--value", str(value))]
-        found = out.with_name(f"{out.name}-objects")
+        found = out.with_name(f"{out.stem}-objects")
         words = [str(out), *values, *option_words(objects.config)]
         lines.append(command_line("objects", words, {"out": found}))
     yield CommandsReady(lines)

@@ -13,7 +13,7 @@ from qtpy.QtCore import QObject, QTimer, Signal
 from napari_affmae.engine.events import Event
 from napari_affmae.widgets.layers.edits import Edit, EditLog
 from napari_affmae.widgets.running.background_job import BackgroundJob
-from napari_affmae.widgets.segment.job import CanvasReady, ObjectsFound
+from napari_affmae.widgets.segment.job import ObjectsFound, ResultReady
 from napari_affmae.widgets.segment.remeasuring import (
     ACCEPTED,
     CORRECTED,
@@ -65,7 +65,7 @@ class Corrections(QObject):
         self._timer.timeout.connect(self._measure)
 
     def attach(
-        self, layer: Labels, found: ObjectsFound, ready: CanvasReady, *, three_d: bool
+        self, layer: Labels, found: ObjectsFound, ready: ResultReady, *, three_d: bool
     ) -> None:
         """Correct the objects of another layer from now on.
 
@@ -75,7 +75,7 @@ class Corrections(QObject):
             Shows them; its array is changed.
         found : ObjectsFound
             The objects.
-        ready : CanvasReady
+        ready : ResultReady
             The segmentation in which they were found.
         three_d : bool
             Whether they extend over several planes.
@@ -315,7 +315,7 @@ def _within(line: Places, box: Box) -> tuple[NDArray[np.bool_], int]:
 
 
 def _measured(
-    data: NDArray[np.int32], boxes: Mapping[int, Box], ready: CanvasReady, *, three_d: bool
+    data: NDArray[np.int32], boxes: Mapping[int, Box], ready: ResultReady, *, three_d: bool
 ) -> Generator[Event, None, None]:
     """Measure objects; in a worker's thread."""
     rows: dict[int, Row | None] = {}

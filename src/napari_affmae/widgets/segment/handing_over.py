@@ -9,17 +9,17 @@ from napari.layers import Image
 from napari_affmae.widgets.layers.docks import open_dock
 from napari_affmae.widgets.layers.label_layers import Painting
 from napari_affmae.widgets.segment.corrections import Corrections
-from napari_affmae.widgets.segment.job import CanvasReady
+from napari_affmae.widgets.segment.job import ResultReady
 
 
-def hand_over(viewer: "napari.viewer.Viewer", ready: CanvasReady, corrections: Corrections) -> None:
+def hand_over(viewer: "napari.viewer.Viewer", ready: ResultReady, corrections: Corrections) -> None:
     """Put accepted objects beside the strokes, in the dock that fine-tunes.
 
     Parameters
     ----------
     viewer : napari.Viewer
         The viewer.
-    ready : CanvasReady
+    ready : ResultReady
         The segmentation in which they were found.
     corrections : Corrections
         Knows which are accepted.
@@ -36,13 +36,13 @@ def hand_over(viewer: "napari.viewer.Viewer", ready: CanvasReady, corrections: C
             f"the image {ready.name!r} is not open as a layer: open it, to learn from its objects"
         )
     dock = open_dock(viewer, "2. Fine-tune")
-    dock.take_accepted(image, _paintings(ready, corrections), ready.canvas.classes)
+    dock.take_accepted(image, _paintings(ready, corrections), ready.result.classes)
 
 
-def _paintings(ready: CanvasReady, corrections: Corrections) -> list[Painting]:
+def _paintings(ready: ResultReady, corrections: Corrections) -> list[Painting]:
     """Return the accepted objects plane by plane, with the values of their classes."""
-    values = {item.name: item.value for item in ready.canvas.classes}
-    lead, origin = ready.canvas.shape[:-2], ready.origin
+    values = {item.name: item.value for item in ready.result.classes}
+    lead, origin = ready.result.shape[:-2], ready.origin
     paintings = []
     for box, shape, name in corrections.accepted():
         if name not in values:

@@ -17,7 +17,7 @@ from napari_affmae.widgets.layers.view import look_at, view_of
 from napari_affmae.widgets.segment.correction_bar import CorrectionBar
 from napari_affmae.widgets.segment.corrections import Corrections
 from napari_affmae.widgets.segment.handing_over import hand_over
-from napari_affmae.widgets.segment.job import CanvasReady, ObjectsFound
+from napari_affmae.widgets.segment.job import ObjectsFound, ResultReady
 from napari_affmae.widgets.segment.remeasuring import ACCEPTED, STATE
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class ObjectsLayer(QObject):
         self._viewer = viewer
         self._layer: Labels | None = None
         self._found: ObjectsFound | None = None
-        self._ready: CanvasReady | None = None
+        self._ready: ResultReady | None = None
         self._marked = OwnLayers(viewer)
         self._origin = (0, 0, 0)
         self._corrected = False
@@ -62,14 +62,14 @@ class ObjectsLayer(QObject):
         self.corrections.detach()
         self.bar.release()
 
-    def show(self, ready: CanvasReady, found: ObjectsFound, *, three_d: bool) -> None:
+    def show(self, ready: ResultReady, found: ObjectsFound, *, three_d: bool) -> None:
         """Show objects of a segmentation, and remove the layer of those found in it before.
 
         A layer that the user has corrected stays.
 
         Parameters
         ----------
-        ready : CanvasReady
+        ready : ResultReady
             The segmentation.
         found : ObjectsFound
             The objects.

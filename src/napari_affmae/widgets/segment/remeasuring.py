@@ -9,7 +9,7 @@ from scipy.ndimage import find_objects
 
 from napari_affmae.engine.results.tables import Table
 from napari_affmae.widgets.layers.layer_sources import step_sizes
-from napari_affmae.widgets.segment.job import CanvasReady
+from napari_affmae.widgets.segment.job import ResultReady
 
 Box = tuple[slice, ...]
 Row = dict[str, Any]
@@ -20,7 +20,7 @@ _NANOMETRES = 1000.0  # in a micrometre
 
 
 def measure_one(
-    objects: NDArray[Any], number: int, box: Box, ready: CanvasReady, *, three_d: bool
+    objects: NDArray[Any], number: int, box: Box, ready: ResultReady, *, three_d: bool
 ) -> Row | None:
     """Measure one object.
 
@@ -32,7 +32,7 @@ def measure_one(
         Which of them.
     box : tuple of slice
         A part of `objects` that holds it.
-    ready : CanvasReady
+    ready : ResultReady
         The segmentation in which they were found.
     three_d : bool
         Whether objects extend over several planes.
