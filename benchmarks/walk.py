@@ -20,7 +20,7 @@ import napari
 import numpy as np
 import torch
 from environment import RESULTS, WIDTH, describe, write_csv
-from lag import LagMeter, described, live
+from lag import TARGETS, LagMeter, Lags, live
 from qtpy.QtCore import QEvent, QPointF, Qt
 from qtpy.QtGui import QMouseEvent
 from qtpy.QtWidgets import QApplication
@@ -47,7 +47,7 @@ class Walk:
 
     def __init__(self) -> None:
         self.rows: list[dict[str, Any]] = []
-        self.lags: list[float] = []
+        self.lags = Lags()
         self._meter = LagMeter()
         self._actions = self._strokes = 0
 
@@ -60,14 +60,14 @@ class Walk:
         yield
         live(lambda: True, 1)  # what the last action has left to do counts here
         lags = self._meter.take()
-        self.lags += lags
+        self.lags.extend(lags)
         row = {
             "stage": name,
             "actions": self._actions,
             "strokes": self._strokes,
             "seconds": round(time.perf_counter() - start, 1),
         }
-        self.rows.append(row | described(lags))
+        self.rows.append(row | lags.described())
 
     def act(self, action: Callable[[], Any]) -> Any:
         """Do what a user does with one click, and let the window take it in."""
@@ -139,15 +139,16 @@ def main() -> None:
     overlaps |= segment(walk, viewer, dock, truth)
     painting = walk.rows[: len(walk.rows) - _AFTER]
     total = {
-        "stage": "to a useful prediction",
+        "stage": "to a useful prediction; lags of all",
         "actions": sum(row["actions"] for row in painting),
         "strokes": sum(row["strokes"] for row in painting),
         "seconds": round(sum(row["seconds"] for row in painting), 1),
     }
-    rows = [*walk.rows, {**total, **described(walk.lags)}]
+    rows = [*walk.rows, {**total, **walk.lags.described()}]
     show(rows)
     for name, overlap in overlaps.items():
         print(f"IoU, {name}: {overlap:.3f}")
+    print(f"aims: {TARGETS}, 10 actions and 90 s to a useful prediction")
     print(f"load before and after: {load:.2f}, {os.getloadavg()[0]:.2f}")
     write_csv(RESULTS / "walk.csv", [row | describe(torch.device("cpu")) for row in rows])
     viewer.close()

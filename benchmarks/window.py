@@ -50,7 +50,7 @@ def main() -> None:
         "step in napari, s": round(inside["step"], 3),
         "step while the user looks around, s": round(inside["looking"], 3),
         "step / step alone": round(inside["step"] / step, 3),
-        **{name: inside[name] for name in inside if "lag" in name},
+        **{name: inside[name] for name in inside if name.endswith(", ms")},
     }
     targets = TARGETS | {"step / step alone": 1.15}
     table = Table("", "measured", "target", box=MARKDOWN)
@@ -116,7 +116,7 @@ def alone(config: PretrainConfig) -> dict[str, float]:
 def in_window(config: PretrainConfig) -> dict[str, float]:
     """Run in the dock of a viewer, and watch the event loop."""
     import napari
-    from lag import LagMeter, described
+    from lag import LagMeter
     from qtpy.QtCore import QEventLoop, QTimer
 
     from napari_affmae.widgets.parts import preferences
@@ -148,7 +148,7 @@ def in_window(config: PretrainConfig) -> dict[str, float]:
     dock.panel.ended.connect(loop.quit)
     QTimer.singleShot(3000, dock.panel.start_button.click)
     loop.exec_()
-    lags = described(meter.take())
+    lags = meter.take().described()
     viewer.close()
     step, looking = (len_of(config) / float(np.median(part)) for part in rates)
     return {"step": step, "looking": looking, **lags}

@@ -5,7 +5,7 @@ from qtpy.QtWidgets import QHBoxLayout, QWidget
 from napari_affmae.engine.events import Validated
 from napari_affmae.widgets.parts.curves import Curves
 
-_HEIGHT = 120
+_HEIGHT = 140
 
 
 class Gauge(QWidget):
@@ -16,10 +16,11 @@ class Gauge(QWidget):
 
     def __init__(self) -> None:
         super().__init__()
-        self.ranks = Curves("directions", height=_HEIGHT)
+        self.ranks = Curves("rank", height=_HEIGHT)
         self.ranks.setToolTip(
-            "Over how many directions the features of each stage spread (effective rank). Where "
-            "it falls to a few, the network says the same of everything, however low the loss is."
+            "Over how many directions the features of each of the network's stages spread "
+            "(effective rank); stage 1 is next to the image. Where it falls to a few, the network "
+            "says the same of everything, however low the loss is."
         )
         self.probe = Curves("IoU", height=_HEIGHT)
         self.probe.setToolTip(
@@ -35,7 +36,7 @@ class Gauge(QWidget):
     def add(self, event: Validated) -> None:
         """Add what a validation has measured."""
         if event.ranks:
-            names = (f"stage {number}" for number in range(1, len(event.ranks) + 1))
+            names = map(str, range(1, len(event.ranks) + 1))  # a longer legend would not fit
             self.ranks.add(event.step, dict(zip(names, event.ranks, strict=True)))
         if event.probe is not None:
             self.probe.add(event.step, {"probe": event.probe})
