@@ -13,6 +13,7 @@ import typer
 from napari_affmae.cli.arguments import (
     Axes,
     Channels,
+    Devices,
     Images,
     LabelAxes,
     Labels,
@@ -104,6 +105,7 @@ def pretrain(
     channels: Channels = None,
     resume: Resume = False,
     plan: Plan = False,
+    devices: Devices = None,
     *,
     given: Given,
 ) -> None:
@@ -120,12 +122,7 @@ def pretrain(
         reading=Reading(axes, channels),
     )
     run_pretrain(
-        arguments,
-        out,
-        given,
-        resume=resume,
-        plan=plan,
-        console=_console(),
+        arguments, out, given, resume=resume, plan=plan, devices=devices, console=_console()
     )
 
 
@@ -161,6 +158,7 @@ def finetune(
     channels: Channels = None,
     resume: Resume = False,
     plan: Plan = False,
+    devices: Devices = None,
     *,
     given: Given,
 ) -> None:
@@ -177,7 +175,9 @@ def finetune(
         classes=classes or [],
         reading=Reading(axes, channels, label_axes=label_axes),
     )
-    run_finetune(arguments, out, given, resume=resume, plan=plan, console=_console())
+    run_finetune(
+        arguments, out, given, resume=resume, plan=plan, devices=devices, console=_console()
+    )
 
 
 @app.command()

@@ -33,4 +33,14 @@ Plan = Annotated[
     bool,
     typer.Option("--plan", help="Only measure the time and memory that the run will take."),
 ]
+Devices = Annotated[
+    int | None,
+    typer.Option(
+        "--devices",
+        metavar="N",
+        min=1,
+        help="Train on so many GPUs of this computer together, which share each batch; with "
+        "--device cpu in so many processes.",
+    ),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")]

@@ -142,6 +142,7 @@ class Reporter:
                 | ev.BlockDone()
                 | ev.ResultBegun()
                 | ev.PlaneDone()
+                | ev.HelperStep()
                 | ev.PlanMeasured()
             ):
                 pass

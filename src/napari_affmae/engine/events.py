@@ -76,6 +76,13 @@ class StepDone(Event):
 
 
 @dataclass(frozen=True)
+class HelperStep(Event):
+    """So many steps were made, in a process that helps another one, which tells the rest."""
+
+    step: int
+
+
+@dataclass(frozen=True)
 class PoolFilled(Event):
     """Images were decoded into the pool that crops are cut from.
 
