@@ -10,7 +10,6 @@ import zarr
 from napari_affmae.config import SegmentConfig
 from napari_affmae.data import open_source, synthetic_em
 from napari_affmae.engine import segment_to_file
-from napari_affmae.engine.events import TilesDone
 from napari_affmae.engine.results.target import probabilities_path
 from napari_affmae.engine.results.volume import is_complete
 from napari_affmae.widgets.layers.label_layers import classes_of
@@ -114,8 +113,10 @@ def test_a_stopped_segmentation_goes_on_and_a_complete_one_is_shown(
     written: list[int] = []
 
     def note(event: Any) -> None:
-        if isinstance(event, TilesDone):
+        if isinstance(event, job.StackProgress):
             totals.append(event.total)
+            assert event.planes == 4
+            assert event.planes_done <= len(written)
         elif isinstance(event, job.PlanesWritten):
             written.extend(event.planes)
 

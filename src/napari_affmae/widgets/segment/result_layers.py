@@ -9,13 +9,8 @@ from napari_affmae.widgets.layers.layer_sources import OWN
 from napari_affmae.widgets.layers.overlays import hide_replaced
 from napari_affmae.widgets.layers.refreshing import Refresher
 from napari_affmae.widgets.layers.view import view_of
-from napari_affmae.widgets.segment.job import (
-    Gaze,
-    PlanesWritten,
-    Region,
-    ResultReady,
-    SegmentationJob,
-)
+from napari_affmae.widgets.segment.gaze import Gaze
+from napari_affmae.widgets.segment.job import PlanesWritten, Region, ResultReady, SegmentationJob
 
 _MILLISECONDS = 300
 
