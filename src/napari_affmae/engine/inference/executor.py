@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager, closing, contextmanager
 from functools import partial
 from queue import SimpleQueue
 from threading import Event as Flag
+from threading import Semaphore
 from typing import Protocol
 
 from napari_affmae.config import SegmentConfig
@@ -22,6 +23,9 @@ _Report = Future[None] | None
 _MOST_THREADS = 8
 # Bytes of the results of all tasks at a time, if these are more than two.
 _SMALL_TASKS = 2**26
+# Tiles that are computed while nobody asks how far it is: a run that pauses soon rests.
+_TILES_AHEAD = 16
+_SECONDS = 0.1
 
 
 class Work(Protocol):
@@ -183,8 +187,21 @@ def completed_blocks(
         The number of each block that was marked; None for each tile.
     """
     reports: SimpleQueue[_Report] = SimpleQueue()
-    with starting(lambda: reports.put(None)) as submit:
-        yield from _completed(volume, submit, reports, most, order)
+    ahead, over = Semaphore(_TILES_AHEAD), Flag()
+
+    def tell() -> None:
+        while not ahead.acquire(timeout=_SECONDS) and not over.is_set():
+            pass
+        reports.put(None)
+
+    with starting(tell) as submit:
+        try:
+            for number in _completed(volume, submit, reports, most, order):
+                yield number
+                if number is None:
+                    ahead.release()
+        finally:
+            over.set()
 
 
 def _completed(
