@@ -67,6 +67,7 @@ def test_a_result_on_disk_is_that_of_the_command_line(
     layer = drive.result()
     np.testing.assert_array_equal(read(layer), expected)
     assert classes_of(layer) == disk.run_choice.run().classes
+    assert not layer.editable
     layers = [layer for layer in viewer.layers if "probability" in layer.name]
     np.testing.assert_allclose(sum(read(layer).astype(int) for layer in layers), 255, atol=2)
     assert all(layer.metadata == OWN for layer in layers)

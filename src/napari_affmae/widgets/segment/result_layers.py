@@ -101,6 +101,7 @@ class ResultLayers(QObject):
         hide_replaced(self._viewer, image, [labels, *chances])
         self._refresher.watch([labels, *chances])
         if result.folder is not None:
+            labels.editable = False  # what is marked as done must stay what the model said
             self._looking.start()
 
     def draw(self, event: PlanesWritten) -> None:
