@@ -10,6 +10,20 @@ from typing import Annotated, Literal
 
 import typer
 
+from napari_affmae.cli.arguments import (
+    Axes,
+    Channels,
+    Images,
+    LabelAxes,
+    Labels,
+    Model,
+    Overwrite,
+    Plan,
+    Resume,
+    Run,
+    Sources,
+    StartFrom,
+)
 from napari_affmae.cli.options import Given, settings_options
 from napari_affmae.cli.terminal import Terminal
 from napari_affmae.config import (
@@ -26,36 +40,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-Sources = Annotated[
-    list[Path],
-    typer.Argument(help="Images: files, OME-Zarr folders, or folders of those."),
-]
-Images = Annotated[Path, typer.Argument(help="Images: a file or a folder.")]
-Labels = Annotated[Path, typer.Argument(help="Label images of the same names and shapes.")]
-Axes = Annotated[
-    str | None,
-    typer.Option(help="Meaning of the images' axes, such as ZCYX, for files that do not say it."),
-]
-LabelAxes = Annotated[
-    str | None,
-    typer.Option(
-        help="Meaning of the labels' axes; those of --axes by default, without the channels if "
-        "labels have none."
-    ),
-]
-Channels = Annotated[
-    str | None,
-    typer.Option(metavar="N,N,...", help="Channels of the images to take, counted from 0."),
-]
-Run = Annotated[Path, typer.Option("--out", metavar="RUN", help="Folder of the run.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Continue the run in the folder.")]
-Model = Annotated[Path, typer.Option(metavar="RUN|FILE", help="A fine-tuned run or model file.")]
-Plan = Annotated[
-    bool,
-    typer.Option("--plan", help="Only measure the time and memory that the run will take."),
-]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")]
 
 
 def _console() -> Terminal:
@@ -99,14 +83,7 @@ def demo(
 def pretrain(
     sources: Sources,
     out: Run,
-    start: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="RUN|FILE",
-            help="Pretrained run or model file to go on from; without it, training starts from "
-            "random weights. It decides about the size of the network.",
-        ),
-    ] = None,
+    start: StartFrom = None,
     probe_images: Annotated[
         Path | None,
         typer.Option(help="Labelled images on which the features are measured as they develop."),
@@ -126,11 +103,11 @@ def pretrain(
 ) -> None:
     """Learn from unlabelled images, for a number of --steps or --minutes."""
     from napari_affmae.cli.inputs import Reading
-    from napari_affmae.cli.training import PretrainArguments, run_pretrain
+    from napari_affmae.cli.training import PretrainArguments, parse_start, run_pretrain
 
     arguments = PretrainArguments(
         sources=sources,
-        start=start,
+        start=parse_start(start),
         probe_images=probe_images,
         probe_labels=probe_labels,
         probe_ignore=probe_ignore,
@@ -152,13 +129,7 @@ def finetune(
     images: Images,
     labels: Labels,
     out: Run,
-    pretrained: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="RUN|FILE",
-            help="Pretrained run or model file; without it, training starts from random weights.",
-        ),
-    ] = None,
+    pretrained: StartFrom = None,
     validation_images: Annotated[
         Path | None,
         typer.Option(help="Images on which the best weights are chosen."),
@@ -183,14 +154,14 @@ def finetune(
 ) -> None:
     """Train a segmentation network on labelled images, for a number of --steps or --minutes."""
     from napari_affmae.cli.inputs import Reading
-    from napari_affmae.cli.training import FinetuneArguments, run_finetune
+    from napari_affmae.cli.training import FinetuneArguments, parse_start, run_finetune
 
     arguments = FinetuneArguments(
         images=images,
         labels=labels,
         validation_images=validation_images,
         validation_labels=validation_labels,
-        pretrained=pretrained,
+        pretrained=parse_start(pretrained),
         classes=classes or [],
         reading=Reading(axes, channels, label_axes=label_axes),
     )
@@ -403,11 +374,14 @@ def export(
 def info(
     path: Annotated[
         Path | None,
-        typer.Argument(help="A run folder, a model file or images; without it, this machine."),
+        typer.Argument(
+            help="A run folder, a model file, the name of starting weights, or images; without it, "
+            "this machine."
+        ),
     ] = None,
     axes: Axes = None,
 ) -> None:
-    """Describe this machine, a run folder, a model file or images."""
+    """Describe this machine, a run folder, a model or images."""
     from napari_affmae.cli.info import run_info
 
     run_info(path, axes=axes)

@@ -14,6 +14,7 @@ from napari_affmae.engine.events import Event
 from napari_affmae.engine.inference.pixel_sizes import size_words
 from napari_affmae.engine.store.checkpoints import MODEL_FILE
 from napari_affmae.engine.store.registry import RunSummary
+from napari_affmae.engine.store.starting_weights import named_start
 from napari_affmae.widgets.parts.messages import Messages
 from napari_affmae.widgets.running.background_job import BackgroundJob
 from napari_affmae.widgets.running.fitting import Subject, is_short, misfit
@@ -24,6 +25,7 @@ KINDS = {
     "finetune": "fine-tuning run",
     "quick": "quick training",
     "model": "model file",
+    "weights": "starting weights of this program, from electron microscopy in general",
 }
 # What the pictures of a run show, from left to right.
 _PICTURES = {
@@ -46,7 +48,8 @@ class ModelCard(QWidget):
 
     def __init__(self) -> None:
         super().__init__()
-        self._run: RunSummary | None = None
+        self.run: RunSummary | None = None
+        """What is described."""
         self.description = QLabel()
         self.description.setWordWrap(True)
         self.picture = QLabel()
@@ -81,9 +84,9 @@ class ModelCard(QWidget):
         self.warnings.clear()
         for warning in [] if run is None else _warnings(run, subject):
             self.warnings.add(warning, "warning")
-        if run == self._run:
+        if run == self.run:
             return
-        self._run = run
+        self.run = run
         self.description.setText("" if run is None else card(run))
         self._job.stop()
         self.picture.setVisible(False)
@@ -115,7 +118,7 @@ class ModelCard(QWidget):
 
 def card(run: RunSummary) -> str:
     """Describe a run or model in a few lines of HTML."""
-    lines = [f"{KINDS[run.kind]}, {run.created.astimezone():%Y-%m-%d %H:%M}, {_state(run)}"]
+    lines = [_heading(run)]
     if run.problem is not None:
         return "<br>".join(escape(line) for line in (*lines, run.problem))
     if run.sources:
@@ -132,7 +135,7 @@ def card(run: RunSummary) -> str:
     ]
     lines.append(", ".join(filter(None, network)))
     if run.pretrained:
-        lines.append(f"started from {short_name(Path(run.pretrained))}")
+        lines.append(f"started from {short_name(named_start(run.pretrained))}")
     if run.loss is not None:
         lines.append(f"loss on held-out images {run.loss:.4f}")
     if run.mean_iou is not None:
@@ -141,13 +144,25 @@ def card(run: RunSummary) -> str:
     return f"{text}<br>{_swatches(run)}" if run.classes else text
 
 
+def _heading(run: RunSummary) -> str:
+    """Say what a run or model is, and how far."""
+    if run.kind == "weights" and run.problem is None:
+        return KINDS[run.kind]
+    return f"{KINDS[run.kind]}, {run.created.astimezone():%Y-%m-%d %H:%M}, {_state(run)}"
+
+
 def _warnings(run: RunSummary, subject: Subject | None) -> list[str]:
     """Say what speaks against a run or model."""
     found = []
     if run.problem is None and is_short(run):
+        before = (
+            short_name(named_start(run.pretrained))
+            if run.pretrained
+            else "a network that has learned nothing"
+        )
         found.append(
             f"It has seen {run.crops:,} crops, and pretraining begins to help at some "
-            f"{WORTHWHILE_CROPS:,}: it may be no better than a network that has learned nothing. "
+            f"{WORTHWHILE_CROPS:,}: it may be no better than {before}. "
             "Resume it for longer, or choose another."
         )
     reason = None if subject is None else misfit(run, subject)
