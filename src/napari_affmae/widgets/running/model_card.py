@@ -25,7 +25,7 @@ KINDS = {
     "finetune": "fine-tuning run",
     "quick": "quick training",
     "model": "model file",
-    "weights": "starting weights of this program, from electron microscopy in general",
+    "weights": "starting weights",
 }
 # What the pictures of a run show, from left to right.
 _PICTURES = {
@@ -118,9 +118,11 @@ class ModelCard(QWidget):
 
 def card(run: RunSummary) -> str:
     """Describe a run or model in a few lines of HTML."""
-    lines = [_heading(run)]
+    lines = [f"{KINDS[run.kind]}, {run.created.astimezone():%Y-%m-%d %H:%M}, {_state(run)}"]
     if run.problem is not None:
         return "<br>".join(escape(line) for line in (*lines, run.problem))
+    if run.kind == "weights":
+        return "<br>".join(escape(line) for line in _shipped(run))
     if run.sources:
         more = run.images - _MOST_SOURCES
         others = f" and {more:,} more" if more > 0 else ""
@@ -129,7 +131,7 @@ def card(run: RunSummary) -> str:
         lines.append(f"has seen {run.crops:,} crops in {run.steps:,} steps")
     network = [
         None if run.preset is None else f"network {run.preset}",
-        f"{run.in_channels} channel{'s' * (run.in_channels > 1)}" if run.in_channels else None,
+        _channel_words(run.in_channels) if run.in_channels else None,
         f"crop {run.crop} px" if run.crop else None,
         None if run.pixel_size is None else f"pixels of {size_words(run.pixel_size)}",
     ]
@@ -144,11 +146,13 @@ def card(run: RunSummary) -> str:
     return f"{text}<br>{_swatches(run)}" if run.classes else text
 
 
-def _heading(run: RunSummary) -> str:
-    """Say what a run or model is, and how far."""
-    if run.kind == "weights" and run.problem is None:
-        return KINDS[run.kind]
-    return f"{KINDS[run.kind]}, {run.created.astimezone():%Y-%m-%d %H:%M}, {_state(run)}"
+def _shipped(run: RunSummary) -> list[str]:
+    """Describe weights that come with the program: the files that they saw say little to users."""
+    seen = "" if run.crops is None else f": {run.crops:,} crops of {run.images:,} images"
+    return [
+        f"comes with this program, and has learned from electron microscopy in general{seen}",
+        f"network {run.preset}, {_channel_words(run.in_channels)}",
+    ]
 
 
 def _warnings(run: RunSummary, subject: Subject | None) -> list[str]:
@@ -169,6 +173,10 @@ def _warnings(run: RunSummary, subject: Subject | None) -> list[str]:
     if reason is not None:
         found.append(f"It may not fit {subject.name if subject else ''}: {reason}.")
     return found
+
+
+def _channel_words(count: int) -> str:
+    return f"{count} channel{'s' * (count > 1)}"
 
 
 def _state(run: RunSummary) -> str:
