@@ -8,7 +8,7 @@ from vit import VIT_PRESETS, ViTMAE, ViTSegmenter
 
 from napari_affmae.model import AFFMAE, AFFSegmenter, preset
 from napari_affmae.model.losses import segmentation_loss
-from napari_affmae.model.masking import draw_keys, draw_masks
+from napari_affmae.model.tokens.masking import draw_keys, draw_masks
 
 MODELS = ("affmae-nano", "affmae-small", "affmae-base", "vit-small", "vit-base")
 TASKS = ("pretrain", "finetune")

@@ -14,20 +14,20 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from napari_affmae.config import Settings
-from napari_affmae.model.heads import class_head
-from napari_affmae.model.layers import initialise
 from napari_affmae.model.losses import reconstruction_loss
 from napari_affmae.model.mae import canvas_of
-from napari_affmae.model.masking import draw_keys, draw_masks
-from napari_affmae.model.outputs import Level, MAEOutput
-from napari_affmae.model.patches import (
+from napari_affmae.model.parts.heads import class_head
+from napari_affmae.model.parts.layers import initialise
+from napari_affmae.model.parts.outputs import Level, MAEOutput
+from napari_affmae.model.tokens.masking import draw_keys, draw_masks
+from napari_affmae.model.tokens.patches import (
     check_images,
     pad_to_patches,
     patchify,
     take_tokens,
     unpatchify,
 )
-from napari_affmae.model.positions import canvas_ids, positions_of
+from napari_affmae.model.tokens.positions import canvas_ids, positions_of
 
 
 class ViTConfig(Settings):

@@ -3,7 +3,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from napari_affmae.data.formats import file_index
+from napari_affmae.data.formats.opening import file_index
 
 # Networks of test size are slower on several threads than on one, most of all
 # where tests run beside each other. Here, because it must be set before torch loads.

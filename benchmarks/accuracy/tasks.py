@@ -26,8 +26,8 @@ from napari_affmae.engine.training.optimiser import layer_scales
 from napari_affmae.engine.training.pretraining import Pretraining
 from napari_affmae.model import AFFMAE, AFFSegmenter, preset
 from napari_affmae.model.mae import canvas_of
-from napari_affmae.model.patches import pad_to_patches, patchify
-from napari_affmae.model.positions import canvas_ids, positions_of
+from napari_affmae.model.tokens.patches import pad_to_patches, patchify
+from napari_affmae.model.tokens.positions import canvas_ids, positions_of
 
 
 class OtherNetwork(Settings):

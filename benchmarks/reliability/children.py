@@ -12,11 +12,11 @@ from typing import Any
 _PRELOADED = (
     "napari_affmae.cli.segment",
     "napari_affmae.data.checks",
-    "napari_affmae.data.formats.encoded",
-    "napari_affmae.data.formats.hdf5",
-    "napari_affmae.data.formats.mrc",
-    "napari_affmae.data.formats.ome_zarr",
-    "napari_affmae.data.formats.tiff",
+    "napari_affmae.data.formats.single.encoded",
+    "napari_affmae.data.formats.hdf5.reader",
+    "napari_affmae.data.formats.single.mrc",
+    "napari_affmae.data.formats.zarr.reader",
+    "napari_affmae.data.formats.tiff.reader",
     "napari_affmae.engine.training.finetuning",
     "napari_affmae.engine.training.pretraining",
 )

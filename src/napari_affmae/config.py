@@ -365,16 +365,21 @@ class SegmentConfig(Settings):
         title="Overlap",
         description="Part of a square, from 0 to 1, that it shares with the next one.",
     )
-    batch: int = Field(
-        1,
-        ge=1,
+    batch: int | Literal["auto"] = Field(
+        "auto",
         title="Squares at once (batch)",
-        description="More may be faster on a graphics card, and take more memory.",
+        description="Auto: as many as a graphics card is fastest with and has memory for.",
     )
     probabilities: bool = Field(
         False,
         title="Probabilities",
         description="Also gives the probability of each class, as images.",
+    )
+    probability_type: Literal["uint8", "float16"] = Field(
+        "uint8",
+        title="Type of probabilities",
+        description="In OME-Zarr; uint8: 0 to 255 stand for 0 to 1; float16: finer, and larger on "
+        "the disk. OME-TIFF has float32.",
     )
     device: Device = "auto"
     precision: Precision = Field("auto", title="Precision", description=_PRECISION)
@@ -388,6 +393,20 @@ class ObjectsConfig(Settings):
         title="Objects in 3-D",
         description="An object goes on from plane to plane, instead of ending with its plane.",
     )
+    link: Literal["touch", "overlap"] = Field(
+        "touch",
+        title="From plane to plane (link)",
+        description="Of objects in 3-D. touch: what touches is one object. overlap: objects of "
+        "neighbouring planes are one if they cover each other well; for planes that are far apart.",
+    )
+    link_iou: float = Field(
+        0.25,
+        gt=0,
+        le=1,
+        title="Covering (IoU)",
+        description="For overlap: the least area that two objects share, as a part of the area "
+        "that they cover together, from 0 to 1.",
+    )
     min_size: int = Field(
         50, ge=0, title="Smallest size", description="Objects of fewer pixels are dropped."
     )
@@ -398,3 +417,14 @@ class ObjectsConfig(Settings):
         description="Touching objects are cut where they are thinner by this many pixels than "
         "their middles; larger: fewer cuts. 0 cuts nothing.",
     )
+
+    @property
+    def solid(self) -> bool:
+        """Whether all that touches is one object, also from plane to plane."""
+        return self.three_d and self.link == "touch"
+
+    @model_validator(mode="after")
+    def _links_planes(self) -> "ObjectsConfig":
+        if self.link == "overlap" and not self.three_d:
+            raise ValueError("link overlap is for objects in 3-D, and objects end with their plane")
+        return self

@@ -13,9 +13,9 @@ from vit import (
 )
 
 from napari_affmae.model.losses import segmentation_loss
-from napari_affmae.model.masking import draw_keys, draw_masks
-from napari_affmae.model.patches import patchify, take_tokens
-from napari_affmae.model.positions import positions_of
+from napari_affmae.model.tokens.masking import draw_keys, draw_masks
+from napari_affmae.model.tokens.patches import patchify, take_tokens
+from napari_affmae.model.tokens.positions import positions_of
 
 TINY = ViTConfig(
     width=32, blocks=2, heads=2, decoder_width=16, decoder_blocks=1, decoder_heads=2, in_channels=2

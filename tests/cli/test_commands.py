@@ -257,7 +257,11 @@ def test_only_results_of_this_model_and_these_settings_are_skipped(
     again = cli(*words, *model)
     assert again.code == 0
     assert "1 of 1 images have their results" in again.err
-    for change, reason in (((*model, "--overlap", 0.5), "overlap"), (other, "model")):
+    for change, reason in (
+        ((*model, "--overlap", 0.5), "overlap"),
+        ((*model, "--precision", "bf16"), "precision"),
+        (other, "model"),
+    ):
         refused = cli(*words, *change)
         assert refused.code == 2
         assert f"a.tif is not skipped: it was made with another {reason}" in refused.err
@@ -301,6 +305,14 @@ def test_a_volume_goes_on_and_is_skipped_once_it_is_complete(
     assert "a.zarr exists" in refused.err
     skipped = cli(*words, "--out", tmp_path / "a.zarr", "--skip-existing")
     assert "1 of 1 images have their results" in skipped.err
+    finer = (*words, "--out", tmp_path / "a.zarr", "--probability-type", "float16")
+    changed = cli(*finer, "--skip-existing", "--overwrite")
+    assert "is not skipped: it was made with another choice of probabilities" in changed.err
+    found = open_source(tmp_path / "a_probabilities.zarr").read(1)
+    assert found.dtype == np.float16
+    exact = tifffile.imread(tmp_path / "a_probabilities.tif")[1]
+    np.testing.assert_array_equal(found, exact.astype(np.float16))
+    assert cli(*words, "--out", tmp_path / "a.zarr", "--overwrite").code == 0
 
     ledger = tmp_path / "a.zarr" / "0" / "done"
     ledger.write_bytes(ledger.read_bytes()[:-1] + bytes(1))

@@ -1,12 +1,16 @@
 import csv
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
+import zarr
 from PIL import Image
 
+from napari_affmae.config import ObjectsConfig
 from napari_affmae.data import open_source
+from napari_affmae.engine import objects_to_file
 from napari_affmae.engine.results.ome_tiff import PlaneFile
 
 
@@ -36,12 +40,12 @@ def test_objects_of_planes(cli, segmented, tmp_path):
     words = ("--value", 1, "--value", 2, "--min-size", 5, "--out", out)
     assert cli("objects", segmented.parent, *words).code == 0
     numbers = tifffile.imread(out / "a.tif")
-    assert numbers.dtype == np.int32
+    assert numbers.dtype == np.uint32
     table = read_table(out / "a.csv")
     assert [row["label"] for row in table] == [1, 2, 3]
-    assert [row["class"] for row in table] == [2, 1, 2]
+    assert [row["class"] for row in table] == [2, 2, 1]
     assert [row["plane"] for row in table] == [0, 1, 1]
-    assert [row["area_nm2"] for row in table] == [2000, 800, 2000]
+    assert [row["area_nm2"] for row in table] == [2000, 2000, 800]
     for row in table:
         plane = numbers[int(row["plane"])]
         assert plane[round(row["row"]), round(row["column"])] == row["label"]
@@ -85,6 +89,48 @@ def test_the_distance_of_planes_goes_from_file_to_file(cli, segmented, tmp_path)
     (row,) = read_table(tmp_path / "a.csv")
     assert row["volume_nm3"] == row["size_px"] * 4 * 5 * 30
     assert open_source(tmp_path / "b.tif").plane_distance == 30
+
+
+def test_a_volume_goes_to_ome_zarr_with_grey_values(cli, segmented, tmp_path):
+    grey = tmp_path / "grey.tif"
+    tifffile.imwrite(grey, np.full((2, 40, 50), 7, np.uint16))
+    out = tmp_path / "objects.zarr"
+    words = ("--value", 2, "--three-d", "--link", "overlap", "--min-size", 5, "--image", grey)
+    assert cli("objects", segmented, *words, "--out", out).code == 0
+    numbers = zarr.open_array(out / "0", mode="r")[:]
+    (row,) = read_table(tmp_path / "objects.csv")
+    assert (row["size_px"], row["mean_grey"], row["sd_grey"]) == (200, 7, 0)
+    assert (numbers == 1).sum() == 200
+    again = cli("objects", segmented, *words, "--out", out)
+    assert again.code == 2
+    assert "objects.zarr exists" in again.err
+    both = cli("objects", segmented, out, *words, "--out", tmp_path / "folder")
+    assert both.code == 2
+    assert "--image is the image of one segmentation" in both.err
+
+
+def test_a_stopped_search_goes_on(cli, segmented, tmp_path):
+    out = tmp_path / "objects.zarr"
+    source, config = open_source(segmented, labels=True), ObjectsConfig(min_size=5)
+    with closing(objects_to_file(source, (2,), config, out)) as events:
+        next(event for event in events if event.doing == "numbering")
+    result = cli("objects", segmented, "--value", 2, "--min-size", 5, "--out", out)
+    assert result.code == 0, result.err
+    assert [row["label"] for row in read_table(tmp_path / "objects.csv")] == [1, 2]
+
+
+def test_an_unfinished_result_is_refused(cli, segmented, tmp_path):
+    """Be it a segmentation or, as here, objects."""
+    whole = np.zeros((2, 2100, 2100), np.uint8)
+    whole[:, 500:600, 500:600] = 1
+    source = open_source(whole, axes="ZYX", name="whole")
+    unfinished = tmp_path / "unfinished.zarr"
+    with closing(objects_to_file(source, (1,), ObjectsConfig(), unfinished)) as events:
+        next(event for event in events if event.doing == "numbering")
+    result = cli("objects", unfinished, "--value", 1, "--out", tmp_path / "objects.zarr")
+    assert result.code == 2
+    assert "unfinished.zarr is not complete: 1 of its" in result.err
+    assert "Give the command that began it again" in result.err
 
 
 @pytest.mark.parametrize("name", ["[old] stack.tif", "a [/x].tif"])

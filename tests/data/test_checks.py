@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 from napari_affmae.data import checks
 from napari_affmae.data.appearance import bar_height
 from napari_affmae.data.checks import check_pairs, check_sources
-from napari_affmae.data.formats.opening import open_source
+from napari_affmae.data.formats.opening.source import open_source
 from napari_affmae.data.labels import default_classes
 from napari_affmae.data.sources.layout import Layout
 from napari_affmae.data.sources.source import ImageSource

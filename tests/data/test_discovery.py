@@ -6,7 +6,7 @@ import tifffile
 import zarr
 
 from napari_affmae.data.discovery import find_pairs, find_sources
-from napari_affmae.data.formats import tiff
+from napari_affmae.data.formats.tiff import reader as tiff
 from napari_affmae.errors import DataError
 
 

@@ -6,7 +6,7 @@ from napari_affmae.config import (
     LabelClass,
     NormalizationConfig,
 )
-from napari_affmae.data.formats.opening import open_source
+from napari_affmae.data.formats.opening.source import open_source
 from napari_affmae.data.label_values import count_values, labelled_planes
 from napari_affmae.data.labels import (
     LabelEncoder,

@@ -7,7 +7,7 @@ from scipy.ndimage import binary_dilation, gaussian_filter, rotate
 from skimage.exposure import equalize_adapthist
 
 from napari_affmae.config import NormalizationConfig
-from napari_affmae.data.formats.opening import open_source
+from napari_affmae.data.formats.opening.source import open_source
 from napari_affmae.data.normalization.empty_places import in_empty_tiles
 from napari_affmae.data.normalization.normalization import normalize_sources, normalize_when_read
 from napari_affmae.data.normalization.record import NormalizationRecord

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from napari_affmae.data.appearance import membranes
-from napari_affmae.data.formats.opening import open_source
+from napari_affmae.data.formats.opening.source import open_source
 from napari_affmae.data.synthetic import SYNTHETIC_CLASSES, synthetic_em
 
 

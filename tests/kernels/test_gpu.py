@@ -20,10 +20,10 @@ from affmae_kernels import (
 )
 from napari_affmae.model import AFFMAE, preset
 from napari_affmae.model.capture import Captured, CapturedStep, CaptureError, Copies
-from napari_affmae.model.clustering import cluster_order
-from napari_affmae.model.masking import draw_keys, draw_masks
-from napari_affmae.model.patches import take_tokens
-from napari_affmae.model.positions import positions_of
+from napari_affmae.model.tokens.clustering import cluster_order
+from napari_affmae.model.tokens.masking import draw_keys, draw_masks
+from napari_affmae.model.tokens.patches import take_tokens
+from napari_affmae.model.tokens.positions import positions_of
 
 pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"),

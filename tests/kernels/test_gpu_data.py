@@ -8,7 +8,7 @@ from torch import Tensor
 from affmae_kernels import CropPlan, cut_crops, mask_noise
 from affmae_kernels._dispatch import Backend
 from napari_affmae.model.capture import Captured
-from napari_affmae.model.masking import draw_keys, draw_masks
+from napari_affmae.model.tokens.masking import draw_keys, draw_masks
 
 pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"),

@@ -7,8 +7,8 @@ from torch import Tensor
 from napari_affmae.config import ModelConfig
 from napari_affmae.model import AFFMAE, PRESETS, AFFSegmenter, preset
 from napari_affmae.model.losses import segmentation_loss
-from napari_affmae.model.masking import draw_keys, draw_masks
-from napari_affmae.model.patches import patchify, take_tokens, unpatchify
+from napari_affmae.model.tokens.masking import draw_keys, draw_masks
+from napari_affmae.model.tokens.patches import patchify, take_tokens, unpatchify
 
 TINY = ModelConfig(
     channels=(16, 16, 32, 32),

@@ -11,7 +11,7 @@ from torch import Tensor
 from affmae_kernels import TokenIndex
 from napari_affmae.model import AFFMAE, AFFSegmenter, Level, MAEOutput, from_reference_state
 from napari_affmae.model.mae import LOSS_WEIGHTS
-from napari_affmae.model.patches import patchify, take_tokens
+from napari_affmae.model.tokens.patches import patchify, take_tokens
 
 GOLDEN = Path(__file__).parent / "golden"
 CANVAS = (32, 32)

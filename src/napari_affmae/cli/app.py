@@ -13,6 +13,7 @@ import typer
 from napari_affmae.cli.arguments import (
     Axes,
     Channels,
+    Devices,
     Images,
     LabelAxes,
     Labels,
@@ -98,6 +99,7 @@ def pretrain(
     channels: Channels = None,
     resume: Resume = False,
     plan: Plan = False,
+    devices: Devices = None,
     *,
     given: Given,
 ) -> None:
@@ -114,12 +116,7 @@ def pretrain(
         reading=Reading(axes, channels),
     )
     run_pretrain(
-        arguments,
-        out,
-        given,
-        resume=resume,
-        plan=plan,
-        console=_console(),
+        arguments, out, given, resume=resume, plan=plan, devices=devices, console=_console()
     )
 
 
@@ -149,6 +146,7 @@ def finetune(
     channels: Channels = None,
     resume: Resume = False,
     plan: Plan = False,
+    devices: Devices = None,
     *,
     given: Given,
 ) -> None:
@@ -165,7 +163,9 @@ def finetune(
         classes=classes or [],
         reading=Reading(axes, channels, label_axes=label_axes),
     )
-    run_finetune(arguments, out, given, resume=resume, plan=plan, console=_console())
+    run_finetune(
+        arguments, out, given, resume=resume, plan=plan, devices=devices, console=_console()
+    )
 
 
 @app.command()
@@ -238,8 +238,18 @@ def objects(
     ],
     out: Annotated[
         Path,
-        typer.Option(metavar="FOLDER", help="Folder for numbered images (TIFF) and tables (CSV)."),
+        typer.Option(
+            metavar="FOLDER|FILE",
+            help="Folder for numbered images (OME-TIFF) and tables (CSV); for one image also its "
+            "own .tif or, for volumes of any size, .zarr (OME-Zarr).",
+        ),
     ],
+    image: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="IMAGE", help="The image that was segmented: also measures its grey values."
+        ),
+    ] = None,
     plane_distance: Annotated[
         float | None,
         typer.Option(
@@ -253,7 +263,10 @@ def objects(
     *,
     given: Given,
 ) -> None:
-    """Find and measure single objects, such as mitochondria, in segmented images."""
+    """Find and measure single objects, such as mitochondria, in segmented images.
+
+    The same command goes on where it was stopped.
+    """
     from napari_affmae.cli.objects import run_objects
 
     run_objects(
@@ -261,6 +274,7 @@ def objects(
         value,
         out,
         given,
+        image=image,
         axes=axes,
         plane_distance=plane_distance,
         overwrite=overwrite,
@@ -269,7 +283,7 @@ def objects(
 
 
 @app.command()
-@settings_options(SegmentConfig, without=("probabilities",))
+@settings_options(SegmentConfig, without=("probabilities", "probability_type"))
 def evaluate(
     images: Images,
     labels: Labels,
@@ -374,10 +388,7 @@ def export(
 def info(
     path: Annotated[
         Path | None,
-        typer.Argument(
-            help="A run folder, a model file, the name of starting weights, or images; without it, "
-            "this machine."
-        ),
+        typer.Argument(help="A run, a model or its name, or images; without it, this machine."),
     ] = None,
     axes: Axes = None,
 ) -> None:

@@ -1,4 +1,4 @@
-"""Arguments that several commands share, with their help."""
+"""Arguments and options that several commands take in the same words."""
 
 from pathlib import Path
 from typing import Annotated
@@ -32,6 +32,16 @@ Model = Annotated[Path, typer.Option(metavar="RUN|FILE", help="A fine-tuned run 
 Plan = Annotated[
     bool,
     typer.Option("--plan", help="Only measure the time and memory that the run will take."),
+]
+Devices = Annotated[
+    int | None,
+    typer.Option(
+        "--devices",
+        metavar="N",
+        min=1,
+        help="Train on so many GPUs of this computer together, which share each batch; with "
+        "--device cpu in so many processes.",
+    ),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")]
 StartFrom = Annotated[

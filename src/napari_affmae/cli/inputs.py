@@ -21,8 +21,8 @@ from napari_affmae.data import (
     look_for_sources,
     told,
 )
-from napari_affmae.data.formats.paths import shown, url_of
-from napari_affmae.data.formats.recipe import split_inner
+from napari_affmae.data.formats.files.paths import shown, url_of
+from napari_affmae.data.formats.opening.recipe import split_inner
 from napari_affmae.data.looking import Looking
 from napari_affmae.data.sources.flipped import FlippedSource
 from napari_affmae.data.sources.layout import parse_channels

@@ -1,28 +1,30 @@
 """The command that counts objects: segmented images in, numbered ones and tables out."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import typer
-from numpy.typing import NDArray
 from rich.console import Console
 
 from napari_affmae.cli.batch import Batch
-from napari_affmae.cli.inputs import Reading, argument_errors, open_images
+from napari_affmae.cli.inputs import Reading, open_images
 from napari_affmae.cli.options import Given, build
-from napari_affmae.cli.progress import Meter, meter
+from napari_affmae.cli.progress import Reporter, meter
 from napari_affmae.cli.segment import check_results, result_paths
+from napari_affmae.cli.stopping import deliver, this_command
 from napari_affmae.cli.terminal import say
 from napari_affmae.config import ObjectsConfig
 from napari_affmae.data import ImageSource, read_labels
 from napari_affmae.data.labels import check_channels
-from napari_affmae.engine import label_objects, measure_objects
-from napari_affmae.engine.results.ome_tiff import PlaneFile
-from napari_affmae.engine.results.tables import Table, table_text
+from napari_affmae.engine import objects_to_file
+from napari_affmae.engine.inference.object_volumes import check_complete, table_path
+from napari_affmae.engine.results.target import is_unfinished
 from napari_affmae.errors import DataError
-from napari_affmae.files import replace_bytes
+from napari_affmae.files import scratch_path
+
+# Rows and columns that are looked at to tell labels from other images.
+_LOOK = 1024
 
 
 def run_objects(
@@ -31,6 +33,7 @@ def run_objects(
     out: Path,
     given: Given,
     *,
+    image: Path | None = None,
     axes: str | None,
     plane_distance: float | None,
     overwrite: bool,
@@ -46,10 +49,12 @@ def run_objects(
     values : Sequence[int]
         Classes whose objects are wanted.
     out : Path
-        Folder of the results; for a single image also the TIFF file itself. The
-        table lies beside it.
+        Folder of the results; for a single image also the TIFF file or the OME-Zarr folder
+        itself. The table lies beside it.
     given : dict[str, Any]
         Settings that were given, unchecked.
+    image : Path or None
+        The image that was segmented, whose grey values are measured.
     axes : str or None
         Meaning of the images' axes.
     plane_distance : float or None
@@ -63,8 +68,10 @@ def run_objects(
     ------
     typer.BadParameter
         A result would replace an input, another result, or a file that is
-        there; an image holds no whole numbers; or a distance of planes is given
-        for objects that lie in one plane each.
+        there; an image holds no whole numbers; a distance of planes is given
+        for objects that lie in one plane each; or one image for several segmentations.
+    AffmaeError
+        The objects of some images could not be found.
     """
     config = build(ObjectsConfig, given)
     if plane_distance is not None and not config.three_d:
@@ -73,26 +80,49 @@ def run_objects(
             "or leave it out"
         )
     sources = _labels_among(open_images(paths, Reading(axes), console, labels=True), console)
+    grey = _image_of(image, sources, axes, console)
     targets = result_paths(sources, out)
-    tables = [target.with_suffix(".csv") for target in targets]
-    check_results(sources, [*targets, *tables], overwrite=overwrite)
+    files = {target: [target, table_path(target)] for target in targets}
+    begun = [target for target in targets if is_unfinished(target) or scratch_path(target).exists()]
+    check_results(
+        [*sources, *([] if grey is None else [grey])],
+        [*chain(*files.values())],
+        begun={file for target in begun for file in files[target]},
+        overwrite=overwrite,
+    )
     batch = Batch(console)
     for target, source in targets.items():
         with batch.image(source.name):
-            spacing: tuple[float, ...] | None = source.pixel_size
-            if spacing is not None and config.three_d:
-                distance = plane_distance or source.plane_distance
-                spacing = None if distance is None else (distance, *spacing)
-            with (
-                meter(console, source.name) as progress,
-                PlaneFile.like(target, source) as file,
-                argument_errors(),
-            ):
-                rows = list(_number(source, values, config, spacing, file, progress))
-            table = {name: np.concatenate([part[name] for part in rows]) for name in rows[0]}
-            replace_bytes(target.with_suffix(".csv"), table_text(table).encode())
-            say(console, f"wrote {target}: {len(table['label'])} objects")
+            if plane_distance is not None:
+                source.plane_distance = plane_distance
+            events = objects_to_file(
+                source, values, config, target, image=grey, overwrite=overwrite
+            )
+            with meter(console, source.name) as progress:
+                reporter = Reporter(console, progress)
+                deliver(events, [reporter.show], console, resume=this_command())
     batch.finish(len(targets), "measured", "Repair or remove them, then repeat the command")
+
+
+def _image_of(
+    path: Path | None, sources: Sequence[ImageSource], axes: str | None, console: Console
+) -> ImageSource | None:
+    """Open the image whose grey values are wanted.
+
+    Raises
+    ------
+    typer.BadParameter
+        There is more than one image, or segmentation.
+    """
+    if path is None:
+        return None
+    found = open_images([path], Reading(axes), console)
+    if len(found) > 1 or len(sources) > 1:
+        raise typer.BadParameter(
+            "--image is the image of one segmentation; give one of each, and repeat the command "
+            "for others"
+        )
+    return found[0]
 
 
 def _labels_among(sources: Sequence[ImageSource], console: Console) -> list[ImageSource]:
@@ -121,44 +151,11 @@ def _labels_among(sources: Sequence[ImageSource], console: Console) -> list[Imag
 
 
 def _check_labels(source: ImageSource) -> None:
+    check_complete(source)
     check_channels(source)
-    read_labels(source, 0)
+    read_labels(source, 0, _middle(source.height), _middle(source.width))
 
 
-def _number(
-    source: ImageSource,
-    values: Sequence[int],
-    config: ObjectsConfig,
-    spacing: tuple[float, ...] | None,
-    file: PlaneFile,
-    progress: Meter,
-) -> Iterator[Table]:
-    """Write the numbered planes of an image; yield tables of their objects."""
-    count = 0
-    for planes in _blocks(source, config.three_d):
-        classes = _read(source, planes)
-        objects = label_objects(classes, values, **config.model_dump())
-        objects[objects > 0] += count
-        for plane in objects:
-            file.write(plane)
-        table = measure_objects(objects, spacing, classes=classes)
-        table["plane"] += planes[0]
-        count += len(table["label"])
-        progress.update(planes[-1] + 1, source.n_planes, f"{count} objects")
-        yield table
-
-
-def _read(source: ImageSource, planes: range) -> NDArray[np.integer[Any]]:
-    """Read planes in their own dtype, because int64 would need eight times the memory."""
-    whole = source.dtype if source.dtype.kind in "ui" else np.int64
-    classes = np.empty((len(planes), source.height, source.width), whole)
-    for target, plane in zip(classes, planes, strict=True):
-        target[:] = read_labels(source, plane)
-    return classes
-
-
-def _blocks(source: ImageSource, three_d: bool) -> list[range]:
-    """Planes that objects may share: all of them, or each its own."""
-    if three_d:
-        return [range(source.n_planes)]
-    return [range(plane, plane + 1) for plane in range(source.n_planes)]
+def _middle(size: int) -> slice:
+    start = max(0, (size - _LOOK) // 2)
+    return slice(start, start + _LOOK)

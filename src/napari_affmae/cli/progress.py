@@ -122,6 +122,10 @@ class Reporter:
                 self._meter.update(event.count, None, "files looked at")
             case ev.TilesDone():
                 self._meter.update(event.done, event.total, wording.tiles(event))
+            case ev.ObjectsProgress():
+                self._meter.update(event.done, event.total, wording.objects(event))
+            case ev.ObjectsWritten():
+                self._say(f"wrote {event.path} and {event.table}: {event.count} objects")
             case ev.PlanProgress():
                 self._meter.update(event.done, event.total, "trying a step")
             case ev.ExportStep():
@@ -136,7 +140,9 @@ class Reporter:
                 | ev.CheckpointSaved()
                 | ev.BandDone()
                 | ev.BlockDone()
+                | ev.ResultBegun()
                 | ev.PlaneDone()
+                | ev.HelperStep()
                 | ev.PlanMeasured()
             ):
                 pass

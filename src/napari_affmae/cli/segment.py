@@ -22,9 +22,9 @@ from napari_affmae.cli.stopping import deliver, this_command
 from napari_affmae.cli.terminal import say
 from napari_affmae.config import SegmentConfig
 from napari_affmae.data import ImageSource
-from napari_affmae.data.formats.kinds import stem_of
+from napari_affmae.data.formats.opening.kinds import stem_of
 from napari_affmae.engine import VolumeSegmenter
-from napari_affmae.engine.inference.executor import Executor, Threads
+from napari_affmae.engine.inference.executor import Executor, Threads, settled_precision
 from napari_affmae.engine.inference.origins import Origins
 from napari_affmae.engine.results.target import (
     clear_parts,
@@ -88,8 +88,10 @@ def run_segment(
     sources = open_images(paths, reading, console)
     targets = result_paths(sources, out)
     origins = Origins(model, config)
+    executor = _executor(scheduler)
     if skip_existing:
-        targets = _missing(targets, config, origins, console)
+        precision = settled_precision(executor, config)
+        targets = _missing(targets, config, origins, precision, console)
     files = {target: [target] for target in targets}
     if config.probabilities:
         files = {target: [target, probabilities_path(target)] for target in targets}
@@ -97,7 +99,7 @@ def run_segment(
     check_results(sources, [*chain(*files.values())], begun=begun, overwrite=overwrite)
     if targets:
         with argument_errors():
-            volumes = VolumeSegmenter(origins, config, executor=_executor(scheduler))
+            volumes = VolumeSegmenter(origins, config, executor=executor)
     batch = Batch(console)
     for number, (target, source) in enumerate(targets.items()):
         with batch.image(source.name):
@@ -135,21 +137,28 @@ def _executor(scheduler: str | None) -> Executor:
 
 
 def _missing(
-    targets: Mapping[Path, ImageSource], config: SegmentConfig, origins: Origins, console: Console
+    targets: Mapping[Path, ImageSource],
+    config: SegmentConfig,
+    origins: Origins,
+    precision: str,
+    console: Console,
 ) -> dict[Path, ImageSource]:
     """Keep the images without a result, and print how many have one.
 
     A file that is there, but is not the result of this image, model and settings, is told.
     """
     missing = {}
+    chances = config.probability_type if config.probabilities else None
     for target, source in targets.items():
         files = [target, *([probabilities_path(target)] if config.probabilities else [])]
         there = [file for file in files if _is_there(file)]
         try:
-            origin = origins.of(source) if there else None
+            origin = origins.of(source, precision) if there else None
         except UnreadableFileError:  # told when it is its turn
             origin = None
-        reasons = {} if origin is None else {f: why_not_result(f, source, origin) for f in there}
+        reasons = {}
+        if origin is not None:
+            reasons = {file: why_not_result(file, source, origin, chances) for file in there}
         for file, reason in reasons.items():
             if reason is not None:
                 say(console, f"warning: {file} is not skipped: {reason}", "yellow")

@@ -10,8 +10,8 @@ from .discovery import find_pairs as find_pairs
 from .discovery import find_sources as find_sources
 from .discovery import look_for_pairs as look_for_pairs
 from .discovery import look_for_sources as look_for_sources
-from .formats.kinds import SUFFIXES as SUFFIXES
-from .formats.opening import open_source as open_source
+from .formats.opening.kinds import SUFFIXES as SUFFIXES
+from .formats.opening.source import open_source as open_source
 from .image_checks import Finding as Finding
 from .label_grid import labelled_squares as labelled_squares
 from .label_values import class_values as class_values

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from napari_affmae.data.formats.file_index import FileIndex
-from napari_affmae.data.formats.opening import open_source
-from napari_affmae.data.formats.paths import shown
+from napari_affmae.data.formats.files.paths import shown
+from napari_affmae.data.formats.opening.file_index import FileIndex
+from napari_affmae.data.formats.opening.source import open_source
 from napari_affmae.data.labels import naming_pair
 from napari_affmae.data.left_out import OtherFiles, Skipped, told
 from napari_affmae.data.looking import Looking, Ticks, followed

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from napari_affmae.data.formats.kinds import why_not_read
-from napari_affmae.data.formats.paths import shown
+from napari_affmae.data.formats.files.paths import shown
+from napari_affmae.data.formats.opening.kinds import why_not_read
 
 
 @dataclass(frozen=True)

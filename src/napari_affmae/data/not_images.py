@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 from napari_affmae.data.flatness import looks_like_labels
-from napari_affmae.data.formats.kinds import stem_of
-from napari_affmae.data.formats.recipe import split_inner
+from napari_affmae.data.formats.opening.kinds import stem_of
+from napari_affmae.data.formats.opening.recipe import split_inner
 from napari_affmae.data.left_out import Skipped
 from napari_affmae.data.roles import NamedRole, Tokens
 from napari_affmae.data.sources.source import ImageSource

@@ -4,8 +4,8 @@ import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
-from napari_affmae.data.formats.paths import shown
-from napari_affmae.data.formats.recipe import split_inner
+from napari_affmae.data.formats.files.paths import shown
+from napari_affmae.data.formats.opening.recipe import split_inner
 from napari_affmae.data.roles import NamedRole, are_known, folder_role, tokens
 from napari_affmae.errors import DataError
 

@@ -5,11 +5,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from napari_affmae.config import RUN_FILE
-from napari_affmae.data.formats.handles import POOL
-from napari_affmae.data.formats.image_folders import is_image_folder
-from napari_affmae.data.formats.kinds import reader_of
-from napari_affmae.data.formats.paths import mode_of, url_of
-from napari_affmae.data.formats.recipe import default_name, holds_arrays, split_inner
+from napari_affmae.data.formats.files.handles import POOL
+from napari_affmae.data.formats.files.image_folders import is_image_folder
+from napari_affmae.data.formats.files.paths import mode_of, url_of
+from napari_affmae.data.formats.opening.kinds import reader_of
+from napari_affmae.data.formats.opening.recipe import default_name, holds_arrays, split_inner
 from napari_affmae.data.left_out import OtherFiles, Skipped
 from napari_affmae.data.roles import folder_role
 from napari_affmae.data.sources.failures import failure

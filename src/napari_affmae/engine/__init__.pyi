@@ -1,6 +1,8 @@
 from . import events as events
+from .compute.distributed import joined as joined
 from .export.package import export_bioimageio as export_bioimageio
 from .inference.evaluation import evaluate as evaluate
+from .inference.object_volumes import objects_to_file as objects_to_file
 from .inference.objects import label_objects as label_objects
 from .inference.objects import measure_objects as measure_objects
 from .inference.scores import Scores as Scores

@@ -76,6 +76,13 @@ class StepDone(Event):
 
 
 @dataclass(frozen=True)
+class HelperStep(Event):
+    """So many steps were made, in a process that helps another one, which tells the rest."""
+
+    step: int
+
+
+@dataclass(frozen=True)
 class PoolFilled(Event):
     """Images were decoded into the pool that crops are cut from.
 
@@ -185,6 +192,17 @@ class PlaneDone(Event):
 
 
 @dataclass(frozen=True)
+class ResultBegun(Event):
+    """A volume of results can be read, of which nothing or a part is complete.
+
+    `labels` and `probabilities` are OME-Zarr folders; the latter is None if there are none.
+    """
+
+    labels: Path
+    probabilities: Path | None
+
+
+@dataclass(frozen=True)
 class TilesDone(Event):
     """A tile of a volume was predicted, by any of the workers.
 
@@ -209,6 +227,29 @@ class BlockDone(Event):
     box: tuple[slice, ...]
     done: int
     total: int
+
+
+@dataclass(frozen=True)
+class ObjectsProgress(Event):
+    """How far the search for objects in a volume is.
+
+    `doing` is ``"finding"``, ``"joining"`` or ``"numbering"``; `done` counts the blocks of
+    the first and the last of these together.
+    """
+
+    doing: str
+    done: int
+    total: int
+    seconds_left: float | None
+
+
+@dataclass(frozen=True)
+class ObjectsWritten(Event):
+    """The objects of a volume are numbered in a file and measured in a table, both complete."""
+
+    path: Path
+    table: Path
+    count: int
 
 
 @dataclass(frozen=True)

@@ -60,6 +60,11 @@ def tiles(event: ev.TilesDone) -> str:
     return f"tiles{_left(event.seconds_left)}"
 
 
+def objects(event: ev.ObjectsProgress) -> str:
+    """Say what a search for objects does: ``finding, 4 min left``."""
+    return f"{event.doing}{_left(event.seconds_left)}"
+
+
 def plane(event: ev.TileDone, planes: int) -> str:
     """Say how far a stack is: ``plane 31 of 70, 4 min left``."""
     if planes == 1:

@@ -5,15 +5,15 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from napari_affmae.config import ModelConfig
-from napari_affmae.model.decoder import Decoder
-from napari_affmae.model.encoder import Encoder
-from napari_affmae.model.heads import Head
-from napari_affmae.model.layers import Linear, Norm, initialise
 from napari_affmae.model.losses import reconstruction_loss
-from napari_affmae.model.masking import draw_keys, draw_masks
-from napari_affmae.model.outputs import Level, MAEOutput
-from napari_affmae.model.patches import check_images, pad_to_patches, patchify, take_tokens
-from napari_affmae.model.positions import index_later, positions_of
+from napari_affmae.model.parts.decoder import Decoder
+from napari_affmae.model.parts.encoder import Encoder
+from napari_affmae.model.parts.heads import Head
+from napari_affmae.model.parts.layers import Linear, Norm, initialise
+from napari_affmae.model.parts.outputs import Level, MAEOutput
+from napari_affmae.model.tokens.masking import draw_keys, draw_masks
+from napari_affmae.model.tokens.patches import check_images, pad_to_patches, patchify, take_tokens
+from napari_affmae.model.tokens.positions import index_later, positions_of
 
 # Deep supervision: without it the sparse stages collapse.
 LOSS_WEIGHTS: Mapping[str, float] = {"res2": 1.0, "res4": 0.12, "res5": 0.05}

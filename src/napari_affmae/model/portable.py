@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from napari_affmae.config import ModelConfig, QuickConfig
-from napari_affmae.model.quick import QuickSegmenter
+from napari_affmae.model.quick.segmenter import QuickSegmenter
 from napari_affmae.model.segmenter import AFFSegmenter
 
 

@@ -6,13 +6,13 @@ from typing import Literal, Self, cast, overload
 from torch import Tensor, nn
 
 from napari_affmae.config import ModelConfig
-from napari_affmae.model.decoder import Decoder
-from napari_affmae.model.encoder import Encoder
-from napari_affmae.model.heads import Head, class_head
-from napari_affmae.model.layers import Linear, Norm
 from napari_affmae.model.mae import AFFMAE, HEAD_STAGES, build_heads, canvas_of
-from napari_affmae.model.patches import check_images, pad_to_patches, unpatchify
-from napari_affmae.model.positions import canvas_ids, index_later, positions_of
+from napari_affmae.model.parts.decoder import Decoder
+from napari_affmae.model.parts.encoder import Encoder
+from napari_affmae.model.parts.heads import Head, class_head
+from napari_affmae.model.parts.layers import Linear, Norm
+from napari_affmae.model.tokens.patches import check_images, pad_to_patches, unpatchify
+from napari_affmae.model.tokens.positions import canvas_ids, index_later, positions_of
 
 
 class AFFSegmenter(nn.Module):

@@ -6,7 +6,7 @@ from scipy.ndimage import gaussian_filter
 from affmae_kernels.cut_crops.arithmetic import places
 from napari_affmae.config import AugmentationConfig, NormalizationConfig
 from napari_affmae.data.crops.augmentation import NONE, draw_light, draw_shapes, spline_basis
-from napari_affmae.data.formats.opening import open_source
+from napari_affmae.data.formats.opening.source import open_source
 from napari_affmae.data.normalization.normalization import normalize_sources
 
 CROPS = np.arange(2000)

@@ -4,7 +4,7 @@ import tifffile
 
 from napari_affmae.config import NormalizationConfig
 from napari_affmae.data.crops.label_survey import UNLABELLED, LabelSurvey
-from napari_affmae.data.formats.opening import open_source
+from napari_affmae.data.formats.opening.source import open_source
 from napari_affmae.data.labels import LabelledPair, default_classes
 from napari_affmae.data.normalization.normalization import normalize_when_read
 from napari_affmae.data.sources.source import ArraySource

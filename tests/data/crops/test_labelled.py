@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from napari_affmae.config import IGNORE_INDEX, AugmentationConfig, NormalizationConfig
-from napari_affmae.data.formats.opening import open_source
+from napari_affmae.data.formats.opening.source import open_source
 from napari_affmae.data.labels import LabelledPair, default_classes
 from napari_affmae.data.normalization.normalization import normalize_sources
 from napari_affmae.data.sources.source import ArraySource

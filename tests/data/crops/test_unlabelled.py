@@ -4,7 +4,7 @@ import torch
 
 from napari_affmae.config import AugmentationConfig, NormalizationConfig
 from napari_affmae.data.crops.unlabelled import PretrainCrops
-from napari_affmae.data.formats.opening import open_source
+from napari_affmae.data.formats.opening.source import open_source
 from napari_affmae.data.normalization.normalization import normalize_sources
 from napari_affmae.errors import DataError, UnreadableFileError
 

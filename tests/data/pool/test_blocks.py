@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from napari_affmae.config import NormalizationConfig
-from napari_affmae.data.formats.opening import open_source
+from napari_affmae.data.formats.opening.source import open_source
 from napari_affmae.data.normalization.normalization import normalize_when_read
 from napari_affmae.data.pool.blocks import BlockGrid
 from napari_affmae.errors import DataError

@@ -3,7 +3,7 @@ import pickle
 import mrcfile
 import numpy as np
 
-from napari_affmae.data.formats.opening import open_source
+from napari_affmae.data.formats.opening.source import open_source
 from napari_affmae.data.sources.flipped import FlippedSource
 
 

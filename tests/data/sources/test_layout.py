@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from napari_affmae.data.formats.opening import open_source
+from napari_affmae.data.formats.opening.source import open_source
 from napari_affmae.data.sources.layout import Layout, axes_of_planes, default_axes, parse_axes
 
 

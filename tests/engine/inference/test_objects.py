@@ -61,8 +61,8 @@ def test_objects_never_join_two_classes():
     classes[2:8, 2:10], classes[2:8, 10:18] = 4, 1
     objects = label_objects(classes, np.unique(classes)[1:], **OFF)
     assert objects.max() == 2
-    assert set(objects[classes == 1]) == {1}
-    assert set(objects[classes == 4]) == {2}
+    assert set(objects[classes == 4]) == {1}
+    assert set(objects[classes == 1]) == {2}
 
 
 @pytest.mark.parametrize(("separation", "count"), [(0.0, 1), (1.0, 2), (4.0, 2), (12.0, 1)])

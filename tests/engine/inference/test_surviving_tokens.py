@@ -8,7 +8,7 @@ from napari_affmae.data import window
 from napari_affmae.engine import load_model, read_metadata, surviving_tokens
 from napari_affmae.engine.inference.segmentation import normalize_like
 from napari_affmae.errors import OutOfMemoryError
-from napari_affmae.model.encoder import Encoder
+from napari_affmae.model.parts.encoder import Encoder
 
 
 @pytest.fixture(scope="module")

@@ -19,10 +19,10 @@ def make_plan():
     def make(shape, axes, *, sizes=None, pixel_size=None, plane_distance=None, **options):
         source = open_source(np.broadcast_to(np.uint8(0), shape), axes=axes, name="empty")
         source.pixel_size, source.plane_distance = pixel_size, plane_distance
-        origin = Origin(image="i", model="m", tile=64, overlap=0.25)
+        origin = Origin(image="i", model="m", tile=64, overlap=0.25, precision="fp32")
         statistics = SourceStatistics(low=(0,), high=(1,), fill=(0,), mean=(0,), std=(1,))
         sizes = sizes or BlockSizes()
-        return Plan.of(source, origin, "fp32", statistics, CLASSES, sizes=sizes, **options)
+        return Plan.of(source, origin, statistics, CLASSES, sizes=sizes, **options)
 
     return make
 

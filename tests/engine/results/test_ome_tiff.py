@@ -15,7 +15,7 @@ from napari_affmae.engine.results.origin import Origin, why_not_of
 from napari_affmae.errors import UnwritableError
 from napari_affmae.files import TEMPORARY, lock_path, temporary_path
 
-ORIGIN = Origin(image="01", model="02", tile=64, overlap=0.25)
+ORIGIN = Origin(image="01", model="02", tile=64, overlap=0.25, precision="fp32")
 
 
 @pytest.mark.parametrize("shape", [(3, 50, 70), (1, 50, 70), (2, 4, 33, 20)])

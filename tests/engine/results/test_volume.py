@@ -42,7 +42,7 @@ def test_what_is_written_can_be_read_on_all_levels(place, plan, fill):
         if level + 1 < plan.levels:
             steps = zip(plan.steps[level + 1], plan.steps[level], strict=True)
             factors = tuple(a // b for a, b in steps)
-            labels = most_frequent(labels, factors, [0, 2])
+            labels = most_frequent(labels, factors)
             probabilities = np.stack([average(part, factors) for part in probabilities])
     source = open_source(place.labels)
     assert (source.pixel_size, source.plane_distance) == ((4.0, 5.0), 4.0)

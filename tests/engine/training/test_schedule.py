@@ -91,3 +91,16 @@ def test_what_costs_time_is_spaced_by_its_share_of_it():
     spacing.done(10_000.0, 2.0)
     assert not spacing.is_due(10_999.0)
     assert spacing.is_due(11_000.0)
+
+
+def test_what_was_done_once_only_does_not_put_off_the_second_time():
+    spacing = Spacing(10.0, 0.01)
+    spacing.wait(5.0)
+    assert not spacing.is_due(14.9)
+    assert spacing.is_due(15.0)
+    spacing.done(20.0, 4.0)
+    assert not spacing.is_due(59.0)
+    assert spacing.is_due(60.0)
+    spacing.done(60.0, 4.0)
+    assert not spacing.is_due(459.0)
+    assert spacing.is_due(460.0)

@@ -22,10 +22,10 @@ def made(folder: Path) -> Place:
     """A volume with a pyramid of three levels."""
     source = open_source(np.zeros((3, 60, 60), np.uint8), axes="ZYX", name="empty")
     source.pixel_size, source.plane_distance = (4.0, 5.0), 30.0
-    origin = Origin(image="i", model="m", tile=64, overlap=0.25)
+    origin = Origin(image="i", model="m", tile=64, overlap=0.25, precision="fp32")
     statistics = SourceStatistics(low=(0,), high=(1,), fill=(0,), mean=(0,), std=(1,))
     sizes = BlockSizes(chunk=8, side=16)
-    plan = Plan.of(source, origin, "fp32", statistics, CLASSES, probabilities="uint8", sizes=sizes)
+    plan = Plan.of(source, origin, statistics, CLASSES, probabilities="uint8", sizes=sizes)
     place = Place(folder / "a.zarr", folder / "a_probabilities.zarr")
     volume = Volume.create(place, plan, "a")
     for number in range(plan.first(plan.levels)):

@@ -8,14 +8,12 @@ import dask.array as da
 import numpy as np
 import pytest
 import tifffile
-import zarr
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QApplication, QMessageBox
 
 from napari_affmae.data import default_classes
-from napari_affmae.engine.results import canvas
 from napari_affmae.widgets.layers.label_layers import classes_of, may_be_for
-from napari_affmae.widgets.layers.layer_sources import OWN, layer_geometry, step_sizes
+from napari_affmae.widgets.layers.layer_sources import layer_geometry, step_sizes
 from napari_affmae.widgets.layers.view import camera_of
 from napari_affmae.widgets.parts.command_dialog import CommandDialog
 from napari_affmae.widgets.running.run_panel import Outcome
@@ -147,35 +145,6 @@ def test_lazy_arrays_are_read_in_parts(viewer: Any, dock: SegmentDock, drive: An
     assert 0 < len(view) < 20
     assert len(computed) < lazy.npartitions / 10
     assert max(drive.result().data.shape) < 300
-
-
-def test_large_results_lie_on_disk(
-    viewer: Any,
-    dock: SegmentDock,
-    runs: Path,
-    volume: tuple[np.ndarray, np.ndarray],
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-    drive: Any,
-) -> None:
-    monkeypatch.setattr(canvas, "LARGEST", 1000)
-    stored = zarr.create_array(store=tmp_path / "em.zarr", data=volume[0][:2], chunks=(1, 64, 64))
-    viewer.add_image(stored, name="em", contrast_limits=(0, 255))
-    dock.region.setCurrentText(EVERYTHING)
-    dock.form.set_values({"probabilities": True})
-    assert drive.run() is Outcome.FINISHED, drive.errors()
-    labels = drive.result()
-    assert isinstance(labels.data, zarr.Array)
-    assert labels.data.shape == (2, 128, 160)
-    assert any("is kept in" in text for _, text in dock.panel.messages.texts)
-    [folder] = (runs / "segmentations").iterdir()
-    np.testing.assert_array_equal(zarr.open_array(folder / "labels.zarr")[:], labels.data[:])
-    layers = [layer for layer in viewer.layers if "probability" in layer.name]
-    total = sum(np.asarray(layer.data[:]) for layer in layers)
-    np.testing.assert_allclose(total, 1, atol=1e-5)
-    assert all(layer.metadata == OWN for layer in layers)
-    # They are no input.
-    assert [dock.image.combo.itemText(i) for i in range(dock.image.combo.count())] == ["em"]
 
 
 @pytest.mark.parametrize("distance", [40, None])

@@ -1,1 +1,1 @@
-"""One module a file format, and how files are opened, pooled and kept decoded."""
+"""Formats of image files, in rooms: opening, a room or a module a format, and what these share."""

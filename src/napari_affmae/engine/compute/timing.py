@@ -2,6 +2,9 @@
 
 from time import perf_counter
 
+# By how much the first time of what is done now and then may exceed its share.
+_FIRST = 10
+
 
 class Pace:
     """Smoothed duration of a step.
@@ -93,11 +96,19 @@ class Spacing:
         self._share = share
         self._growth = growth
         self._next: float | None = None
+        self._is_first = True
 
     def is_due(self, elapsed: float) -> bool:
         """Tell whether it is due, `elapsed` seconds after the start; at once before `done`."""
         return self._next is None or elapsed >= self._next
 
+    def wait(self, elapsed: float) -> None:
+        """Note that it need not be done at once."""
+        self._next = elapsed + self._least
+
     def done(self, elapsed: float, seconds: float) -> None:
         """Note that it was done, and that this took so many seconds."""
-        self._next = elapsed + max(self._least, seconds / self._share, self._growth * elapsed)
+        # The first time holds what is done only once, such as compiling kernels.
+        share = self._share * (_FIRST if self._is_first else 1)
+        self._is_first = False
+        self._next = elapsed + max(self._least, seconds / share, self._growth * elapsed)

@@ -36,7 +36,7 @@ from napari_affmae.engine.store.model_files import load_model
 from napari_affmae.errors import AffmaeError, CheckpointError
 from napari_affmae.files import write_errors
 from napari_affmae.model import AFFMAE, PortableSegmenter
-from napari_affmae.model.patches import SMALLEST_IMAGE
+from napari_affmae.model.tokens.patches import SMALLEST_IMAGE
 
 SUFFIX = ".zip"
 _STEPS = 5

@@ -1,20 +1,31 @@
 """Runs the blocks of a volume side by side, and marks what is complete."""
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
+from functools import partial
 from queue import SimpleQueue
 from threading import Event as Flag
 from typing import Protocol
 
 from napari_affmae.config import SegmentConfig
+from napari_affmae.engine.compute.device import plan_device
 from napari_affmae.engine.compute.timing import Stopwatch
 from napari_affmae.engine.events import BlockDone, TilesDone
+from napari_affmae.engine.inference.block_order import BlockOrder, Focus
 from napari_affmae.engine.inference.blocks import BlockWork
 from napari_affmae.engine.results.volume import Volume
 
-Submit = Callable[[int], Future[None]]
+Submit = Callable[[Sequence[int]], Future[None]]
 _Report = Future[None] | None
+
+
+class Work(Protocol):
+    """A computation of blocks; several threads may call it."""
+
+    def __call__(self, numbers: Sequence[int], on_tile: Callable[[], None]) -> None:
+        """Compute blocks and write them; what `on_tile` raises ends them unwritten."""
+        ...
 
 
 class Executor(Protocol):
@@ -23,7 +34,7 @@ class Executor(Protocol):
     Attributes
     ----------
     most : int
-        Blocks that are handed out at a time.
+        Tasks that are handed out at a time, each of a block or of several small ones.
     tells_tiles : bool
         Whether single tiles are told, or only blocks.
     """
@@ -41,11 +52,23 @@ class Executor(Protocol):
     def starting(
         self, work: BlockWork, on_tile: Callable[[], None]
     ) -> AbstractContextManager[Submit]:
-        """Give the function that hands out a block, by its number.
+        """Give the function that hands out blocks, by their numbers.
 
         Leaving the block drops what is not finished, and waits until nothing runs here.
         """
         ...
+
+
+def settled_precision(executor: Executor, config: SegmentConfig) -> str:
+    """Return the precision that blocks will be computed in, without loading a network.
+
+    Raises
+    ------
+    DeviceUnavailableError
+        If the device is not there, or has no such precision.
+    """
+    remote = executor.precision(config)
+    return remote or plan_device(config.device, config.precision).precision
 
 
 class _StoppedError(Exception):
@@ -55,12 +78,12 @@ class _StoppedError(Exception):
 class Threads:
     """Computes blocks in threads of this process.
 
-    While one block waits for the network, others are read or written.
+    While the network is at work on one block, others are read or written.
 
     Parameters
     ----------
     most : int
-        Number of threads, and so of blocks in memory.
+        Number of threads, and so of tasks in memory.
     """
 
     tells_tiles = True
@@ -73,7 +96,7 @@ class Threads:
         return None
 
     @contextmanager
-    def starting(self, work: BlockWork, on_tile: Callable[[], None]) -> Iterator[Submit]:
+    def starting(self, work: Work, on_tile: Callable[[], None]) -> Iterator[Submit]:
         """Start the threads; see `Executor`."""
         closed = Flag()
 
@@ -84,16 +107,16 @@ class Threads:
 
         with ThreadPoolExecutor(self.most, thread_name_prefix="affmae-blocks") as threads:
             try:
-                yield lambda number: threads.submit(work, number, tell)
+                yield lambda numbers: threads.submit(work, numbers, tell)
             finally:
                 closed.set()
                 threads.shutdown(cancel_futures=True)
 
 
 def compute_blocks(
-    work: BlockWork, volume: Volume, executor: Executor
+    work: BlockWork, volume: Volume, executor: Executor, focus: Focus | None = None
 ) -> Generator[TilesDone | BlockDone, None, None]:
-    """Compute what is missing of a volume, level by level.
+    """Compute what is missing of a volume.
 
     Only this generator marks blocks, after they are on the disk. Closing it drops the
     blocks that are being computed.
@@ -106,6 +129,8 @@ def compute_blocks(
         The result.
     executor : Executor
         Where it is computed.
+    focus : callable, optional
+        See `BlockOrder`.
 
     Yields
     ------
@@ -117,39 +142,67 @@ def compute_blocks(
     AffmaeError
         What ends a block ends the run.
     """
-    reports: SimpleQueue[_Report] = SimpleQueue()
-    with executor.starting(work, lambda: reports.put(None)) as submit:
-        completed = _completed(volume, submit, reports, executor.most)
+    order = BlockOrder(volume, work.at_once, focus)
+    started = partial(executor.starting, work)
+    with closing(completed_blocks(volume, started, executor.most, order)) as completed:
         yield from _progress(work, volume, completed, tells_tiles=executor.tells_tiles)
 
 
+def completed_blocks(
+    volume: Volume,
+    starting: Callable[[Callable[[], None]], AbstractContextManager[Submit]],
+    most: int,
+    order: BlockOrder,
+) -> Generator[int | None, None, None]:
+    """Compute what is missing of a volume, and mark each block that is complete.
+
+    Parameters
+    ----------
+    volume : Volume
+        The result.
+    starting : callable
+        `Executor.starting` of some work.
+    most : int
+        Tasks that are handed out at a time.
+    order : BlockOrder
+        Which blocks come next.
+
+    Yields
+    ------
+    int or None
+        The number of each block that was marked; None for each tile.
+    """
+    reports: SimpleQueue[_Report] = SimpleQueue()
+    with starting(lambda: reports.put(None)) as submit:
+        yield from _completed(volume, submit, reports, most, order)
+
+
 def _completed(
-    volume: Volume, submit: Submit, reports: SimpleQueue[_Report], most: int
+    volume: Volume, submit: Submit, reports: SimpleQueue[_Report], most: int, order: BlockOrder
 ) -> Iterator[int | None]:
     """Mark the missing blocks as they are computed.
 
-    Yields the number of each, and None for each tile. No more than `most` are handed out
-    at a time. A level is begun when the one below it is complete.
+    Yields the number of each, and None for each tile. No more than `most` tasks are handed
+    out at a time.
     """
-    for level in range(volume.plan.levels):
-        first = volume.plan.first(level)
-        missing = volume.ledger.missing(range(first, first + len(volume.plan.blocks(level))))
-        running: dict[Future[None], int] = {}
-        while True:
-            while len(running) < most and (number := next(missing, None)) is not None:
+    running: dict[Future[None], list[int]] = {}
+    while True:
+        while len(running) < most and (numbers := order.take()):
+            for number in numbers:
                 volume.clear(number)
-                future = submit(number)
-                running[future] = number
-                future.add_done_callback(reports.put)
-            if not running:
-                break
-            report = reports.get()
-            if report is None:
-                yield None
-                continue
-            report.result()
-            number = running.pop(report)
+            future = submit(numbers)
+            running[future] = numbers
+            future.add_done_callback(reports.put)
+        if not running:
+            break
+        report = reports.get()
+        if report is None:
+            yield None
+            continue
+        report.result()
+        for number in running.pop(report):
             volume.mark(number)
+            order.completed(number)
             yield number
 
 

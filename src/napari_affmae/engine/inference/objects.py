@@ -1,14 +1,18 @@
 """Finds, separates, counts and measures the objects of a class."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import distance_transform_edt
-from skimage.measure import label
-from skimage.morphology import local_maxima, reconstruction
-from skimage.segmentation import watershed
+
+from napari_affmae.engine.inference.object_sums import Position, base_columns, sums_of
+from napari_affmae.engine.inference.pieces import (
+    find_pieces,
+    linked,
+    numbered,
+    overlaps,
+)
 
 
 def label_objects(
@@ -18,6 +22,8 @@ def label_objects(
     three_d: bool,
     min_size: int,
     separation: float,
+    link: Literal["touch", "overlap"] = "touch",
+    link_iou: float = 0.25,
 ) -> NDArray[np.int32]:
     """Give the objects of a class numbers.
 
@@ -32,17 +38,23 @@ def label_objects(
     value : int or sequence of int
         The classes whose objects are wanted; an object never joins two classes.
     three_d : bool
-        Whether objects extend over several planes. This needs about 25 bytes for
-        each voxel, and twice that with `separation`.
+        Whether objects extend over several planes. With `separation` this needs about 50
+        bytes for each voxel.
     min_size : int
         Objects of fewer pixels are removed, after touching ones were divided.
     separation : float
         In pixels. 0 divides no objects; the larger the number, the fewer are divided.
+    link : "touch" or "overlap"
+        With `three_d`, whether all that touches is one object, or objects of single planes
+        are linked that cover each other well.
+    link_iou : float
+        For ``"overlap"``: smallest intersection over union of linked objects.
 
     Returns
     -------
     ndarray, as `classes`, int32
-        0 where there is no object, else 1 to the number of objects.
+        0 where there is no object, else 1 to the number of objects, in the order of their
+        first pixels.
 
     Raises
     ------
@@ -59,18 +71,18 @@ def label_objects(
         raise ValueError(
             f"min_size and separation must be at least 0, got {min_size} and {separation}"
         )
-    objects = np.zeros(classes.shape, np.int32)
-    parts = [(classes, objects)]
-    if classes.ndim == 3 and not three_d:
-        parts = list(zip(classes, objects, strict=True))
-    count = 0
-    for part, out in parts:
-        for wanted in np.atleast_1d(value):
-            found = _large(_components(part == wanted, separation), min_size)
-            inside = found > 0
-            out[inside] = found[inside] + count
-            count += int(found.max(initial=0))
-    return objects
+    planes = classes if classes.ndim == 3 else classes[None]
+    wanted = [int(number) for number in np.atleast_1d(value)]
+    solid = three_d and link == "touch"
+    pieces = find_pieces(planes, wanted, solid=solid, separation=separation)
+    rows = sums_of(pieces, planes, Position((0, 0, 0, 0), (1, *planes.shape)))
+    objects = np.arange(len(rows), dtype=np.int32)
+    if three_d and link == "overlap":
+        pairs, pixels = overlaps(planes, pieces)
+        objects = linked(rows["size"], pairs - 1, pixels, link_iou)
+    numbers, _ = numbered(objects, rows["size"], rows["first"], min_size)
+    chosen: NDArray[np.int32] = np.append(np.uint32(0), numbers).astype(np.int32)[pieces]
+    return chosen.reshape(classes.shape)
 
 
 def measure_objects(
@@ -111,53 +123,13 @@ def measure_objects(
         raise ValueError(f"classes have shape {classes.shape} and objects {objects.shape}")
     if spacing is not None and len(spacing) not in (2, 3):
         raise ValueError(f"spacing must be of a pixel or a voxel, got {len(spacing)} numbers")
-    place = np.nonzero(objects)
-    number = objects[place]
-    counts = np.bincount(number)
-    labels = np.flatnonzero(counts)
-    size = counts[labels]
-
-    def centre(axis: NDArray[np.intp]) -> NDArray[np.float64]:
-        return np.bincount(number, weights=axis)[labels] / size
-
-    centroid = [centre(axis) for axis in place]
-    if objects.ndim == 2:
-        centroid.insert(0, np.zeros(len(labels)))
-    table: dict[str, NDArray[Any]] = {"label": labels.astype(np.int32)}
-    table |= dict(zip(("plane", "row", "column"), centroid, strict=True))
-    table["size_px"] = size
-    if spacing is not None:
-        name = f"area_{unit}2" if len(spacing) == 2 else f"volume_{unit}3"
-        table[name] = size * float(np.prod(spacing))
-    if classes is not None:
-        values = np.zeros(len(counts), classes.dtype)
-        values[number] = classes[place]
-        table["class"] = values[labels]
+    planes = objects if objects.ndim == 3 else objects[None]
+    known = planes if classes is None else classes.reshape(planes.shape)
+    rows = sums_of(planes, known, Position((0, 0, 0, 0), (1, *planes.shape)))
+    labels = np.flatnonzero(rows["size"])
+    table = base_columns(rows[labels], (labels + 1).astype(np.int32), spacing, unit)
+    if classes is None:
+        del table["class"]
+    else:
+        table["class"] = table["class"].astype(classes.dtype)
     return table
-
-
-def _components(mask: NDArray[np.bool_], separation: float) -> NDArray[np.integer[Any]]:
-    components: NDArray[np.integer[Any]] = label(mask, connectivity=1)
-    if separation == 0 or not mask.any():
-        return components
-    distance = distance_transform_edt(mask).astype(np.float32)
-    # Removes maxima that rise by less than `separation` above the saddle to a higher one.
-    levelled = reconstruction(distance - np.float32(separation), distance)
-    markers = label(local_maxima(levelled) & mask)
-    # An object that is thinner than `separation` has no maximum left; it is not divided.
-    marked = np.zeros(components.max() + 1, bool)
-    marked[components[markers > 0]] = True
-    whole = mask & ~marked[components]
-    markers[whole] = components[whole] + markers.max()
-    cut: NDArray[np.integer[Any]] = watershed(-distance, markers, mask=mask)
-    return cut
-
-
-def _large(objects: NDArray[np.integer[Any]], min_size: int) -> NDArray[np.int32]:
-    """Remove small objects and number the others without gaps."""
-    counts = np.bincount(objects.ravel())
-    kept = counts >= max(min_size, 1)
-    kept[:1] = False
-    numbers = np.where(kept, np.cumsum(kept), 0).astype(np.int32)
-    numbered: NDArray[np.int32] = numbers[objects]
-    return numbered

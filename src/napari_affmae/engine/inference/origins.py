@@ -44,8 +44,15 @@ class Origins:
         except OSError as error:
             raise CheckpointError(f"cannot read the model {self.file}: {error}") from error
 
-    def of(self, source: ImageSource) -> Origin:
+    def of(self, source: ImageSource, precision: str) -> Origin:
         """Name what the segmentation of an image comes from.
+
+        Parameters
+        ----------
+        source : ImageSource
+            The image.
+        precision : str
+            Of the network's matrix products.
 
         Raises
         ------
@@ -57,4 +64,5 @@ class Origins:
             model=self.model,
             tile=self._tile,
             overlap=self._overlap,
+            precision=precision,
         )

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from napari_affmae.engine.compute.device import memory_errors, plan_device
 from napari_affmae.engine.compute.runtime import Runtime, evaluating
 from napari_affmae.engine.store.model_files import load_model
-from napari_affmae.model.encoder import Encoder, Merging
 from napari_affmae.model.mae import canvas_of
-from napari_affmae.model.masking import draw_keys, draw_masks
-from napari_affmae.model.outputs import Level
-from napari_affmae.model.patches import check_images, pad_to_patches
+from napari_affmae.model.parts.encoder import Encoder, Merging
+from napari_affmae.model.parts.outputs import Level
+from napari_affmae.model.tokens.masking import draw_keys, draw_masks
+from napari_affmae.model.tokens.patches import check_images, pad_to_patches
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from napari_affmae.config import SegmentConfig
 from napari_affmae.data import ImageSource
-from napari_affmae.engine.events import Event
+from napari_affmae.engine.events import Event, ResultBegun
+from napari_affmae.engine.inference.block_order import Focus
 from napari_affmae.engine.inference.blocks import BlockJob, BlockWork
 from napari_affmae.engine.inference.executor import Executor, Threads, compute_blocks
 from napari_affmae.engine.inference.origins import Origins
@@ -18,12 +19,11 @@ from napari_affmae.engine.results.ome_tiff import PlaneFile
 from napari_affmae.engine.results.plan import DEFAULT_SIZES, BlockSizes, Plan, ProbabilityType
 from napari_affmae.engine.results.target import (
     begin,
-    begin_anew,
     is_zarr_target,
     probabilities_path,
+    refuse_complete,
 )
 from napari_affmae.engine.results.volume import Place, Volume
-from napari_affmae.errors import UnwritableError
 from napari_affmae.files import remove_entry, scratch_path
 
 
@@ -71,7 +71,12 @@ class VolumeSegmenter:
         self._sizes = sizes
 
     def segment(
-        self, source: ImageSource, target: Path, *, overwrite: bool = False
+        self,
+        source: ImageSource,
+        target: Path,
+        *,
+        overwrite: bool = False,
+        focus: Focus | None = None,
     ) -> Generator[Event, None, None]:
         """Segment every plane of an image or stack.
 
@@ -84,11 +89,14 @@ class VolumeSegmenter:
             it is complete: till then its parts lie beside it. Probabilities go beside it too.
         overwrite : bool
             Whether to replace a complete result, or one that was begun otherwise.
+        focus : callable, optional
+            Asked for the part of the image that is to come first.
 
         Yields
         ------
         Event
-            `RunStarted` and any `Notice` first. Then `TilesDone` and `BlockDone`.
+            `RunStarted` and any `Notice` first. Then `ResultBegun`, `TilesDone` and
+            `BlockDone`.
 
         Raises
         ------
@@ -96,7 +104,9 @@ class VolumeSegmenter:
             As `segment`; `UnwritableError` also if something else is in the way, or another
             process writes the result.
         """
-        work = _ImageWork(self._segmenter, source, self._origins, self._config, self._executor)
+        work = _ImageWork(
+            self._segmenter, source, self._origins, self._config, self._executor, focus
+        )
         yield self._segmenter.started
         yield from self._segmenter.notices
         yield from note_pixel_sizes([source], self._segmenter.metadata.pixel_size)
@@ -107,14 +117,11 @@ class VolumeSegmenter:
         self, work: "_ImageWork", target: Path, overwrite: bool
     ) -> Generator[Event, None, None]:
         wanted = self._config.probabilities
-        plan = work.plan("uint8" if wanted else None, self._sizes)
+        plan = work.plan(self._config.probability_type if wanted else None, self._sizes)
         place = Place(target, probabilities_path(target) if wanted else None)
         with writing(target):
+            refuse_complete(target, plan, overwrite=overwrite)
             volume = begin(place, plan, target, anew=overwrite)
-            if volume.ledger.is_complete:
-                if not overwrite:
-                    raise _is_there(target)
-                volume = begin_anew(place, plan, target)
             yield from _kept_once_begun(volume, place.folders, work.compute(volume))
 
     def _to_tiff(
@@ -135,8 +142,7 @@ class VolumeSegmenter:
             if wanted:
                 other = PlaneFile.like(probabilities_path(target), *about)
                 probabilities = files.enter_context(other)
-            if target.exists() and not overwrite:
-                raise _is_there(target)
+            refuse_complete(target, plan, overwrite=overwrite)
             if scratch.is_symlink():
                 scratch.unlink()
             volume = begin(place, plan, target, anew=overwrite)
@@ -191,13 +197,14 @@ class _ImageWork:
         origins: Origins,
         config: SegmentConfig,
         executor: Executor,
+        focus: Focus | None,
     ) -> None:
         self.source = source
-        self.origin = origins.of(source)
+        self.origin = origins.of(source, config.precision)
         self._file = origins.file
         self._segmenter = segmenter
         self._config = config
-        self._executor = executor
+        self._executor, self._focus = executor, focus
         self._normalized = segmenter.normalize(source)
 
     def plan(
@@ -210,7 +217,6 @@ class _ImageWork:
         return Plan.of(
             self.source,
             self.origin,
-            self._config.precision,
             self._normalized.statistics,
             self._segmenter.metadata.classes,
             probabilities=probabilities,
@@ -221,24 +227,17 @@ class _ImageWork:
     def compute(self, volume: Volume) -> Generator[Event, None, None]:
         job = BlockJob(self._normalized, self._file, self.origin, self._config, volume.place)
         work = BlockWork(job, self._segmenter.predictor, volume)
-        return compute_blocks(work, volume, self._executor)
+        return compute_blocks(work, volume, self._executor, self._focus)
 
 
 def _kept_once_begun(
     volume: Volume, folders: Iterable[Path], events: Generator[Event, None, None]
 ) -> Generator[Event, None, None]:
-    """Pass the events on; if they end with nothing done, remove the folders."""
+    """Tell where the result is, and pass the events on; remove the folders if nothing is done."""
     try:
+        yield ResultBegun(volume.place.labels, volume.place.probabilities)
         yield from events
     finally:
         if not volume.ledger.done:
             for folder in folders:
                 remove_entry(folder)
-
-
-def _is_there(target: Path) -> UnwritableError:
-    return UnwritableError(
-        f"{target} is complete, perhaps by another process meanwhile; leave it out, or let it be "
-        "overwritten",
-        target,
-    )

@@ -11,7 +11,7 @@ from napari_affmae.engine.events import TileDone
 from napari_affmae.engine.quick.features import FeatureStore, TileCount
 from napari_affmae.engine.quick.strokes import QuickView
 from napari_affmae.model import QuickSegmenter
-from napari_affmae.model.local_features import REACH, gaussian_blur
+from napari_affmae.model.quick.local_features import REACH, gaussian_blur
 
 
 def predict_view(

@@ -8,7 +8,7 @@ from yaozarrs import v05
 
 from napari_affmae.config import LabelClass
 from napari_affmae.data.sources.class_metadata import rgb
-from napari_affmae.engine.results.plan import Plan
+from napari_affmae.engine.results.plan import BlockPlan
 
 _UNIT = "nanometer"
 
@@ -21,12 +21,12 @@ class _Property(v05.LabelProperty):
     name: str  # yaozarrs writes only what its classes know
 
 
-def label_metadata(plan: Plan, name: str) -> dict[str, Any]:
+def label_metadata(plan: BlockPlan, name: str) -> dict[str, Any]:
     """Describe the labels.
 
     Parameters
     ----------
-    plan : Plan
+    plan : BlockPlan
         The arrays.
     name : str
         What the image is called.
@@ -43,11 +43,11 @@ def label_metadata(plan: Plan, name: str) -> dict[str, Any]:
         colours.append(_Colour.model_validate({**value, "rgba": _rgba(item)}))
         names.append(_Property.model_validate({**value, "name": item.name}))
     multiscale = _multiscale(plan, name, "most frequent value", channels=False)
-    about = v05.ImageLabel(colors=colours, properties=names)
+    about = v05.ImageLabel(colors=colours or None, properties=names or None)
     return _json(v05.LabelImage.model_validate({"multiscales": [multiscale], "image-label": about}))
 
 
-def probability_metadata(plan: Plan, name: str) -> dict[str, Any]:
+def probability_metadata(plan: BlockPlan, name: str) -> dict[str, Any]:
     """Describe the probabilities, a channel a class; as `label_metadata`."""
     most = 1.0 if plan.probabilities is None or plan.probabilities != "uint8" else 255.0
     window = v05.OmeroWindow(start=0, min=0, end=most, max=most)
@@ -67,7 +67,7 @@ def _json(image: v05.Image) -> dict[str, Any]:
     return found
 
 
-def _multiscale(plan: Plan, name: str, method: str, *, channels: bool) -> v05.Multiscale:
+def _multiscale(plan: BlockPlan, name: str, method: str, *, channels: bool) -> v05.Multiscale:
     axes: list[v05.Axis] = [
         v05.TimeAxis(name="t")
         if axis == "t"

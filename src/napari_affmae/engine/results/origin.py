@@ -10,6 +10,14 @@ from tifffile import TiffFile
 from napari_affmae.config import ORIGIN_NAMESPACE
 from napari_affmae.data import ImageSource
 
+_WORDS = (
+    ("image", "another image"),
+    ("model", "another model"),
+    ("tile", "another size of tiles"),
+    ("overlap", "another overlap of tiles"),
+    ("precision", "another precision"),
+)
+
 
 class Origin(BaseModel):
     """What decides about the content of a segmentation.
@@ -24,6 +32,8 @@ class Origin(BaseModel):
         Side of a tile, pixels.
     overlap : float
         Share of a tile that it shares with the next.
+    precision : str
+        Of the network's matrix products.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -33,6 +43,11 @@ class Origin(BaseModel):
     model: str
     tile: int
     overlap: float
+    precision: str
+
+    def differences(self, other: "Origin") -> list[str]:
+        """Say in which respects another origin differs, in words for the user."""
+        return [words for name, words in _WORDS if getattr(self, name) != getattr(other, name)]
 
     def texts(self) -> dict[str, str]:
         """Return the entries as texts, as annotations are."""
@@ -64,11 +79,9 @@ def why_not_of(path: Path, source: ImageSource, origin: Origin) -> str | None:
         return f"it cannot be read ({error})"
     if found is None:
         return "it does not say what it was made from"
-    for name, what in (("image", "image"), ("model", "model"), ("tile", "size of tiles")):
-        if getattr(found, name) != getattr(origin, name):
-            return f"it was made with another {what}"
-    if found.overlap != origin.overlap:
-        return "it was made with another overlap of tiles"
+    differences = found.differences(origin)
+    if differences:
+        return f"it was made with {' and '.join(differences)}"
     return None if complete else "it is not complete"
 
 

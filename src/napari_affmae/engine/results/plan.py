@@ -87,19 +87,13 @@ class BlockSizes:
 DEFAULT_SIZES = BlockSizes()
 
 
-class Plan(BaseModel):
-    """Arrays of results, and all that decides about their content.
+class BlockPlan(BaseModel):
+    """Arrays of results that are divided into blocks.
 
     Attributes
     ----------
-    origin : Origin
-        Image, model and tiles.
-    precision : str
-        Of the network's matrix products.
-    statistics : SourceStatistics
-        The numbers that normalise the image.
     classes : tuple of LabelClass
-        The classes, whose values are written.
+        The classes, whose values are written; none where values number objects.
     probabilities : str or None
         Type of the probabilities; None if there are none.
     axes : str
@@ -119,11 +113,8 @@ class Plan(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: Literal["1"] = "1"
-    origin: Origin
-    precision: str
-    statistics: SourceStatistics
-    classes: tuple[LabelClass, ...]
-    probabilities: ProbabilityType | None
+    classes: tuple[LabelClass, ...] = ()
+    probabilities: ProbabilityType | None = None
     axes: str
     shape: Shape
     chunk: Shape
@@ -133,69 +124,13 @@ class Plan(BaseModel):
     planes: Shape
     order: Shape
 
-    @classmethod
-    def of(
-        cls,
-        source: ImageSource,
-        origin: Origin,
-        precision: str,
-        statistics: SourceStatistics,
-        classes: tuple[LabelClass, ...],
-        *,
-        probabilities: ProbabilityType | None = None,
-        pyramid: bool = True,
-        sizes: BlockSizes = DEFAULT_SIZES,
-    ) -> Self:
-        """Plan the segmentation of an image.
-
-        Parameters
-        ----------
-        source : ImageSource
-            The image.
-        origin, precision, statistics, classes, probabilities
-            See the attributes.
-        pyramid : bool
-            Whether there are smaller copies, for viewers.
-        sizes : BlockSizes
-            How the arrays are divided.
-        """
-        axes, planes, order = _plane_axes(source.layout)
-        shape = (*(planes[i] for i in order), source.height, source.width)
-        pixel = np.min_scalar_type(max(item.value for item in classes)).itemsize
-        if probabilities is not None:
-            pixel += len(classes) * np.dtype(probabilities).itemsize
-        chunk, wanted = sizes.chunk, sizes.side or min(_SIDE, math.isqrt(_BYTES // pixel))
-        sides = [_side(size, wanted, chunk) for size in shape[-2:]]
-        depth = sizes.depth
-        if depth is None:
-            most = max(1, _BYTES // (math.prod(sides) * pixel))
-            depth = min(most, -(-shape[-3] // _FILES_ALONG_Z)) if planes else 1
-        lead = (1,) * len(planes)
-        spacing = _spacing(source, axes)
-        steps = list(_steps(shape, axes, spacing, 2 * chunk))
-        return cls(
-            origin=origin,
-            precision=precision,
-            statistics=statistics,
-            classes=classes,
-            probabilities=probabilities,
-            axes=axes,
-            shape=shape,
-            chunk=(*lead, *(min(chunk, part) for part in sides)),
-            shard=(*lead[:-1], *(depth,) * len(lead[-1:]), *sides),
-            spacing=spacing,
-            steps=tuple(steps if pyramid else steps[:1]),
-            planes=planes,
-            order=order,
-        )
-
     @property
     def fingerprint(self) -> bytes:
         """Hash of the whole plan."""
         return hashlib.sha256(self.model_dump_json().encode()).digest()
 
     @property
-    def label_type(self) -> np.dtype[np.unsignedinteger]:
+    def label_type(self) -> np.dtype[np.unsignedinteger[Any]]:
         """Type of the labels."""
         return np.min_scalar_type(max(item.value for item in self.classes))
 
@@ -235,21 +170,118 @@ class Plan(BaseModel):
         found = np.unravel_index(plane, self.planes) if self.planes else ()
         return tuple(int(found[axis]) for axis in self.order)
 
-    def differences(self, other: "Plan") -> list[str]:
+    def differences(self, other: "BlockPlan") -> list[str]:
         """Say in which respects another plan differs, in words for the user."""
-        return [
-            words
-            for words, mine, theirs in (
-                ("another image", self.origin.image, other.origin.image),
-                ("another model", self.origin.model, other.origin.model),
-                ("another size of tiles", self.origin.tile, other.origin.tile),
-                ("another overlap of tiles", self.origin.overlap, other.origin.overlap),
-                ("another precision", self.precision, other.precision),
-                ("another choice of probabilities", self.probabilities, other.probabilities),
-                ("other blocks", (self.chunk, self.shard), (other.chunk, other.shard)),
-            )
-            if mine != theirs
-        ] or (["other settings"] if self != other else [])
+        if self == other:
+            return []
+        if type(self) is not type(other):
+            return ["another kind of result"]
+        return list(self._differing(other)) or ["other settings"]
+
+    def _differing(self, other: Any) -> Iterator[str]:
+        """Name what differs and has a name that the user may know."""
+        if (self.chunk, self.shard) != (other.chunk, other.shard):
+            yield "other blocks"
+
+
+class Plan(BlockPlan):
+    """A segmentation, and all that decides about its content.
+
+    Attributes
+    ----------
+    origin : Origin
+        Image, model, tiles and precision.
+    statistics : SourceStatistics
+        The numbers that normalise the image.
+    """
+
+    kind: Literal["segmentation"] = "segmentation"
+    origin: Origin
+    statistics: SourceStatistics
+
+    @classmethod
+    def of(
+        cls,
+        source: ImageSource,
+        origin: Origin,
+        statistics: SourceStatistics,
+        classes: tuple[LabelClass, ...],
+        *,
+        probabilities: ProbabilityType | None = None,
+        pyramid: bool = True,
+        sizes: BlockSizes = DEFAULT_SIZES,
+    ) -> Self:
+        """Plan the segmentation of an image.
+
+        Parameters
+        ----------
+        source : ImageSource
+            The image.
+        origin, statistics, classes, probabilities
+            See the attributes.
+        pyramid : bool
+            Whether there are smaller copies, for viewers.
+        sizes : BlockSizes
+            How the arrays are divided.
+        """
+        pixel = np.min_scalar_type(max(item.value for item in classes)).itemsize
+        if probabilities is not None:
+            pixel += len(classes) * np.dtype(probabilities).itemsize
+        return cls(
+            origin=origin,
+            statistics=statistics,
+            classes=classes,
+            probabilities=probabilities,
+            **divided(source, pixel, sizes, pyramid=pyramid),
+        )
+
+    def _differing(self, other: Any) -> Iterator[str]:
+        yield from self.origin.differences(other.origin)
+        if self.probabilities != other.probabilities:
+            yield "another choice of probabilities"
+        yield from super()._differing(other)
+
+
+def divided(source: ImageSource, pixel: int, sizes: BlockSizes, *, pyramid: bool) -> dict[str, Any]:
+    """Divide a result that is as large as an image.
+
+    Parameters
+    ----------
+    source : ImageSource
+        The image.
+    pixel : int
+        Bytes of all results at a pixel.
+    sizes : BlockSizes
+        How to divide.
+    pyramid : bool
+        Whether there are smaller copies.
+
+    Returns
+    -------
+    dict
+        Fields of a `BlockPlan`.
+    """
+    axes, planes, order = _plane_axes(source.layout)
+    shape = (*(planes[i] for i in order), source.height, source.width)
+    chunk, wanted = sizes.chunk, sizes.side or min(_SIDE, math.isqrt(_BYTES // pixel))
+    sides = [_side(size, wanted, chunk) for size in shape[-2:]]
+    depth = sizes.depth
+    if depth is None:
+        most = max(1, _BYTES // (math.prod(sides) * pixel))
+        depth = min(most, -(-shape[-3] // _FILES_ALONG_Z)) if planes else 1
+    lead = (1,) * len(planes)
+    spacing = _spacing(source, axes)
+    steps = list(_steps(shape, axes, spacing, 2 * chunk))
+    return {
+        "axes": axes,
+        "shape": shape,
+        "chunk": (*lead, *(min(chunk, part) for part in sides)),
+        "shard": (*lead[:-1], *(depth,) * len(lead[-1:]), *sides),
+        "spacing": spacing,
+        "steps": tuple(steps if pyramid else steps[:1]),
+        "planes": planes,
+        "order": order,
+    }
 
 
 def _plane_axes(layout: Layout) -> tuple[str, Shape, Shape]:

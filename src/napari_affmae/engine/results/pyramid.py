@@ -1,16 +1,14 @@
 """Smaller copies of labels and probabilities, which viewers show from afar."""
 
-from collections.abc import Sequence
-from itertools import product
+from collections.abc import Iterator, Sequence
+from itertools import combinations, product
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 
-def most_frequent(
-    labels: NDArray[Any], factors: Sequence[int], values: Sequence[int]
-) -> NDArray[Any]:
+def most_frequent(labels: NDArray[Any], factors: Sequence[int]) -> NDArray[Any]:
     """Take the most frequent value of each group of pixels.
 
     Of values that are equally frequent the largest is taken, so that thin structures
@@ -19,11 +17,9 @@ def most_frequent(
     Parameters
     ----------
     labels : ndarray
-        Values among `values`.
+        Classes, or numbers of objects.
     factors : sequence of int
         Pixels of a group along each axis; the last group may be cut.
-    values : sequence of int
-        All values that there are.
 
     Returns
     -------
@@ -32,13 +28,21 @@ def most_frequent(
     """
     factors = tuple(factors)
     groups = tuple(-(-size // factor) for size, factor in zip(labels.shape, factors, strict=True))
-    best = np.zeros(groups, np.uint16)
+    parts = [np.ascontiguousarray(part) for part in _slices(labels, factors)]
+    counts = [np.ones(part.shape, np.min_scalar_type(len(parts))) for part in parts]
+    for first, second in combinations(range(len(parts)), 2):
+        shapes = zip(parts[first].shape, parts[second].shape, strict=True)
+        both = tuple(slice(min(pair)) for pair in shapes)
+        same = parts[first][both] == parts[second][both]
+        counts[first][both] += same
+        counts[second][both] += same
+    best = np.zeros(groups, counts[0].dtype)
     result = np.zeros(groups, labels.dtype)
-    for value in sorted(values):
-        count = _sums(labels == value, factors, np.dtype(np.uint16))
-        more = count >= np.maximum(best, 1)
-        result[more] = value
-        best[more] = count[more]
+    for part, count in zip(parts, counts, strict=True):
+        here = tuple(map(slice, part.shape))
+        more = (count > best[here]) | ((count == best[here]) & (part > result[here]))
+        np.copyto(result[here], part, where=more)
+        np.copyto(best[here], count, where=more)
     return result
 
 
@@ -70,7 +74,12 @@ def _sums(values: NDArray[Any], factors: tuple[int, ...], dtype: np.dtype[Any]) 
     """Sum each group. Whole slices are added, which scikit-image's block_reduce does not do."""
     groups = tuple(-(-size // factor) for size, factor in zip(values.shape, factors, strict=True))
     total = np.zeros(groups, dtype)
-    for place in product(*map(range, factors)):
-        part = values[tuple(slice(n, None, f) for n, f in zip(place, factors, strict=True))]
+    for part in _slices(values, factors):
         total[tuple(map(slice, part.shape))] += part
     return total
+
+
+def _slices(values: NDArray[Any], factors: tuple[int, ...]) -> Iterator[NDArray[Any]]:
+    """Yield the first pixels of all groups, the second ones, and so on."""
+    for place in product(*map(range, factors)):
+        yield values[tuple(slice(n, None, f) for n, f in zip(place, factors, strict=True))]

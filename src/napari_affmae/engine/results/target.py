@@ -6,7 +6,7 @@ from pathlib import Path
 from napari_affmae.data import ImageSource
 from napari_affmae.engine.results.new_file import writing
 from napari_affmae.engine.results.origin import Origin, why_not_of
-from napari_affmae.engine.results.plan import Plan
+from napari_affmae.engine.results.plan import BlockPlan, Plan, ProbabilityType
 from napari_affmae.engine.results.volume import Place, Volume, is_complete, read_plan
 from napari_affmae.errors import UnreadableFileError, UnwritableError
 from napari_affmae.files import remove_entry, scratch_path
@@ -48,14 +48,14 @@ def clear_parts(target: Path) -> None:
         remove_entry(parts)
 
 
-def begin(place: Place, plan: Plan, target: Path, *, anew: bool) -> Volume:
+def begin(place: Place, plan: BlockPlan, target: Path, *, anew: bool) -> Volume:
     """Make a volume, or open the one of this plan that was begun, be it complete.
 
     Parameters
     ----------
     place : Place
         Its folders.
-    plan : Plan
+    plan : BlockPlan
         What it is to be.
     target : Path
         The result that the user asked for; names the image, and what a message is about.
@@ -72,7 +72,7 @@ def begin(place: Place, plan: Plan, target: Path, *, anew: bool) -> Volume:
     return begin_anew(place, plan, target)
 
 
-def begin_anew(place: Place, plan: Plan, target: Path) -> Volume:
+def begin_anew(place: Place, plan: BlockPlan, target: Path) -> Volume:
     """Make a volume where `begin` has found one of this program, or nothing."""
     for folder in place.folders:
         if folder.exists():
@@ -80,12 +80,12 @@ def begin_anew(place: Place, plan: Plan, target: Path) -> Volume:
     return Volume.create(place, plan, target.stem)
 
 
-def _may_continue(place: Place, plan: Plan, target: Path, *, anew: bool) -> bool:
+def _may_continue(place: Place, plan: BlockPlan, target: Path, *, anew: bool) -> bool:
     """Whether there is a volume of this plan; else what is there may be removed."""
     for folder in place.folders:
         if folder.is_symlink() or (folder.exists() and read_plan(folder) is None):
             raise UnwritableError(
-                f"{folder} is not a segmentation of this program, so it is not replaced; "
+                f"{folder} is no result of this program, so it is not replaced; "
                 "choose another name",
                 folder,
             )
@@ -101,15 +101,52 @@ def _may_continue(place: Place, plan: Plan, target: Path, *, anew: bool) -> bool
     return len(plans) == len(place.folders) and not differences
 
 
-def why_not_result(target: Path, source: ImageSource, origin: Origin) -> str | None:
-    """Say why a result is not that of an image, a model and settings; see `why_not_of`."""
+def refuse_complete(target: Path, plan: BlockPlan, *, overwrite: bool) -> None:
+    """Refuse to replace a complete result, or remove it.
+
+    Raises
+    ------
+    UnwritableError
+        If it is complete, and not to be overwritten.
+    """
+    there = target.exists()
+    if there and is_zarr_target(target):  # of what is something else, `begin` says what it is
+        same = not target.is_symlink() and read_plan(target) == plan
+        there = same and is_complete(target)
+    if there and not overwrite:
+        raise UnwritableError(
+            f"{target} is complete, perhaps by another process meanwhile; leave it out, or let it "
+            "be overwritten",
+            target,
+        )
+    if there and is_zarr_target(target):
+        remove_entry(target)
+
+
+def why_not_result(
+    target: Path, source: ImageSource, origin: Origin, probabilities: ProbabilityType | None
+) -> str | None:
+    """Say why a result is not that of an image, a model and settings; see `why_not_of`.
+
+    Parameters
+    ----------
+    target : Path
+        The result.
+    source : ImageSource
+        The image.
+    origin : Origin
+        What it should come from.
+    probabilities : str or None
+        Type that probabilities in OME-Zarr should have, if there should be any.
+    """
     if not is_zarr_target(target):
         return why_not_of(target, source, origin)
     try:
         plan = read_plan(target)
-        if plan is None:
+        if not isinstance(plan, Plan):
             return "it does not say what it was made from"
-        wanted = plan.model_copy(update={"origin": origin})
+        chances = plan.probabilities if probabilities is None else probabilities
+        wanted = plan.model_copy(update={"origin": origin, "probabilities": chances})
         differences = plan.differences(wanted)
         if differences:
             return f"it was made with {' and '.join(differences)}"

@@ -4,18 +4,20 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import numpy as np
 import zarr
 from numpy.typing import NDArray
-from pydantic import ValidationError
+from pydantic import Discriminator, TypeAdapter, ValidationError
+from zarr.errors import ContainsArrayError
 
 from napari_affmae.config import ORIGIN_NAMESPACE
 from napari_affmae.data.sources.source import shifted
 from napari_affmae.engine.results.ledger import Ledger
+from napari_affmae.engine.results.object_plan import ObjectPlan
 from napari_affmae.engine.results.ome_zarr import label_metadata, probability_metadata
-from napari_affmae.engine.results.plan import Box, Plan
+from napari_affmae.engine.results.plan import BlockPlan, Box, Plan
 from napari_affmae.engine.results.pyramid import average, most_frequent
 from napari_affmae.engine.results.stored_array import StoredArray
 from napari_affmae.errors import UnreadableFileError
@@ -23,6 +25,9 @@ from napari_affmae.files import remove_entry, sync_folder, temporary_path, write
 
 # In the folder of the labels' first level: in a group, zarr takes it for a damaged member.
 _LEDGER = Path("0", "done")
+
+AnyPlan = Plan | ObjectPlan
+_PLANS: TypeAdapter[AnyPlan] = TypeAdapter(Annotated[AnyPlan, Discriminator("kind")])
 
 
 @dataclass(frozen=True)
@@ -58,7 +63,7 @@ class Volume:
     ----------
     place : Place
         Its folders.
-    plan : Plan
+    plan : Plan or ObjectPlan
         What was written into them.
     ledger : Ledger
         Which of its blocks are complete.
@@ -82,14 +87,14 @@ class Volume:
         self.ledger = _ledger(place.labels, plan)
 
     @classmethod
-    def create(cls, place: Place, plan: Plan, name: str) -> Self:
+    def create(cls, place: Place, plan: BlockPlan, name: str) -> Self:
         """Make the folders of a volume; each appears complete, those of the labels last.
 
         Parameters
         ----------
         place : Place
             Where nothing is yet.
-        plan : Plan
+        plan : BlockPlan
             The arrays.
         name : str
             What the image is called.
@@ -173,12 +178,12 @@ class Volume:
         plan = self.plan
         pairs = zip(plan.steps[level], plan.steps[level - 1], strict=True)
         factors = tuple(step // below for step, below in pairs)
-        values = [item.value for item in plan.classes]
+        channels = len(plan.classes)
         shape = tuple(part.stop - part.start for part in box)
         labels = np.empty(shape, plan.label_type)
         probabilities = None
         if self._probabilities:
-            wanted = plan.with_classes(shape, len(values))
+            wanted = plan.with_classes(shape, channels)
             probabilities = np.empty(wanted, self._probabilities[level].dtype)
         for part in self._strips(box):
             inside = tuple(shifted(p, -b.start) for p, b in zip(part, box, strict=True))
@@ -186,24 +191,40 @@ class Volume:
                 slice(p.start * factor, p.stop * factor)
                 for p, factor in zip(part, factors, strict=True)
             )
-            labels[inside] = most_frequent(self._labels[level - 1].read(below), factors, values)
+            labels[inside] = most_frequent(self._labels[level - 1].read(below), factors)
             if probabilities is not None:
                 groups = plan.with_classes(factors, 1)
-                for number in range(len(values)):
+                for number in range(channels):
                     one = slice(number, number + 1)
                     found = self._probabilities[level - 1].read(plan.with_classes(below, one))
                     probabilities[plan.with_classes(inside, one)] = average(found, groups)
         self.write(level, box, labels, probabilities)
 
+    def read(self, level: int, index: tuple[Any, ...], number: int | None = None) -> NDArray[Any]:
+        """Read labels, or the probabilities of a class.
+
+        Parameters
+        ----------
+        level : int
+            Level of the pyramid.
+        index : tuple of int and slice
+            One for each axis of the labels.
+        number : int, optional
+            Which of the classes.
+        """
+        if number is None:
+            return self._labels[level].read(index)
+        return self._probabilities[level].read(self.plan.with_classes(index, number))
+
     def label_plane(self, plane: int) -> NDArray[Any]:
         """Read the labels of a plane of the image."""
-        return self._labels[0].read(self.plan.position(plane))
+        return self.read(0, (*self.plan.position(plane), slice(None), slice(None)))
 
     def probability_planes(self, plane: int) -> Iterator[NDArray[Any]]:
         """Read the probabilities of a plane of the image, class by class."""
         for number in range(len(self.plan.classes)):
-            place = self.plan.with_classes((*self.plan.position(plane), ...), number)
-            yield self._probabilities[0].read(place)
+            index = (*self.plan.position(plane), slice(None), slice(None))
+            yield self.read(0, index, number)
 
     def _strips(self, box: Box) -> Iterator[Box]:
         """Divide a box into pieces of one plane and the height of a chunk."""
@@ -216,12 +237,12 @@ class Volume:
         yield from product(*lead, rows, [box[-1]])
 
 
-def read_plan(folder: Path) -> Plan | None:
+def read_plan(folder: Path) -> AnyPlan | None:
     """Read what a folder of labels or probabilities was planned to be.
 
     Returns
     -------
-    Plan or None
+    Plan, ObjectPlan or None
         None if this program has not made the folder.
 
     Raises
@@ -231,14 +252,14 @@ def read_plan(folder: Path) -> Plan | None:
     """
     try:
         found = zarr.open_group(folder, mode="r").attrs.get(ORIGIN_NAMESPACE)
-    except FileNotFoundError:
+    except (FileNotFoundError, ContainsArrayError):
         return None
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise UnreadableFileError(f"cannot read {folder}: {error}") from error
     if found is None:
         return None
     try:
-        return Plan.model_validate(found)
+        return _PLANS.validate_python(found)
     except ValidationError as error:
         raise UnreadableFileError(
             f"{folder} was made by another version of this program, or is damaged"
@@ -246,7 +267,7 @@ def read_plan(folder: Path) -> Plan | None:
 
 
 def is_complete(folder: Path) -> bool:
-    """Whether all blocks of labels are done; probabilities have their record with the labels.
+    """Whether all blocks of a result are done; probabilities have their record with the labels.
 
     Raises
     ------
@@ -259,16 +280,30 @@ def is_complete(folder: Path) -> bool:
     return not _is_labels(folder) or _ledger(folder, plan).is_complete
 
 
+def progress_of(folder: Path) -> tuple[int, int] | None:
+    """Count the complete blocks of labels, and all of them; None of what is no such result.
+
+    Raises
+    ------
+    UnreadableFileError
+        If it is damaged.
+    """
+    plan = read_plan(folder)
+    if plan is None or not _is_labels(folder):
+        return None
+    return _ledger(folder, plan).done, plan.first(plan.levels)
+
+
 def _is_labels(folder: Path) -> bool:
     ome: Mapping[str, Any] = zarr.open_group(folder, mode="r").attrs["ome"]  # type: ignore[assignment]
     return "image-label" in ome
 
 
-def _ledger(folder: Path, plan: Plan) -> Ledger:
+def _ledger(folder: Path, plan: BlockPlan) -> Ledger:
     return Ledger(folder / _LEDGER, plan.fingerprint, plan.first(plan.levels))
 
 
-def _open(folder: Path, plan: Plan) -> list[StoredArray]:
+def _open(folder: Path, plan: BlockPlan) -> list[StoredArray]:
     """Open all levels."""
     try:
         return [StoredArray(folder / str(level)) for level in range(plan.levels)]
@@ -277,7 +312,7 @@ def _open(folder: Path, plan: Plan) -> list[StoredArray]:
 
 
 def _create(
-    folder: Path, plan: Plan, metadata: dict[str, Any], dtype: np.dtype[Any], *, classes: bool
+    folder: Path, plan: BlockPlan, metadata: dict[str, Any], dtype: np.dtype[Any], *, classes: bool
 ) -> None:
     """Make a group and its arrays under another name, and rename it."""
     new = temporary_path(folder)

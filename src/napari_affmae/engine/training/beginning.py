@@ -8,6 +8,8 @@ from typing import Any, Self
 from napari_affmae.config import FinetuneConfig, PretrainConfig
 from napari_affmae.data import ImageSource
 from napari_affmae.engine.compute.device import DevicePlan, plan_device
+from napari_affmae.engine.compute.distributed import Team
+from napari_affmae.engine.compute.runtime import Runtime
 from napari_affmae.engine.events import Notice
 from napari_affmae.engine.store.records import DATA, VALIDATION_PLANES
 from napari_affmae.engine.store.run_folder import Kind, RunFolder, read_record
@@ -33,6 +35,8 @@ class Beginning:
         Where decoded images lie.
     stored : Mapping[str, Any] or None
         Record of the run that goes on; None for a new one.
+    team : Team
+        The processes that train together.
     """
 
     folder: RunFolder
@@ -40,15 +44,27 @@ class Beginning:
     plan: DevicePlan
     place: PoolPlan
     stored: Mapping[str, Any] | None
+    team: Team
 
     @classmethod
     def of(
-        cls, folder: RunFolder, config: PretrainConfig | FinetuneConfig, *, resume: bool
+        cls,
+        folder: RunFolder,
+        config: PretrainConfig | FinetuneConfig,
+        team: Team,
+        *,
+        resume: bool,
     ) -> Self:
         """Look at the device and, where a run goes on, at its record."""
-        plan = plan_device(config.device, config.precision)
+        plan = plan_device(team.device(config.device), config.precision)
         stored = _stored(folder.path) if resume else None
-        return cls(folder, config, plan, plan_pool(plan, config.memory_share, stored), stored)
+        place = plan_pool(plan, config.memory_share, stored, team)
+        return cls(folder, config, plan, place, stored, team)
+
+    @property
+    def runtime(self) -> Runtime:
+        """Where the run computes, at work."""
+        return Runtime(self.plan, self.team)
 
     def origin(self, key: str, start: Start) -> Origin:
         """Find what a new run starts from, or what the run that goes on has started from.
@@ -65,9 +81,16 @@ class Beginning:
         return find_origin(start, self.config.preset, self.config.in_channels)
 
     def plan_batch(self, kind: Kind, preset: str) -> BatchPlan:
-        """Settle on the batch; that of the run that goes on is kept."""
+        """Settle on the batch; that of the run that goes on is kept.
+
+        Raises
+        ------
+        ValueError
+            If the team cannot split it evenly.
+        """
         size = self.config.batch if self.stored is None else self.stored["batch"]
-        return plan_batch(size, self.config.crop, preset, kind, self.plan)
+        batch = plan_batch(size, self.config.crop, preset, kind, self.plan)
+        return batch.split(self.team.size)
 
     def record(
         self,
@@ -77,7 +100,7 @@ class Beginning:
         sources: Iterable[ImageSource],
         facts: Callable[[], Mapping[str, Any]],
     ) -> Generator[Notice, None, None]:
-        """Write the record of a new run, or that it goes on.
+        """Write the record of a new run, or that it goes on; the first process does.
 
         Parameters
         ----------
@@ -97,6 +120,8 @@ class Beginning:
         Notice
             What a new run starts from; of a run that goes on, whether its data have changed.
         """
+        if not self.team.leads:
+            return
         data = describe(sources)
         if self.stored is None:
             known = {"batch": batch.batch, "pool": self.place.capacity, "data": data}

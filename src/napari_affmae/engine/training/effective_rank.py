@@ -5,7 +5,7 @@ from torch import Tensor
 
 from napari_affmae.model import AFFMAE
 from napari_affmae.model.mae import canvas_of
-from napari_affmae.model.patches import pad_to_patches
+from napari_affmae.model.tokens.patches import pad_to_patches
 
 
 def effective_rank(features: Tensor) -> float:

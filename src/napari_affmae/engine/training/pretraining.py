@@ -25,19 +25,20 @@ from napari_affmae.data import (
 )
 from napari_affmae.data.crops.numbers import words
 from napari_affmae.engine.compute.device import telling_of_memory
+from napari_affmae.engine.compute.distributed import Team
 from napari_affmae.engine.compute.runtime import Runtime, evaluating
 from napari_affmae.engine.compute.seeds import Stream, derived_seed
 from napari_affmae.engine.events import Event, Notice, Validated
 from napari_affmae.engine.inference.pixel_sizes import common_pixel_size
 from napari_affmae.engine.store.metadata import ModelMetadata, learned_from
-from napari_affmae.engine.store.run_folder import RunFolder
+from napari_affmae.engine.store.seen_folder import open_run
 from napari_affmae.engine.store.starting_weights import AUTO, Start
 from napari_affmae.engine.training.batch import BatchPlan
 from napari_affmae.engine.training.beginning import Beginning
 from napari_affmae.engine.training.effective_rank import stage_ranks
+from napari_affmae.engine.training.helping import train
 from napari_affmae.engine.training.image_memory import PoolPlan
 from napari_affmae.engine.training.labelled_data import Pairs
-from napari_affmae.engine.training.loop import Training
 from napari_affmae.engine.training.networks import autoencoder_of
 from napari_affmae.engine.training.probe import Probe, judge_scores
 from napari_affmae.engine.training.resuming import settle_config
@@ -45,8 +46,8 @@ from napari_affmae.engine.training.task import Task, mean_loss, middle, validati
 from napari_affmae.engine.wording import duration
 from napari_affmae.errors import DataError
 from napari_affmae.model import AFFMAE
-from napari_affmae.model.masking import PERLIN_CELLS, draw_masks
-from napari_affmae.model.patches import pad_to_patches, patchify, unpatchify
+from napari_affmae.model.tokens.masking import PERLIN_CELLS, draw_masks
+from napari_affmae.model.tokens.patches import pad_to_patches, patchify, unpatchify
 
 _PREVIEW_CROPS = 4
 _RANKED_CROPS = 8
@@ -62,6 +63,7 @@ def pretrain(
     labelled: Pairs = (),
     ignore_value: int | None = None,
     resume: bool = False,
+    team: Team | None = None,
 ) -> Generator[Event, None, None]:
     """Pretrain a network on unlabelled images.
 
@@ -87,6 +89,9 @@ def pretrain(
         Value in those labels that means unknown.
     resume : bool
         Go on with the run in the folder; `start` no longer matters then.
+    team : Team, optional
+        The processes that train together, from `joined`; each makes the same call. This
+        one alone by default.
 
     Yields
     ------
@@ -101,9 +106,10 @@ def pretrain(
     ValueError
         If settings are wrong.
     """
-    with RunFolder(Path(run)) as folder:
+    team = team or Team()
+    with open_run(Path(run), writes=team.leads) as folder:
         config = settle_config(folder, "pretrain", config, resume=resume)
-        begun = Beginning.of(folder, config, resume=resume)
+        begun = Beginning.of(folder, config, team, resume=resume)
         origin = begun.origin("start", start)
         module, network = autoencoder_of(folder, begun.stored, config, origin)
         batch = begun.plan_batch("pretrain", network["preset"])
@@ -127,9 +133,7 @@ def pretrain(
         with closing(task):
             if not task.is_validated:
                 yield Notice("there is no validation loss: one plane alone cannot be split", "info")
-            training = Training(task, folder, Runtime(begun.plan))
-            training.load_latest()
-            yield from training.events()
+            yield from train(task, folder, begun.runtime)
 
 
 def _usable(

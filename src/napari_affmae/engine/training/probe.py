@@ -18,7 +18,7 @@ from napari_affmae.engine.training.image_memory import PoolPlan
 from napari_affmae.engine.training.labelled_data import Pairs, normalized_pairs, settle_classes
 from napari_affmae.errors import DataError
 from napari_affmae.model import AFFMAE
-from napari_affmae.model.cells import cell_features
+from napari_affmae.model.quick.cells import cell_features
 
 # Each half of the labelled planes gives this many crops, and of them this many cells.
 _CROPS = 16

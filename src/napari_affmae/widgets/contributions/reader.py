@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from qtpy.QtWidgets import QApplication, QFileDialog
 
 from napari_affmae.data import open_source
-from napari_affmae.data.formats.kinds import SUFFIXES
+from napari_affmae.data.formats.opening.kinds import SUFFIXES
 from napari_affmae.data.sources.source import ImageSource
 from napari_affmae.widgets.layers.layer_sources import source_geometry
 

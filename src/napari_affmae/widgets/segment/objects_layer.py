@@ -14,7 +14,7 @@ from napari_affmae.widgets.layers.layer_sources import OWN, layer_geometry, shif
 from napari_affmae.widgets.layers.overlays import hide_replaced
 from napari_affmae.widgets.layers.own_layers import OwnLayers
 from napari_affmae.widgets.layers.view import look_at, view_of
-from napari_affmae.widgets.segment.job import CanvasReady, ObjectsFound
+from napari_affmae.widgets.segment.job import ObjectsFound, ResultReady
 
 _MARK, _MARK_WIDTH = "yellow", 3
 # What the row of the background holds, by the kind of a column.
@@ -45,7 +45,7 @@ class ObjectsLayer:
         """Keep the layer that is shown: the next objects are those of another result."""
         self._layer = None
 
-    def show(self, ready: CanvasReady, found: ObjectsFound) -> None:
+    def show(self, ready: ResultReady, found: ObjectsFound) -> None:
         """Show objects of a segmentation, and remove the layer of those found in it before.
 
         A layer that the user has corrected stays.

@@ -1,0 +1,1 @@
+"""HDF5 files, and what the programs mean that write them."""

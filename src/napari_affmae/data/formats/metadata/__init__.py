@@ -1,0 +1,1 @@
+"""What files say of their arrays beside the pixels, in words that many formats share."""

@@ -1,0 +1,1 @@
+"""Formats for which one module is enough."""

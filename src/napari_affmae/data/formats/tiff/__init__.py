@@ -1,0 +1,1 @@
+"""TIFF with its dialects, and the sizes that microscopes state in it."""

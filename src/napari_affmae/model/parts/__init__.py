@@ -1,0 +1,1 @@
+"""What the networks are built of: embedding, encoder, decoder, heads and their layers."""

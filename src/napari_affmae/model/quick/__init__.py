@@ -1,0 +1,1 @@
+"""A light head on features of a frozen network, which is trained within seconds."""

@@ -1,0 +1,1 @@
+"""Tokens before they have features: patches, which are hidden, where they are, in what order."""
