@@ -195,6 +195,8 @@ def test_another_size_starts_from_nothing(tmp_path, pretrain_config, shipped):
         list(measure_plan(small, pretrained=start))[-1] for start in ("auto", "em-tiny")
     )
     assert by_default.parameters > 10 * named.parameters
+    assert "which may add little to em-tiny; pretraining begins to help" in named.advice
+    assert "add little" not in by_default.advice
 
 
 def test_quick_training_takes_their_features(image, shipped, colour):

@@ -343,8 +343,10 @@ class Pretraining(Task):
         """Compare the length with what pretraining needs to help; see `Task.judge_length`."""
         if crops >= WORTHWHILE_CROPS:
             return None
+        before = self._start["start"]
+        little = "" if before is None else f", which may add little to {Path(before).name}"
         return (
-            f"this run will see about {crops:,} crops; pretraining begins to help at some "
+            f"this run will see about {crops:,} crops{little}; pretraining begins to help at some "
             f"{WORTHWHILE_CROPS:,}, which take {duration(WORTHWHILE_CROPS * seconds_per_crop)} here"
         )
 
