@@ -71,6 +71,9 @@ def test_pretrain_from_a_layer(
     assert run.sources == ("volume",)
     assert dock.curves.points("training")[0] == [1, 2, 3, 4]
     assert dock.curves.points("validation")[0] == [2, 4]
+    steps, ranks = dock.gauge.ranks.points("1")
+    assert steps == [2, 4]
+    assert min(ranks) > 1
     assert list(dock.preview.images) == ["input", "masked", "reconstruction", "error"]
     dock.layers_button.click()
     added = [other.name for other in viewer.layers if other is not layer]
@@ -108,7 +111,7 @@ def test_stop_and_resume(
     dock.training.run_choice.choose(None)
     dock.panel.start_button.click()
     assert not dock.curves.points("training")[0]
-    for shown in (dock.curves, dock.preview, dock.layers_button):
+    for shown in (dock.curves, dock.gauge, dock.preview, dock.layers_button):
         assert not shown.isVisibleTo(dock)
     dock.panel.stop_button.click()
     assert finish(dock.panel) is Outcome.STOPPED

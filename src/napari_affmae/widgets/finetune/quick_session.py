@@ -136,6 +136,15 @@ class QuickSession:
         views = [QuickView(source, *place) for place in places]
         yield from find_least_certain(self._training, views)
 
+    def judge(self) -> Generator[ev.Event, None, None]:
+        """Score what was learned on strokes that are held out; ends with `HeldOut`."""
+        yield from self._in_turn(self._judge())
+
+    def _judge(self) -> Generator[ev.Event, None, None]:
+        if self._training is None:
+            raise AffmaeError("nothing is learned yet: paint, and let it predict first")
+        yield from self._training.judge()
+
     def look_ahead(
         self, image: ImageSource, views: Sequence[LayerView]
     ) -> Generator[ev.Event, None, None]:

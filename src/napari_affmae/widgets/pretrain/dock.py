@@ -22,6 +22,7 @@ from napari_affmae.widgets.parts.command_dialog import (
     option_words,
 )
 from napari_affmae.widgets.parts.curves import Curves
+from napari_affmae.widgets.pretrain.gauge import Gauge
 from napari_affmae.widgets.pretrain.preview import PreviewGrid
 from napari_affmae.widgets.pretrain.selection import Selection, Summary
 from napari_affmae.widgets.pretrain.source_list import SourceList
@@ -60,7 +61,9 @@ class PretrainDock(Dock):
         )
         self.training.changed.connect(self._note_settings)
         self.curves = Curves("loss", logarithmic=True)
-        self.curves.setVisible(False)
+        self.gauge = Gauge()
+        for widget in (self.curves, self.gauge):
+            widget.setVisible(False)
         self.training.replaced.connect(self._clear)
         self.preview = PreviewGrid()
         self._crops = OwnLayers(napari_viewer)
@@ -85,7 +88,7 @@ class PretrainDock(Dock):
     def _arrange(self) -> None:
         self.add_section("Images", self.sources)
         self._heading = self.add_section("Settings", self.training)
-        self.add(self.panel, self.curves, self.preview)
+        self.add(self.panel, self.curves, self.gauge, self.preview)
         below = QWidget()
         row = QHBoxLayout(below)
         row.setContentsMargins(0, 0, 0, 0)
@@ -157,7 +160,8 @@ class PretrainDock(Dock):
 
     def _clear(self) -> None:
         self.curves.clear()
-        for widget in (self.curves, self.preview, self.layers_button):
+        self.gauge.clear()
+        for widget in (self.curves, self.gauge, self.preview, self.layers_button):
             widget.setVisible(False)
 
     def _take(self, event: ev.Event) -> None:
@@ -167,6 +171,7 @@ class PretrainDock(Dock):
                 self.curves.add(event.step, {"training": event.loss})
             case ev.Validated():
                 self.curves.add(event.step, {"validation": event.loss})
+                self.gauge.add(event)
             case ev.PreviewReady():
                 self.preview.show_images(event.images)
                 self.layers_button.setVisible(True)

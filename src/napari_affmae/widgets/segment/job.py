@@ -141,7 +141,8 @@ class ObjectsFound(ev.Event):
         """
         yield ObjectsSought()
         sizes = self.table[size_column(self.table)]
-        kept = np.flatnonzero((sizes >= low) & (sizes <= high))
+        # An object that was deleted has a row still, and no pixels.
+        kept = np.flatnonzero((sizes >= low) & (sizes <= high) & (self.table["size_px"] > 0))
         numbers = np.zeros(len(sizes) + 1, np.int32)
         numbers[kept + 1] = np.arange(1, len(kept) + 1)
         table = {name: column[kept] for name, column in self.table.items()}
