@@ -339,7 +339,11 @@ class SegmentationJob:
         place = self._place(source, origins.of(part, precision))
         if place.labels.exists() and is_complete(place.labels):
             yield self._ready(source, Result.on_disk(Volume(place), self.region.shape(source)))
-            yield ev.Notice("this was segmented before with the same model and settings", "info")
+            yield ev.Notice(
+                "this was segmented before with the same model and settings, and is shown; delete "
+                "its folder to segment it anew",
+                "info",
+            )
             return
         volume: Volume | None = None
         volumes = VolumeSegmenter(origins, self.config)
