@@ -311,6 +311,35 @@ class ViewPredicted(Event):
 
 
 @dataclass(frozen=True)
+class HeldOut(Event):
+    """How well strokes are recognised that were held out.
+
+    Attributes
+    ----------
+    score : float or None
+        Part of the painted pixels that are given their class, from 0 to 1: the mean over
+        the pixels of a stroke, over the strokes of a class, over classes. None where fewer
+        than two classes have two strokes.
+    low, high : float
+        A range that holds the score of very many such strokes nine times in ten.
+    strokes, planes : int
+        Number of strokes that were asked for, and of planes that they lie on.
+    by_class : Mapping[str, float]
+        The score of each class that was judged.
+    alone : tuple of str
+        Painted classes that have one stroke, and so were not judged.
+    """
+
+    score: float | None
+    low: float = 0.0
+    high: float = 1.0
+    strokes: int = 0
+    planes: int = 0
+    by_class: Mapping[str, float] = field(default_factory=dict)
+    alone: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class RunFinished(Event):
     """The run reached its end; `path` is what it made."""
 

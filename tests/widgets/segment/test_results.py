@@ -267,6 +267,40 @@ def test_a_row_of_napari_s_table_brings_its_object_into_view(
     assert viewer.dims.current_step[0] == round(place[0])
 
 
+def test_napari_s_table_sorts_objects_and_finds_them_then(
+    viewer: Any, dock: SegmentDock, volume: tuple[np.ndarray, np.ndarray], drive: Any
+) -> None:
+    viewer.add_image(volume[0], name="em", scale=(30, 8, 8))
+    dock.region.setCurrentText(EVERYTHING)
+    find_all(dock)
+    dock.objects.form.set_values({"min_size": 500})  # of thousands napari's table takes minutes
+    assert drive.run() is Outcome.FINISHED, drive.errors()
+    layer = viewer.layers["em: objects"]
+    dock.objects.table_button.click()
+    _, features = viewer.window.add_plugin_dock_widget("napari", "Features table widget")
+    table = features.table
+    model = table.model()
+    titles = [model.headerData(i, Qt.Orientation.Horizontal) for i in range(model.columnCount())]
+    size = titles.index("size_px")
+
+    def sizes() -> list[float]:
+        texts = [model.index(row, size).data() for row in range(model.rowCount())]
+        return [float(text) for text in texts]
+
+    assert table.isSortingEnabled()
+    for order in (Qt.SortOrder.AscendingOrder, Qt.SortOrder.DescendingOrder):
+        table.sortByColumn(size, order)
+        expected = sorted(sizes(), reverse=order == Qt.SortOrder.DescendingOrder)
+        assert sizes() == expected
+    assert 2 < len(sizes()) < 200
+    table.selectRow(0)
+    largest = int(np.argmax(dock.objects.table["size_px"])) + 1
+    measured = np.bincount(layer.data.ravel())[1:]
+    assert measured[layer.selected_label - 1] == measured.max() == measured[largest - 1]
+    table.selectRow(1)
+    assert measured[layer.selected_label - 1] == np.sort(measured)[-2]
+
+
 def test_objects_of_some_sizes_are_kept_and_all_come_back(
     viewer: Any, dock: SegmentDock, volume: tuple[np.ndarray, np.ndarray], drive: Any, finish: Any
 ) -> None:
@@ -355,13 +389,19 @@ def test_the_command_lines(
 
     def read_and_close() -> None:
         dialog = QApplication.activeModalWidget()
-        assert isinstance(dialog, CommandDialog)
-        shown.append(dialog.text.toPlainText())
-        dialog.reject()
+        if isinstance(dialog, CommandDialog):
+            shown.append(dialog.text.toPlainText())
+            dialog.reject()
+
+    looking = QTimer()
+    looking.timeout.connect(read_and_close)
+    looking.start(20)
 
     def read() -> list[str]:
-        QTimer.singleShot(0, read_and_close)
+        before = len(shown)
         dock.command_button.click()
+        assert len(shown) == before  # the folder is named in the background
+        qtbot.waitUntil(lambda: len(shown) > before, timeout=60_000)
         return shown[-1].splitlines()
 
     viewer.add_image(np.stack([volume[0][0]] * 3, -1), name="photo", rgb=True)
@@ -380,6 +420,7 @@ def test_the_command_lines(
     assert again == line
     words = ["objects", out, *values, "--three-d", "--out", f"{out}-objects"]
     assert shlex.split(found)[1:] == words
+    looking.stop()
     qtbot.waitUntil(lambda: dock.findChildren(CommandDialog) == [])
 
 

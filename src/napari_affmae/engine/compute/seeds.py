@@ -23,6 +23,7 @@ class Stream(IntEnum):
     DROPOUT = 2
     VALIDATION = 3
     HEAD = 4
+    HELD_OUT = 5
 
 
 def derived_seed(seed: int, stream: Stream, step: int = 0, rank: int = 0) -> int:

@@ -12,7 +12,6 @@ from qtpy.QtWidgets import QComboBox, QFormLayout, QPushButton, QWidget
 from napari_affmae.config import SegmentConfig
 from napari_affmae.engine import events as ev
 from napari_affmae.engine import wording
-from napari_affmae.engine.store.run_names import new_run_path
 from napari_affmae.errors import AffmaeError
 from napari_affmae.widgets.layers.label_layers import painted_classes
 from napari_affmae.widgets.layers.layer_sources import LayerImage, layer_geometry
@@ -21,19 +20,19 @@ from napari_affmae.widgets.layers.view import plane_of, view_of
 from napari_affmae.widgets.parts.command_dialog import (
     CommandDialog,
     channel_words,
-    command_line,
     layer_words,
-    option_words,
 )
 from napari_affmae.widgets.parts.forms import SettingsForm
 from napari_affmae.widgets.parts.lifetime import connect_while_alive
 from napari_affmae.widgets.parts.preferences import load_preferences
+from napari_affmae.widgets.running.background_job import BackgroundJob
 from napari_affmae.widgets.running.base_dock import Dock
 from napari_affmae.widgets.running.fitting import Subject, to_segment_with
 from napari_affmae.widgets.running.model_card import ModelCard
 from napari_affmae.widgets.running.overlay_bar import OverlayBar
 from napari_affmae.widgets.running.run_choice import RunChoice
 from napari_affmae.widgets.running.run_panel import Outcome, RunPanel
+from napari_affmae.widgets.segment.commands import CommandsReady, make_commands
 from napari_affmae.widgets.segment.image_choice import ImageChoice
 from napari_affmae.widgets.segment.job import (
     ObjectsFound,
@@ -42,9 +41,11 @@ from napari_affmae.widgets.segment.job import (
     Region,
     ResultReady,
     SegmentationJob,
+    StackProgress,
 )
 from napari_affmae.widgets.segment.objects_layer import ObjectsLayer
 from napari_affmae.widgets.segment.objects_panel import ObjectsPanel
+from napari_affmae.widgets.segment.remeasuring import present
 from napari_affmae.widgets.segment.result import LARGEST
 from napari_affmae.widgets.segment.result_layers import ResultLayers
 
@@ -52,6 +53,8 @@ _BASIC = ("device", "probabilities")
 _ADVANCED = ("tile", "overlap", "batch", "precision")
 EVERYTHING, PLANE, VIEW = "everything", "this plane", "what is in view"
 MEMORY, DISK = "in memory", "on disk (OME-Zarr)"
+# Endings of results in a command line.
+_SUFFIXES = {MEMORY: "", DISK: ".zarr"}
 
 
 class SegmentDock(Dock):
@@ -97,15 +100,20 @@ class SegmentDock(Dock):
         )
         self.form = SettingsForm(SegmentConfig, basic=_BASIC, advanced=_ADVANCED)
         self.overlays = OverlayBar(napari_viewer)
-        self.objects = ObjectsPanel()
+        self._objects_layer = ObjectsLayer(napari_viewer)
+        self.objects = ObjectsPanel(self._objects_layer.bar)
         self.objects.asked.connect(self._find_objects)
         self.objects.filter_asked.connect(self._filter_objects)
         self._found: ObjectsFound | None = None
         self._is_filtering = False
-        self._objects_layer = ObjectsLayer(napari_viewer)
+        self._objects_layer.changed.connect(self._take_corrected)
         self.objects.table_asked.connect(self._objects_layer.open_table)
         self.command_button = QPushButton("Command line ...")
         self.command_button.clicked.connect(self._show_command)
+        self._notes: list[str] = []
+        self._commands = BackgroundJob(self, loads_torch=False)
+        self._commands.happened.connect(self._show_commands)
+        self._commands.failed.connect(panel.fail)
         self.result = ResultLayers(napari_viewer, self)
         self._arrange()
         panel.start_requested.connect(lambda: panel.start_when_listed(self.run_choice, self._start))
@@ -256,8 +264,9 @@ class SegmentDock(Dock):
                 self.result.draw(event)
             case ev.TileDone():
                 self._show_tile(event)
-            case ev.TilesDone():
-                self.panel.show_progress(event.done, event.total, wording.tiles(event))
+            case StackProgress():
+                text = wording.planes(event.planes_done, event.planes, event.seconds_left)
+                self.panel.show_progress(event.done, event.total, text)
             case ObjectsSought():
                 self._show_search(event)
             case ObjectsFound():
@@ -303,7 +312,8 @@ class SegmentDock(Dock):
     def _add_objects(self, event: ObjectsFound) -> None:
         if self.result.ready is None:
             return
-        self._objects_layer.show(self.result.ready, event)
+        three_d = self.objects.form.build().three_d
+        self._objects_layer.show(self.result.ready, event, three_d=three_d)
         self.objects.take_table(event.table)
         count = len(event.table["label"])
         if self._is_filtering and self._found is not None:
@@ -314,10 +324,15 @@ class SegmentDock(Dock):
         self.objects.offer_sizes(event.table)
         self.panel.messages.add(f"{count} objects were found.", "info")
         shape = event.objects.shape
-        where = shape if self.objects.form.build().three_d else shape[-2:]
+        where = shape if three_d else shape[-2:]
         odd = self.objects.judge(event.table, math.prod(where))
         if odd is not None:
             self.panel.messages.add(odd, "warning")
+
+    def _take_corrected(self, found: ObjectsFound) -> None:
+        """Filter and save what the user has corrected from now on."""
+        self._found = found
+        self.objects.take_table(present(found.table))
 
     def _end(self, outcome: Outcome) -> None:
         self.result.finish()
@@ -354,30 +369,19 @@ class SegmentDock(Dock):
         names, notes = layer_words([] if layer is None else [layer])
         if path is not None:
             names = [str(path)]
+        run = self.run_choice.run()
         try:
-            commands = self._commands(names)
+            words = [*names, *channel_words(self.image.chosen_channels())]
+            config = self.form.build()
+            objects = self.objects.wanted() if self.objects.wanted_box.isChecked() else None
         except ValueError as error:
             self.panel.fail(error)
             return
         if self.region.currentText() != EVERYTHING:
             notes.append("The command line segments whole images.")
-        CommandDialog("\n".join(commands), notes, self).exec()
+        self._notes = notes
+        model, suffix = None if run is None else run.path, _SUFFIXES[self.keep.currentText()]
+        self._commands.run(lambda: make_commands(words, model, config, objects, suffix))
 
-    def _commands(self, images: list[str]) -> list[str]:
-        """Return the commands for what was chosen: one segments, another finds objects."""
-        run = self.run_choice.run()
-        suffix = ".zarr" if self.keep.currentText() == DISK else ""
-        folder = load_preferences().runs / "segmentations"
-        out = new_run_path(folder, "segmentation", suffix=suffix)
-        words = [*images, *channel_words(self.image.chosen_channels())]
-        words += option_words(self.form.build())
-        options = {"model": "MODEL" if run is None else run.path, "out": out}
-        commands = [command_line("segment", words, options)]
-        if self.objects.wanted_box.isChecked():
-            wanted = self.objects.wanted()
-            words = [str(out)]
-            words += [word for value in wanted.values for word in ("--value", str(value))]
-            words += option_words(wanted.config)
-            found = out.with_name(f"{out.stem}-objects")
-            commands.append(command_line("objects", words, {"out": found}))
-        return commands
+    def _show_commands(self, event: CommandsReady) -> None:
+        CommandDialog("\n".join(event.lines), self._notes, self).exec()
