@@ -113,7 +113,7 @@ class BlockWork:
                 rows = slice(start, start + band.probabilities.shape[1])
                 labels[place[band.plane], rows] = self._values[band.probabilities.argmax(0)]
                 if probabilities is not None:
-                    part = _stored(band.probabilities, probabilities.dtype)
+                    part = stored(band.probabilities, probabilities.dtype)
                     probabilities[place[band.plane], :, rows] = part
             on_tile()
         if probabilities is not None:
@@ -125,7 +125,7 @@ class BlockWork:
         return Region(self._volume.plan.source_planes(box), box[-2], box[-1])
 
 
-def _stored(probabilities: NDArray[np.float32], dtype: np.dtype[Any]) -> NDArray[Any]:
+def stored(probabilities: NDArray[np.float32], dtype: np.dtype[Any]) -> NDArray[Any]:
     """Convert probabilities to the type of a file; integers have 0 to their largest."""
     if dtype.kind == "u":
         return np.rint(probabilities * np.iinfo(dtype).max).astype(dtype)

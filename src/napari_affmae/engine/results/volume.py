@@ -204,6 +204,10 @@ class Volume:
         """Read a part of the labels."""
         return self._labels[level].read(box)
 
+    def read_class(self, level: int, box: Box, number: int) -> NDArray[Any]:
+        """Read a part of the probabilities of one class."""
+        return self._probabilities[level].read(self.plan.with_classes(box, number))
+
     def label_plane(self, plane: int) -> NDArray[Any]:
         """Read the labels of a plane of the image."""
         return self._labels[0].read(self.plan.position(plane))
