@@ -51,8 +51,8 @@ def _draw(path: Path, shown: Sequence[Result], label: str, draw: Draw) -> Path:
     FigureCanvasAgg(figure)
     panels = figure.subplots(1, len(sets), squeeze=False)[0]
     for axes, name in zip(panels, sets, strict=True):
-        draw(axes, [result for result in shown if result["job"]["dataset"] == name])
         axes.set(title=name, xlabel=label, xscale="log")
+        draw(axes, [result for result in shown if result["job"]["dataset"] == name])
         axes.grid(alpha=0.3)
     panels[0].set_ylabel("mean IoU")
     handles, names = panels[0].get_legend_handles_labels()
@@ -69,6 +69,9 @@ def _against_labels(axes: Axes, results: Sequence[Result]) -> None:
         for result in found:
             points.setdefault(result["planes"], []).append(result["mean_iou"])
         _line(axes, sorted(points.items()), method)
+    planes = sorted({result["planes"] for result in results})
+    axes.set_xticks(planes, [f"{number:.0f}" for number in planes])
+    axes.set_xticks([], minor=True)
 
 
 def _against_time(axes: Axes, results: Sequence[Result]) -> None:

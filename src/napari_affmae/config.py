@@ -365,11 +365,10 @@ class SegmentConfig(Settings):
         title="Overlap",
         description="Part of a square, from 0 to 1, that it shares with the next one.",
     )
-    batch: int = Field(
-        1,
-        ge=1,
+    batch: int | Literal["auto"] = Field(
+        "auto",
         title="Squares at once (batch)",
-        description="More may be faster on a graphics card, and take more memory.",
+        description="Auto: as many as a graphics card is fastest with and has memory for.",
     )
     probabilities: bool = Field(
         False,

@@ -50,6 +50,14 @@ class OutOfMemoryError(AffmaeError):
     """Not even a single image fits the device's memory."""
 
 
+class OtherProcessError(AffmaeError):
+    """Of several processes that train together, another one failed or cannot be reached."""
+
+
+class OtherStoppedError(OtherProcessError):
+    """Of several processes that train together, another one was asked to stop."""
+
+
 class UnwritableError(AffmaeError):
     """A file or folder cannot be made or written.
 

@@ -12,6 +12,7 @@ from rich.console import Console
 from napari_affmae.cli.stopping import STOPPED, deliver, this_command
 from napari_affmae.cli.terminal import Terminal, say
 from napari_affmae.engine.events import Event, Notice
+from napari_affmae.errors import OtherStoppedError
 
 
 class Run:
@@ -94,15 +95,16 @@ def test_a_second_interrupt_does_not_wait() -> None:
     assert run.closed
 
 
-@needs_hangup
-def test_a_terminal_that_closes_says_so_twice_and_the_step_is_finished(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(HANGUP, marks=needs_hangup)])
+def test_what_may_be_told_twice_is_one_request_and_the_step_is_finished(
+    number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The terminal was closed, or the time of a cluster is over."""
     monkeypatch.setattr("napari_affmae.cli.stopping._STDERR", -1)  # it is gone
 
     def listener(_: Event) -> None:
-        interrupt(HANGUP)
-        interrupt(HANGUP)
+        interrupt(number)
+        interrupt(number)
 
     run = Run(5)
     with pytest.raises(typer.Exit):
@@ -133,6 +135,18 @@ def test_a_run_that_nobody_hears_is_closed(number: int) -> None:
         deliver(run.events, [lambda _: say(console, "step")], console)
     assert stopped.value.exit_code == STOPPED
     assert run.closed
+
+
+def test_a_signal_to_another_process_of_the_run_stops_this_one_too() -> None:
+    def helped() -> Generator[Event, None, None]:
+        yield Notice("0")
+        raise OtherStoppedError("another process of this run was asked to stop")
+
+    text = io.StringIO()
+    with pytest.raises(typer.Exit) as stopped:
+        deliver(helped(), [], Console(file=text, width=200), resume="again")
+    assert stopped.value.exit_code == STOPPED
+    assert "stopped; go on with: again" in text.getvalue()
 
 
 def test_a_run_goes_to_its_end_through_all_listeners() -> None:

@@ -3,6 +3,7 @@
 import logging
 import threading
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -23,6 +24,7 @@ from napari_affmae.engine.events import (
 )
 from napari_affmae.engine.inference.predictor import Predictor
 from napari_affmae.engine.store.checkpoints import list_checkpoints, read_state
+from napari_affmae.engine.store.starting_weights import Origin
 from napari_affmae.engine.training.batch import BatchPlan
 from napari_affmae.engine.training.finetuning import Finetuning
 from napari_affmae.engine.training.image_memory import PoolPlan
@@ -224,7 +226,7 @@ def test_weights_of_classes_that_change_reach_replays(image, labels):
     data = Labelled([LabelledPair(normalized, labels)], [[0, 1]], [[]], classes)
     curves = []
     for captured in (False, True):
-        module, start = starting_segmenter(config, 4, None)
+        module, start = starting_segmenter(config, 4, Origin(None))
         runtime = Runtime(plan_device("cuda", "fp32"))
         place = PoolPlan(runtime.plan.device, 2**20)
         task = Finetuning(config, module, data, start, BatchPlan(2, 2), place)
@@ -245,6 +247,12 @@ def quick_segmenter():
     return QuickSegmenter.from_network(AFFMAE(preset("nano")), 3, 32, 2.0).eval()
 
 
+def chances(predictor, tiles):
+    """Predict a batch; the next prediction may take the memory of the last."""
+    (probabilities,) = predictor.tiles(tiles)
+    return probabilities.cpu().numpy()
+
+
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
 @pytest.mark.parametrize("quick", [False, True])
 def test_captured_predictions_equal_eager_ones(finetuned, precision, quick, caplog):
@@ -258,26 +266,41 @@ def test_captured_predictions_equal_eager_ones(finetuned, precision, quick, capl
     with caplog.at_level(logging.WARNING, LOGGER):
         for number in range(24):
             # Batches and the rest of a row; at last with other weights.
-            tiles = torch.randn(4 if number % 2 else 3, 1, 64, 64, generator=generator).numpy()
-            assert captured.tiles(tiles) == pytest.approx(eager.tiles(tiles), abs=tolerance)
+            tiles = torch.randn(4 if number % 2 else 3, 1, 64, 64, generator=generator)
+            assert chances(captured, tiles) == pytest.approx(chances(eager, tiles), abs=tolerance)
             if number == 20:
                 assert len(captured._passes._recorded) == 2
-                before = captured.tiles(tiles)
+                before = chances(captured, tiles)
                 with torch.no_grad():
                     for parameter in module.parameters():
                         parameter.mul_(0.5)
-                assert abs(captured.tiles(tiles) - before).max() > 1e-3
+                assert abs(chances(captured, tiles) - before).max() > 1e-3
     assert not warnings_of(caplog)
 
 
-def test_captured_segmentation_of_a_plane(image, finetuned):
-    """With more rows of tiles than it takes until they are recorded."""
-    config = SegmentConfig(device="cuda", precision="fp32", batch=1, tile=64, overlap=0.5)
-    planes = [e for e in segment(image, finetuned[0], config) if isinstance(e, PlaneDone)]
-    on_cpu = SegmentConfig(device="cpu", batch=1, tile=64, overlap=0.5)
-    expected = [e for e in segment(image, finetuned[0], on_cpu) if isinstance(e, PlaneDone)]
+@pytest.mark.parametrize("batch", [1, 5, "auto"])
+def test_segmentation_of_planes(image, finetuned, batch):
+    """With more tiles than it takes until passes of one are recorded."""
+
+    def planes_of(**options):
+        config = SegmentConfig(precision="fp32", tile=64, overlap=0.5, **options)
+        return [e for e in segment(image, finetuned[0], config) if isinstance(e, PlaneDone)]
+
+    planes, expected = planes_of(device="cuda", batch=batch), planes_of(device="cpu")
     for ours, theirs in zip(planes, expected, strict=True):
         assert (ours.labels != theirs.labels).mean() < 0.01
+    for ours, again in zip(planes, planes_of(device="cuda", batch=batch), strict=True):
+        np.testing.assert_array_equal(ours.labels, again.labels)
+
+
+def test_as_many_tiles_as_fit_are_predicted_at_once(finetuned):
+    module = load_model(finetuned[0])[0].cuda()
+    runtime = Runtime(plan_device("cuda", "fp32"))
+    predictor = Predictor(module, runtime, 64, 0.25, "auto")
+    tiles = torch.zeros(200, 1, 64, 64)
+    counts = [len(chances) for chances in predictor.tiles(tiles)]
+    assert predictor.batch == counts[0] == 128
+    assert sum(counts) == 200
 
 
 def test_runs_in_a_thread_beside_other_work_on_the_gpu(tmp_path, image, labels, caplog):

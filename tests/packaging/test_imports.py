@@ -38,6 +38,14 @@ def test_help_loads_nothing_heavy(tmp_path: Path) -> None:
     assert not loaded_after(code, tmp_path) & {*HEAVY, "napari"}
 
 
+@pytest.mark.parametrize("dock", ["pretrain", "finetune", "segment", "models"])
+def test_docks_load_what_is_heavy_in_the_background(dock: str, tmp_path: Path) -> None:
+    loaded = loaded_after(f"import napari_affmae.widgets.{dock}.dock", tmp_path)
+    assert not loaded & {"torch", "triton", "zarr", "tifffile", "h5py"}
+    # napari itself loads it with its first layer of labels.
+    assert "pandas" not in loaded - loaded_after("import napari.layers, napari.viewer", tmp_path)
+
+
 def test_no_package_named_kernels_is_importable(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", "import kernels"],

@@ -33,4 +33,24 @@ Plan = Annotated[
     bool,
     typer.Option("--plan", help="Only measure the time and memory that the run will take."),
 ]
+Devices = Annotated[
+    int | None,
+    typer.Option(
+        "--devices",
+        metavar="N",
+        min=1,
+        help="Train on so many GPUs of this computer together, which share each batch; with "
+        "--device cpu in so many processes.",
+    ),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")]
+StartFrom = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME|RUN|FILE|none",
+        help="What to start from: weights that come with this program by their name (em-nano), a "
+        "run, or a model file, whose network counts then, not --preset; 'none' is random weights. "
+        "Without it, the weights that come along for this --preset, if they take the channels of "
+        "the images.",
+    ),
+]

@@ -140,7 +140,9 @@ class Reporter:
                 | ev.CheckpointSaved()
                 | ev.BandDone()
                 | ev.BlockDone()
+                | ev.ResultBegun()
                 | ev.PlaneDone()
+                | ev.HelperStep()
                 | ev.PlanMeasured()
             ):
                 pass

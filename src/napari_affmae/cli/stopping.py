@@ -14,7 +14,9 @@ from rich.console import Console
 
 from napari_affmae.cli.inputs import argument_errors
 from napari_affmae.cli.terminal import close_output, say
+from napari_affmae.engine.compute.distributed import is_member
 from napari_affmae.engine.events import Event
+from napari_affmae.errors import OtherStoppedError
 
 STOPPED = 130
 _STDERR = 2
@@ -23,31 +25,42 @@ _HANGUP = getattr(signal, "SIGHUP", None)
 
 
 class StopRequest:
-    """Notes the first signal; a second one stops at once, in the middle of a step.
+    """Notes the first signal; a second Ctrl-C stops at once, in the middle of a step.
 
-    Not so where the terminal was closed: that is told twice, by the system and by the shell.
+    Not so other signals: that the terminal was closed is told twice, by the system and by the
+    shell, and the end of its time by a cluster and by `torchrun`.
+
+    Parameters
+    ----------
+    told : bool
+        Whether to say that it was heard.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, told: bool) -> None:
         self.made = False
+        self._told = told
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         """Handle a signal."""
         if self.made:
-            if number == _HANGUP:
+            if number != signal.SIGINT:
                 return
             signal.default_int_handler(number, frame)
         self.made = True
+        if not self._told:
+            return
         # Python's own stream would refuse to be written to from inside a write, and the
         # signal may have interrupted one.
         with contextlib.suppress(OSError):  # the terminal may be gone
-            os.write(_STDERR, b"\nstopping after this step (once more: at once)\n")
+            # What starts several processes passes only the first signal on to them.
+            again = b"" if is_member() else b" (once more: at once)"
+            os.write(_STDERR, b"\nstopping after this step" + again + b"\n")
 
 
 @contextlib.contextmanager
-def stop_on_signal() -> Iterator[StopRequest]:
+def stop_on_signal(*, told: bool) -> Iterator[StopRequest]:
     """Turn Ctrl-C, termination and hang-up into a request, for the time of a run."""
-    request = StopRequest()
+    request = StopRequest(told=told)
     numbers = [signal.SIGINT, signal.SIGTERM]
     if _HANGUP is not None and signal.getsignal(_HANGUP) != signal.SIG_IGN:  # nohup ignores it
         numbers.append(_HANGUP)
@@ -68,7 +81,8 @@ def deliver(
 ) -> None:
     """Give a run's events to the listeners, until it ends or a signal asks it to stop.
 
-    A listener that finds the output closed stops the run as a signal does.
+    A signal to another process of the run stops it, too, and so does a listener that finds the
+    output closed.
 
     Parameters
     ----------
@@ -87,7 +101,22 @@ def deliver(
     typer.Exit
         The run was closed before its end. The code is 130.
     """
-    with stop_on_signal() as request, contextlib.closing(events):
+    with stop_on_signal(told=not console.quiet) as request, contextlib.closing(events):
+        if _to_the_end(events, listeners, console, request):
+            return
+    with contextlib.suppress(BrokenPipeError):
+        say(console, "stopped" if resume is None else f"stopped; go on with: {resume}")
+    raise typer.Exit(STOPPED)
+
+
+def _to_the_end(
+    events: Generator[Event, None, None],
+    listeners: Sequence[Callable[[Event], None]],
+    console: Console,
+    request: StopRequest,
+) -> bool:
+    """Give events to the listeners; return whether the run came to its end."""
+    try:
         with argument_errors():  # a run refuses arguments before its first event
             first = next(events)
         for event in chain([first], events):
@@ -97,14 +126,12 @@ def deliver(
             except BrokenPipeError:
                 console.quiet = True
                 close_output()
-                break
+                return False
             if request.made:
-                break
-        else:
-            return
-    with contextlib.suppress(BrokenPipeError):
-        say(console, "stopped" if resume is None else f"stopped; go on with: {resume}")
-    raise typer.Exit(STOPPED)
+                return False
+    except OtherStoppedError:
+        return False
+    return True
 
 
 def this_command(*extra: str) -> str:

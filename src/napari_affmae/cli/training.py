@@ -7,6 +7,7 @@ from pathlib import Path
 import typer
 from rich.console import Console
 
+from napari_affmae.cli.devices import on_devices
 from napari_affmae.cli.inputs import (
     Pair,
     Reading,
@@ -20,11 +21,26 @@ from napari_affmae.cli.progress import Reporter, meter
 from napari_affmae.cli.stopping import deliver, this_command
 from napari_affmae.config import FinetuneConfig, PretrainConfig
 from napari_affmae.engine import describe_plan, finetune, measure_plan, pretrain
+from napari_affmae.engine.compute.distributed import Team
 from napari_affmae.engine.events import Event, PlanMeasured
 from napari_affmae.engine.store.run_folder import read_config
+from napari_affmae.engine.store.starting_weights import AUTO, NOTHING, Start
 from napari_affmae.engine.training.labelled_data import settle_classes
 
 _LENGTH = {"steps", "minutes"}
+
+
+def parse_start(text: str | None) -> Start:
+    """Read what a training starts from.
+
+    Parameters
+    ----------
+    text : str or None
+        What was given, if anything.
+    """
+    if text is None:
+        return AUTO
+    return None if text == NOTHING else text
 
 
 @dataclass(frozen=True)
@@ -32,7 +48,7 @@ class PretrainArguments:
     """Data and starting point of pretraining; the help of the command explains them."""
 
     sources: Sequence[Path]
-    start: Path | None
+    start: Start
     probe_images: Path | None
     probe_labels: Path | None
     probe_ignore: int | None
@@ -46,6 +62,7 @@ def run_pretrain(
     *,
     resume: bool,
     plan: bool,
+    devices: int | None,
     console: Console,
 ) -> None:
     """Pretrain on images.
@@ -61,10 +78,31 @@ def run_pretrain(
     resume : bool
         Continue the run in the folder, with its settings where none are given.
     plan : bool
-        Only measure the time and memory that the run will take.
+        Only measure the time and memory that the run will take, on one device.
+    devices : int or None
+        How many train together; None for as many as processes were started.
     console : rich.console.Console
         Where progress is shown.
     """
+    on_devices(
+        None if plan else devices,
+        console,
+        lambda team: _pretrain(
+            arguments, run, given, team, resume=resume, plan=plan, console=console
+        ),
+    )
+
+
+def _pretrain(
+    arguments: PretrainArguments,
+    run: Path,
+    given: Given,
+    team: Team,
+    *,
+    resume: bool,
+    plan: bool,
+    console: Console,
+) -> None:
     check_folder(run)
     before = _settings_before(run, given) if resume else {}
     sources = open_images(arguments.sources, arguments.reading, console)
@@ -83,6 +121,7 @@ def run_pretrain(
         labelled=labelled or (),
         ignore_value=arguments.probe_ignore,
         resume=resume,
+        team=team,
     )
     _show(events, "pretrain", console)
 
@@ -95,7 +134,7 @@ class FinetuneArguments:
     labels: Path
     validation_images: Path | None
     validation_labels: Path | None
-    pretrained: Path | None
+    pretrained: Start
     classes: Sequence[str]
     reading: Reading
 
@@ -107,6 +146,7 @@ def run_finetune(
     *,
     resume: bool,
     plan: bool,
+    devices: int | None,
     console: Console,
 ) -> None:
     """Fine-tune on images with labels.
@@ -122,10 +162,31 @@ def run_finetune(
     resume : bool
         Continue the run in the folder, with its settings where none are given.
     plan : bool
-        Only measure the time and memory that the run will take.
+        Only measure the time and memory that the run will take, on one device.
+    devices : int or None
+        How many train together; None for as many as processes were started.
     console : rich.console.Console
         Where progress is shown.
     """
+    on_devices(
+        None if plan else devices,
+        console,
+        lambda team: _finetune(
+            arguments, run, given, team, resume=resume, plan=plan, console=console
+        ),
+    )
+
+
+def _finetune(
+    arguments: FinetuneArguments,
+    run: Path,
+    given: Given,
+    team: Team,
+    *,
+    resume: bool,
+    plan: bool,
+    console: Console,
+) -> None:
     check_folder(run)
     before = _settings_before(run, given) if resume else {}
     pairs = open_pairs(arguments.images, arguments.labels, arguments.reading, console)
@@ -151,6 +212,7 @@ def run_finetune(
         validation=validation,
         pretrained=arguments.pretrained,
         resume=resume,
+        team=team,
     )
     _show(events, "finetune", console)
 

@@ -1,4 +1,5 @@
 from . import events as events
+from .compute.distributed import joined as joined
 from .export.package import export_bioimageio as export_bioimageio
 from .inference.evaluation import evaluate as evaluate
 from .inference.object_volumes import objects_to_file as objects_to_file

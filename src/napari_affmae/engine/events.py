@@ -76,6 +76,13 @@ class StepDone(Event):
 
 
 @dataclass(frozen=True)
+class HelperStep(Event):
+    """So many steps were made, in a process that helps another one, which tells the rest."""
+
+    step: int
+
+
+@dataclass(frozen=True)
 class PoolFilled(Event):
     """Images were decoded into the pool that crops are cut from.
 
@@ -185,6 +192,17 @@ class PlaneDone(Event):
 
 
 @dataclass(frozen=True)
+class ResultBegun(Event):
+    """A volume of results can be read, of which nothing or a part is complete.
+
+    `labels` and `probabilities` are OME-Zarr folders; the latter is None if there are none.
+    """
+
+    labels: Path
+    probabilities: Path | None
+
+
+@dataclass(frozen=True)
 class TilesDone(Event):
     """A tile of a volume was predicted, by any of the workers.
 
@@ -290,6 +308,35 @@ class ViewPredicted(Event):
     labels: NDArray[np.uint8] | NDArray[np.uint16]
     probabilities: NDArray[np.float32]
     uncertainty: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class HeldOut(Event):
+    """How well strokes are recognised that were held out.
+
+    Attributes
+    ----------
+    score : float or None
+        Part of the painted pixels that are given their class, from 0 to 1: the mean over
+        the pixels of a stroke, over the strokes of a class, over classes. None where fewer
+        than two classes have two strokes.
+    low, high : float
+        A range that holds the score of very many such strokes nine times in ten.
+    strokes, planes : int
+        Number of strokes that were asked for, and of planes that they lie on.
+    by_class : Mapping[str, float]
+        The score of each class that was judged.
+    alone : tuple of str
+        Painted classes that have one stroke, and so were not judged.
+    """
+
+    score: float | None
+    low: float = 0.0
+    high: float = 1.0
+    strokes: int = 0
+    planes: int = 0
+    by_class: Mapping[str, float] = field(default_factory=dict)
+    alone: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

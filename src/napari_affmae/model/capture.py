@@ -97,6 +97,9 @@ class Captured(Generic[T]):
         inputs' values in any other way.
     inputs : sequence of Tensor
         On one GPU.
+    rehearse : Callable, optional
+        What is done with the inputs before `work` is recorded, so that it finds
+        kernels compiled; `work` itself where that changes nothing.
     generator : torch.Generator, optional
         What the work draws from beside PyTorch's default generator: a replay goes
         on from its state.
@@ -116,6 +119,7 @@ class Captured(Generic[T]):
         work: Callable[..., T],
         inputs: Sequence[Tensor],
         *,
+        rehearse: Callable[..., object] | None = None,
         generator: torch.Generator | None = None,
         memory: GraphMemory | None = None,
     ) -> None:
@@ -126,7 +130,7 @@ class Captured(Generic[T]):
             memory.stream.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(memory.stream):
                 for _ in range(_WARM_UP):
-                    self._warm_up(work)
+                    self._warm_up(rehearse or work)
             torch.cuda.current_stream().wait_stream(memory.stream)
             self._prepare()
             self._graph, self._result = _record(lambda: work(*self.inputs), memory, generator)
@@ -138,7 +142,7 @@ class Captured(Generic[T]):
         self._graph.replay()
         return self._result
 
-    def _warm_up(self, work: Callable[..., T]) -> None:
+    def _warm_up(self, work: Callable[..., object]) -> None:
         """Do the work once as it is: kernels are compiled, and libraries get their memory."""
         work(*self.inputs)
 
@@ -160,9 +164,6 @@ class CapturedStep(Captured[T]):
         On one GPU.
     parameters : sequence of nn.Parameter
         Whatever gets gradients.
-    rehearse : Callable, optional
-        What is done with the inputs before `step` is recorded, so that it finds
-        kernels compiled; `step` itself where that changes nothing.
     generator, memory
         See `Captured`.
     """
@@ -173,11 +174,9 @@ class CapturedStep(Captured[T]):
         inputs: Sequence[Tensor],
         parameters: Sequence[nn.Parameter],
         *,
-        rehearse: Callable[..., object] | None = None,
         generator: torch.Generator | None = None,
         memory: GraphMemory | None = None,
     ) -> None:
-        self._rehearse = rehearse or step
         self._parameters = parameters
         before = [parameter.grad for parameter in parameters]
         try:
@@ -193,9 +192,9 @@ class CapturedStep(Captured[T]):
         self._attach(self._gradients)
         return result
 
-    def _warm_up(self, work: Callable[..., T]) -> None:  # noqa: ARG002 - it is rehearsed
+    def _warm_up(self, work: Callable[..., object]) -> None:
         self._attach([None] * len(self._parameters))
-        self._rehearse(*self.inputs)
+        super()._warm_up(work)
 
     def _prepare(self) -> None:
         self._attach([None] * len(self._parameters))

@@ -10,6 +10,7 @@ from napari_affmae.data import open_source
 from napari_affmae.engine import export_bioimageio, load_model
 from napari_affmae.engine.compute.device import plan_device
 from napari_affmae.engine.compute.runtime import Runtime
+from napari_affmae.engine.inference.blending import Wanted, class_values
 from napari_affmae.engine.inference.predictor import Predictor
 from napari_affmae.engine.inference.segmentation import normalize_like
 
@@ -49,7 +50,8 @@ def test_an_image_of_several_tiles_is_segmented_as_here(
     predictor = Predictor(
         module, Runtime(plan_device("cpu", "fp32")), metadata.crop, config.overlap, 1
     )
-    bands = list(predictor.plane(normalize_like(source, metadata), 0))
+    wanted = Wanted(class_values(metadata.classes), "float32")
+    bands = list(predictor.planes(normalize_like(source, metadata), [0], wanted))
     ours = np.concatenate([b.probabilities for b in bands if b.probabilities is not None], axis=1)
     predicted = core.predict(
         model=package,

@@ -95,7 +95,8 @@ def test_the_package_predicts_what_this_program_predicts(package: Path, run: Pat
     module, _ = load_model(run)
     assert not isinstance(module, str)
     predictor = Predictor(module, Runtime(plan_device("cpu", "fp32")), TILE, 0.25, 1)
-    found = predictor.tiles(normalized(scaled(array(package, "test_input.npy"), run), run))
+    images = normalized(scaled(array(package, "test_input.npy"), run), run)
+    (found,) = predictor.tiles(torch.from_numpy(images))
     np.testing.assert_allclose(found, array(package, "test_output.npy"), atol=1e-4)
     assert found.shape == (1, 4, TILE, TILE)
 
@@ -185,7 +186,7 @@ def test_inverted_images_are_inverted(
     assert not isinstance(module, str)
     predictor = Predictor(module, Runtime(plan_device("cpu", "fp32")), TILE, 0.25, 1)
     image = 1 - scaled(array(tmp_path / "a.zip", "test_input.npy"), run)
-    found = predictor.tiles(normalized(image, run))
+    (found,) = predictor.tiles(torch.from_numpy(normalized(image, run)))
     np.testing.assert_allclose(found, array(tmp_path / "a.zip", "test_output.npy"), atol=1e-4)
 
 

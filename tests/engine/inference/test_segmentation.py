@@ -10,6 +10,7 @@ from napari_affmae.engine import evaluate, load_model, segment
 from napari_affmae.engine.compute.device import plan_device
 from napari_affmae.engine.compute.runtime import Runtime
 from napari_affmae.engine.events import BandDone, PlaneDone, RunStarted, TileDone
+from napari_affmae.engine.inference.blending import Wanted
 from napari_affmae.engine.inference.predictor import Predictor
 from napari_affmae.engine.inference.segmentation import normalize_like
 from napari_affmae.errors import CheckpointError, DataError, OutOfMemoryError
@@ -155,12 +156,33 @@ def hungry(limit):
 
 def test_memory_that_runs_out_halves_the_batch_of_tiles(finetuned):
     module, _ = load_model(finetuned[0])
-    tiles = np.random.default_rng(0).normal(size=(5, 1, 64, 64)).astype(np.float32)
-    expected = Predictor(module, Runtime(plan_device("cpu")), 64, 0.25, 5).tiles(tiles)
+    tiles = torch.randn(5, 1, 64, 64, generator=torch.Generator().manual_seed(0))
+    runtime = Runtime(plan_device("cpu"))
+    (expected,) = Predictor(module, runtime, 64, 0.25, 5).tiles(tiles)
     module.register_forward_pre_hook(hungry(2))
-    predictor = Predictor(module, Runtime(plan_device("cpu")), 64, 0.25, 5)
-    np.testing.assert_allclose(predictor.tiles(tiles), expected, atol=1e-5)
+    predictor = Predictor(module, runtime, 64, 0.25, 5)
+    torch.testing.assert_close(torch.cat(list(predictor.tiles(tiles))), expected)
     assert predictor.batch == 2
+
+
+def test_memory_that_runs_out_midway_loses_no_tile(image, finetuned):
+    """A batch of which a part was added already goes on with the rest."""
+    module, metadata = load_model(finetuned[0])
+    source, wanted = (
+        normalize_like(image, metadata),
+        Wanted(np.arange(4, dtype=np.uint8), "float32"),
+    )
+
+    def rows(predictor):
+        bands = predictor.planes(source, range(6), wanted)
+        return np.concatenate([b.probabilities for b in bands if b.labels is not None], 1)
+
+    def predictor(batch):
+        return Predictor(module, Runtime(plan_device("cpu")), 64, 0.25, batch)
+
+    expected = rows(predictor(1))
+    module.register_forward_pre_hook(hungry(3))
+    np.testing.assert_allclose(rows(predictor(8)), expected, atol=1e-5)
 
 
 def test_a_tile_that_does_not_fit_is_an_error(finetuned):
@@ -168,7 +190,7 @@ def test_a_tile_that_does_not_fit_is_an_error(finetuned):
     module.register_forward_pre_hook(hungry(0))
     predictor = Predictor(module, Runtime(plan_device("cpu")), 64, 0.25, 2)
     with pytest.raises(OutOfMemoryError, match="tile of 64 pixels"):
-        predictor.tiles(np.zeros((2, 1, 64, 64), np.float32))
+        list(predictor.tiles(torch.zeros(2, 1, 64, 64)))
 
 
 def test_evaluation_counts_what_segmentation_says(image, labels, finetuned, config):

@@ -16,6 +16,7 @@ from napari_affmae.engine.compute.runtime import Runtime, evaluating
 from napari_affmae.engine.events import StepDone, Validated
 from napari_affmae.engine.inference.forward_passes import ForwardPasses
 from napari_affmae.engine.inference.predictor import Predictor
+from napari_affmae.engine.store.starting_weights import Origin
 from napari_affmae.engine.training.batch import BatchPlan
 from napari_affmae.engine.training.finetuning import Finetuning
 from napari_affmae.engine.training.image_memory import PoolPlan
@@ -34,21 +35,30 @@ LOGGER = "napari_affmae.engine"
 def recordings(monkeypatch):
     """Let "recorded" work be computed anew at each replay, into the same tensor; counts them.
 
-    `shape` is that of what steps return, which must not be made while they are recorded;
-    `fails` is an error of recording.
+    `shapes` are those of what is recorded one after the other, of a step the gradients and the
+    update: what has a shape must not be made while it is recorded. `fails` is an error of
+    recording.
     """
-    made = SimpleNamespace(shape=(5,), count=0, fails=None)
+    made = SimpleNamespace(shapes=[None, ()], count=0, fails=None)
 
     def record(work, memory, generator):
         if made.fails is not None:
             raise made.fails
+        shape = made.shapes[made.count % len(made.shapes)]
         made.count += 1
-        result = work() if made.shape is None else torch.empty(made.shape)
+        result = work() if shape is None else torch.empty(shape)
 
         def replay():
             result.copy_(work())
 
         return SimpleNamespace(replay=replay), result
+
+    def attach(self, gradients):
+        # A replay on a GPU writes where the recording wrote; here it made others.
+        for parameter, kept in zip(self._parameters, gradients, strict=True):
+            if kept is not None and parameter.grad is not None:
+                kept.copy_(parameter.grad)
+            parameter.grad = kept
 
     stream = SimpleNamespace(wait_stream=lambda other: None)
     fork = torch.random.fork_rng
@@ -60,6 +70,7 @@ def recordings(monkeypatch):
     monkeypatch.setattr(torch.random, "fork_rng", lambda devices: fork([]))
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: self)
     monkeypatch.setattr(capture, "_record", record)
+    monkeypatch.setattr(capture.CapturedStep, "_attach", attach)
     return made
 
 
@@ -109,7 +120,7 @@ def test_recorded_steps_equal_those_as_they_come(make, recordings, micro_batch):
     """Also with a last part of another size; recording itself changes no weight."""
     (plain_task, plain), (task, recorded) = (make(micro_batch, recorded=r) for r in (False, True))
     assert_same(learn(task, recorded), learn(plain_task, plain))
-    assert recordings.count == 1
+    assert recordings.count == 2
     assert task.module.unused.grad is None
     for mine, other in zip(task.module.parameters(), plain_task.module.parameters(), strict=True):
         torch.testing.assert_close(mine, other)
@@ -144,7 +155,7 @@ def test_memory_that_runs_out_while_recording_halves(make, recordings):
     assert recorded.batch.micro_batch == 3
     recordings.fails = None
     assert learn(task, recorded, 1)[0] is not None
-    assert recordings.count == 2
+    assert recordings.count == 4
 
 
 def test_errors_of_the_first_pass_are_no_matter_of_recording(make):
@@ -155,14 +166,13 @@ def test_errors_of_the_first_pass_are_no_matter_of_recording(make):
 
 
 def test_weights_of_classes_that_change_take_effect(image, labels, recordings):
-    recordings.shape = (2,)
     classes = default_classes([0, 1, 2, 3])
     config = FinetuneConfig(crop=64, steps=1, classes=classes)
     (normalized,) = normalize_sources([image], config.normalization)
     data = Labelled([LabelledPair(normalized, labels)], [[0, 1]], [[]], classes)
     curves = []
     for recorded in (False, True):
-        module, start = starting_segmenter(config, 4, None)
+        module, start = starting_segmenter(config, 4, Origin(None))
         runtime = Runtime(plan_device("cpu"))
         place = PoolPlan(runtime.plan.device, 2**20)
         task = Finetuning(config, module, data, start, BatchPlan(2, 2), place)
@@ -185,7 +195,7 @@ def segmenter():
 
 
 def test_predictions_are_recorded_where_a_shape_comes_often(segmenter, recordings):
-    recordings.shape = None
+    recordings.shapes = [None]
     passes = ForwardPasses(segmenter, Runtime(plan_device("cpu")))
     passes._can_record = True
     generator = torch.Generator().manual_seed(0)
@@ -205,10 +215,11 @@ def test_predictions_that_cannot_be_recorded_come_all_the_same(segmenter, record
     predictor = Predictor(segmenter, Runtime(plan_device("cpu")), 64, 0.25, 2)
     predictor._passes._can_record = True
     recordings.fails = CaptureError("no")
-    tiles = torch.randn(2, 1, 64, 64, generator=torch.Generator().manual_seed(0)).numpy()
+    tiles = torch.randn(2, 1, 64, 64, generator=torch.Generator().manual_seed(0))
     with caplog.at_level(logging.WARNING, LOGGER):
         for _ in range(12):
-            assert predictor.tiles(tiles).sum(1) == pytest.approx(1.0, abs=1e-5)
+            (chances,) = predictor.tiles(tiles)
+            assert chances.sum(1).numpy() == pytest.approx(1.0, abs=1e-5)
     assert [record.message for record in caplog.records] == [
         "predictions are not recorded as CUDA graphs, so slower: no"
     ]

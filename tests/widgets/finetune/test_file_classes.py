@@ -58,6 +58,23 @@ def test_classes_are_named_as_the_file_says(
     assert classes_of(labels) == tuple(expected)
 
 
+def test_the_files_of_all_pairs_name_classes(
+    dock: FinetuneDock, viewer: Any, image: Any, volume: Any, tmp_path: Path, qtbot: Any
+) -> None:
+    more = LabelClass(value=2, name="vesicles", color="#00c040")
+    other = LabelClass(value=1, name="another membrane", color="#404040")
+    another = viewer.add_image(volume[0], name="more")
+    first = open_labels(viewer, tmp_path / "truth.tif", volume[1], NAMED)
+    second = open_labels(viewer, tmp_path / "more.tif", volume[1], (other, more))
+    dock.pairs.set_pair(image, first)
+    dock.pairs.set_pair(another, second)
+    for labels in (first, second):
+        wait(dock, labels, qtbot)
+    # What the first file says of a value goes before what the second one says.
+    assert dock.classes.classes() == (NAMED[0], more, NAMED[1])
+    assert classes_of(second) == dock.classes.classes()
+
+
 def test_classes_that_the_user_has_named_stay(
     dock: FinetuneDock, viewer: Any, image: Any, volume: Any, tmp_path: Path, qtbot: Any
 ) -> None:

@@ -69,7 +69,7 @@ def slow(drive: Drive, dock: SegmentDock, qtbot: Any) -> Callable[[], None]:
 
     def start() -> None:
         drive.start()
-        qtbot.waitUntil(lambda: dock._result is not None, timeout=60_000)
+        qtbot.waitUntil(lambda: dock.result.labels is not None, timeout=60_000)
         dock.panel.pause_button.setChecked(True)
 
     return start

@@ -8,14 +8,12 @@ import dask.array as da
 import numpy as np
 import pytest
 import tifffile
-import zarr
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QApplication, QMessageBox
 
 from napari_affmae.data import default_classes
-from napari_affmae.engine.results import canvas
 from napari_affmae.widgets.layers.label_layers import classes_of, may_be_for
-from napari_affmae.widgets.layers.layer_sources import OWN, layer_geometry, step_sizes
+from napari_affmae.widgets.layers.layer_sources import layer_geometry, step_sizes
 from napari_affmae.widgets.layers.view import camera_of
 from napari_affmae.widgets.parts.command_dialog import CommandDialog
 from napari_affmae.widgets.running.run_panel import Outcome
@@ -149,35 +147,6 @@ def test_lazy_arrays_are_read_in_parts(viewer: Any, dock: SegmentDock, drive: An
     assert max(drive.result().data.shape) < 300
 
 
-def test_large_results_lie_on_disk(
-    viewer: Any,
-    dock: SegmentDock,
-    runs: Path,
-    volume: tuple[np.ndarray, np.ndarray],
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-    drive: Any,
-) -> None:
-    monkeypatch.setattr(canvas, "LARGEST", 1000)
-    stored = zarr.create_array(store=tmp_path / "em.zarr", data=volume[0][:2], chunks=(1, 64, 64))
-    viewer.add_image(stored, name="em", contrast_limits=(0, 255))
-    dock.region.setCurrentText(EVERYTHING)
-    dock.form.set_values({"probabilities": True})
-    assert drive.run() is Outcome.FINISHED, drive.errors()
-    labels = drive.result()
-    assert isinstance(labels.data, zarr.Array)
-    assert labels.data.shape == (2, 128, 160)
-    assert any("is kept in" in text for _, text in dock.panel.messages.texts)
-    [folder] = (runs / "segmentations").iterdir()
-    np.testing.assert_array_equal(zarr.open_array(folder / "labels.zarr")[:], labels.data[:])
-    layers = [layer for layer in viewer.layers if "probability" in layer.name]
-    total = sum(np.asarray(layer.data[:]) for layer in layers)
-    np.testing.assert_allclose(total, 1, atol=1e-5)
-    assert all(layer.metadata == OWN for layer in layers)
-    # They are no input.
-    assert [dock.image.combo.itemText(i) for i in range(dock.image.combo.count())] == ["em"]
-
-
 @pytest.mark.parametrize("distance", [40, None])
 def test_a_file_that_is_not_open(
     dock: SegmentDock,
@@ -298,6 +267,40 @@ def test_a_row_of_napari_s_table_brings_its_object_into_view(
     assert viewer.dims.current_step[0] == round(place[0])
 
 
+def test_napari_s_table_sorts_objects_and_finds_them_then(
+    viewer: Any, dock: SegmentDock, volume: tuple[np.ndarray, np.ndarray], drive: Any
+) -> None:
+    viewer.add_image(volume[0], name="em", scale=(30, 8, 8))
+    dock.region.setCurrentText(EVERYTHING)
+    find_all(dock)
+    dock.objects.form.set_values({"min_size": 500})  # of thousands napari's table takes minutes
+    assert drive.run() is Outcome.FINISHED, drive.errors()
+    layer = viewer.layers["em: objects"]
+    dock.objects.table_button.click()
+    _, features = viewer.window.add_plugin_dock_widget("napari", "Features table widget")
+    table = features.table
+    model = table.model()
+    titles = [model.headerData(i, Qt.Orientation.Horizontal) for i in range(model.columnCount())]
+    size = titles.index("size_px")
+
+    def sizes() -> list[float]:
+        texts = [model.index(row, size).data() for row in range(model.rowCount())]
+        return [float(text) for text in texts]
+
+    assert table.isSortingEnabled()
+    for order in (Qt.SortOrder.AscendingOrder, Qt.SortOrder.DescendingOrder):
+        table.sortByColumn(size, order)
+        expected = sorted(sizes(), reverse=order == Qt.SortOrder.DescendingOrder)
+        assert sizes() == expected
+    assert 2 < len(sizes()) < 200
+    table.selectRow(0)
+    largest = int(np.argmax(dock.objects.table["size_px"])) + 1
+    measured = np.bincount(layer.data.ravel())[1:]
+    assert measured[layer.selected_label - 1] == measured.max() == measured[largest - 1]
+    table.selectRow(1)
+    assert measured[layer.selected_label - 1] == np.sort(measured)[-2]
+
+
 def test_objects_of_some_sizes_are_kept_and_all_come_back(
     viewer: Any, dock: SegmentDock, volume: tuple[np.ndarray, np.ndarray], drive: Any, finish: Any
 ) -> None:
@@ -386,13 +389,19 @@ def test_the_command_lines(
 
     def read_and_close() -> None:
         dialog = QApplication.activeModalWidget()
-        assert isinstance(dialog, CommandDialog)
-        shown.append(dialog.text.toPlainText())
-        dialog.reject()
+        if isinstance(dialog, CommandDialog):
+            shown.append(dialog.text.toPlainText())
+            dialog.reject()
+
+    looking = QTimer()
+    looking.timeout.connect(read_and_close)
+    looking.start(20)
 
     def read() -> list[str]:
-        QTimer.singleShot(0, read_and_close)
+        before = len(shown)
         dock.command_button.click()
+        assert len(shown) == before  # the folder is named in the background
+        qtbot.waitUntil(lambda: len(shown) > before, timeout=60_000)
         return shown[-1].splitlines()
 
     viewer.add_image(np.stack([volume[0][0]] * 3, -1), name="photo", rgb=True)
@@ -411,6 +420,7 @@ def test_the_command_lines(
     assert again == line
     words = ["objects", out, *values, "--three-d", "--out", f"{out}-objects"]
     assert shlex.split(found)[1:] == words
+    looking.stop()
     qtbot.waitUntil(lambda: dock.findChildren(CommandDialog) == [])
 
 

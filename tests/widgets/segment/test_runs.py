@@ -11,10 +11,9 @@ import pytest
 import zarr
 
 from napari_affmae.config import ObjectsConfig, SegmentConfig
-from napari_affmae.engine.results import canvas
 from napari_affmae.widgets.running.run_panel import Outcome
 from napari_affmae.widgets.segment import job
-from napari_affmae.widgets.segment.dock import EVERYTHING, PLANE, VIEW, SegmentDock
+from napari_affmae.widgets.segment.dock import DISK, EVERYTHING, PLANE, VIEW, SegmentDock
 
 
 def test_an_unreadable_file(dock: SegmentDock, tmp_path: Path, drive: Any) -> None:
@@ -63,7 +62,7 @@ def test_errors_of_every_kind_end_the_run(
         raise RuntimeError("bad luck")
 
     with monkeypatch.context() as patch:
-        patch.setattr(job.Canvas, "write", write)
+        patch.setattr(job.Result, "write", write)
         assert drive.run() is Outcome.FAILED
     assert "bad luck" in drive.errors()[0]
     assert drive.run() is Outcome.FINISHED
@@ -78,7 +77,7 @@ def test_a_full_disk_is_told(
 ) -> None:
     viewer.add_image(volume[0], name="em")
     dock.region.setCurrentText(EVERYTHING)
-    monkeypatch.setattr(canvas, "LARGEST", 1000)
+    dock.keep.setCurrentText(DISK)
 
     def write(*_: Any) -> None:
         raise OSError(errno.ENOSPC, "no space left on device")
@@ -147,7 +146,7 @@ def test_stopping_keeps_what_is_done(
     dock.panel.happened.connect(seen.append)
     drive.start()
     qtbot.waitUntil(
-        lambda: any(isinstance(event, job.RowsWritten) for event in seen), timeout=60_000
+        lambda: any(isinstance(event, job.PlanesWritten) for event in seen), timeout=60_000
     )
     dock.panel.stop_button.click()
     assert finish(dock.panel) is Outcome.STOPPED
@@ -176,7 +175,7 @@ def test_rows_are_drawn_as_they_come(
         drawn.append(event.source._slice.image.raw.copy())
 
     def hold(event: Any) -> None:
-        if isinstance(event, job.RowsWritten) and not dock.panel.pause_button.isChecked():
+        if isinstance(event, job.PlanesWritten) and not dock.panel.pause_button.isChecked():
             dock.panel.pause_button.setChecked(True)
             drive.result().events.set_data.connect(note)
 

@@ -128,10 +128,7 @@ class NormalizedSource:
         IndexError, DataError, UnreadableFileError
             As `ImageSource.read` and `statistics`.
         """
-        values = self.read_scaled(plane, rows, columns)
-        values -= _column(self.statistics.mean)
-        values /= _column(self.statistics.std)
-        return values
+        return _standardised(self.read_scaled(plane, rows, columns), self.statistics)
 
     def read_scaled(
         self, plane: int, rows: slice = slice(None), columns: slice = slice(None)
@@ -139,6 +136,24 @@ class NormalizedSource:
         """Read a part of one plane from 0 to 1, before mean and deviation are taken out."""
         place = self.source.locate(plane, rows, columns)
         return _scaled(self.source.whole, *place, self.config, self.statistics)
+
+    def table(self) -> NDArray[np.float32] | None:
+        """Return what `read` makes of every stored value, to be looked up elsewhere.
+
+        Returns
+        -------
+        ndarray, (channels, 256 or 65536), float32, or None
+            At the number that the bits of a value are without a sign. None where pixels
+            are no integers of 8 or 16 bits, or depend on what is around them.
+        """
+        if not self.is_pointwise:
+            return None
+        dtype = self.source.dtype
+        unsigned = np.dtype(f"u{dtype.itemsize}")
+        stored = np.arange(np.iinfo(unsigned).max + 1, dtype=unsigned).view(dtype)
+        every = np.broadcast_to(stored, (self.n_channels, 1, len(stored)))
+        scaled = _clipped(every, self.config, self.statistics)
+        return _standardised(scaled, self.statistics)[:, 0]
 
     @property
     def is_pointwise(self) -> bool:
@@ -310,6 +325,13 @@ def _scaled(
         values = _clipped(source.read(plane, area.rows, area.columns), config, statistics)
         return np.stack([equalize(channel, area) for channel in values])
     return _clipped(source.read(plane, rows, columns), config, statistics)
+
+
+def _standardised(scaled: NDArray[np.float32], statistics: SourceStatistics) -> NDArray[np.float32]:
+    """Take mean and deviation out of values from 0 to 1, in place."""
+    scaled -= _column(statistics.mean)
+    scaled /= _column(statistics.std)
+    return scaled
 
 
 def _clipped(

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from napari_affmae.engine.compute.device import DevicePlan
+from napari_affmae.engine.compute.distributed import Team
 from napari_affmae.engine.events import Notice, RunStarted
 from napari_affmae.model.capture import Copies
 
@@ -23,10 +24,13 @@ class Runtime:
     ----------
     plan : DevicePlan
         Device and precision.
+    team : Team
+        The processes that train together.
     """
 
-    def __init__(self, plan: DevicePlan) -> None:
+    def __init__(self, plan: DevicePlan, team: Team | None = None) -> None:
         self.plan = plan
+        self.team = team or Team()
 
     @contextmanager
     def computing(self, *, keep_casts: bool = True) -> Iterator[None]:
@@ -83,7 +87,7 @@ class Runtime:
     ) -> RunStarted:
         """Tell where a run computes and what it settled on."""
         return RunStarted(
-            device=self.plan.words,
+            device=self.team.words(self.plan.words),
             on_gpu=self.plan.device.type != "cpu",
             precision=self.plan.precision,
             backend=self.plan.backend,

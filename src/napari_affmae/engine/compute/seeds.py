@@ -23,10 +23,11 @@ class Stream(IntEnum):
     DROPOUT = 2
     VALIDATION = 3
     HEAD = 4
+    HELD_OUT = 5
 
 
-def derived_seed(seed: int, stream: Stream, step: int = 0) -> int:
-    """Mix the run's seed, a purpose and a step to a seed for torch.
+def derived_seed(seed: int, stream: Stream, step: int = 0, rank: int = 0) -> int:
+    """Mix the run's seed, a purpose, a step and a process to a seed for torch.
 
     Parameters
     ----------
@@ -36,13 +37,15 @@ def derived_seed(seed: int, stream: Stream, step: int = 0) -> int:
         Purpose.
     step : int
         Number of the step.
+    rank : int
+        Number of the process, of those that train together.
 
     Returns
     -------
     int
         0 to 2**63 - 1.
     """
-    state = np.random.SeedSequence((seed, int(stream), step)).generate_state(1, np.uint64)
+    state = np.random.SeedSequence((seed, int(stream), step, rank)).generate_state(1, np.uint64)
     return int(state[0]) >> 1
 
 

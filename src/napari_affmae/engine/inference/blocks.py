@@ -1,6 +1,7 @@
 """Computes the blocks of a volume of results."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,9 @@ from numpy.typing import NDArray
 
 from napari_affmae.config import SegmentConfig
 from napari_affmae.data import NormalizedSource
+from napari_affmae.data.sources.source import shifted
+from napari_affmae.engine.inference.blending import Wanted, class_values
+from napari_affmae.engine.inference.line import Line
 from napari_affmae.engine.inference.predictor import Predictor
 from napari_affmae.engine.inference.tiles import Region
 from napari_affmae.engine.results.origin import Origin
@@ -65,68 +69,91 @@ class BlockWork:
         self._predictor = predictor
         self._source = job.source
         self._volume = volume
-        values = np.array([item.value for item in volume.plan.classes])
-        self._values = values.astype(volume.plan.label_type)
+        self._wanted = Wanted(class_values(volume.plan.classes), volume.plan.probabilities)
+        # A block is predicted as a whole while others are read or written.
+        self._line = Line()
+
+    @property
+    def at_once(self) -> int:
+        """Blocks to compute together: as many planes, where each is a block, as fill a batch."""
+        if self._volume.plan.blocks(0).counts[-2:] != (1, 1):
+            return 1
+        return max(1, self._predictor.batch // self.tiles(0))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the results of what is computed together."""
+        plan = self._volume.plan
+        pixel = self._wanted.values.itemsize
+        if plan.probabilities is not None:
+            pixel += len(plan.classes) * np.dtype(plan.probabilities).itemsize
+        return self.at_once * math.prod(plan.blocks(0).block) * pixel
 
     def tiles(self, number: int) -> int:
         """Count the tiles of a block; those of the smaller levels have none."""
         level, box = self._volume.box(number)
         if level:
             return 0
-        return self._predictor.grid_of(self._source).count(self._region(box))
+        return self._predictor.grid_of(self._source).count(self._region([box]))
 
-    def __call__(self, number: int, on_tile: Callable[[], None]) -> None:
-        """Compute a block, write it, and wait until it is on the disk.
+    def __call__(self, numbers: Sequence[int], on_tile: Callable[[], None]) -> None:
+        """Compute blocks, write them, and wait until they are on the disk.
 
         Parameters
         ----------
-        number : int
-            Number of the block.
+        numbers : sequence of int
+            Numbers of blocks of one level, of more than one only if they differ in
+            their planes alone; `at_once` of them at most.
         on_tile : callable
-            Called after each tile; what it raises ends the block unwritten.
+            Called after each tile; what it raises ends the blocks unwritten.
 
         Raises
         ------
         OutOfMemoryError, UnreadableFileError, UnwritableError
             As `Predictor.region` and `Volume.write`.
         """
-        level, box = self._volume.box(number)
-        if level:
-            self._volume.shrink(level, box)
-        else:
-            self._volume.write(level, box, *self._predict(box, on_tile))
+        boxes = [self._volume.box(number) for number in numbers]
+        if boxes[0][0]:
+            for level, box in boxes:
+                self._volume.shrink(level, box)
+            return
+        for box, labels, probabilities in self._predict([box for _, box in boxes], on_tile):
+            self._volume.write(0, box, labels, probabilities)
 
     def _predict(
-        self, box: Box, on_tile: Callable[[], None]
-    ) -> tuple[NDArray[Any], NDArray[Any] | None]:
-        plan, region = self._volume.plan, self._region(box)
-        place = {plane: index for index, plane in enumerate(region.planes)}
-        size = tuple(part.stop - part.start for part in box)
-        labels = np.empty((len(place), *size[-2:]), self._values.dtype)
-        probabilities = None
-        if plan.probabilities is not None:
-            shape = (len(place), len(self._values), *size[-2:])
-            probabilities = np.empty(shape, plan.probabilities)
-        for band in self._predictor.region(self._source, region):
-            if band.probabilities is not None:
-                start = band.start - region.rows.start
-                rows = slice(start, start + band.probabilities.shape[1])
-                labels[place[band.plane], rows] = self._values[band.probabilities.argmax(0)]
-                if probabilities is not None:
-                    part = stored(band.probabilities, probabilities.dtype)
-                    probabilities[place[band.plane], :, rows] = part
-            on_tile()
-        if probabilities is not None:
-            stack = probabilities.reshape(*size[:-2], len(self._values), *size[-2:])
-            probabilities = np.moveaxis(stack, len(size) - 2, plan.channel_axis)
-        return labels.reshape(size), probabilities
+        self, boxes: Sequence[Box], on_tile: Callable[[], None]
+    ) -> Iterator[tuple[Box, NDArray[Any], NDArray[Any] | None]]:
+        """Predict the blocks, then return them one by one."""
+        plan, region = self._volume.plan, self._region(boxes)
+        with (
+            self._line.joined() as wait,
+            self._predictor.reader(self._source, region) as reader,
+        ):
+            wait()
+            place = {plane: index for index, plane in enumerate(region.planes)}
+            size = tuple(part.stop - part.start for part in boxes[0][-2:])
+            classes = len(self._wanted.values)
+            labels = np.empty((len(place), *size), self._wanted.values.dtype)
+            probabilities = None
+            if plan.probabilities is not None:
+                probabilities = np.empty((len(place), classes, *size), plan.probabilities)
+            for band in self._predictor.region(reader, self._wanted):
+                if band.labels is not None:
+                    rows = shifted(band.rows, -region.rows.start)
+                    labels[place[band.plane], rows] = band.labels
+                    if probabilities is not None:
+                        probabilities[place[band.plane], :, rows] = band.probabilities
+                on_tile()
+        done = 0
+        for box in boxes:
+            lead = tuple(part.stop - part.start for part in box[:-2])
+            planes = slice(done, done := done + math.prod(lead))
+            chances = None
+            if probabilities is not None:
+                stack = probabilities[planes].reshape(*lead, classes, *size)
+                chances = np.moveaxis(stack, len(lead), plan.channel_axis)
+            yield box, labels[planes].reshape(*lead, *size), chances
 
-    def _region(self, box: Box) -> Region:
-        return Region(self._volume.plan.source_planes(box), box[-2], box[-1])
-
-
-def stored(probabilities: NDArray[np.float32], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Convert probabilities to the type of a file; integers have 0 to their largest."""
-    if dtype.kind == "u":
-        return np.rint(probabilities * np.iinfo(dtype).max).astype(dtype)
-    return probabilities.astype(dtype)
+    def _region(self, boxes: Sequence[Box]) -> Region:
+        planes = [plane for box in boxes for plane in self._volume.plan.source_planes(box)]
+        return Region(planes, *boxes[0][-2:])

@@ -4,7 +4,7 @@ This is the only module that needs the extra ``distributed``. Workers need this
 package, and the folders of image, model and result under the same names.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import lru_cache
@@ -57,9 +57,8 @@ class Cluster:
                 f"the scheduler at {address} has no workers; start some, with one thread each"
             )
 
-    @property
-    def most(self) -> int:
-        """Blocks that are handed out at a time."""
+    def most(self, nbytes: int) -> int:  # noqa: ARG002 - results do not lie here
+        """Return how many tasks are handed out at a time."""
         return _BLOCKS_PER_WORKER * self._workers
 
     def precision(self, config: SegmentConfig) -> str | None:
@@ -72,8 +71,8 @@ class Cluster:
         """Hand blocks to the workers; see `Executor`."""
         executor = self._client.get_executor(pure=False)
 
-        def submit(number: int) -> Future[None]:
-            future: Future[None] = executor.submit(_compute, work.job, number)
+        def submit(numbers: Sequence[int]) -> Future[None]:
+            future: Future[None] = executor.submit(_compute, work.job, numbers)
             return future
 
         try:
@@ -90,10 +89,10 @@ def _precision(config: SegmentConfig) -> str:
     return plan_device(config.device, config.precision).precision
 
 
-def _compute(job: BlockJob, number: int) -> None:
-    """Compute a block, in a worker."""
+def _compute(job: BlockJob, numbers: Sequence[int]) -> None:
+    """Compute blocks, in a worker."""
     work = BlockWork(job, _segmenter(job).predictor, Volume(job.place))
-    work(number, lambda: None)
+    work(numbers, lambda: None)
 
 
 def _segmenter(job: BlockJob) -> Segmenter:

@@ -11,13 +11,16 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from napari_affmae.data import ImageSource, NormalizedSource
 from napari_affmae.data.sources.turned import TurnedSource
 from napari_affmae.engine.compute.timing import Stopwatch
 from napari_affmae.engine.events import BlockDone, Notice, TilesDone
-from napari_affmae.engine.inference.blocks import BlockWork, stored
+from napari_affmae.engine.inference.blending import Wanted, class_values
+from napari_affmae.engine.inference.block_order import BlockOrder
+from napari_affmae.engine.inference.blocks import BlockWork
 from napari_affmae.engine.inference.executor import (
     Executor,
     Threads,
@@ -148,9 +151,10 @@ def average(
     BlockDone
         One after each block.
     """
-    threads, total = Threads(), target.plan.first(target.plan.levels)
+    threads, total = Threads(2), target.plan.first(target.plan.levels)
     started = partial(threads.starting, AverageWork(directions, predicted, target))
-    with closing(completed_blocks(target, started, threads.most)) as completed:
+    # Two cubes in memory at a time.
+    with closing(completed_blocks(target, started, 2, BlockOrder(target, 1))) as completed:
         for number in completed:
             if number is not None:
                 yield BlockDone(*target.box(number), target.ledger.done, total)
@@ -174,16 +178,15 @@ class AverageWork:
     ) -> None:
         self._sides = list(zip(directions, predicted, strict=True))
         self._target = target
-        values = np.array([item.value for item in target.plan.classes])
-        self._values = values.astype(target.plan.label_type)
+        self._wanted = Wanted(class_values(target.plan.classes), target.plan.probabilities)
 
-    def __call__(self, number: int, on_tile: Callable[[], None]) -> None:
-        """Average a block, write it, and wait until it is on the disk."""
-        level, box = self._target.box(number)
-        if level:
-            self._target.shrink(level, box)
-        else:
-            self._target.write(level, box, *self._average(box, on_tile))
+    def __call__(self, numbers: Sequence[int], on_tile: Callable[[], None]) -> None:
+        """Average blocks, write them, and wait until they are on the disk."""
+        for level, box in map(self._target.box, numbers):
+            if level:
+                self._target.shrink(level, box)
+            else:
+                self._target.write(level, box, *self._average(box, on_tile))
 
     def _average(
         self, box: Box, on_tile: Callable[[], None]
@@ -195,9 +198,9 @@ class AverageWork:
         probabilities = None
         if plan.probabilities is not None:
             probabilities = np.empty(
-                plan.with_classes(shape, len(self._values)), plan.probabilities
+                plan.with_classes(shape, len(self._wanted.values)), plan.probabilities
             )
-        for number, value in enumerate(self._values):
+        for number, value in enumerate(self._wanted.values):
             on_tile()
             mean = np.zeros(shape, np.float32)
             for side, volume in self._sides:
@@ -207,7 +210,8 @@ class AverageWork:
             more = mean > best
             labels[more] = value
             np.copyto(best, mean, where=more)
-            if probabilities is not None:
+            chances = self._wanted.stored(torch.from_numpy(mean))
+            if probabilities is not None and chances is not None:
                 place = plan.with_classes((slice(None),) * len(shape), number)
-                probabilities[place] = stored(mean, probabilities.dtype)
+                probabilities[place] = chances.numpy()
         return labels, probabilities

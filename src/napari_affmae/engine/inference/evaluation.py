@@ -16,6 +16,7 @@ from napari_affmae.data import (
 )
 from napari_affmae.engine.compute.device import telling_of_memory
 from napari_affmae.engine.events import Event, TileDone
+from napari_affmae.engine.inference.blending import Wanted
 from napari_affmae.engine.inference.pixel_sizes import note_pixel_sizes
 from napari_affmae.engine.inference.predictor import Predictor
 from napari_affmae.engine.inference.scores import ConfusionMatrix, Scores
@@ -138,17 +139,19 @@ def count_confusion(
         If a file is damaged.
     """
     confusion = ConfusionMatrix(encoder.n_classes)
-    count = 0
+    indices = np.arange(encoder.n_classes)
+    wanted = Wanted(indices.astype(np.min_scalar_type(encoder.n_classes)))
+    before = 0
     for pair, chosen in zip(pairs, planes, strict=True):
         with naming_pair(pair.image.name, pair.labels.name):
-            for plane in chosen:
-                for band in predictor.plane(pair.image, plane):
-                    if band.probabilities is not None:
-                        rows = slice(band.start, band.start + band.probabilities.shape[1])
-                        predicted = band.probabilities.argmax(0)
-                        confusion.add(_target(pair.labels, plane, rows, encoder), predicted)
-                    yield TileDone(band.done, band.total, count, None)
-                count += 1
+            for band in predictor.planes(pair.image, chosen, wanted):
+                if band.labels is not None:
+                    target = _target(pair.labels, band.plane, band.rows, encoder)
+                    confusion.add(target, band.labels)
+                per_plane = band.total // len(chosen)
+                complete, done = divmod(band.done - 1, per_plane)
+                yield TileDone(done + 1, per_plane, before + complete, None)
+        before += len(chosen)
     return confusion
 
 

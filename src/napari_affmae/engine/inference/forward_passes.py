@@ -52,17 +52,18 @@ class ForwardPasses:
         Parameters
         ----------
         tiles : Tensor
-            (count, channels, tile, tile) float32, on the CPU.
+            (count, channels, tile, tile) float32.
 
         Returns
         -------
         Tensor
-            (count, classes, tile, tile) float32 probabilities, on the CPU.
+            (count, classes, tile, tile) float32 probabilities, on the device. The next
+            call may overwrite them.
         """
         self._seen[tiles.shape] += 1
         if tiles.shape in self._recorded or self._record(tiles):
-            return self._recorded[tiles.shape](tiles).cpu()
-        return self._compute(*self._runtime.to_device((tiles,))).cpu()
+            return self._recorded[tiles.shape](tiles)
+        return self._compute(*self._runtime.to_device((tiles,)))
 
     def release(self) -> None:
         """Free the recorded passes and their memory."""

@@ -19,6 +19,7 @@ from napari_affmae.config import ObjectsConfig
 from napari_affmae.data import ImageSource, read_labels
 from napari_affmae.engine.compute.timing import Stopwatch
 from napari_affmae.engine.events import Event, ObjectsProgress, ObjectsWritten
+from napari_affmae.engine.inference.block_order import BlockOrder
 from napari_affmae.engine.inference.executor import Threads, Work, completed_blocks
 from napari_affmae.engine.inference.joining import Joined, join, tables
 from napari_affmae.engine.inference.object_sums import Position, sums_of
@@ -231,11 +232,13 @@ class _Search:
         self, doing: str, volume: Volume, work: Work, before: int
     ) -> Generator[Event, None, None]:
         # Where objects are separated a block is all that fits in memory.
-        threads = Threads(1 if self._plan.settings.separation else 2)
+        most = 1 if self._plan.settings.separation else 2
+        threads = Threads(most)
         started, already = partial(threads.starting, work), volume.ledger.done
         self._watch = Stopwatch()
         self._watch.start()
-        with closing(completed_blocks(volume, started, threads.most)) as completed:
+        order = BlockOrder(volume, 1)
+        with closing(completed_blocks(volume, started, most, order)) as completed:
             for number in completed:
                 if number is None:
                     continue
@@ -269,7 +272,11 @@ class _FindWork:
             raise TypeError("the volume is not planned for objects")
         self._plan = plan
 
-    def __call__(self, number: int, on_tile: Callable[[], None]) -> None:
+    def __call__(self, numbers: Sequence[int], on_tile: Callable[[], None]) -> None:
+        for number in numbers:
+            self._find(number, on_tile)
+
+    def _find(self, number: int, on_tile: Callable[[], None]) -> None:
         plan = self._plan
         box = plan.blocks(0).box(number)
         classes, grey = self._read(box, on_tile)
@@ -320,17 +327,18 @@ def _number(
     pieces: Volume,
     objects: Volume,
     found: Joined,
-    number: int,
+    numbers: Sequence[int],
     on_tile: Callable[[], None],
 ) -> None:
-    """Write the numbers of the objects in a block."""
-    level, box = objects.box(number)
-    on_tile()
-    if level:
-        objects.shrink(level, box)
-        return
-    numbers = np.append(np.uint32(0), found.of(number))
-    objects.write(level, box, numbers[pieces.read(0, box)], None)
+    """Write the numbers of the objects in blocks."""
+    for number in numbers:
+        level, box = objects.box(number)
+        on_tile()
+        if level:
+            objects.shrink(level, box)
+            continue
+        renamed = np.append(np.uint32(0), found.of(number))
+        objects.write(level, box, renamed[pieces.read(0, box)], None)
 
 
 def _grey(channels: NDArray[Any]) -> NDArray[Any]:

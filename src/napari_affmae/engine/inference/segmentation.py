@@ -2,10 +2,8 @@
 
 from collections.abc import Generator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from napari_affmae.config import SegmentConfig
 from napari_affmae.data import (
@@ -18,9 +16,9 @@ from napari_affmae.engine.compute.device import plan_device, telling_of_memory
 from napari_affmae.engine.compute.runtime import Runtime
 from napari_affmae.engine.compute.timing import Stopwatch
 from napari_affmae.engine.events import BandDone, Event, PlaneDone, TileDone
+from napari_affmae.engine.inference.blending import Wanted, class_values
 from napari_affmae.engine.inference.pixel_sizes import note_pixel_sizes
 from napari_affmae.engine.inference.predictor import Predictor
-from napari_affmae.engine.inference.tiles import Band
 from napari_affmae.engine.store.metadata import ModelMetadata
 from napari_affmae.engine.store.model_files import load_model
 from napari_affmae.errors import CheckpointError
@@ -74,7 +72,7 @@ class Segmenter:
         batch = 1 if plan.device.type == "cpu" else config.batch
         self.precision = plan.precision
         self.predictor = Predictor(module, runtime, tile, config.overlap, batch)
-        self.started = runtime.started(module, batch, batch)
+        self.started = runtime.started(module, self.predictor.batch, self.predictor.batch)
         self.notices = tuple(runtime.first_pass())
 
     def normalize(self, source: ImageSource) -> NormalizedSource:
@@ -112,31 +110,26 @@ class Segmenter:
         yield self.started
         yield from self.notices
         yield from note_pixel_sizes([source], self.metadata.pixel_size)
-        values = np.array([item.value for item in self.metadata.classes])
-        values = values.astype(np.min_scalar_type(values.max()))
-        grid = self.predictor.grid_of(normalized)
-        tiles = len(grid.rows) * len(grid.columns)
-        total = tiles * source.n_planes
+        planes = range(source.n_planes)
+        wanted = Wanted(
+            class_values(self.metadata.classes), "float32" if self._config.probabilities else None
+        )
+        labels = np.zeros((source.height, source.width), wanted.values.dtype)
         watch = Stopwatch()
-        for plane in range(source.n_planes):
-            labels = np.zeros((source.height, source.width), values.dtype)
+        watch.start()
+        for band in self.predictor.planes(normalized, planes, wanted):
+            watch.stop()
+            if band.labels is not None:
+                labels[band.rows] = band.labels
+                yield BandDone(band.plane, len(planes), band.rows, band.labels, band.probabilities)
+            seconds_left = watch.elapsed / band.done * (band.total - band.done)
+            per_plane = band.total // len(planes)
+            done = (band.done - 1) % per_plane + 1
+            yield TileDone(done, per_plane, band.plane, seconds_left)
+            if done == per_plane:
+                yield PlaneDone(band.plane, len(planes), labels)
+                labels = np.zeros_like(labels)
             watch.start()
-            for band in self.predictor.plane(normalized, plane):
-                finished = _finished(band, values)
-                watch.stop()
-                if finished is not None:
-                    rows, labels[rows] = finished
-                    yield BandDone(
-                        plane,
-                        source.n_planes,
-                        rows,
-                        labels[rows],
-                        band.probabilities if self._config.probabilities else None,
-                    )
-                done = plane * tiles + band.done
-                yield TileDone(band.done, tiles, plane, watch.elapsed / done * (total - done))
-                watch.start()
-            yield PlaneDone(plane, source.n_planes, labels)
 
 
 def normalize_like(source: ImageSource, metadata: ModelMetadata) -> NormalizedSource:
@@ -194,11 +187,3 @@ def segment(
         If the image's file is damaged.
     """
     yield from Segmenter(model, config).segment(source)
-
-
-def _finished(band: Band, values: NDArray[Any]) -> tuple[slice, NDArray[Any]] | None:
-    """Rows of a band, and the class values of its pixels."""
-    if band.probabilities is None:
-        return None
-    rows = slice(band.start, band.start + band.probabilities.shape[1])
-    return rows, values[band.probabilities.argmax(0)]

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from napari_affmae.config import SegmentConfig
 from napari_affmae.data import ImageSource, NormalizedSource
-from napari_affmae.engine.events import Event
+from napari_affmae.engine.events import Event, ResultBegun
+from napari_affmae.engine.inference.block_order import Focus
 from napari_affmae.engine.inference.blocks import BlockJob, BlockWork
 from napari_affmae.engine.inference.directions import (
     Direction,
@@ -85,7 +86,12 @@ class VolumeSegmenter:
         self._sizes = sizes
 
     def segment(
-        self, source: ImageSource, target: Path, *, overwrite: bool = False
+        self,
+        source: ImageSource,
+        target: Path,
+        *,
+        overwrite: bool = False,
+        focus: Focus | None = None,
     ) -> Generator[Event, None, None]:
         """Segment every plane of an image or stack.
 
@@ -98,11 +104,14 @@ class VolumeSegmenter:
             it is complete: till then its parts lie beside it. Probabilities go beside it too.
         overwrite : bool
             Whether to replace a complete result, or one that was begun otherwise.
+        focus : callable, optional
+            Asked for the part of the image that is to come first.
 
         Yields
         ------
         Event
-            `RunStarted` and any `Notice` first. Then `TilesDone` and `BlockDone`.
+            `RunStarted` and any `Notice` first. Then `ResultBegun`, `TilesDone` and
+            `BlockDone`.
 
         Raises
         ------
@@ -111,7 +120,7 @@ class VolumeSegmenter:
             process writes the result.
         """
         work = _ImageWork(
-            self._segmenter, source, self._origins, self._config, self._executor, self._sizes
+            self._segmenter, source, self._origins, self._config, self._executor, focus, self._sizes
         )
         yield self._segmenter.started
         yield from self._segmenter.notices
@@ -210,6 +219,7 @@ class _ImageWork:
         origins: Origins,
         config: SegmentConfig,
         executor: Executor,
+        focus: Focus | None,
         sizes: BlockSizes,
     ) -> None:
         self.source = source
@@ -217,7 +227,7 @@ class _ImageWork:
         self._file = origins.file
         self._segmenter = segmenter
         self._config = config
-        self._executor = executor
+        self._executor, self._focus = executor, focus
         self._sizes = sizes
         self._normalized = segmenter.normalize(source)
         three = config.three_directions
@@ -246,10 +256,10 @@ class _ImageWork:
         """Compute what is missing; if that ends with nothing done, remove the folders."""
         begun = [volume]
         try:
+            yield ResultBegun(volume.place.labels, volume.place.probabilities)
             if volume.ledger.is_complete or not self._directions:
-                yield from compute_blocks(
-                    self._work(self._normalized, volume), volume, self._executor
-                )
+                work = self._work(self._normalized, volume)
+                yield from compute_blocks(work, volume, self._executor, self._focus)
                 return
             begun += [self._begin(side, volume.plan, target, anew) for side in self._directions]
             works = [

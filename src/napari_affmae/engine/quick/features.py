@@ -14,7 +14,7 @@ from napari_affmae.engine.compute.device import memory_errors
 from napari_affmae.engine.compute.runtime import Runtime
 from napari_affmae.engine.compute.timing import Pace
 from napari_affmae.engine.events import TileDone
-from napari_affmae.engine.inference.tiles import Grid, read_tile, tile_window
+from napari_affmae.engine.inference.tiles import Grid, Place, read_tile, tile_window
 from napari_affmae.model import QuickFeatures, QuickSegmenter
 
 OVERLAP = 0.25
@@ -163,7 +163,7 @@ class FeatureStore:
         UnreadableFileError
             If the image's file is damaged.
         """
-        pixels = read_tile(key.source.read, key.plane, key.row, key.column, self.tile)
+        pixels = read_tile(key.source.read, Place(key.plane, key.row, key.column), self.tile)
         with self.working():
             images = self._runtime.to_device((torch.from_numpy(pixels)[None],))
             with self._runtime.computing():

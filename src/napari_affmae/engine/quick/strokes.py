@@ -134,10 +134,15 @@ def painted_blocks(views: Sequence[QuickView], encoder: LabelEncoder, seed: int)
         If labels have another shape than their view.
     """
     blocks = _some([block for view in views for block in _blocks_of(view, encoder)], seed)
-    # A power of two, so that an additional block rarely changes the choice in the others.
-    share = max(_FEWEST_PIXELS, _MOST_SAMPLES // max(1, len(blocks)))
-    most = min(_MOST_PIXELS, 1 << (share.bit_length() - 1))
+    most = pixels_per_block(len(blocks))
     return [_thinned(block, most, seed) for block in blocks]
+
+
+def pixels_per_block(blocks: int) -> int:
+    """Return how many pixels of a class are sampled in each of a number of blocks, at most."""
+    # A power of two, so that an additional block rarely changes the choice in the others.
+    share = max(_FEWEST_PIXELS, _MOST_SAMPLES // max(1, blocks))
+    return min(_MOST_PIXELS, 1 << (share.bit_length() - 1))
 
 
 def _blocks_of(view: QuickView, encoder: LabelEncoder) -> Iterator[Block]:

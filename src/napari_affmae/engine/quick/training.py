@@ -21,11 +21,12 @@ from napari_affmae.data import (
 from napari_affmae.engine.compute.device import plan_device
 from napari_affmae.engine.compute.runtime import Runtime
 from napari_affmae.engine.compute.seeds import Stream, generator, seeded
-from napari_affmae.engine.compute.timing import Pace, Stopwatch
-from napari_affmae.engine.events import Event, StepDone, TileDone, ViewPredicted
+from napari_affmae.engine.events import Event, HeldOut, StepDone, TileDone, ViewPredicted
 from napari_affmae.engine.inference.pixel_sizes import common_pixel_size
 from napari_affmae.engine.inference.uncertainty import uncertainty
 from napari_affmae.engine.quick.features import FeatureStore, TileCount
+from napari_affmae.engine.quick.head_training import BATCH, train_head
+from napari_affmae.engine.quick.held_out import judge_held_out
 from napari_affmae.engine.quick.strokes import (
     Block,
     QuickView,
@@ -36,6 +37,7 @@ from napari_affmae.engine.quick.strokes import (
 from napari_affmae.engine.quick.view import predict_view
 from napari_affmae.engine.store.metadata import ModelMetadata, learned_from
 from napari_affmae.engine.store.model_files import load_model, model_bytes
+from napari_affmae.engine.store.starting_weights import Start, find_origin
 from napari_affmae.errors import AffmaeError, DataError, TooFewClassesError
 from napari_affmae.files import replace_bytes
 from napari_affmae.model import AFFMAE, AFFSegmenter, QuickSegmenter, preset
@@ -44,9 +46,7 @@ __all__ = ["QuickTraining", "QuickView"]
 
 _PRESET = "nano"
 _CROP = 256
-_BATCH = 1024
 _ADAPTED_TO = 4096  # number of cells, and of pixels
-_WEIGHT_DECAY = 0.01
 _LATER = 3  # a later training makes this fraction of the steps: 1 / _LATER
 
 
@@ -64,9 +64,11 @@ class QuickTraining:
 
     Parameters
     ----------
-    pretrained : Path or None
-        Model file or run folder whose encoder and decoder give the features: of
-        a pretrained or fine-tuned network, or of one trained quickly, whose
+    pretrained : Start
+        Whose encoder and decoder give the features: the name of weights that come with
+        the program, or ``"auto"`` for the smallest of them, if they take the channels of
+        the images; the model file or run folder of a
+        pretrained or fine-tuned network, or of one trained quickly, whose
         head goes on learning if its classes are the same. None takes random
         weights, which know less.
     sources : sequence of ImageSource
@@ -81,7 +83,7 @@ class QuickTraining:
     Raises
     ------
     CheckpointError
-        If there is no model.
+        If there is no model, or no weights of this name.
     DataError
         If images have other channels than the model, or there are none.
     DeviceUnavailableError
@@ -94,7 +96,7 @@ class QuickTraining:
 
     def __init__(
         self,
-        pretrained: Path | None,
+        pretrained: Start,
         sources: Sequence[ImageSource],
         classes: Sequence[LabelClass],
         config: QuickConfig,
@@ -107,9 +109,10 @@ class QuickTraining:
         self.classes = distinct_classes(classes)
         self._encoder = LabelEncoder(self.classes, ignore_value)
         self._config, self._ignore_value = config, ignore_value
-        self._pretrained = None if pretrained is None else Path(pretrained)
+        self._origin = find_origin(pretrained, _PRESET, sources[0].n_channels)
         self._since_start = 0
         self._updates = 0
+        self._blocks: Sequence[Block] = ()
         with seeded(config.seed, Stream.WEIGHTS, 0, torch.device("cpu")):
             self._load(sources[0].n_channels)
         self._normalized: dict[ImageSource, NormalizedSource] = {}
@@ -121,24 +124,23 @@ class QuickTraining:
             self._module.to(self._runtime.plan.device)
         self._store = FeatureStore(self._module, self._runtime, self._crop)
         self._samples = StrokeSamples(self._store)
-        self.started = self._runtime.started(self._module, _BATCH, _BATCH, total_steps=config.steps)
+        self.started = self._runtime.started(self._module, BATCH, BATCH, total_steps=config.steps)
 
     def _load(self, channels: int) -> None:
         """Make the network and read its metadata."""
         network: AFFMAE | AFFSegmenter | QuickSegmenter
         config, count = self._config, len(self.classes)
         self._record: NormalizationRecord | None = None
-        if self._pretrained is None:
+        if self._origin.path is None:
             network = AFFMAE(preset(_PRESET, channels))
             self._crop, self._size = _CROP, _PRESET
             note = (
-                f"no pretrained network was given: the features come from a {_PRESET} network "
-                "with random weights and from plain filters. Pretrain on your images for better "
-                "ones"
+                f"{self._origin.words}: the features come from a {_PRESET} network that knows "
+                "nothing and from plain filters. Pretrain on your images for better ones"
             )
             self.notes: tuple[str, ...] = (note,)
         else:
-            network, metadata = load_model(self._pretrained)
+            network, metadata = load_model(self._origin.path)
             self._record, self._crop = metadata.normalization, metadata.crop
             self._size, self.notes = str(metadata.training.get("preset", "base")), ()
         self._module = QuickSegmenter.from_network(network, count, config.hidden, config.smoothness)
@@ -272,7 +274,7 @@ class QuickTraining:
             pixel_size=common_pixel_size(self._normalized),
             training={
                 "preset": self._size,
-                "pretrained": None if self._pretrained is None else str(self._pretrained),
+                "pretrained": self._origin.name,
                 "date": datetime.now(UTC).isoformat(timespec="seconds"),
                 **learned_from([source.name for source in self._normalized]),
             },
@@ -313,38 +315,57 @@ class QuickTraining:
             yield progress.event(block.view.plane)
         self._samples.keep(blocks)
 
-    def _train(self, blocks: Sequence[Block], painted: Tensor) -> Generator[StepDone, None, None]:
-        config, head = self._config, self._module.head
+    def judge(self) -> Generator[StepDone | HeldOut, None, None]:
+        """Score what was learned in the last update on strokes that are held out.
+
+        Closing the generator between events is safe.
+
+        Yields
+        ------
+        StepDone or HeldOut
+            Steps of heads that are trained for this alone, and at last the score.
+
+        Raises
+        ------
+        AffmaeError
+            If nothing has been trained yet.
+        OutOfMemoryError
+            If memory runs out.
+        """
+        if not self._since_start or not self._blocks:
+            raise AffmaeError("there is nothing to judge yet: paint two classes and train first")
+        yield from judge_held_out(
+            self._module.head,
+            self._blocks,
+            self._gathered(self._blocks),
+            self.classes,
+            self._config,
+            self._store,
+        )
+
+    def _gathered(self, blocks: Sequence[Block]) -> Samples:
         parts = [self._samples.get(block) for block in blocks]
-        samples = Samples(
+        return Samples(
             torch.cat([part.cells for part in parts]),
             torch.cat([part.pixels for part in parts]),
             torch.cat([part.classes for part in parts]),
         )
+
+    def _train(self, blocks: Sequence[Block], painted: Tensor) -> Generator[StepDone, None, None]:
+        config, head = self._config, self._module.head
+        samples = self._gathered(blocks)
         self._updates += 1
         random = generator(config.seed, Stream.HEAD, self._updates)
         if not self._since_start or not torch.equal(painted, head.learned.cpu()):
             self._start_anew(painted, random)
+        self._blocks = blocks
         steps = max(math.ceil(config.steps / _LATER), config.steps - self._since_start)
-        # Rare classes are drawn more often than they occur, as in `class_weights`.
-        counts = torch.bincount(samples.classes).cpu()
-        weights = counts.clamp(min=1).float().rsqrt()[samples.classes.cpu()]
-        inputs = head.standardise(samples.cells, samples.pixels)
-        optimiser = torch.optim.AdamW(
-            head.parameters(), lr=config.learning_rate, weight_decay=_WEIGHT_DECAY
-        )
-        pace, clock = Pace(), Stopwatch()
-        for step in range(1, steps + 1):
-            clock.start()
-            rate = config.learning_rate * (1 - (step - 1) / steps)
-            chosen = torch.multinomial(weights, _BATCH, replacement=True, generator=random)
-            loss = self._step(inputs, samples.classes, chosen, optimiser, rate, step)
-            clock.stop()
-            pace.add(clock.elapsed)
-            clock = Stopwatch()
-            seconds = pace.seconds_per_step or 0.0
-            speed = _BATCH / seconds if seconds else 0.0
-            yield StepDone(step, steps, loss, rate, speed, seconds * (steps - step))
+        number = self._updates * config.steps
+        for event in train_head(
+            head, samples, config, self._store, random, steps=steps, number=number
+        ):
+            self._since_start += 1
+            yield event
 
     def _start_anew(self, painted: Tensor, random: torch.Generator) -> None:
         head = self._module.head
@@ -353,32 +374,6 @@ class QuickTraining:
             head.reset_parameters()
         head.learned.copy_(painted)
         self._since_start = 0
-
-    def _step(
-        self,
-        inputs: tuple[Tensor, Tensor],
-        classes: Tensor,
-        chosen: Tensor,
-        optimiser: torch.optim.Optimizer,
-        rate: float,
-        step: int,
-    ) -> float:
-        """Make one step of the head."""
-        config, head, plan = self._config, self._module.head, self._runtime.plan
-        number = self._updates * config.steps + step
-        for group in optimiser.param_groups:
-            group["lr"] = rate
-        with self._store.working(), seeded(config.seed, Stream.DROPOUT, number, plan.device):
-            here = chosen.to(classes.device)
-            head.train()
-            cells, pixels = inputs
-            loss = head.loss(cells[here], pixels[here], classes[here])
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            optimiser.step()
-            head.eval()
-        self._since_start += 1
-        return float(loss.detach())
 
     def predict(self, view: QuickView) -> Generator[TileDone | ViewPredicted, None, None]:
         """Predict a view with what was learned, without learning more; see `update`."""

@@ -32,15 +32,26 @@ class Ledger:
 
     def __init__(self, path: Path, fingerprint: bytes, count: int) -> None:
         self._path = path
+        self._fingerprint, self._count = fingerprint, count
         self._start = len(fingerprint)
+        self.reload()
+
+    def reload(self) -> None:
+        """Read the marks again, which others may have set.
+
+        Raises
+        ------
+        UnreadableFileError
+            If the file is damaged or belongs to another plan.
+        """
         try:
-            content = path.read_bytes()
+            content = self._path.read_bytes()
         except OSError as error:
             raise UnreadableFileError(
-                f"cannot read {path}, which says what is done: {error}"
+                f"cannot read {self._path}, which says what is done: {error}"
             ) from error
-        if content[: self._start] != fingerprint or len(content) != self._start + count:
-            raise UnreadableFileError(f"{path} does not belong to the result that it lies in")
+        if content[: self._start] != self._fingerprint or len(content) != self._start + self._count:
+            raise UnreadableFileError(f"{self._path} does not belong to the result that it lies in")
         self._marks = bytearray(content[self._start :])
 
     @staticmethod
@@ -60,6 +71,14 @@ class Ledger:
             file.seek(self._start + number)
             file.write(_DONE)
         self._marks[number] = 1
+
+    def has(self, number: int) -> bool:
+        """Whether a block is complete."""
+        return bool(self._marks[number])
+
+    def count(self, numbers: range) -> int:
+        """Count the complete blocks among some that follow each other."""
+        return sum(self._marks[numbers.start : numbers.stop])
 
     def missing(self, numbers: range) -> Iterator[int]:
         """Return the blocks that are not complete, among some."""

@@ -200,9 +200,21 @@ class Volume:
                     probabilities[plan.with_classes(inside, one)] = average(found, groups)
         self.write(level, box, labels, probabilities)
 
-    def read(self, level: int, box: Box) -> NDArray[Any]:
-        """Read a part of the labels."""
-        return self._labels[level].read(box)
+    def read(self, level: int, index: tuple[Any, ...], number: int | None = None) -> NDArray[Any]:
+        """Read labels, or the probabilities of a class.
+
+        Parameters
+        ----------
+        level : int
+            Level of the pyramid.
+        index : tuple of int and slice
+            One for each axis of the labels.
+        number : int, optional
+            Which of the classes.
+        """
+        if number is None:
+            return self._labels[level].read(index)
+        return self._probabilities[level].read(self.plan.with_classes(index, number))
 
     def read_class(self, level: int, box: Box, number: int) -> NDArray[Any]:
         """Read a part of the probabilities of one class."""
@@ -210,13 +222,13 @@ class Volume:
 
     def label_plane(self, plane: int) -> NDArray[Any]:
         """Read the labels of a plane of the image."""
-        return self._labels[0].read(self.plan.position(plane))
+        return self.read(0, (*self.plan.position(plane), slice(None), slice(None)))
 
     def probability_planes(self, plane: int) -> Iterator[NDArray[Any]]:
         """Read the probabilities of a plane of the image, class by class."""
         for number in range(len(self.plan.classes)):
-            place = self.plan.with_classes((*self.plan.position(plane), ...), number)
-            yield self._probabilities[0].read(place)
+            index = (*self.plan.position(plane), slice(None), slice(None))
+            yield self.read(0, index, number)
 
     def _strips(self, box: Box) -> Iterator[Box]:
         """Divide a box into pieces of one plane and the height of a chunk."""

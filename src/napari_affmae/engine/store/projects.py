@@ -11,10 +11,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import zarr
 from numpy.typing import NDArray
 from pydantic import Field, ValidationError
 
@@ -22,6 +21,9 @@ from napari_affmae.config import Classes, Settings
 from napari_affmae.engine.store.records import Moment, moment, reason
 from napari_affmae.errors import CheckpointError
 from napari_affmae.files import parse_json, replace_bytes, write_errors
+
+if TYPE_CHECKING:
+    import zarr
 
 logger = logging.getLogger(__name__)
 
@@ -158,6 +160,8 @@ def write_strokes(
     UnwritableError
         If they cannot be written.
     """
+    import zarr  # noqa: PLC0415 - the window, which takes names from here, would wait for it
+
     path = folder / _LABELS
     with write_errors(path):
         labels = zarr.open_array(path, mode="r+") if path.exists() else None
@@ -170,7 +174,7 @@ def write_strokes(
             labels[index] = block
 
 
-def read_strokes(folder: Path, project: Project) -> zarr.Array[Any]:
+def read_strokes(folder: Path, project: Project) -> "zarr.Array[Any]":
     """Open the labels of a project.
 
     Parameters
@@ -190,6 +194,8 @@ def read_strokes(folder: Path, project: Project) -> zarr.Array[Any]:
     CheckpointError
         If there are none, or of another shape.
     """
+    import zarr  # noqa: PLC0415 - likewise
+
     path = folder / _LABELS
     try:
         labels = zarr.open_array(path, mode="r")

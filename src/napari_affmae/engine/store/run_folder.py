@@ -14,6 +14,7 @@
 
 import json
 import logging
+import math
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -88,17 +89,21 @@ class RunFolder:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self.checkpoints = path / "checkpoints"
-        self.previews = path / PREVIEWS
-        self.metrics = path / METRICS_FILE
+        self._look_at(path)
         with write_errors(path):
             self._made = not path.exists()
-            self.is_new = not any((path / name).exists() for name in (LOCK_FILE, RUN_FILE))
             path.mkdir(parents=True, exist_ok=True)
         self._refuse_links()
         # Not local to the thread: a generator may be closed in another thread than it ran in.
         self._lock = FileLock(path / LOCK_FILE, thread_local=False)
+
+    def _look_at(self, path: Path) -> None:
+        """Note what lies where, without writing."""
+        self.path = path
+        self.checkpoints = path / "checkpoints"
+        self.previews = path / PREVIEWS
+        self.metrics = path / METRICS_FILE
+        self.is_new = not any((path / name).exists() for name in (LOCK_FILE, RUN_FILE))
 
     def __enter__(self) -> Self:
         with write_errors(self.path):
@@ -211,7 +216,7 @@ class RunFolder:
     def append_metrics(self, line: Mapping[str, Any]) -> None:
         """Append one line of measurements."""
         with write_errors(self.metrics), self.metrics.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+            file.write(json.dumps(_plain(line)) + "\n")
 
     def cut_metrics(self, step: int, validated: int) -> None:
         """Remove the measurements that a resumed run will repeat, and an incomplete last line.
@@ -270,6 +275,15 @@ class RunFolder:
         """Return the folder of the last checkpoint, or None before the first."""
         steps = list_checkpoints(self.checkpoints)
         return checkpoint_path(self.checkpoints, steps[-1]) if steps else None
+
+
+def _plain(value: Any) -> Any:
+    """Make a value JSON; NaN and infinity, which JSON does not have, become null."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
 
 
 def _now() -> str:

@@ -37,6 +37,11 @@ def check_name(name: str) -> None:
         )
 
 
+def plain_label(text: str) -> str:
+    """Replace what names must not contain, and cut a long text; may be empty."""
+    return _FORBIDDEN.sub("-", text)[:_LONGEST_LABEL].strip(" .")
+
+
 def new_run_path(folder: Path, kind: str, label: str = "", *, suffix: str = "") -> Path:
     """Choose a name for a new run, without creating anything.
 
@@ -57,8 +62,7 @@ def new_run_path(folder: Path, kind: str, label: str = "", *, suffix: str = "") 
         For instance ``folder / "2026-11-25 finetune mito"``; with a number if
         that exists.
     """
-    about = _FORBIDDEN.sub("-", label)[:_LONGEST_LABEL].strip(" .")
-    name = " ".join(filter(None, [date.today().isoformat(), kind, about]))
+    name = " ".join(filter(None, [date.today().isoformat(), kind, plain_label(label)]))
     path, count = folder / f"{name}{suffix}", 1
     while path.exists():
         count += 1

@@ -1,7 +1,7 @@
 """How many crops a step has and how many of them are computed at once."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from napari_affmae.engine.compute.device import DevicePlan
@@ -38,22 +38,48 @@ class BatchPlan:
     Attributes
     ----------
     batch : int
-        Crops of one optimiser step.
+        Crops of one optimiser step, on all devices.
     micro_batch : int
         Crops of one forward and backward pass; the gradients are added up.
+    devices : int
+        Devices over which the batch is split.
     """
 
     batch: int
     micro_batch: int
+    devices: int = 1
+
+    @property
+    def share(self) -> int:
+        """Crops of one optimiser step on one device."""
+        return self.batch // self.devices
 
     @property
     def accumulate(self) -> int:
-        """Passes of one step."""
-        return math.ceil(self.batch / self.micro_batch)
+        """Passes of one step on one device."""
+        return math.ceil(self.share / self.micro_batch)
 
     def halved(self) -> "BatchPlan":
         """Return the plan with half of the micro-batch, rounded up."""
-        return BatchPlan(self.batch, math.ceil(self.micro_batch / 2))
+        return replace(self, micro_batch=math.ceil(self.micro_batch / 2))
+
+    def split(self, devices: int) -> "BatchPlan":
+        """Return the plan for a batch that several devices share.
+
+        Raises
+        ------
+        ValueError
+            If they cannot have equal shares.
+        """
+        if self.batch % devices:
+            less = self.batch - self.batch % devices
+            sizes = " or ".join(str(size) for size in (less, less + devices) if size)
+            raise ValueError(
+                f"a batch of {self.batch} crops cannot be split evenly over {devices} devices; "
+                f"choose a batch of {sizes}, or another number of devices"
+            )
+        micro_batch = min(self.micro_batch, self.batch // devices)
+        return BatchPlan(self.batch, micro_batch, devices)
 
 
 def plan_batch(

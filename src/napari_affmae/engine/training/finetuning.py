@@ -19,6 +19,7 @@ from napari_affmae.data import (
     LabelledCrops,
 )
 from napari_affmae.engine.compute.device import telling_of_memory
+from napari_affmae.engine.compute.distributed import Team
 from napari_affmae.engine.compute.runtime import Runtime, evaluating
 from napari_affmae.engine.compute.seeds import Stream, derived_seed
 from napari_affmae.engine.events import Event, Notice, Validated
@@ -26,10 +27,12 @@ from napari_affmae.engine.inference.evaluation import count_confusion
 from napari_affmae.engine.inference.pixel_sizes import common_pixel_size, note_pixel_sizes
 from napari_affmae.engine.inference.predictor import Predictor
 from napari_affmae.engine.store.metadata import ModelMetadata, learned_from, read_metadata
-from napari_affmae.engine.store.run_folder import RunFolder
+from napari_affmae.engine.store.seen_folder import open_run
+from napari_affmae.engine.store.starting_weights import AUTO, Start
 from napari_affmae.engine.training.batch import BatchPlan
 from napari_affmae.engine.training.beginning import Beginning
 from napari_affmae.engine.training.class_weights import class_weights
+from napari_affmae.engine.training.helping import train
 from napari_affmae.engine.training.image_memory import PoolPlan
 from napari_affmae.engine.training.labelled_data import (
     Labelled,
@@ -37,7 +40,6 @@ from napari_affmae.engine.training.labelled_data import (
     check_labelled,
     settle_classes,
 )
-from napari_affmae.engine.training.loop import Training
 from napari_affmae.engine.training.networks import segmenter_of
 from napari_affmae.engine.training.optimiser import layer_scales
 from napari_affmae.engine.training.resuming import settle_config
@@ -60,8 +62,9 @@ def finetune(
     run: Path,
     *,
     validation: Pairs | None = None,
-    pretrained: Path | None = None,
+    pretrained: Start = AUTO,
     resume: bool = False,
+    team: Team | None = None,
 ) -> Generator[Event, None, None]:
     """Train a segmentation network on labelled images.
 
@@ -77,13 +80,18 @@ def finetune(
     validation : sequence of (ImageSource, ImageSource), optional
         Pairs to choose the best weights on; without them a share of the planes
         of `pairs` is kept out of training for it.
-    pretrained : Path, optional
-        Model file or run folder to start from; random weights without it. Of a quickly
+    pretrained : Start
+        What to start from: weights that come with the program by their name, by default
+        those of the preset, if they take the channels of the images; a model file or run
+        folder; or None for random weights. Of a quickly
         trained model encoder and decoder are taken, not its head. Layer-wise
         decay of the learning rate applies to pretrained weights only: it keeps
         what the lower layers have learned, and random ones have learned nothing.
     resume : bool
         Go on with the run in the folder; `pretrained` no longer matters then.
+    team : Team, optional
+        The processes that train together, from `joined`; each makes the same call. This
+        one alone by default.
 
     Yields
     ------
@@ -98,16 +106,19 @@ def finetune(
     ValueError
         If settings are wrong.
     """
-    with RunFolder(Path(run)) as folder:
+    team = team or Team()
+    both = [*pairs, *(validation or ())]
+    _refuse_painting(both, team)
+    with open_run(Path(run), writes=team.leads) as folder:
         config = settle_config(folder, "finetune", config, resume=resume)
-        begun = Beginning.of(folder, config, resume=resume)
-        both = [*pairs, *(validation or ())]
+        begun = Beginning.of(folder, config, team, resume=resume)
         if not pairs:
             raise DataError("there is nothing to train on: give at least one labelled image")
         classes = settle_classes(both, config, begun.stored)
-        module, start = segmenter_of(folder, begun.stored, config, len(classes), pretrained)
-        if begun.stored is None and pretrained is not None:
-            trained = read_metadata(pretrained).pixel_size
+        origin = begun.origin("pretrained", pretrained)
+        module, start = segmenter_of(folder, begun.stored, config, len(classes), origin)
+        if begun.stored is None and origin.path is not None:
+            trained = read_metadata(origin.path).pixel_size
             yield from note_pixel_sizes((image for image, _ in both), trained)
         batch = begun.plan_batch("finetune", start["preset"])
         yield from check_labelled(both, config, classes, batch.batch)
@@ -123,7 +134,7 @@ def finetune(
             }
 
         sources = [source for pair in both for source in pair]
-        yield from begun.record("finetune", batch, sources, facts)
+        yield from begun.record("finetune", origin, batch, sources, facts)
         if not any(data.validation):
             yield Notice(
                 "there is no validation set (one labelled plane alone cannot be split, or its "
@@ -131,9 +142,17 @@ def finetune(
                 "the best. Label a second plane and start again to have one"
             )
         with closing(Finetuning(config, module, data, start, batch, begun.place)) as task:
-            training = Training(task, folder, Runtime(begun.plan))
-            training.load_latest()
-            yield from training.events()
+            yield from train(task, folder, begun.runtime)
+
+
+def _refuse_painting(pairs: Pairs, team: Team) -> None:
+    """Refuse labels that change while several processes train: each would see other ones."""
+    painted = [labels.name for _, labels in pairs if labels.editable]
+    if team.size > 1 and painted:
+        raise DataError(
+            f"the labels {painted[0]} can change while the run goes on, which one device alone "
+            "can follow: train on one device, or save the labels to a file and train on that"
+        )
 
 
 class Finetuning(Task):

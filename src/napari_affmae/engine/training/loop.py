@@ -1,12 +1,10 @@
 """The loop that pretraining and fine-tuning share."""
 
 import logging
-import math
 from collections import deque
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
-from typing import Any
 
 from napari_affmae.engine.compute.device import is_out_of_memory
 from napari_affmae.engine.compute.runtime import Runtime
@@ -40,6 +38,7 @@ from napari_affmae.engine.training.stepper import Launched, Measured, Stepper
 from napari_affmae.engine.training.task import Task
 from napari_affmae.errors import (
     DivergedError,
+    OtherProcessError,
     OutOfMemoryError,
     SystemLimitError,
     UnreadableFileError,
@@ -49,9 +48,15 @@ from napari_affmae.files import replace_bytes
 logger = logging.getLogger(__name__)
 
 # After these the weights are those of the last whole step, worth a checkpoint.
-_RESUMABLE = (GeneratorExit, KeyboardInterrupt, UnreadableFileError, SystemLimitError)
-# Steps that a GPU makes while the host looks at the one before.
-_AHEAD = 2
+_RESUMABLE = (
+    GeneratorExit,
+    KeyboardInterrupt,
+    UnreadableFileError,
+    SystemLimitError,
+    OtherProcessError,
+)
+#: Steps that a GPU makes while the host looks at the one before.
+AHEAD = 2
 # What is done beside the steps takes at most these shares of the time.
 _VALIDATION_SHARE = 0.01
 _PREVIEW_SHARE = 0.005
@@ -74,6 +79,11 @@ class Training:
         Where it is recorded; open.
     runtime : Runtime
         Where it is computed.
+
+    Attributes
+    ----------
+    stepper : Stepper
+        The network on its device.
     """
 
     def __init__(self, task: Task, run: RunFolder, runtime: Runtime) -> None:
@@ -82,7 +92,7 @@ class Training:
         self._runtime = runtime
         self._config = task.config
         self._length = Length.of(task.config)
-        self._stepper = Stepper(task, runtime)
+        self.stepper = Stepper(task, runtime)
         self._pace = Pace()
         self._at = RunState.start()
         self._kept = self._at
@@ -93,6 +103,11 @@ class Training:
         self._previews = Spacing(_PREVIEW_SECONDS, _PREVIEW_SHARE, _PREVIEW_GROWTH)
         self._pool = PoolWatch(task.crops.pool, _POOL_SECONDS, _WAITING)
         self._judged = False
+
+    @property
+    def step(self) -> int:
+        """Steps made."""
+        return self._at.step
 
     def load_latest(self) -> None:
         """Go on from the run's last checkpoint, if it has one.
@@ -107,7 +122,7 @@ class Training:
             self._at = self._kept = RunState.read(path)
             load_weights(self._task.module, path / MODEL_FILE)
             optimiser = read_tensors(path / OPTIMIZER_FILE)
-            self._stepper.updater.load(self._task.module, optimiser, self._at.scaler)
+            self.stepper.updater.load(self._task.module, optimiser, self._at.scaler)
             self._clock = Stopwatch(self._at.elapsed)
         self._run.cut_metrics(self._at.step, self._at.validated or 0)
 
@@ -139,7 +154,7 @@ class Training:
                     self._clock.start()
         finally:
             # Whoever drove the run may keep the generator, or the error that ended it.
-            self._stepper.release()
+            self.stepper.release()
 
     def _guarded(self) -> Generator[Event, None, None]:
         try:
@@ -147,7 +162,7 @@ class Training:
             yield from self._runtime.first_pass()
             yield from self._train()
         except _RESUMABLE:
-            if self._stepper.updating:
+            if self.stepper.updating:
                 logger.warning("interrupted while the weights changed; no checkpoint was written")
             elif self._unsaved:
                 self._rescue()
@@ -163,7 +178,7 @@ class Training:
             logger.warning("no checkpoint was written: %s", error)
 
     def _started(self) -> RunStarted:
-        batch = self._stepper.batch
+        batch = self.stepper.batch
         return self._runtime.started(
             self._task.module,
             batch.batch,
@@ -207,14 +222,14 @@ class Training:
         for _ in self._task.crops.advance(first):
             yield self._pool.event(self._at.step)
         waited = self._task.crops.pool.state.waited - waited
-        plan = self._task.crops.plan(first, size)
-        is_warm = self._stepper.is_warm
-        while (launched := self._stepper.launch(plan, step, rate)) is None:
+        plan = self._task.crops.plan(*self.stepper.share(first))
+        is_warm = self.stepper.is_warm
+        while (launched := self.stepper.launch(plan, step, rate)) is None:
             yield self._note_halved(step)
         self._at = self._at.moved(step=step)
         self._launched.append(_Flight(launched, rate, waited))
         if is_warm:
-            yield from self._collect(leave=_AHEAD)
+            yield from self._collect(leave=AHEAD)
             self._pace.add(self._clock.elapsed - started)
         else:
             self._pace.add(self._clock.elapsed - started)
@@ -225,7 +240,7 @@ class Training:
         yield from self._judge_length()
 
     def _note_halved(self, step: int) -> MicroBatchHalved:
-        plan = self._stepper.batch
+        plan = self.stepper.batch
         self._run.append_metrics(
             {"event": "micro_batch", "step": step, "micro_batch": plan.micro_batch}
         )
@@ -237,7 +252,7 @@ class Training:
             if len(self._launched) <= leave and not self._launched[0].launched.is_done:
                 break
             flight = self._launched.popleft()
-            yield self._note_step(flight, self._stepper.read(flight.launched))
+            yield self._note_step(flight, self.stepper.read(flight.launched))
 
     def _note_step(self, flight: "_Flight", measured: Measured) -> StepDone:
         step, elapsed, seconds = (
@@ -287,7 +302,7 @@ class Training:
             return
         except (RuntimeError, MemoryError, OutOfMemoryError) as error:
             ran_out = isinstance(error, OutOfMemoryError) or is_out_of_memory(error)
-            if not ran_out or not self._stepper.release():
+            if not ran_out or not self.stepper.release():
                 raise
         yield from self._measure(last=last)
 
@@ -312,7 +327,7 @@ class Training:
                 yield PreviewReady(step, images, path)
             seconds = self._clock.elapsed - started
             self._previews.done(self._clock.elapsed, seconds)
-            if not self._stepper.is_warm:
+            if not self.stepper.is_warm:
                 self._clock.discount(seconds)  # as for the first step
 
     def _validation_is_due(self, *, last: bool) -> bool:
@@ -333,8 +348,7 @@ class Training:
         is_best = score is not None and (best is None or score > best.score)
         validated = replace(validated, best=is_best)
         self._validated = validated
-        line = {key: _plain(value) for key, value in asdict(validated).items()}
-        self._run.append_metrics({"event": "validation", **line})
+        self._run.append_metrics({"event": "validation", **asdict(validated)})
         if is_best:
             self._at = self._at.moved(best=Best(step=validated.step, score=score))
         yield validated
@@ -349,15 +363,15 @@ class Training:
 
     def _save(self) -> CheckpointSaved:
         """Write a checkpoint of the current step."""
-        self._stepper.check_weights(self._at.step)
-        scaler = self._stepper.updater.scaler
+        self.stepper.check_weights(self._at.step)
+        scaler = self.stepper.updater.scaler
         self._at = self._at.moved(elapsed=self._clock.elapsed, scaler=scaler)
         step, best = self._at.step, self._at.best
         validated = self._validated if self._at.validated == step else None
         path = self._run.save(
             step,
             model_bytes(self._task.module, self._task.metadata(step, validated)),
-            tensor_bytes(state_tensors(self._task.module, self._stepper.updater.optimiser)),
+            tensor_bytes(state_tensors(self._task.module, self.stepper.updater.optimiser)),
             self._at.model_dump(),
             best.step if best else None,
         )
@@ -380,12 +394,3 @@ class _Flight:
     launched: Launched
     rate: float
     waited: float
-
-
-def _plain(value: Any) -> Any:
-    """Make a value JSON; NaN and infinity, which JSON does not have, become null."""
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

@@ -5,6 +5,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import starmap
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,7 +18,7 @@ from napari_affmae.engine.training.batch import BatchPlan
 from napari_affmae.engine.training.task import Task
 from napari_affmae.engine.training.updater import Updater
 from napari_affmae.errors import DivergedError
-from napari_affmae.model.capture import CapturedStep, CaptureError
+from napari_affmae.model.capture import Captured, CapturedStep, CaptureError, GraphMemory
 
 logger = logging.getLogger(__name__)
 
@@ -82,13 +83,21 @@ class Launched:
         return self._values.tolist()
 
 
+class _Recorded(NamedTuple):
+    """Both parts of a recorded step."""
+
+    passes: CapturedStep[Tensor]
+    update: Captured[Tensor]
+
+
 class Stepper:
     """The network on its device, with its optimiser.
 
     On a CUDA GPU a step is thousands of small kernels, and launching them takes
-    longer than computing. So there all of it, from cutting the crops to updating
-    the weights, is recorded as a CUDA graph and replayed. Where that fails, steps
-    are made as they come; the log says why.
+    longer than computing. So there all of it is recorded as two CUDA graphs, which
+    are replayed: from cutting the crops to the gradients, and the update of the
+    weights. Between them the processes of a team agree and add up their gradients.
+    Where recording fails, steps are made as they come; the log says why.
 
     Attributes
     ----------
@@ -128,7 +137,7 @@ class Stepper:
         self._names: tuple[str, ...] = ()
         self._skipped = 0
         self._can_record = capture and plan.device.type == "cuda"
-        self._recorded: CapturedStep[Tensor] | None = None
+        self._recorded: _Recorded | None = None
         self._made: BatchPlan | None = None
 
     @property
@@ -136,41 +145,65 @@ class Stepper:
         """Whether the next step takes no longer than later ones: a like one was made."""
         return self._made == self.batch
 
-    def launch(self, plan: CropPlan, step: int, rate: float) -> Launched | None:
+    def share(self, first: int) -> tuple[int, int]:
+        """Return the number of this process's first crop in a batch, and how many it makes.
+
+        Parameters
+        ----------
+        first : int
+            Number of the first crop of the batch.
+        """
+        return first + self.runtime.team.rank * self.batch.share, self.batch.share
+
+    def launch(self, plan: CropPlan, step: int, rate: float | None) -> Launched | None:
         """Make one step, or halve the micro-batch.
 
         Parameters
         ----------
         plan : CropPlan
-            Of the crops of the batch, on the CPU.
+            Of this process's share of the batch, on the CPU.
         step : int
             Number of the step.
-        rate : float
-            Learning rate.
+        rate : float or None
+            Learning rate; None where another process leads and gives it.
 
         Returns
         -------
         Launched or None
-            None where memory ran out: nothing has changed but `self.batch`, and
-            the same step can be tried again.
+            None where memory ran out, here or in another process: nothing has changed
+            but `self.batch`, and the same step can be tried again.
 
         Raises
         ------
         OutOfMemoryError
             Not even one crop fits.
+        OtherProcessError, DismissedError
+            See `Team.agree`; nothing has changed.
         """
-        device = self.runtime.plan
-        inputs = (*plan, torch.tensor(rate), *self._task.common())
-        seed = derived_seed(self._task.config.seed, Stream.DROPOUT, step)
+        device, team = self.runtime.plan, self.runtime.team
+        inputs = (*plan, *self._task.common())
+        seed = derived_seed(self._task.config.seed, Stream.DROPOUT, step, team.rank)
         with Shortage() as shortage, device.active():
             values = self._run(inputs, seed)
-            self._made = self.batch
-            return Launched(step, values, self._names)
+            add_up = team.summing([values, *self._gradients])
+        agreed = team.agree(rate, short=shortage.reason is not None)
+        if not agreed.short:
+            with Shortage() as shortage, device.active():
+                add_up()
+                values = self._change_weights(values, agreed.rate)
+                self._made = self.batch
+                return Launched(step, values, self._names)
+        self._make_room(shortage, step)
+        return None
+
+    def _make_room(self, shortage: Shortage, step: int) -> None:
+        """Halve the micro-batch after memory ran out."""
+        device = self.runtime.plan
         self.updating, was_updating = False, self.updating
         self.release()
         self._forget_gradients()
         device.release_memory()
-        if self.batch.micro_batch == 1 or was_updating:
+        if shortage.reason is not None and (self.batch.micro_batch == 1 or was_updating):
             where = "in the optimiser" if was_updating else "with a single crop"
             raise shortage.error(
                 device,
@@ -178,7 +211,6 @@ class Stepper:
                 "Use a smaller crop or preset",
             )
         self.batch = self.batch.halved()
-        return None
 
     def read(self, launched: Launched) -> Measured:
         """Wait for a step and look at what it measured.
@@ -234,29 +266,49 @@ class Stepper:
         return had_one
 
     def _run(self, inputs: tuple[Tensor, ...], seed: int) -> Tensor:
+        """Make the gradients of this process's crops; return losses, summed over crops."""
         if self._recorded is None and self._can_record:
             self._record(inputs)
         # A step must draw the same numbers whether it is the one that is recorded or a later one.
         self._random.manual_seed(seed)
         with drawing_from(self._random):
             if self._recorded is None:
-                return self._step(*self.runtime.to_device(inputs))
+                return self._passes(*self.runtime.to_device(inputs))
             # Pinned, since copies from other memory may wait for the step before.
-            return self._recorded(*(tensor.pin_memory() for tensor in inputs))
+            return self._recorded.passes(*(tensor.pin_memory() for tensor in inputs))
+
+    def _change_weights(self, values: Tensor, rate: float) -> Tensor:
+        """Update the weights; return what the step measures, see `Launched.read`."""
+        self.updating = True
+        if self._recorded is None:
+            norm = self.updater(*self.runtime.to_device((torch.tensor(rate),)))
+        else:
+            norm = self._recorded.update(torch.tensor(rate).pin_memory())
+        self.updating = False
+        return torch.cat([values, norm.reshape(1)])
 
     def _record(self, inputs: tuple[Tensor, ...]) -> None:
         """Record a step; where that fails, never try again."""
+        device = self.runtime.plan.device
         # One that a failed recording has used cannot be used again.
-        generator = torch.Generator(self.runtime.plan.device)
+        generator = torch.Generator(device)
+        memory = GraphMemory(device)
         try:
             with drawing_from(generator):
-                self._recorded = CapturedStep(
-                    self._step,
+                passes = CapturedStep(
+                    self._passes,
                     self.runtime.to_device(inputs),
                     self._parameters,
-                    rehearse=self._rehearse,
                     generator=generator,
+                    memory=memory,
                 )
+            update = Captured(
+                self.updater,
+                self.runtime.to_device((torch.zeros(()),)),
+                rehearse=lambda _: self.updater.prepare(),
+                memory=memory,
+            )
+            self._recorded = _Recorded(passes, update)
             self._random = generator
         except CaptureError as error:
             # The error itself would keep this frame, with its tensors.
@@ -264,29 +316,16 @@ class Stepper:
             logger.warning("training steps are not recorded as CUDA graphs, so slower: %s", reason)
             self._can_record = False
 
-    def _rehearse(self, *inputs: Tensor) -> None:
-        """Do what a step does, but change no weight."""
-        self._compute(*inputs)
-        self.updater.prepare()
-
-    def _step(self, *inputs: Tensor) -> Tensor:
-        """Make a step; return what it measures, see `Launched.read`."""
-        self._forget_gradients()
-        values, rate = self._compute(*inputs)
-        self.updating = True
-        norm = self.updater(rate)
-        self.updating = False
-        return torch.cat([values, norm.reshape(1)])
-
-    def _compute(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
+    def _passes(self, *inputs: Tensor) -> Tensor:
         """Add up the gradients of the micro-batches, so that they are those of the batch."""
+        self._forget_gradients()
         fields = len(CropPlan._fields)
-        rate, *common = inputs[fields:]
+        common = inputs[fields:]
         parts = zip(
             *(field.split(self.batch.micro_batch) for field in inputs[:fields]), strict=True
         )
         values = [self._pass(part, common) for part in starmap(CropPlan, parts)]
-        return torch.stack(values).sum(0), rate
+        return torch.stack(values).sum(0)
 
     def _pass(self, plan: CropPlan, common: Sequence[Tensor]) -> Tensor:
         share = len(plan.offset) / self.batch.batch
@@ -297,6 +336,10 @@ class Stepper:
         self.updater.scaled(loss * share).backward()
         self._names = tuple(losses)
         return torch.stack([value.detach() for value in (loss, *losses.values())]) * share
+
+    @property
+    def _gradients(self) -> list[Tensor]:
+        return [p.grad for p in self._parameters if p.grad is not None]
 
     def _forget_gradients(self) -> None:
         for parameter in self._parameters:

@@ -210,13 +210,12 @@ class Annotation(QObject):
     def _recall_classes(self, labels: Labels) -> None:
         """Take over the classes of the first labels layer, and what 0 means there.
 
-        What classes the labels of another program have, their file may say.
+        What classes labels of another program have, the file of each may say.
         """
         known = classes_of(labels)
-        if self._painted:
-            return
         if known is None:
             self._files.ask(labels)
+        if known is None or self._painted:
             return
         # A new layer has no labels yet: it does not tell whether 0 is a class.
         classes = known or [item for item in self.classes() if item.value]

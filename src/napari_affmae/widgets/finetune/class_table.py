@@ -57,6 +57,7 @@ class ClassTable(QWidget):
         super().__init__()
         self._counts: Counter[int] = Counter()
         self._found: set[int] = set()
+        self._proposed: dict[int, LabelClass] = {}
         self._fixed = False
         self.table = QTableWidget(0, len(_HEADINGS))
         self.table.setHorizontalHeaderLabels(list(_HEADINGS))
@@ -141,17 +142,22 @@ class ClassTable(QWidget):
             self.set_classes(map(default_class, found), ignore_value=0)
 
     def propose(self, classes: Sequence[LabelClass]) -> None:
-        """Name and colour the classes as the file of the labels does.
+        """Name and colour the classes as a file of labels does.
 
-        Classes that were changed in any way stay; so do all if a name were given twice.
+        Classes that were changed in any way stay, and what another file said of a value before;
+        all stay if a name were given twice.
         """
         present = () if self.classes() == _DEFAULTS else self.classes()
-        is_changed = any(item != default_class(item.value) for item in present)
-        values = {item.value for item in classes}
-        proposed = [*classes, *(item for item in present if item.value not in values)]
+        is_changed = any(
+            item not in {default_class(item.value), self._proposed.get(item.value), *_DEFAULTS}
+            for item in present
+        )
+        new = {item.value: item for item in classes} | self._proposed
+        proposed = [*new.values(), *(item for item in present if item.value not in new)]
         is_ambiguous = len({item.name for item in proposed}) < len(proposed)
         if not (self._fixed or is_changed or is_ambiguous):
-            self.set_classes(proposed, ignore_value=None if 0 in values else self.ignore_value)
+            self._proposed = new
+            self.set_classes(proposed, ignore_value=None if 0 in new else self.ignore_value)
 
     def add_values(self, values: Iterable[int]) -> None:
         """Add classes for values that were found in labels, unless they are fixed."""

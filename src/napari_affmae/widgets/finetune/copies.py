@@ -1,5 +1,6 @@
-"""Predictions that are copied: they stay apart from strokes, and can be taken out again."""
+"""Predictions and objects that are copied: they stay apart from strokes, and can be taken out."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -18,7 +19,12 @@ from qtpy.QtWidgets import (
 
 from napari_affmae.widgets.finetune.annotation import Annotation
 from napari_affmae.widgets.finetune.prediction import PredictionLayers
-from napari_affmae.widgets.layers.label_layers import RESULT, empty_labels, show_classes
+from napari_affmae.widgets.layers.label_layers import (
+    RESULT,
+    Painting,
+    empty_labels,
+    show_classes,
+)
 from napari_affmae.widgets.layers.layer_sources import layer_geometry
 from napari_affmae.widgets.parts.lifetime import connect_while_alive
 
@@ -105,17 +111,31 @@ class Copies(QWidget):
         except ValueError as error:
             self.failed.emit(error)
             return
-        copied = self._copied.get(labels) or self._add_layer(labels)
-        place = (view.plane, view.rows, view.columns)
-        index = (*view.indices, view.rows, view.columns)
         is_sure = certainty >= self.certainty.value() / 100
-        is_free = np.asarray(labels.data[index]) == 0
-        before = np.asarray(copied.layer.data[index])
-        copied.layer.data[index] = np.where(is_sure & is_free, values, before)
+        sure = np.where(is_sure, values, 0)
+        self.take(labels, [Painting(view.plane, view.rows, view.columns, sure)])
+
+    def take(self, labels: Labels, paintings: Sequence[Painting]) -> None:
+        """Copy values, where nothing is painted.
+
+        Parameters
+        ----------
+        labels : napari.layers.Labels
+            The labels of a pair.
+        paintings : sequence of Painting
+            What to copy, as values of the table's classes.
+        """
+        copied = self._copied.get(labels) or self._add_layer(labels)
+        places = [(one.plane, one.rows, one.columns) for one in paintings]
+        for place, one in zip(places, paintings, strict=True):
+            index = self._index(copied, place)
+            is_free = np.asarray(labels.data[index]) == 0
+            before = np.asarray(copied.layer.data[index])
+            copied.layer.data[index] = np.where(is_free & (one.values > 0), one.values, before)
         copied.layer.refresh()
-        copied.places.append(place)
+        copied.places += places
         if self.learn_box.isChecked():
-            self._fill(labels, copied, [place])
+            self._fill(labels, copied, places)
         self._show_state()
 
     def discard(self) -> None:

@@ -1,10 +1,13 @@
 """The dock that trains a segmentation network on painted labels."""
 
+from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import napari
+import numpy as np
 from napari.layers import Image
 from qtpy.QtWidgets import (
     QButtonGroup,
@@ -16,7 +19,8 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_affmae.config import FinetuneConfig
+from napari_affmae.config import FinetuneConfig, LabelClass
+from napari_affmae.engine.store.starting_weights import named_start
 from napari_affmae.errors import AffmaeError
 from napari_affmae.widgets.finetune.annotation import Annotation
 from napari_affmae.widgets.finetune.class_table import ClassTable
@@ -29,6 +33,7 @@ from napari_affmae.widgets.finetune.quick_panel import QuickPanel
 from napari_affmae.widgets.finetune.state_line import StateLine
 from napari_affmae.widgets.finetune.stroke_keeper import StrokeKeeper
 from napari_affmae.widgets.layers.docks import open_dock
+from napari_affmae.widgets.layers.label_layers import Painting
 from napari_affmae.widgets.layers.layer_sources import LayerImage
 from napari_affmae.widgets.layers.napari_private import real_viewer
 from napari_affmae.widgets.parts.command_dialog import (
@@ -38,13 +43,14 @@ from napari_affmae.widgets.parts.command_dialog import (
     command_line,
     layer_words,
     option_words,
+    start_word,
 )
 from napari_affmae.widgets.parts.error_text import in_words
 from napari_affmae.widgets.running.base_dock import Dock
 from napari_affmae.widgets.running.fitting import Subject, to_start_from
 from napari_affmae.widgets.running.model_card import ModelCard
 from napari_affmae.widgets.running.overlay_bar import OverlayBar
-from napari_affmae.widgets.running.run_choice import RunChoice
+from napari_affmae.widgets.running.run_choice import NOTHING_LEARNED, RunChoice
 from napari_affmae.widgets.running.run_panel import Outcome, RunPanel
 
 
@@ -68,8 +74,8 @@ class FinetuneDock(Dock):
         self.full_button.setToolTip("Trains the whole network, for minutes to hours: best results.")
         self.pairs = PairTable(napari_viewer)
         self.start_from = RunChoice(
-            "nothing learned yet (random weights)",
-            {"pretrain", "finetune", "quick", "model"},
+            NOTHING_LEARNED,
+            {"weights", "pretrain", "finetune", "quick", "model"},
             preferred=lambda runs: to_start_from(runs, self._subject()),
         )
         self.card = ModelCard()
@@ -123,7 +129,7 @@ class FinetuneDock(Dock):
         self.add_section("Images and labels", self.earlier, self.pairs)
         self.add_section("Classes", self.classes)
         self.add(self.quick, self.full, self.overlays, self.uncertainty, self.copies)
-        self.add(self.segment_button, self.command_button)
+        self.add(self.quick.quality, self.segment_button, self.command_button)
         self.add_stretch()
 
     def _connect(self) -> None:
@@ -165,6 +171,31 @@ class FinetuneDock(Dock):
     def annotate(self, image: Image) -> None:
         """Make a labels layer for an image, and make both a pair."""
         self.pairs.make_labels(image)
+
+    def take_accepted(
+        self, image: Image, paintings: Sequence[Painting], classes: Sequence[LabelClass]
+    ) -> None:
+        """Copy objects that were accepted in a segmentation, to be learned from on demand.
+
+        Parameters
+        ----------
+        image : napari.layers.Image
+            The image that was segmented.
+        paintings : sequence of Painting
+            The objects.
+        classes : sequence of LabelClass
+            What their values mean; those of the same names here are given.
+        """
+        labels = next((one for known, one in self.pairs.pairs() if known is image), None)
+        if labels is None:
+            self.annotate(image)
+            labels = next(one for known, one in self.pairs.pairs() if known is image)
+        if not self.annotation.counts():
+            self.classes.set_classes(classes, ignore_value=0)
+        here = {item.name: item.value for item in self.annotation.classes()}
+        values = {item.value: here.get(item.name, 0) for item in classes}
+        table = np.array([values.get(value, 0) for value in range(max(values) + 1)])
+        self.copies.take(labels, [replace(one, values=table[one.values]) for one in paintings])
 
     def showEvent(self, event: object) -> None:  # noqa: N802 - Qt's name
         """Refresh the list of models."""
@@ -216,6 +247,7 @@ class FinetuneDock(Dock):
     def _show_mode(self) -> None:
         quick = self.quick_button.isChecked()
         self.quick.setVisible(quick)
+        self.quick.quality.setVisible(quick)
         self.full.setVisible(not quick)
         self.command_button.setVisible(not quick)
         if not quick:
@@ -260,7 +292,7 @@ class FinetuneDock(Dock):
         self.pairs.set_pair(reopened.image, reopened.labels)
         self.classes.set_classes(project.classes, ignore_value=project.ignore_value)
         if project.start_from is not None:
-            self.start_from.choose(Path(project.start_from))
+            self.start_from.choose(named_start(project.start_from))
         if reopened.model is not None:
             self._take_model(reopened.model)
 
@@ -285,9 +317,9 @@ class FinetuneDock(Dock):
 
         def show(run: Path, resume: bool) -> None:
             line = [*words, "--resume"] if resume else words
-            options = {"out": run}
-            if pretrained and not resume:
-                options["pretrained"] = pretrained
+            options = {"out": str(run)}
+            if not resume:
+                options["pretrained"] = start_word(pretrained)
             CommandDialog(command_line("finetune", line, options), notes, self).exec()
 
         training.find_target(pairs[0][0].name, show)

@@ -36,26 +36,35 @@ class FileClasses(QObject):
 
     def __init__(self, parent: QObject) -> None:
         super().__init__(parent)
-        self._layer: Labels | None = None
+        self._waiting: list[Labels] = []
         self._job = BackgroundJob(self, loads_torch=False)
         self._job.happened.connect(self._take)
+        self._job.ended.connect(self._go_on)
 
     @property
     def is_reading(self) -> bool:
         """Whether a file is being read."""
-        return self._job.is_running
+        return bool(self._waiting)
 
     def ask(self, layer: Labels) -> None:
-        """Look into the file of a layer, if it has one; only the last layer counts."""
-        self._job.stop()
-        self._layer = layer
+        """Look into the file of a layer, if it has one, after those that were asked for before."""
         if layer.source.path is not None:
-            path = Path(layer.source.path)
-            self._job.run(lambda: _read(path))
+            self._waiting.append(layer)
+            if len(self._waiting) == 1:
+                self._read_next()
+
+    def _read_next(self) -> None:
+        path = Path(self._waiting[0].source.path)
+        self._job.run(lambda: _read(path))
 
     def _take(self, named: _Named) -> None:
         if named.classes:
-            self.found.emit(self._layer, named.classes)
+            self.found.emit(self._waiting[0], named.classes)
+
+    def _go_on(self) -> None:
+        del self._waiting[0]
+        if self._waiting:
+            self._read_next()
 
 
 def _read(path: Path) -> Generator[_Named, None, None]:

@@ -15,13 +15,16 @@ from qtpy.QtWidgets import (
 )
 
 from napari_affmae.config import LabelClass, QuickConfig
+from napari_affmae.data.sources.source import ImageSource
 from napari_affmae.engine import events as ev
 from napari_affmae.engine import wording
 from napari_affmae.engine.store.run_names import new_run_path
 from napari_affmae.errors import TooFewClassesError
+from napari_affmae.widgets.finetune.ahead import Ahead
 from napari_affmae.widgets.finetune.annotation import COMPLETE, Annotation
 from napari_affmae.widgets.finetune.pair_table import Pair
 from napari_affmae.widgets.finetune.prediction import PredictionLayers
+from napari_affmae.widgets.finetune.quality_light import QualityLight
 from napari_affmae.widgets.finetune.quick_session import (
     QuickRequest,
     QuickSession,
@@ -36,6 +39,7 @@ from napari_affmae.widgets.parts.lifetime import connect_while_alive
 from napari_affmae.widgets.parts.messages import Messages
 from napari_affmae.widgets.parts.preferences import load_preferences
 from napari_affmae.widgets.running.background_job import BackgroundJob
+from napari_affmae.widgets.running.collector import without_collecting
 from napari_affmae.widgets.running.run_choice import RunChoice
 
 _SETTLE_MILLISECONDS = 400
@@ -75,6 +79,10 @@ class QuickPanel(QWidget):
         self._session = QuickSession()
         self._asked: tuple[Pair, LayerView, tuple[LabelClass, ...]] | None = None
         self._again = False
+        self._source: ImageSource | None = None
+        self._has_predicted = False
+        self.ahead = Ahead(self._session, self)
+        self.ahead.failed.connect(self._tell_not_ahead)
         self.predict_button = QPushButton("Predict while painting")
         self.predict_button.setCheckable(True)
         self.predict_button.setToolTip(
@@ -86,9 +94,12 @@ class QuickPanel(QWidget):
         self.save_button.setToolTip("Keeps what was learned, for the dock that segments.")
         self.save_button.setEnabled(False)
         self.save_button.clicked.connect(self._save)
+        self.quality = QualityLight(self._session)
+        self.predicted.connect(self.quality.judge_soon)
         self.uncertain_button = UncertainButton(viewer, annotation, self._session)
         self.uncertain_button.setEnabled(False)
         self.uncertain_button.failed.connect(self.fail)
+        self.uncertain_button.clicked.connect(self.quality.make_way)
         self.form = SettingsForm(QuickConfig, basic=(), advanced=_ADVANCED)
         self.form.changed.connect(self.schedule)
         self.bar = QProgressBar()
@@ -106,10 +117,12 @@ class QuickPanel(QWidget):
         self._job.ended.connect(self._end)
         self._saving.happened.connect(self._take)
         self._saving.failed.connect(self.fail)
+        self._saving.ended.connect(self.quality.judge_soon)
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.setInterval(_SETTLE_MILLISECONDS)
         self._timer.timeout.connect(self._update)
+        annotation.stroked.connect(self.quality.note_strokes)
         annotation.stroked.connect(self.schedule)
         annotation.renamed.connect(self._rename)
         annotation.looked.connect(self._note_looked)
@@ -158,6 +171,7 @@ class QuickPanel(QWidget):
     def schedule(self) -> None:
         """Update a moment after the last change, if predicting is on."""
         if self.predict_button.isChecked():
+            self.quality.make_way()
             self._timer.start()
 
     def _switch(self, on: bool) -> None:
@@ -168,6 +182,8 @@ class QuickPanel(QWidget):
         else:
             self._timer.stop()
             self._job.stop()
+            self.quality.make_way()
+            self.ahead.stop()
             self.bar.setVisible(False)
             self.status.setText("")
 
@@ -175,7 +191,22 @@ class QuickPanel(QWidget):
         # The prediction that is being made is of a view that the user has left.
         if self.predict_button.isChecked():
             self._job.stop()
-            self._timer.start()
+            self.schedule()
+            self._show_ahead()
+
+    def _show_ahead(self) -> None:
+        """Show at once what was predicted ahead; what is learned since comes after it."""
+        if self._asked is None or self._asked[0][0] not in self._viewer.layers:
+            return
+        pair, _, classes = self._asked
+        try:
+            view = shown_part(self._viewer, pair[0])
+        except ValueError:  # the viewer shows the volume, or nothing of the image
+            return
+        found = self.ahead.find(pair, view, classes)
+        if found is not None:
+            self._asked = (pair, view, classes)
+            self._show(found)
 
     def _note_looked(self) -> None:
         try:
@@ -201,7 +232,10 @@ class QuickPanel(QWidget):
             self._show_waiting("Nothing is painted yet: paint some strokes of each class.")
             self._annotation.look_again()
             return
+        self.quality.make_way()
         self._asked = (pair, request.view, setup.classes)
+        self._source, self._has_predicted = setup.images[request.pair], False
+        self.ahead.stop()
         self.bar.setRange(0, 0)
         self.bar.setVisible(True)
         self._job.run(lambda: self._session.update(setup, request))
@@ -238,6 +272,7 @@ class QuickPanel(QWidget):
             case ev.StepDone():
                 self._show_progress(event.step, event.total_steps, "learning ...")
             case ev.ViewPredicted():
+                self._has_predicted = True
                 self._show(event)
             case Saved():
                 self.status.setText(f"Saved as {event.path.name!r}.")
@@ -280,6 +315,13 @@ class QuickPanel(QWidget):
         self.bar.setVisible(False)
         if self._again:
             self._update()
+        elif self._has_predicted and self._source is not None and self._asked is not None:
+            pair, view, classes = self._asked
+            if pair[0] in self._viewer.layers:
+                self.ahead.begin(self._source, pair, view, classes)
+
+    def _tell_not_ahead(self, error: Exception) -> None:
+        self.messages.add(f"Planes beside this one are not predicted: {in_words(error)}", "warning")
 
     def _rename(self) -> None:
         """Show other names and colours, which do not change what was learned."""
@@ -291,6 +333,7 @@ class QuickPanel(QWidget):
     def _save(self) -> None:
         name = self._asked[0][0].name if self._asked else ""
         session, classes = self._session, self._annotation.classes()
+        self.quality.make_way()
         self._saving.run(lambda: session.save(_new_path(name), classes))
 
 
@@ -300,7 +343,11 @@ def _new_path(name: str) -> Path:
 
 
 def _load() -> Generator[ev.Event, None, None]:
-    """Import the engine, which takes seconds; in a worker's thread."""
-    from napari_affmae.engine import QuickTraining  # noqa: F401
+    """Import what is needed soon, which takes seconds; in a worker's thread."""
+    with without_collecting():
+        import pandas as pd  # noqa: F401 - napari's, for the first labels layer
+        import skimage.color.colorconv  # noqa: F401 - likewise
+        import torch._dynamo  # noqa: F401 - torch's, for the first step of an optimiser
 
+        from napari_affmae.engine import QuickTraining  # noqa: F401
     yield from ()

@@ -1,17 +1,21 @@
 """Labels layers to paint on: how they are made for an image, and show classes."""
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import napari
 import numpy as np
-import pandas as pd
 from napari.layers import Image, Labels, Layer
 from napari.utils.colormaps import DirectLabelColormap
+from numpy.typing import NDArray
 
 from napari_affmae.config import LabelClass
 from napari_affmae.widgets.layers.layer_sources import layer_geometry
 from napari_affmae.widgets.layers.view import pixel_shape
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # Labels of more bytes than this are kept in an array whose empty chunks take no memory.
 _LARGEST_IN_MEMORY = 2**30
@@ -23,6 +27,16 @@ _CLASSES = "napari-affmae classes"
 _RESULT = "napari-affmae result"
 #: Metadata of labels that a network predicted: no training must learn from them by default.
 RESULT = {_RESULT: True}
+
+
+@dataclass(frozen=True)
+class Painting:
+    """Class values for a rectangle of a plane of an image, 0 where nothing is said."""
+
+    plane: int
+    rows: slice
+    columns: slice
+    values: NDArray[Any]
 
 
 def fits(image: Image, labels: Labels) -> bool:
@@ -124,8 +138,10 @@ def classes_of(layer: Labels) -> tuple[LabelClass, ...] | None:
     return None if noted is None else tuple(LabelClass(**item) for item in noted)
 
 
-def _named(features: pd.DataFrame, classes: Sequence[LabelClass]) -> pd.DataFrame:
+def _named(features: "pd.DataFrame", classes: Sequence[LabelClass]) -> "pd.DataFrame":
     """Name the classes in a table with a row for each value, as the status bar reads it."""
+    import pandas as pd  # not earlier: it takes as long as all else of a dock
+
     others = features.drop(columns="class", errors="ignore")
     if "index" not in others:  # without this column, napari takes a row's number as the value
         others.insert(0, "index", range(len(others)))

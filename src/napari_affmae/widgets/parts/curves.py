@@ -40,15 +40,17 @@ class Curves(QWidget):
         What the vertical axis shows.
     logarithmic : bool
         Whether the vertical axis is logarithmic.
+    height : int
+        Height of legend and plot, pixels of the screen.
     """
 
-    def __init__(self, title: str, *, logarithmic: bool = False) -> None:
+    def __init__(self, title: str, *, logarithmic: bool = False, height: int = _HEIGHT) -> None:
         super().__init__()
         self._title, self._logarithmic = title, logarithmic
         self._points: dict[str, tuple[list[float], list[float]]] = {}
         self._lines: dict[str, Any] = {}
         self._plot: Any = None
-        self.setFixedHeight(_HEIGHT)
+        self.setFixedHeight(height)
         # The legend stands above the plot, since inside it would lie over a line at some time.
         self.legend = QLabel()
         self.legend.setTextFormat(Qt.TextFormat.RichText)
@@ -65,7 +67,7 @@ class Curves(QWidget):
 
     def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
         """Ask for the fixed height: the hint of the plot would stretch the dock."""
-        return QSize(super().sizeHint().width(), _HEIGHT)
+        return QSize(super().sizeHint().width(), self.maximumHeight())
 
     def add(self, step: int, values: Mapping[str, float]) -> None:
         """Add a point to each named curve, and drop its points from this step on."""

@@ -6,51 +6,55 @@ from pathlib import Path
 from typing import Any
 
 import napari
-from napari.layers import Image, Labels, Layer
+from napari.layers import Image, Layer
 from qtpy.QtWidgets import QComboBox, QFormLayout, QPushButton, QWidget
 
 from napari_affmae.config import SegmentConfig
 from napari_affmae.engine import events as ev
 from napari_affmae.engine import wording
-from napari_affmae.engine.store.run_names import new_run_path
 from napari_affmae.errors import AffmaeError
-from napari_affmae.widgets.layers.label_layers import RESULT, painted_classes, show_classes
-from napari_affmae.widgets.layers.layer_sources import OWN, LayerImage, layer_geometry
+from napari_affmae.widgets.layers.label_layers import painted_classes
+from napari_affmae.widgets.layers.layer_sources import LayerImage, layer_geometry
 from napari_affmae.widgets.layers.napari_private import real_viewer
-from napari_affmae.widgets.layers.overlays import hide_replaced
-from napari_affmae.widgets.layers.refreshing import Refresher
 from napari_affmae.widgets.layers.view import plane_of, view_of
 from napari_affmae.widgets.parts.command_dialog import (
     CommandDialog,
     channel_words,
-    command_line,
     layer_words,
-    option_words,
 )
 from napari_affmae.widgets.parts.forms import SettingsForm
 from napari_affmae.widgets.parts.lifetime import connect_while_alive
 from napari_affmae.widgets.parts.preferences import load_preferences
+from napari_affmae.widgets.running.background_job import BackgroundJob
 from napari_affmae.widgets.running.base_dock import Dock
 from napari_affmae.widgets.running.fitting import Subject, to_segment_with
 from napari_affmae.widgets.running.model_card import ModelCard
 from napari_affmae.widgets.running.overlay_bar import OverlayBar
 from napari_affmae.widgets.running.run_choice import RunChoice
 from napari_affmae.widgets.running.run_panel import Outcome, RunPanel
+from napari_affmae.widgets.segment.commands import CommandsReady, make_commands
 from napari_affmae.widgets.segment.image_choice import ImageChoice
 from napari_affmae.widgets.segment.job import (
-    CanvasReady,
     ObjectsFound,
     ObjectsSought,
+    PlanesWritten,
     Region,
-    RowsWritten,
+    ResultReady,
     SegmentationJob,
+    StackProgress,
 )
 from napari_affmae.widgets.segment.objects_layer import ObjectsLayer
 from napari_affmae.widgets.segment.objects_panel import ObjectsPanel
+from napari_affmae.widgets.segment.remeasuring import present
+from napari_affmae.widgets.segment.result import LARGEST
+from napari_affmae.widgets.segment.result_layers import ResultLayers
 
 _BASIC = ("device", "probabilities")
 _ADVANCED = ("tile", "overlap", "batch", "precision")
 EVERYTHING, PLANE, VIEW = "everything", "this plane", "what is in view"
+MEMORY, DISK = "in memory", "on disk (OME-Zarr)"
+# Endings of results in a command line.
+_SUFFIXES = {MEMORY: "", DISK: ".zarr"}
 
 
 class SegmentDock(Dock):
@@ -87,20 +91,30 @@ class SegmentDock(Dock):
         self.region.addItems([VIEW, PLANE, EVERYTHING])
         self._region_of_layers = VIEW
         self.region.setToolTip("Which part of the image to segment.")
+        self.keep = QComboBox()
+        self.keep.addItems([MEMORY, DISK])
+        self.keep.setToolTip(
+            "On disk, the result is written into the folder of runs while it is computed, what "
+            "is in view first, and a segmentation that was stopped goes on where it was. "
+            f"Results of more than {LARGEST / 2**30:.0f} GB always lie there."
+        )
         self.form = SettingsForm(SegmentConfig, basic=_BASIC, advanced=_ADVANCED)
         self.overlays = OverlayBar(napari_viewer)
-        self.objects = ObjectsPanel()
+        self._objects_layer = ObjectsLayer(napari_viewer)
+        self.objects = ObjectsPanel(self._objects_layer.bar)
         self.objects.asked.connect(self._find_objects)
         self.objects.filter_asked.connect(self._filter_objects)
         self._found: ObjectsFound | None = None
         self._is_filtering = False
-        self._objects_layer = ObjectsLayer(napari_viewer)
+        self._objects_layer.changed.connect(self._take_corrected)
         self.objects.table_asked.connect(self._objects_layer.open_table)
         self.command_button = QPushButton("Command line ...")
         self.command_button.clicked.connect(self._show_command)
-        self._ready: CanvasReady | None = None
-        self._result: Labels | None = None
-        self._refresher = Refresher(napari_viewer, self)
+        self._notes: list[str] = []
+        self._commands = BackgroundJob(self, loads_torch=False)
+        self._commands.happened.connect(self._show_commands)
+        self._commands.failed.connect(panel.fail)
+        self.result = ResultLayers(napari_viewer, self)
         self._arrange()
         panel.start_requested.connect(lambda: panel.start_when_listed(self.run_choice, self._start))
         panel.happened.connect(self._take)
@@ -116,6 +130,7 @@ class SegmentDock(Dock):
         rows.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         rows.addRow("Image", self.image)
         rows.addRow("Region", self.region)
+        rows.addRow("Result", self.keep)
         self.add_section("Model", self.run_choice, self.card)
         self.add_section("Image", self._choices)
         self.add_section("Settings", self.form)
@@ -202,7 +217,8 @@ class SegmentDock(Dock):
         except (ValueError, AffmaeError) as error:
             self.panel.fail(error)
             return
-        self._ready = self._result = self._found = None
+        self._found = None
+        self.result.begin(job, self.image.layer())
         self._objects_layer.forget()
         self.objects.take_table({})
         self.panel.run(job.run)
@@ -225,6 +241,7 @@ class SegmentDock(Dock):
             classes=run.classes,
             config=self.form.build(),
             folder=load_preferences().runs / "segmentations",
+            on_disk=self.keep.currentText() == DISK,
             objects=self.objects.wanted() if self.objects.wanted_box.isChecked() else None,
         )
 
@@ -241,51 +258,32 @@ class SegmentDock(Dock):
 
     def _take(self, event: ev.Event) -> None:
         match event:
-            case CanvasReady():
-                self._add_layers(event)
-            case RowsWritten():
-                self._refresher.touch(event.plane)
+            case ResultReady():
+                self._show_result(event)
+            case PlanesWritten():
+                self.result.draw(event)
             case ev.TileDone():
                 self._show_tile(event)
+            case StackProgress():
+                text = wording.planes(event.planes_done, event.planes, event.seconds_left)
+                self.panel.show_progress(event.done, event.total, text)
             case ObjectsSought():
                 self._show_search(event)
             case ObjectsFound():
                 self._add_objects(event)
 
-    def _add_layers(self, event: CanvasReady) -> None:
-        self._ready = event
-        canvas, name = event.canvas, event.name
-        probabilities = [
-            self.viewer.add_image(
-                array,
-                name=f"{item.name}: probability",
-                contrast_limits=(0, 1),
-                colormap="magma",
-                visible=False,
-                metadata=OWN,
-                **event.geometry,
-            )
-            for item, array in zip(canvas.classes, canvas.probabilities, strict=False)
-        ]
-        self._result = Labels(
-            canvas.labels, name=f"{name}: classes", metadata=RESULT, **event.geometry
-        )
-        show_classes(self._result, canvas.classes)
-        self.viewer.add_layer(self._result)
-        hide_replaced(self.viewer, self.image.layer(), [self._result, *probabilities])
-        self._refresher.watch([self._result, *probabilities])
-        if canvas.folder is not None:
-            self.panel.messages.add(
-                f"The result takes {canvas.nbytes / 2**30:.1f} GB and is kept in {canvas.folder}, "
-                "until you delete it.",
-                "info",
-            )
+    def _show_result(self, event: ResultReady) -> None:
+        self.result.show(event, self.image.layer())
+        folder = event.result.folder
+        if folder is not None:
+            self.panel.messages.add(f"The result is kept in {folder}, until you delete it.", "info")
 
     def _show_tile(self, event: ev.TileDone) -> None:
-        if self._ready is None:
+        ready = self.result.ready
+        if ready is None:
             return
         done = event.plane * event.total + event.done
-        planes = self._ready.canvas.n_planes
+        planes = ready.result.n_planes
         self.panel.show_progress(done, planes * event.total, wording.plane(event, planes))
 
     def _show_search(self, event: ObjectsSought) -> None:
@@ -301,7 +299,7 @@ class SegmentDock(Dock):
 
     def _find_objects(self) -> None:
         """Look for objects in the last result."""
-        ready = self._ready
+        ready = self.result.ready
         if ready is None:
             return
         try:
@@ -312,9 +310,10 @@ class SegmentDock(Dock):
         self.panel.run(lambda: wanted.find(ready))
 
     def _add_objects(self, event: ObjectsFound) -> None:
-        if self._ready is None:
+        if self.result.ready is None:
             return
-        self._objects_layer.show(self._ready, event)
+        three_d = self.objects.form.build().three_d
+        self._objects_layer.show(self.result.ready, event, three_d=three_d)
         self.objects.take_table(event.table)
         count = len(event.table["label"])
         if self._is_filtering and self._found is not None:
@@ -325,17 +324,24 @@ class SegmentDock(Dock):
         self.objects.offer_sizes(event.table)
         self.panel.messages.add(f"{count} objects were found.", "info")
         shape = event.objects.shape
-        where = shape if self.objects.form.build().three_d else shape[-2:]
+        where = shape if three_d else shape[-2:]
         odd = self.objects.judge(event.table, math.prod(where))
         if odd is not None:
             self.panel.messages.add(odd, "warning")
 
+    def _take_corrected(self, found: ObjectsFound) -> None:
+        """Filter and save what the user has corrected from now on."""
+        self._found = found
+        self.objects.take_table(present(found.table))
+
     def _end(self, outcome: Outcome) -> None:
-        self._refresher.finish()
+        self.result.finish()
         self._is_filtering = False
-        if outcome is Outcome.STOPPED and self._result in self.viewer.layers:
+        ready = self.result.ready
+        if outcome is Outcome.STOPPED and ready is not None:
+            on = "" if ready.result.folder is None else "; Segment goes on with them"
             self.panel.messages.add(
-                "Stopped: pixels that were not reached are 0 in the result.", "warning"
+                f"Stopped: pixels that were not reached are 0 in the result{on}.", "warning"
             )
         if outcome is Outcome.FAILED:
             self.run_choice.refresh()  # its folder may have been deleted
@@ -343,11 +349,11 @@ class SegmentDock(Dock):
     def _lock(self, running: bool) -> None:
         for widget in (self.run_choice, self._choices, self.form):
             widget.setEnabled(not running)
-        self.objects.lock(running=running, result=self._ready is not None)
+        self.objects.lock(running=running, result=self.result.ready is not None)
 
     def _note_removed(self, event: Any) -> None:
         layer: Layer = event.value
-        if layer is not self._result:
+        if layer is not self.result.labels:
             return
         if self.panel.is_running:
             self.panel.stop()
@@ -355,7 +361,7 @@ class SegmentDock(Dock):
                 "The layer of the result was removed, so the segmentation was stopped.", "warning"
             )
         else:
-            self._ready = self._result = None
+            self.result.forget()
             self._lock(running=False)
 
     def _show_command(self) -> None:
@@ -363,28 +369,19 @@ class SegmentDock(Dock):
         names, notes = layer_words([] if layer is None else [layer])
         if path is not None:
             names = [str(path)]
+        run = self.run_choice.run()
         try:
-            commands = self._commands(names)
+            words = [*names, *channel_words(self.image.chosen_channels())]
+            config = self.form.build()
+            objects = self.objects.wanted() if self.objects.wanted_box.isChecked() else None
         except ValueError as error:
             self.panel.fail(error)
             return
         if self.region.currentText() != EVERYTHING:
             notes.append("The command line segments whole images.")
-        CommandDialog("\n".join(commands), notes, self).exec()
+        self._notes = notes
+        model, suffix = None if run is None else run.path, _SUFFIXES[self.keep.currentText()]
+        self._commands.run(lambda: make_commands(words, model, config, objects, suffix))
 
-    def _commands(self, images: list[str]) -> list[str]:
-        """Return the commands for what was chosen: one segments, another finds objects."""
-        run = self.run_choice.run()
-        out = new_run_path(load_preferences().runs / "segmentations", "segmentation")
-        words = [*images, *channel_words(self.image.chosen_channels())]
-        words += option_words(self.form.build())
-        options = {"model": "MODEL" if run is None else run.path, "out": out}
-        commands = [command_line("segment", words, options)]
-        if self.objects.wanted_box.isChecked():
-            wanted = self.objects.wanted()
-            words = [str(out)]
-            words += [word for value in wanted.values for word in ("--value", str(value))]
-            words += option_words(wanted.config)
-            found = out.with_name(f"{out.name}-objects")
-            commands.append(command_line("objects", words, {"out": found}))
-        return commands
+    def _show_commands(self, event: CommandsReady) -> None:
+        CommandDialog("\n".join(event.lines), self._notes, self).exec()

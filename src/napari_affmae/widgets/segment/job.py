@@ -1,10 +1,11 @@
-"""The job of a segmentation: it runs in a worker and fills arrays that layers show."""
+"""The job of a segmentation: it runs in a worker and fills a result that layers show."""
 
-from collections.abc import Generator, Mapping
+import hashlib
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,10 +15,15 @@ from napari_affmae.config import LabelClass, ObjectsConfig, SegmentConfig
 from napari_affmae.data.sources.layout import plane_number
 from napari_affmae.data.sources.source import ImageSource
 from napari_affmae.engine import events as ev
-from napari_affmae.engine.results.canvas import LARGEST, Canvas
 from napari_affmae.engine.results.tables import Table
-from napari_affmae.errors import DataError
+from napari_affmae.engine.store.run_names import plain_label
 from napari_affmae.widgets.layers.layer_sources import shifted, source_geometry, step_sizes
+from napari_affmae.widgets.segment.gaze import Gaze
+from napari_affmae.widgets.segment.result import LARGEST, Result, bytes_needed
+
+if TYPE_CHECKING:
+    from napari_affmae.engine.results.origin import Origin
+    from napari_affmae.engine.results.volume import Place
 
 _NANOMETRES = 1000.0  # in a micrometre
 
@@ -73,15 +79,15 @@ class Region:
 
 
 @dataclass(frozen=True)
-class CanvasReady(ev.Event):
-    """The model fits the image: rows will be written into this canvas.
+class ResultReady(ev.Event):
+    """The model fits the image: this result will be filled, or is complete already.
 
-    `name` is the image's name, `geometry` places a layer of the canvas, and `origin` is
-    the plane, row and column of the canvas's first pixel in the image. `image` is the part of
+    `name` is the image's name, `geometry` places a layer of the result, and `origin` is
+    the plane, row and column of the result's first pixel in the image. `image` is the part of
     the image that is segmented.
     """
 
-    canvas: Canvas
+    result: Result
     name: str
     geometry: Mapping[str, Any]
     origin: tuple[int, int, int]
@@ -89,10 +95,21 @@ class CanvasReady(ev.Event):
 
 
 @dataclass(frozen=True)
-class RowsWritten(ev.Event):
-    """Rows of a plane were written into the canvas."""
+class PlanesWritten(ev.Event):
+    """More is there of some planes of the result."""
 
-    plane: int
+    planes: Sequence[int]
+
+
+@dataclass(frozen=True)
+class StackProgress(ev.Event):
+    """How far a result on the disk is: tiles of this run, and planes of the whole stack."""
+
+    done: int
+    total: int
+    planes_done: int
+    planes: int
+    seconds_left: float | None
 
 
 @dataclass(frozen=True)
@@ -124,7 +141,8 @@ class ObjectsFound(ev.Event):
         """
         yield ObjectsSought()
         sizes = self.table[size_column(self.table)]
-        kept = np.flatnonzero((sizes >= low) & (sizes <= high))
+        # An object that was deleted has a row still, and no pixels.
+        kept = np.flatnonzero((sizes >= low) & (sizes <= high) & (self.table["size_px"] > 0))
         numbers = np.zeros(len(sizes) + 1, np.int32)
         numbers[kept + 1] = np.arange(1, len(kept) + 1)
         table = {name: column[kept] for name, column in self.table.items()}
@@ -147,12 +165,12 @@ class ObjectsWanted:
     values: tuple[int, ...]
     config: ObjectsConfig
 
-    def find(self, ready: CanvasReady) -> Generator[ev.Event, None, None]:
+    def find(self, ready: ResultReady) -> Generator[ev.Event, None, None]:
         """Find the objects in a finished segmentation; their places are given in the image.
 
         Parameters
         ----------
-        ready : CanvasReady
+        ready : ResultReady
             The finished segmentation.
 
         Raises
@@ -160,24 +178,17 @@ class ObjectsWanted:
         DataError
             If the segmentation is too large to be held in memory.
         """
-        canvas = ready.canvas
-        if canvas.folder is not None:
-            raise DataError(
-                f"objects are looked for in memory, and this result of "
-                f"{canvas.nbytes / 2**30:.1f} GB is more than {LARGEST / 2**30:.0f} GB; "
-                "segment a part of the image"
-            )
         yield ObjectsSought()
-        objects = self._label(canvas.labels)
-        yield from self._measured(ready, objects)
+        classes = ready.result.loaded()
+        objects = self._label(classes)
+        yield from self._measured(ready, classes, objects)
 
     def _measured(
-        self, ready: CanvasReady, objects: NDArray[np.int32]
+        self, ready: ResultReady, classes: NDArray[Any], objects: NDArray[np.int32]
     ) -> Generator[ev.Event, None, None]:
         """Measure objects, in micrometres where the pixel size is known."""
         from napari_affmae.engine import measure_objects
 
-        classes = ready.canvas.labels
         plane = classes.shape[-2:]
         steps = step_sizes(ready.geometry)[-3 if self.config.three_d else -2 :]
         known = [step / _NANOMETRES for step in steps if step is not None]
@@ -185,7 +196,7 @@ class ObjectsWanted:
         table = measure_objects(
             objects.reshape(-1, *plane), spacing, "um", classes.reshape(-1, *plane)
         )
-        names = {item.value: item.name for item in ready.canvas.classes}
+        names = {item.value: item.name for item in ready.result.classes}
         values = table.pop("class")
         table["class"] = np.array([names.get(int(value), str(value)) for value in values], str)
         for axis, first in zip(("plane", "row", "column"), ready.origin, strict=True):
@@ -195,7 +206,7 @@ class ObjectsWanted:
         yield ObjectsFound(objects, {**table, **shapes}, boxes)
 
     def _shapes(
-        self, ready: CanvasReady, objects: NDArray[np.int32], spacing: list[float] | None
+        self, ready: ResultReady, objects: NDArray[np.int32], spacing: list[float] | None
     ) -> Generator[ev.Event, None, dict[str, NDArray[Any]]]:
         """Measure shapes and grey values, plane by plane or volume by volume."""
         from napari_affmae.engine.inference.object_shapes import measure_shapes
@@ -254,9 +265,13 @@ class SegmentationJob:
     config : SegmentConfig
         Tiles, device and precision.
     folder : Path
-        Folder for results that are too large for memory.
+        Folder for results on the disk.
+    on_disk : bool
+        Whether to write the result to the disk; one that is too large for memory always is.
     objects : ObjectsWanted or None
         The objects to find afterwards.
+    gaze : Gaze
+        Where the user looks, which comes first of what is written to the disk.
     """
 
     image: ImageSource | Path
@@ -267,50 +282,109 @@ class SegmentationJob:
     classes: tuple[LabelClass, ...]
     config: SegmentConfig
     folder: Path
+    on_disk: bool = False
     objects: ObjectsWanted | None = None
+    gaze: Gaze = field(default_factory=Gaze)
 
     def run(self) -> Generator[ev.Event, None, None]:
-        """Segment the image; `CanvasReady` is yielded when the model is known to fit it."""
+        """Segment the image; `ResultReady` is yielded when the model is known to fit it."""
         from napari_affmae.data import open_source
-        from napari_affmae.engine import segment
 
         source = self.image
         if isinstance(source, Path):
             source = open_source(source, channels=self.channels)
             for note in source.notes:
                 yield ev.Notice(note, "info", source.name)
-        ready: CanvasReady | None = None
+        chances = self.config.probabilities
+        size = bytes_needed(self.region.shape(source), self.classes, probabilities=chances)
+        fill = self._to_disk if self.on_disk or size > LARGEST else self._to_memory
+        ready: ResultReady | None = None
+        with closing(fill(source)) as events:
+            for event in events:
+                if isinstance(event, ResultReady):
+                    ready = event
+                yield event
+        if self.objects is not None and ready is not None:
+            yield from self.objects.find(ready)
+
+    def _to_memory(self, source: ImageSource) -> Generator[ev.Event, None, None]:
+        from napari_affmae.engine import segment
+
+        result = Result.in_memory(
+            self.region.shape(source), self.classes, probabilities=self.config.probabilities
+        )
         with closing(segment(self.region.cut(source), self.model, self.config)) as events:
             for event in events:
                 match event:
                     case ev.RunStarted():
                         yield event
-                        ready = self._ready(source)
-                        yield ready
-                    case ev.BandDone() if ready is not None:
-                        rows = event.rows
-                        ready.canvas.write(event.plane, rows, event.labels, event.probabilities)
-                        yield RowsWritten(event.plane)
+                        yield self._ready(source, result)
+                    case ev.BandDone():
+                        result.write(event.plane, event.rows, event.labels, event.probabilities)
+                        yield PlanesWritten([event.plane])
                     case ev.PlaneDone():
                         pass  # its rows are written
                     case _:
                         yield event
-        if self.objects is not None and ready is not None:
-            yield from self.objects.find(ready)
 
-    def _ready(self, source: ImageSource) -> CanvasReady:
-        canvas = Canvas(
-            self.region.shape(source),
-            self.classes,
-            probabilities=self.config.probabilities,
-            folder=self.folder,
-            name=source.name,
-        )
+    def _to_disk(self, source: ImageSource) -> Generator[ev.Event, None, None]:
+        """Begin a result on the disk, go on with it, or show it if it is complete."""
+        from napari_affmae.engine import VolumeSegmenter
+        from napari_affmae.engine.compute.device import plan_device
+        from napari_affmae.engine.inference.origins import Origins
+        from napari_affmae.engine.results.volume import Volume, is_complete
+
+        part, origins = self.region.cut(source), Origins(self.model, self.config)
+        precision = plan_device(self.config.device, self.config.precision).precision
+        place = self._place(source, origins.of(part, precision))
+        if place.labels.exists() and is_complete(place.labels):
+            yield self._ready(source, Result.on_disk(Volume(place), self.region.shape(source)))
+            yield ev.Notice(
+                "this was segmented before with the same model and settings, and is shown; delete "
+                "its folder to segment it anew",
+                "info",
+            )
+            return
+        volume: Volume | None = None
+        volumes = VolumeSegmenter(origins, self.config)
+        with closing(volumes.segment(part, place.labels, focus=self.gaze)) as events:
+            for event in events:
+                match event:
+                    case ev.ResultBegun():
+                        volume = Volume(place)
+                        shown = Result.on_disk(volume, self.region.shape(source))
+                        yield self._ready(source, shown)
+                    case ev.TilesDone() if volume is not None:
+                        complete = volume.ledger.count(range(volume.plan.first(1)))
+                        planes = complete * part.n_planes // volume.plan.first(1)
+                        left = event.seconds_left
+                        yield StackProgress(event.done, event.total, planes, part.n_planes, left)
+                    case ev.BlockDone() if volume is not None:
+                        volume.ledger.reload()
+                        if event.level == 0:
+                            yield PlanesWritten(volume.plan.source_planes(event.box))
+                        else:
+                            yield PlanesWritten(range(part.n_planes))
+                    case _:
+                        yield event
+
+    def _place(self, source: ImageSource, origin: "Origin") -> "Place":
+        """Name the result after all that decides about it, so that it is found again."""
+        from napari_affmae.engine.results.target import probabilities_path
+        from napari_affmae.engine.results.volume import Place
+
+        chances = self.config.probability_type if self.config.probabilities else None
+        facts = (source.name, self.region, origin, chances)
+        digest = hashlib.sha256(repr(facts).encode()).hexdigest()[:8]
+        labels = self.folder / f"{plain_label(source.name)} {digest}.zarr"
+        return Place(labels, probabilities_path(labels) if self.config.probabilities else None)
+
+    def _ready(self, source: ImageSource, result: Result) -> ResultReady:
         whole = source_geometry(source) if self.geometry is None else self.geometry
-        corner = self.region.corner(len(canvas.shape))
+        corner = self.region.corner(len(result.shape))
         origin = self.region.origin(source)
         image = self.region.cut(source)
-        return CanvasReady(canvas, source.name, shifted(whole, corner), origin, image)
+        return ResultReady(result, source.name, shifted(whole, corner), origin, image)
 
 
 def _grey(image: ImageSource, plane: int) -> NDArray[Any]:

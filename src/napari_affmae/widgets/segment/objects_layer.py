@@ -1,12 +1,12 @@
 """The layer of the objects that were found last."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import napari
 import numpy as np
-import pandas as pd
 from napari.layers import Labels
 from napari.utils.colormaps import DirectLabelColormap
+from qtpy.QtCore import QObject, Signal
 
 from napari_affmae.engine.results.tables import Table
 from napari_affmae.widgets.layers.label_layers import RESULT
@@ -14,14 +14,21 @@ from napari_affmae.widgets.layers.layer_sources import OWN, layer_geometry, shif
 from napari_affmae.widgets.layers.overlays import hide_replaced
 from napari_affmae.widgets.layers.own_layers import OwnLayers
 from napari_affmae.widgets.layers.view import look_at, view_of
-from napari_affmae.widgets.segment.job import CanvasReady, ObjectsFound
+from napari_affmae.widgets.segment.correction_bar import CorrectionBar
+from napari_affmae.widgets.segment.corrections import Corrections
+from napari_affmae.widgets.segment.handing_over import hand_over
+from napari_affmae.widgets.segment.job import ObjectsFound, ResultReady
+from napari_affmae.widgets.segment.remeasuring import ACCEPTED, STATE
 
-_MARK, _MARK_WIDTH = "yellow", 3
+if TYPE_CHECKING:
+    import pandas as pd
+
+_MARK, _ACCEPTED_MARK, _MARK_WIDTH = "yellow", "lime", 3
 # What the row of the background holds, by the kind of a column.
 _NOTHING: dict[str, Any] = {"f": np.nan, "U": ""}
 
 
-class ObjectsLayer:
+class ObjectsLayer(QObject):
     """Numbered objects as a layer, with their measures as its features.
 
     An object that is clicked, or whose row is selected in napari's table of features, is
@@ -33,26 +40,46 @@ class ObjectsLayer:
         The viewer that the layer is added to.
     """
 
+    changed = Signal(object)
+    """Objects were corrected, and are measured: `ObjectsFound`."""
+
     def __init__(self, viewer: "napari.viewer.Viewer") -> None:
+        super().__init__()
         self._viewer = viewer
         self._layer: Labels | None = None
         self._found: ObjectsFound | None = None
+        self._ready: ResultReady | None = None
         self._marked = OwnLayers(viewer)
         self._origin = (0, 0, 0)
         self._corrected = False
+        self.corrections = Corrections(self)
+        self.corrections.changed.connect(self._take_corrected)
+        self.bar = CorrectionBar(viewer, self.corrections, self._hand_over)
 
     def forget(self) -> None:
         """Keep the layer that is shown: the next objects are those of another result."""
         self._layer = None
+        self.corrections.detach()
+        self.bar.release()
 
-    def show(self, ready: CanvasReady, found: ObjectsFound) -> None:
+    def show(self, ready: ResultReady, found: ObjectsFound, *, three_d: bool) -> None:
         """Show objects of a segmentation, and remove the layer of those found in it before.
 
         A layer that the user has corrected stays.
+
+        Parameters
+        ----------
+        ready : ResultReady
+            The segmentation.
+        found : ObjectsFound
+            The objects.
+        three_d : bool
+            Whether they extend over several planes.
         """
         if self._layer in self._viewer.layers and not self._corrected:
             self._viewer.layers.remove(self._layer)
         self._origin, self._corrected, self._found = ready.origin, False, found
+        self._ready = ready
         self._marked.show([])
         self._layer = self._viewer.add_labels(
             found.objects,
@@ -62,7 +89,8 @@ class ObjectsLayer:
             **ready.geometry,
         )
         hide_replaced(self._viewer, None, [self._layer])
-        self._layer.events.paint.connect(self._note_correction)
+        self.corrections.attach(self._layer, found, ready, three_d=three_d)
+        self.bar.attach(self._layer)
         # First the mark: napari may move the camera when it gets another layer.
         self._layer.events.selected_label.connect(self._show_selected)
         self._layer.mouse_drag_callbacks.append(self._pick)
@@ -75,9 +103,14 @@ class ObjectsLayer:
         dock.show()
         dock.raise_()
 
+    def _hand_over(self) -> None:
+        """Give what is accepted to the dock that fine-tunes."""
+        if self._ready is not None:
+            hand_over(self._viewer, self._ready, self.corrections)
+
     def _pick(self, layer: Labels, event: Any) -> None:
         """Select the object that is clicked, as napari's own tool for picking does."""
-        if layer.mode == "pan_zoom":
+        if layer.mode == "pan_zoom" and not self.bar.is_drawing:
             value = layer.get_value(event.position, world=True)
             if value:
                 layer.selected_label = value
@@ -98,10 +131,13 @@ class ObjectsLayer:
         box = found.boxes[number - 1]
         corner = [part.start for part in box]
         selected = set(self._viewer.layers.selection)
+        states = found.table.get(STATE)
+        is_accepted = states is not None and states[number - 1] == ACCEPTED
+        color = _ACCEPTED_MARK if is_accepted else _MARK
         outline = Labels(
             (layer.data[box] == number).astype(np.uint8),
             name="selected object",
-            colormap=DirectLabelColormap(color_dict={None: (0, 0, 0, 0), 1: _MARK}),
+            colormap=DirectLabelColormap(color_dict={None: (0, 0, 0, 0), 1: color}),
             metadata=OWN,
             **shifted(layer_geometry(layer), corner),
         )
@@ -109,8 +145,13 @@ class ObjectsLayer:
         self._marked.show([outline])
         self._viewer.layers.selection = selected
 
-    def _note_correction(self) -> None:
-        self._corrected = True
+    def _take_corrected(self, found: ObjectsFound) -> None:
+        """Show the measures of corrected objects, and outline the selected one as it is now."""
+        self._corrected, self._found, layer = True, found, self._layer
+        if layer is not None and layer in self._viewer.layers:
+            layer.features = _features(found.table)
+            self._mark()
+        self.changed.emit(found)
 
     def _bring_into_view(self) -> None:
         """Bring the selected object into view, unless a part of it is there."""
@@ -138,12 +179,14 @@ class ObjectsLayer:
         return bool((shown == layer.selected_label).any())
 
 
-def _features(table: Table) -> pd.DataFrame:
+def _features(table: Table) -> "pd.DataFrame":
     """Return measures as a layer's features.
 
     The first row is that of the background: napari's table takes a row's number for the
     label, while the status bar reads the label from the column "index".
     """
+    import pandas as pd  # not earlier: it takes as long as all else of a dock
+
     columns = {"index": table["label"], **table}
     return pd.DataFrame(
         {

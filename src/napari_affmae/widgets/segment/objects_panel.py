@@ -36,7 +36,13 @@ _TOO_LARGE = 0.25
 
 
 class ObjectsPanel(QWidget):
-    """Settings for finding objects, folded, and buttons for the table of the last ones."""
+    """Settings for finding objects, folded, and buttons for the table of the last ones.
+
+    Parameters
+    ----------
+    corrections : QWidget
+        What corrects the last ones; shown below.
+    """
 
     asked = Signal()
     """The user wants objects in the last result."""
@@ -45,7 +51,7 @@ class ObjectsPanel(QWidget):
     filter_asked = Signal(float, float)
     """The user wants only objects of these sizes."""
 
-    def __init__(self) -> None:
+    def __init__(self, corrections: QWidget) -> None:
         super().__init__()
         self.wanted_box = QCheckBox("Find objects after segmenting")
         self.wanted_box.setToolTip(
@@ -80,6 +86,7 @@ class ObjectsPanel(QWidget):
             buttons.addWidget(button)
         below.addLayout(self._make_filter())
         below.addLayout(buttons)
+        below.addWidget(corrections)
         self.take_table({})
         folded = QWidget()
         inside = QVBoxLayout(folded)
