@@ -178,6 +178,8 @@ def _busy(trace: Path) -> float:
         for event in json.loads(trace.read_text())["traceEvents"]
         if event.get("cat") == "kernel"
     )
+    if not kernels:  # what watches the GPU may not be there
+        return float("nan")
     total, end = 0.0, kernels[0][0]
     for first, last in kernels:
         total += max(0.0, last - max(first, end))

@@ -87,7 +87,7 @@ def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--data", type=Path, required=True, help="folder of images and labels")
-    parser.add_argument("--pretrained", type=Path, help="model; random weights without it")
+    parser.add_argument("--pretrained", help="model or starting weights; random without")
     parser.add_argument("--view", type=int, default=512, help="side of a view, pixels")
     parser.add_argument("--strokes", type=int, nargs="+", default=[5, 15], help="of each class")
     parser.add_argument("--trials", type=int, default=5)

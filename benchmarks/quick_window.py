@@ -28,7 +28,7 @@ def main() -> None:
     """Paint, wait, print and save."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--data", type=Path, required=True, help="folder of images and labels")
-    parser.add_argument("--pretrained", type=Path, help="model; random weights without it")
+    parser.add_argument("--pretrained", type=Path, help="model; starting weights without it")
     parser.add_argument("--view", type=int, default=512, help="side of the view, pixels")
     arguments = parser.parse_args()
     folder = Path(tempfile.mkdtemp())

@@ -38,6 +38,7 @@ from napari_affmae.engine import finetune, pretrain
 from napari_affmae.engine.compute.device import plan_device
 from napari_affmae.engine.compute.runtime import Runtime
 from napari_affmae.engine.events import Event, PoolFilled, RunStarted, StepDone
+from napari_affmae.engine.store.starting_weights import Origin
 from napari_affmae.engine.training.batch import plan_batch
 from napari_affmae.engine.training.finetuning import Finetuning
 from napari_affmae.engine.training.image_memory import plan_pool
@@ -236,7 +237,7 @@ def make_task(config: TrainingConfig, sources: Sequence[ImageSource]) -> Task:
     batch = plan_batch(config.batch, config.crop, config.preset, "finetune", plan)
     pairs = [LabelledPair(normalized[0], labels_of(sources[0]))]
     planes = [list(range(sources[0].n_planes))]
-    network, start = starting_segmenter(config, len(CLASSES), None)
+    network, start = starting_segmenter(config, len(CLASSES), Origin(None))
     data = Labelled(pairs, planes, [[]], CLASSES)
     return Finetuning(config, network, data, start, batch, place)
 

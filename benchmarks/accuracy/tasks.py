@@ -15,6 +15,7 @@ from napari_affmae.engine.compute.seeds import Stream, seeded
 from napari_affmae.engine.events import Validated
 from napari_affmae.engine.store.metadata import ModelMetadata
 from napari_affmae.engine.store.model_files import load_weights
+from napari_affmae.engine.store.starting_weights import Origin
 from napari_affmae.engine.training.batch import BatchPlan
 from napari_affmae.engine.training.effective_rank import effective_rank
 from napari_affmae.engine.training.finetuning import Finetuning
@@ -161,7 +162,7 @@ def segmenter(
     """
     decay = config.layer_decay
     if job.family == "affmae":
-        module, _ = starting_segmenter(config, classes, start)
+        module, _ = starting_segmenter(config, classes, Origin(start))
         return module, {} if start is None else layer_scales(module, decay)
     with seeded(config.seed, Stream.WEIGHTS, 0, torch.device("cpu")):
         if job.family == "vit":

@@ -1,5 +1,6 @@
 """Trainings in two processes, started by the command itself."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -22,15 +23,18 @@ def steps(run):
 
 
 def test_two_devices_make_one_run_which_one_process_tells(data, tmp_path):
-    run = tmp_path / "run"
+    run, elsewhere = tmp_path / "run", tmp_path / "elsewhere"
+    elsewhere.mkdir()
     made = subprocess.run(
         command(data, run, "--batch", "4", "--steps", "3"),
+        env=os.environ | {"TMPDIR": str(elsewhere)},
         capture_output=True,
         text=True,
         check=True,
     )
     assert made.stderr.count("device: 2 x CPU") == made.stderr.count("finished: ") == 1
     assert made.stdout == ""
+    assert not list(elsewhere.iterdir())
     assert steps(run) == [1, 2, 3]
 
 

@@ -24,6 +24,7 @@ from napari_affmae.engine.events import (
 )
 from napari_affmae.engine.inference.predictor import Predictor
 from napari_affmae.engine.store.checkpoints import list_checkpoints, read_state
+from napari_affmae.engine.store.starting_weights import Origin
 from napari_affmae.engine.training.batch import BatchPlan
 from napari_affmae.engine.training.finetuning import Finetuning
 from napari_affmae.engine.training.image_memory import PoolPlan
@@ -225,7 +226,7 @@ def test_weights_of_classes_that_change_reach_replays(image, labels):
     data = Labelled([LabelledPair(normalized, labels)], [[0, 1]], [[]], classes)
     curves = []
     for captured in (False, True):
-        module, start = starting_segmenter(config, 4, None)
+        module, start = starting_segmenter(config, 4, Origin(None))
         runtime = Runtime(plan_device("cuda", "fp32"))
         place = PoolPlan(runtime.plan.device, 2**20)
         task = Finetuning(config, module, data, start, BatchPlan(2, 2), place)

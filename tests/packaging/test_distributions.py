@@ -64,6 +64,18 @@ def test_every_module_is_in_the_wheel(built: dict[str, Path]) -> None:
     assert {f"napari_affmae/{room}/__init__.pyi" for room in ("data", "engine")} <= packed
 
 
+def test_the_wheel_holds_the_starting_weights_and_their_card(built: dict[str, Path]) -> None:
+    folder = ROOT / "src" / "napari_affmae" / "weights"
+    with zipfile.ZipFile(built["wheel"]) as archive:
+        packed = {
+            Path(name).name: archive.read(name)
+            for name in archive.namelist()
+            if name.startswith("napari_affmae/weights/")
+        }
+    assert packed == {file.name: file.read_bytes() for file in folder.iterdir()}
+    assert {"README.md", "em-nano.safetensors"} <= packed.keys()
+
+
 def test_sdist_builds_the_same_wheel_and_holds_what_the_tests_need(built: dict[str, Path]) -> None:
     with zipfile.ZipFile(built["wheel"]) as one, zipfile.ZipFile(built["wheel from sdist"]) as two:
         assert set(one.namelist()) == set(two.namelist())

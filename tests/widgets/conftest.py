@@ -14,6 +14,7 @@ from napari.layers import Labels
 from napari_affmae.config import FinetuneConfig
 from napari_affmae.data import SYNTHETIC_CLASSES, default_classes, open_source, synthetic_em
 from napari_affmae.engine import finetune
+from napari_affmae.engine.store.starting_weights import starting_weights
 from napari_affmae.widgets.finetune.dock import FinetuneDock
 from napari_affmae.widgets.parts import preferences
 from napari_affmae.widgets.running import worker
@@ -172,6 +173,12 @@ def finetuned(
     for _ in finetune([(image, labels)], config, run):
         pass
     return run
+
+
+@pytest.fixture
+def weights() -> Path:
+    """The smallest of the weights that come with the program."""
+    return starting_weights()["em-nano"]
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ from napari_affmae.cli.arguments import (
     Resume,
     Run,
     Sources,
+    StartFrom,
 )
 from napari_affmae.cli.options import Given, settings_options
 from napari_affmae.cli.terminal import Terminal
@@ -83,14 +84,7 @@ def demo(
 def pretrain(
     sources: Sources,
     out: Run,
-    start: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="RUN|FILE",
-            help="Pretrained run or model file to go on from; without it, training starts from "
-            "random weights. It decides about the size of the network.",
-        ),
-    ] = None,
+    start: StartFrom = None,
     probe_images: Annotated[
         Path | None,
         typer.Option(help="Labelled images on which the features are measured as they develop."),
@@ -111,11 +105,11 @@ def pretrain(
 ) -> None:
     """Learn from unlabelled images, for a number of --steps or --minutes."""
     from napari_affmae.cli.inputs import Reading
-    from napari_affmae.cli.training import PretrainArguments, run_pretrain
+    from napari_affmae.cli.training import PretrainArguments, parse_start, run_pretrain
 
     arguments = PretrainArguments(
         sources=sources,
-        start=start,
+        start=parse_start(start),
         probe_images=probe_images,
         probe_labels=probe_labels,
         probe_ignore=probe_ignore,
@@ -132,13 +126,7 @@ def finetune(
     images: Images,
     labels: Labels,
     out: Run,
-    pretrained: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="RUN|FILE",
-            help="Pretrained run or model file; without it, training starts from random weights.",
-        ),
-    ] = None,
+    pretrained: StartFrom = None,
     validation_images: Annotated[
         Path | None,
         typer.Option(help="Images on which the best weights are chosen."),
@@ -164,14 +152,14 @@ def finetune(
 ) -> None:
     """Train a segmentation network on labelled images, for a number of --steps or --minutes."""
     from napari_affmae.cli.inputs import Reading
-    from napari_affmae.cli.training import FinetuneArguments, run_finetune
+    from napari_affmae.cli.training import FinetuneArguments, parse_start, run_finetune
 
     arguments = FinetuneArguments(
         images=images,
         labels=labels,
         validation_images=validation_images,
         validation_labels=validation_labels,
-        pretrained=pretrained,
+        pretrained=parse_start(pretrained),
         classes=classes or [],
         reading=Reading(axes, channels, label_axes=label_axes),
     )
@@ -400,11 +388,11 @@ def export(
 def info(
     path: Annotated[
         Path | None,
-        typer.Argument(help="A run folder, a model file or images; without it, this machine."),
+        typer.Argument(help="A run, a model or its name, or images; without it, this machine."),
     ] = None,
     axes: Axes = None,
 ) -> None:
-    """Describe this machine, a run folder, a model file or images."""
+    """Describe this machine, a run folder, a model or images."""
     from napari_affmae.cli.info import run_info
 
     run_info(path, axes=axes)

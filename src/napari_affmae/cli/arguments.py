@@ -44,3 +44,13 @@ Devices = Annotated[
     ),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")]
+StartFrom = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME|RUN|FILE|none",
+        help="What to start from: weights that come with this program by their name (em-nano), a "
+        "run, or a model file, whose network counts then, not --preset; 'none' is random weights. "
+        "Without it, the weights that come along for this --preset, if they take the channels of "
+        "the images.",
+    ),
+]

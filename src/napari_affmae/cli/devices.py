@@ -7,11 +7,12 @@ import sys
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from tempfile import TemporaryDirectory
 
 import psutil
 import typer
 from rich.console import Console
-from torch.distributed.elastic.multiprocessing import SignalException
+from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from typer.exceptions import TyperException
@@ -62,18 +63,21 @@ def launch(devices: int) -> None:
     logging.disable(logging.CRITICAL)  # what ends is told here, in one line
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (psutil.cpu_count() or 1) // devices)))
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", _SECONDS_TO_STOP)
-    config = LaunchConfig(
-        min_nodes=1,
-        max_nodes=1,
-        nproc_per_node=devices,
-        run_id=str(uuid.uuid4()),
-        rdzv_backend="c10d",
-        rdzv_endpoint=f"{_HERE}:0",
-        local_addr=_HERE,
-        max_restarts=0,
-    )
     try:
-        elastic_launch(config, sys.executable)("-m", "napari_affmae", *sys.argv[1:])
+        # Nothing is logged there, but the launcher wants a folder, and would leave its own behind.
+        with TemporaryDirectory() as logs:
+            config = LaunchConfig(
+                min_nodes=1,
+                max_nodes=1,
+                nproc_per_node=devices,
+                run_id=str(uuid.uuid4()),
+                rdzv_backend="c10d",
+                rdzv_endpoint=f"{_HERE}:0",
+                local_addr=_HERE,
+                max_restarts=0,
+                logs_specs=DefaultLogsSpecs(log_dir=logs),
+            )
+            elastic_launch(config, sys.executable)("-m", "napari_affmae", *sys.argv[1:])
     except SignalException as stopped:
         raise typer.Exit(STOPPED) from stopped
     except ChildFailedError as failed:
@@ -86,7 +90,7 @@ def launch(devices: int) -> None:
                     f"process {rank} of {devices} was ended by {signal.Signals(number).name}, "
                     "for instance by the system because memory ran out; resume the run"
                 ) from failed
-        raise typer.Exit(codes.get(0, 1)) from failed
+        raise typer.Exit(max(1, codes.get(0, 1))) from failed
 
 
 @contextmanager

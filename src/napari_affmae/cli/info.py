@@ -17,6 +17,7 @@ from napari_affmae.engine.store.checkpoints import MODEL_FILE, list_checkpoints
 from napari_affmae.engine.store.metadata import ModelMetadata, read_metadata
 from napari_affmae.engine.store.registry import is_model_file
 from napari_affmae.engine.store.run_folder import read_metrics, read_record, versions
+from napari_affmae.engine.store.starting_weights import starting_weights
 
 _SETTINGS_SHOWN = ("preset", "crop", "steps", "minutes", "learning_rate", "seed")
 
@@ -27,14 +28,17 @@ def run_info(path: Path | None, axes: str | None) -> None:
     Parameters
     ----------
     path : Path or None
-        Run folder, model file or images; None for the machine.
+        Run folder, model file, name of starting weights, or images; None for the machine.
     axes : str or None
         Meaning of the images' axes.
     """
     console = Terminal()
+    known = starting_weights()
     if path is None:
-        _print(console, "napari-affmae", {**versions(), **_devices()})
+        names = {"starting weights": ", ".join(known) or "none"}
+        _print(console, "napari-affmae", {**versions(), **_devices(), **names})
         return
+    path = known.get(str(path), path)
     check_exists(path)
     if (path / RUN_FILE).exists():
         _print(console, f"run {path}", _run_card(path))

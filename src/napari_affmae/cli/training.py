@@ -24,9 +24,23 @@ from napari_affmae.engine import describe_plan, finetune, measure_plan, pretrain
 from napari_affmae.engine.compute.distributed import Team
 from napari_affmae.engine.events import Event, PlanMeasured
 from napari_affmae.engine.store.run_folder import read_config
+from napari_affmae.engine.store.starting_weights import AUTO, NOTHING, Start
 from napari_affmae.engine.training.labelled_data import settle_classes
 
 _LENGTH = {"steps", "minutes"}
+
+
+def parse_start(text: str | None) -> Start:
+    """Read what a training starts from.
+
+    Parameters
+    ----------
+    text : str or None
+        What was given, if anything.
+    """
+    if text is None:
+        return AUTO
+    return None if text == NOTHING else text
 
 
 @dataclass(frozen=True)
@@ -34,7 +48,7 @@ class PretrainArguments:
     """Data and starting point of pretraining; the help of the command explains them."""
 
     sources: Sequence[Path]
-    start: Path | None
+    start: Start
     probe_images: Path | None
     probe_labels: Path | None
     probe_ignore: int | None
@@ -120,7 +134,7 @@ class FinetuneArguments:
     labels: Path
     validation_images: Path | None
     validation_labels: Path | None
-    pretrained: Path | None
+    pretrained: Start
     classes: Sequence[str]
     reading: Reading
 

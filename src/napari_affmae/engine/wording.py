@@ -69,8 +69,16 @@ def plane(event: ev.TileDone, planes: int) -> str:
     """Say how far a stack is: ``plane 31 of 70, 4 min left``."""
     if planes == 1:
         return tile(event)
-    left = "" if event.seconds_left is None else f", {duration(event.seconds_left)} left"
-    return f"plane {event.plane + 1} of {planes}{left}"
+    return f"plane {event.plane + 1} of {planes}{_and_left(event.seconds_left)}"
+
+
+def planes(done: int, planes: int, seconds_left: float | None) -> str:
+    """Say how far a stack is of which planes are computed in any order."""
+    return f"{done} of {planes} planes done{_and_left(seconds_left)}"
+
+
+def _and_left(seconds: float | None) -> str:
+    return "" if seconds is None else f", {duration(seconds)} left"
 
 
 def _left(seconds: float | None) -> str:

@@ -4,13 +4,18 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+import torch
 import zarr
 from scipy.ndimage import gaussian_filter
+from torch import nn
 
-from napari_affmae.config import ObjectsConfig
-from napari_affmae.data import open_source
+from napari_affmae.config import NormalizationConfig, ObjectsConfig
+from napari_affmae.data import normalize_sources, open_source
 from napari_affmae.engine import label_objects, objects_to_file
-from napari_affmae.engine.inference.tiles import Grid, Region, predict_region
+from napari_affmae.engine.compute.device import plan_device
+from napari_affmae.engine.compute.runtime import Runtime
+from napari_affmae.engine.inference.blending import Wanted
+from napari_affmae.engine.inference.predictor import Predictor
 from napari_affmae.engine.results.plan import BlockSizes
 
 TILE = 64
@@ -106,26 +111,27 @@ def plane():
     return gaussian_filter(np.random.default_rng(1).standard_normal((400, 400)), 4) * 10
 
 
-def leaning(tiles):
-    """Probabilities of two classes that lean from one corner of a tile to the other."""
-    slope = np.linspace(-1, 1, TILE, dtype=np.float32)
-    first = 1 / (1 + np.exp(-(2 * tiles + slope[:, None] + slope)))
-    return np.concatenate([first, 1 - first], axis=1)
+class Leaning(nn.Module):
+    """Two classes whose probabilities lean from one corner of a tile to the other."""
+
+    num_classes = 2
+
+    def forward(self, tiles):
+        slope = torch.linspace(-1, 1, TILE)
+        first = 1.4 * tiles + slope[:, None] + slope
+        return torch.cat([first, torch.zeros_like(first)], 1)
 
 
 @pytest.mark.parametrize(("overlap", "seams"), [(0.25, False), (0.5, False), (0.0, True)])
 @pytest.mark.parametrize("axis", [-2, -1])
 def test_labels_change_at_tiles_no_more_than_elsewhere(plane, overlap, seams, axis):
     """Without overlap tiles are not blended, and the report sees it."""
-    grid = Grid(*plane.shape, TILE, overlap)
-    whole = Region([0], *map(slice, (0, 0), plane.shape))
-
-    def read(_, rows, columns):
-        return plane[rows, columns].astype(np.float32)[None]
-
-    bands = predict_region(read, leaning, grid, whole, classes=2, batch=1)
-    finished = [band.probabilities for band in bands if band.probabilities is not None]
-    labels = np.concatenate(finished, axis=1).argmax(0)
+    source = open_source(plane, axes="YX", name="plane")
+    (normalized,) = normalize_sources([source], NormalizationConfig())
+    predictor = Predictor(Leaning(), Runtime(plan_device("cpu")), TILE, overlap, 1)
+    grid = predictor.grid_of(normalized)
+    bands = predictor.planes(normalized, [0], Wanted(np.array([0, 1], np.uint8)))
+    labels = np.concatenate([band.labels for band in bands if band.labels is not None])
     borders = sorted({*grid.rows[1:], *(start + TILE for start in grid.rows[:-1])})
     report = seam_report(changes(labels, axis), axis, borders)
     assert report.elsewhere > 0

@@ -1,5 +1,7 @@
 import hashlib
 import signal
+import threading
+import time
 from contextlib import closing
 
 import numpy as np
@@ -156,6 +158,21 @@ def test_a_closed_run_goes_on_with_what_is_missing(stack, model, tmp_path, name)
         assert {k: v for k, v in ours.items() if k != "zarr.json"} == {
             k: v for k, v in whole.items() if k != "zarr.json"
         }
+
+
+def test_a_run_that_is_paused_rests(stack, model, tmp_path):
+    """Whoever does not ask for more gets no more, after a few tiles."""
+    volumes = volumes_of(model, LABELS.model_copy(update={"overlap": 0.75}), sizes=SIZES)
+    computed = []
+    module = volumes._segmenter.predictor._module
+    module.register_forward_hook(lambda *_: computed.append(threading.get_ident()))
+    with closing(volumes.segment(open_source(stack), tmp_path / "a.zarr")) as events:
+        first = next(event for event in events if isinstance(event, TilesDone))
+        time.sleep(2)
+        assert len(computed) < 30 < first.total
+        for _ in range(20):
+            next(events)
+        assert len(computed) > 10
 
 
 def test_a_run_that_does_nothing_leaves_nothing(stack, model, tmp_path):

@@ -128,7 +128,7 @@ def test_what_is_no_result_is_never_replaced(place, plan, what, tmp_path):
     else:
         place.labels.mkdir()
         (place.labels / "thesis.txt").write_text("all of it")
-    with pytest.raises(UnwritableError, match="is not a segmentation of this program"):
+    with pytest.raises(UnwritableError, match="is no result of this program"):
         begin(place, plan, place.labels, anew=True)
     assert place.labels.exists()
 

@@ -49,7 +49,8 @@ def test_finished_runs_are_told_in_full(folder, pretrained, finetuned):
         assert (run.finished, run.resumable, run.problem) == (True, False, None)
         assert (run.sources, run.in_channels, run.crop) == (("volume",), 1, 64)
         assert datetime.now(UTC) - run.created < timedelta(hours=1)
-    assert (first.classes, first.mean_iou, first.iou, first.pretrained) == ((), None, {}, None)
+    assert (first.classes, first.mean_iou, first.iou) == ((), None, {})
+    assert (first.pretrained, first.crops) == ("em-nano", 8)
     assert [item.value for item in second.classes] == [0, 1, 2, 3]
     assert second.mean_iou == scores.mean_iou
     assert second.iou == scores.iou

@@ -16,6 +16,7 @@ from napari_affmae.engine.compute.runtime import Runtime, evaluating
 from napari_affmae.engine.events import StepDone, Validated
 from napari_affmae.engine.inference.forward_passes import ForwardPasses
 from napari_affmae.engine.inference.predictor import Predictor
+from napari_affmae.engine.store.starting_weights import Origin
 from napari_affmae.engine.training.batch import BatchPlan
 from napari_affmae.engine.training.finetuning import Finetuning
 from napari_affmae.engine.training.image_memory import PoolPlan
@@ -171,7 +172,7 @@ def test_weights_of_classes_that_change_take_effect(image, labels, recordings):
     data = Labelled([LabelledPair(normalized, labels)], [[0, 1]], [[]], classes)
     curves = []
     for recorded in (False, True):
-        module, start = starting_segmenter(config, 4, None)
+        module, start = starting_segmenter(config, 4, Origin(None))
         runtime = Runtime(plan_device("cpu"))
         place = PoolPlan(runtime.plan.device, 2**20)
         task = Finetuning(config, module, data, start, BatchPlan(2, 2), place)

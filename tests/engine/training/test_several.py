@@ -194,6 +194,20 @@ def test_a_time_is_over_for_all_after_the_same_step(tmp_path, train):
     assert first.steps()[-1] == helper.steps("HelperStep")[-1] > 1
 
 
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA GPUs")
+@pytest.mark.parametrize(("precision", "noise"), [("fp32", 1e-3), ("fp16", 1e-2), ("bf16", 2e-2)])
+def test_two_gpus_learn_what_one_learns(tmp_path, train, precision, noise):
+    """With recorded steps, connected by NCCL."""
+    measured = []
+    for size in (1, 2):
+        folder = tmp_path / str(size)
+        folder.mkdir()
+        told = train(folder, size, config={"device": "cuda", "precision": precision})
+        assert {process.ending for process in told} == {"end"}
+        measured.append(losses(folder))
+    assert measured[1] == pytest.approx(measured[0], rel=noise)
+
+
 class _Several(JoinedTeam):
     """The second of two processes, not connected."""
 

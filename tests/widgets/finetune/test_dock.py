@@ -47,6 +47,7 @@ def test_command_line(
     dock: FinetuneDock,
     labels: Any,
     model: Path,
+    weights: Path,
     runs: Path,
     monkeypatch: pytest.MonkeyPatch,
     drive: Any,
@@ -68,6 +69,12 @@ def test_command_line(
     assert (options["--crop"], options["--steps"]) == ("64", "2")
     assert options["--pretrained"] == str(model)
     assert Path(options["--out"]).parent == runs
+    for path, word in ((weights, "em-nano"), (None, "none")):
+        shown.clear()
+        dock.start_from.choose(path)
+        dock.command_button.click()
+        qtbot.waitUntil(lambda: bool(shown))
+        assert dict(pairwise(shlex.split(shown[0])))["--pretrained"] == word
 
 
 def test_what_was_chosen_for_one_run_does_not_come_back(

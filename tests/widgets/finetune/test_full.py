@@ -7,9 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from napari_affmae import engine
-from napari_affmae.config import PretrainConfig
-from napari_affmae.data import open_source, synthetic_em
 from napari_affmae.engine import events as ev
 from napari_affmae.engine.store.registry import list_runs
 from napari_affmae.engine.store.run_folder import RunFolder
@@ -19,15 +16,6 @@ from napari_affmae.widgets.running.run_panel import Outcome
 
 Finish = Callable[[Any], Outcome]
 MILLISECONDS = 300_000
-
-
-def make_pretrained(runs: Path) -> Path:
-    """Pretrain a tiny network for a step."""
-    config = PretrainConfig(crop=64, batch=1, steps=1, device="cpu")
-    source = open_source(synthetic_em((1, 64, 64), seed=0)[0], axes="ZYX", name="em")
-    for _ in engine.pretrain([source], config, runs / "pretrained"):
-        pass
-    return runs / "pretrained"
 
 
 def test_paint_train_stop_paint_more_resume(
@@ -126,17 +114,17 @@ def test_too_few_strokes(
     assert dock.panel.start_button.isEnabled()
 
 
-def test_random_weights_beside_pretrained_runs_are_told(
-    dock: FinetuneDock, labels: Any, runs: Path, drive: Any, listed: Any, qtbot: Any
+def test_random_weights_beside_better_ones_are_told(
+    dock: FinetuneDock, labels: Any, weights: Path, drive: Any, listed: Any, qtbot: Any
 ) -> None:
-    pretrained = make_pretrained(runs)
+    assert dock.start_from.path() == weights
     drive.shorten(dock, 2)
-    dock.start_from.refresh()
-    assert listed(dock.start_from) == pretrained
+    assert not dock.full.training.form.control("preset").isEnabled()
     dock.start_from.choose(None)
+    assert dock.full.training.form.control("preset").isEnabled()
     dock.panel.start_button.click()
     assert listed(dock.start_from) is None
-    assert "There are pretrained runs" in dock.panel.messages.texts[0][1]
+    assert "networks that have learned" in dock.panel.messages.texts[0][1]
     dock.panel.stop()
     qtbot.waitUntil(lambda: not dock.panel.is_running, timeout=MILLISECONDS)
 

@@ -42,6 +42,7 @@ def test_strokes_are_on_disk_soon_and_follow_each_edit(
     np.testing.assert_array_equal(read_strokes(kept.folder, kept.project)[:], labels.data)
     assert kept.project.image == "em"
     assert kept.project.scale == (30.0, 8.0, 8.0)
+    assert kept.project.start_from == "em-nano"  # a name, which is the same on any computer
     for change in (labels.undo, lambda: drive.paint(labels, 2, (0, 100, 100))):
         change()
         written(qtbot, dock)

@@ -64,6 +64,7 @@ def test_prediction_follows_strokes_and_is_saved(
     assert not dock.segment_button.isHidden()
     assert run.problem is None
     assert read_metadata(run.path).classes == dock.annotation.classes()
+    assert read_metadata(run.path).training["pretrained"] == "em-nano"
     dock.start_from.choose(run.path)
     assert listed(dock.start_from) == run.path
 

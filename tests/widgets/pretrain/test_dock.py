@@ -31,6 +31,7 @@ Finish = Callable[[RunPanel], Outcome]
 def dock(viewer: Any, listed: Any) -> PretrainDock:
     _, dock = viewer.window.add_plugin_dock_widget("napari-affmae", "1. Pretrain")
     listed(dock.training)
+    listed(dock.start_from)
     enter(dock, steps=4)
     return dock  # type: ignore[no-any-return]
 
@@ -80,6 +81,50 @@ def test_pretrain_from_a_layer(
     assert added == [f"crops: {name}" for name in dock.preview.images]
     # The plugin's own pictures are no input.
     assert dock.sources._list.count() == 1
+
+
+def test_pretraining_goes_on_from_shipped_weights_unless_told_otherwise(
+    dock: PretrainDock,
+    layer: Any,
+    runs: Path,
+    weights: Path,
+    finish: Finish,
+    listed: Any,
+    viewer: Any,
+    qtbot: Any,
+) -> None:
+    preset = dock.training.form.control("preset")
+    assert dock.start_from.path() == weights
+    assert "electron microscopy" in dock.card.text()
+    assert not preset.isEnabled()
+    dock.panel.start_button.click()
+    assert finish(dock.panel) is Outcome.FINISHED
+    assert "it starts from em-nano" in texts(dock)
+    (run,) = list_runs(runs)
+    assert run.pretrained == "em-nano"
+    listed(dock.training)
+    listed(dock.start_from)
+    assert dock.start_from.path() == weights  # the new run is too short to be better
+
+    dock.start_from.choose(None)
+    assert preset.isEnabled()
+    assert dock.card.isHidden()
+    dock.panel.start_button.click()
+    assert finish(dock.panel) is Outcome.FINISHED
+    assert "random weights" in texts(dock)
+    assert sorted(run.pretrained or "" for run in list_runs(runs)) == ["", "em-nano"]
+
+
+def test_shipped_weights_for_other_channels_are_not_started_from(
+    dock: PretrainDock, viewer: Any, weights: Path, qtbot: Any, finish: Finish
+) -> None:
+    assert dock.start_from.path() == weights
+    colour = viewer.add_image(np.zeros((96, 96, 3), np.uint8) + 7, name="colour", rgb=True)
+    dock.sources.check_layer(colour)
+    qtbot.waitUntil(lambda: dock.start_from.path() is None)
+    dock.sources.channels.edit.setText("0")
+    dock.sources.channels.edit.editingFinished.emit()
+    qtbot.waitUntil(lambda: dock.start_from.path() == weights)
 
 
 def test_stop_and_resume(
@@ -303,6 +348,7 @@ def test_only_the_last_refusal_is_shown(
     dock.panel.start_button.click()
     finish(dock.panel)
     listed(dock.training)
+    listed(dock.start_from)
     for entered, what in (("2", "mask ratio"), ("0.5", "No image")):
         dock.training.form.control("mask_ratio").setText(entered)
         dock.sources.check_layer(layer, checked=what != "No image")

@@ -18,11 +18,12 @@ from napari_affmae.widgets.running.model_card import ModelCard
 
 FIB = Subject("fib", 1, (8.0, 8.0))
 LONG = WORTHWHILE_CROPS // 16
+MOST = 20 * LONG
 
 
 def run(name: str, kind: Any = "pretrain", steps: int = LONG, **facts: Any) -> RunSummary:
     created = datetime(2026, 1, 1, tzinfo=UTC)
-    facts = {"in_channels": 1, "batch": 16, "finished": True, **facts}
+    facts = {"in_channels": 1, "crops": 16 * steps, "finished": True, **facts}
     return RunSummary(Path(name), name, kind, created, steps=steps, **facts)
 
 
@@ -47,6 +48,42 @@ def run(name: str, kind: Any = "pretrain", steps: int = LONG, **facts: Any) -> R
 def test_what_is_started_from(runs: list[RunSummary], chosen: str | None) -> None:
     found = to_start_from(runs, FIB)
     assert (found and found.name) == chosen
+
+
+NANO = run("em-nano", "weights", steps=MOST)
+SMALL = run("em-small", "weights", steps=MOST)
+
+
+@pytest.mark.parametrize(
+    ("runs", "chosen"),
+    [
+        ([NANO, SMALL], "em-nano"),
+        # Not even a long run on this image is known to be better, unless it went on from them,
+        ([NANO, run("own", sources=("fib",))], "em-nano"),
+        ([NANO, run("own", sources=("fib",), pretrained="em-nano")], "own"),
+        ([SMALL, NANO, run("own", sources=("fib",), pretrained="em-nano")], "own"),
+        # and for long enough,
+        ([NANO, run("short", steps=30, sources=("fib",), pretrained="em-nano")], "em-nano"),
+        # or saw as much as they did.
+        ([NANO, run("most", steps=MOST, sources=("fib",))], "most"),
+        # Other images are no reason, however many.
+        ([NANO, run("others", steps=MOST, sources=("tem",), pretrained="em-nano")], "em-nano"),
+        ([NANO, run("tem", steps=MOST, sources=("fib",), pixel_size=(2.0, 2.0))], "em-nano"),
+        # Weights for other channels, or damaged ones, are none.
+        ([run("colours", "weights", in_channels=3), run("noise", steps=30)], "noise"),
+        ([run("em-nano", "weights", problem="it is damaged")], None),
+    ],
+)
+def test_shipped_weights_are_started_from_until_a_run_is_better(
+    runs: list[RunSummary], chosen: str | None
+) -> None:
+    found = to_start_from(runs, FIB)
+    assert (found and found.name) == chosen
+
+
+def test_without_an_image_shipped_weights_are_started_from() -> None:
+    most = run("most", steps=MOST, sources=("fib",))
+    assert to_start_from([NANO, most], None) == NANO
 
 
 CLASSES = default_classes([1, 2])
@@ -82,7 +119,7 @@ def test_other_classes_than_those_of_the_labels_do_not_fit() -> None:
 def pretrained(runs: Path, volume: tuple[np.ndarray, np.ndarray]) -> RunSummary:
     source = open_source(volume[0], axes="ZYX", name="em")
     config = PretrainConfig(crop=64, batch=2, steps=3, device="cpu")
-    for _ in pretrain([source], config, runs / "em"):
+    for _ in pretrain([source], config, runs / "em", start=None):
         pass
     (summary,) = list_runs(runs)
     return summary
@@ -104,7 +141,10 @@ def test_the_card_says_what_a_pretraining_saw(
     qtbot.waitUntil(card.picture.isVisible)
     # Four pictures of one crop beside each other.
     assert card.picture.pixmap().width() == pytest.approx(4 * card.picture.pixmap().height(), abs=4)
-    card.show_run(replace(pretrained, steps=LONG * 8), Subject("em", 3, None))
+    card.show_run(replace(pretrained, pretrained="em-nano"), None)
+    ((_, text),) = card.warnings.texts
+    assert "no better than em-nano" in text
+    card.show_run(replace(pretrained, crops=WORTHWHILE_CROPS), Subject("em", 3, None))
     ((_, text),) = card.warnings.texts
     assert "it takes 1 channel, the image has 3" in text
     card.show_run(None)

@@ -10,6 +10,7 @@ import pytest
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QFileDialog, QMessageBox
 
+from napari_affmae.engine.store.starting_weights import starting_weights
 from napari_affmae.widgets.running import run_listing
 from napari_affmae.widgets.running.run_choice import RunChoice
 
@@ -101,6 +102,32 @@ def test_the_preferred_is_chosen_until_the_user_chooses(
     choice.refresh()
     assert listed(choice) is None
     assert told == [runs / "first", None]
+
+
+def test_shipped_weights_stand_first_where_they_are_offered(
+    model: Path, runs: Path, qtbot: Any, listed: Listed, weights: Path
+) -> None:
+    names: dict[str, list[str]] = {}
+    for kinds in ("weights finetune", "finetune"):
+        choice = RunChoice("none", kinds.split())
+        qtbot.addWidget(choice)
+        assert listed(choice) is None
+        names[kinds] = [choice.combo.itemText(i) for i in range(choice.combo.count())]
+        choice.choose(weights)
+        assert choice.path() == (weights if "weights" in kinds else None)
+    assert names == {
+        "weights finetune": [*starting_weights(), "none", "tiny"],
+        "finetune": ["none", "tiny"],
+    }
+
+
+def test_only_networks_without_classes_can_be_pretrained_on(
+    model: Path, qtbot: Any, listed: Listed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    choice = RunChoice("none", {"finetune"}, segmenting=False)
+    qtbot.addWidget(choice)
+    assert listed(choice) is None
+    assert choice.combo.count() == 1
 
 
 def test_an_open_list_shows_new_runs(model: Path, runs: Path, qtbot: Any, listed: Listed) -> None:

@@ -10,7 +10,6 @@ import zarr
 from napari_affmae.config import SegmentConfig
 from napari_affmae.data import open_source, synthetic_em
 from napari_affmae.engine import segment_to_file
-from napari_affmae.engine.events import TilesDone
 from napari_affmae.engine.results.target import probabilities_path
 from napari_affmae.engine.results.volume import is_complete
 from napari_affmae.widgets.layers.label_layers import classes_of
@@ -68,6 +67,7 @@ def test_a_result_on_disk_is_that_of_the_command_line(
     layer = drive.result()
     np.testing.assert_array_equal(read(layer), expected)
     assert classes_of(layer) == disk.run_choice.run().classes
+    assert not layer.editable
     layers = [layer for layer in viewer.layers if "probability" in layer.name]
     np.testing.assert_allclose(sum(read(layer).astype(int) for layer in layers), 255, atol=2)
     assert all(layer.metadata == OWN for layer in layers)
@@ -114,8 +114,10 @@ def test_a_stopped_segmentation_goes_on_and_a_complete_one_is_shown(
     written: list[int] = []
 
     def note(event: Any) -> None:
-        if isinstance(event, TilesDone):
+        if isinstance(event, job.StackProgress):
             totals.append(event.total)
+            assert event.planes == 4
+            assert event.planes_done <= len(written)
         elif isinstance(event, job.PlanesWritten):
             written.extend(event.planes)
 

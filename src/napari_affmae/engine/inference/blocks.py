@@ -80,6 +80,15 @@ class BlockWork:
             return 1
         return max(1, self._predictor.batch // self.tiles(0))
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the results of what is computed together."""
+        plan = self._volume.plan
+        pixel = self._wanted.values.itemsize
+        if plan.probabilities is not None:
+            pixel += len(plan.classes) * np.dtype(plan.probabilities).itemsize
+        return self.at_once * math.prod(plan.blocks(0).block) * pixel
+
     def tiles(self, number: int) -> int:
         """Count the tiles of a block; those of the smaller levels have none."""
         level, box = self._volume.box(number)

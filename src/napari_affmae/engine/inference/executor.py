@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager, closing, contextmanager
 from functools import partial
 from queue import SimpleQueue
 from threading import Event as Flag
+from threading import Semaphore
 from typing import Protocol
 
 from napari_affmae.config import SegmentConfig
@@ -18,6 +19,13 @@ from napari_affmae.engine.results.volume import Volume
 
 Submit = Callable[[Sequence[int]], Future[None]]
 _Report = Future[None] | None
+
+_MOST_THREADS = 8
+# Bytes of the results of all tasks at a time, if these are more than two.
+_SMALL_TASKS = 2**26
+# Tiles that are computed while nobody asks how far it is: a run that pauses soon rests.
+_TILES_AHEAD = 16
+_SECONDS = 0.1
 
 
 class Work(Protocol):
@@ -33,17 +41,16 @@ class Executor(Protocol):
 
     Attributes
     ----------
-    most : int
-        Tasks that are handed out at a time, each of a block or of several small ones.
     tells_tiles : bool
         Whether single tiles are told, or only blocks.
     """
 
     @property
-    def most(self) -> int: ...  # noqa: D102
-
-    @property
     def tells_tiles(self) -> bool: ...  # noqa: D102
+
+    def most(self, nbytes: int) -> int:
+        """Return how many tasks are handed out at a time, whose results take so many bytes each."""
+        ...
 
     def precision(self, config: SegmentConfig) -> str | None:
         """Return the precision of other processes' devices; None where this process computes."""
@@ -82,14 +89,19 @@ class Threads:
 
     Parameters
     ----------
-    most : int
-        Number of threads, and so of tasks in memory.
+    most : int, optional
+        Number of threads, and so of tasks in memory; by default two, and up to eight where
+        blocks are small, since then the network waits for the disk.
     """
 
     tells_tiles = True
 
-    def __init__(self, most: int = 2) -> None:
-        self.most = most
+    def __init__(self, most: int | None = None) -> None:
+        self._most = most
+
+    def most(self, nbytes: int) -> int:
+        """Return how many tasks are handed out at a time; see `Executor`."""
+        return self._most or min(_MOST_THREADS, max(2, _SMALL_TASKS // nbytes))
 
     def precision(self, config: SegmentConfig) -> str | None:  # noqa: ARG002 - see `Executor`
         """Return None: this process computes."""
@@ -105,7 +117,9 @@ class Threads:
                 raise _StoppedError
             on_tile()
 
-        with ThreadPoolExecutor(self.most, thread_name_prefix="affmae-blocks") as threads:
+        with ThreadPoolExecutor(
+            self._most or _MOST_THREADS, thread_name_prefix="affmae-blocks"
+        ) as threads:
             try:
                 yield lambda numbers: threads.submit(work, numbers, tell)
             finally:
@@ -144,7 +158,7 @@ def compute_blocks(
     """
     order = BlockOrder(volume, work.at_once, focus)
     started = partial(executor.starting, work)
-    with closing(completed_blocks(volume, started, executor.most, order)) as completed:
+    with closing(completed_blocks(volume, started, executor.most(work.nbytes), order)) as completed:
         yield from _progress(work, volume, completed, tells_tiles=executor.tells_tiles)
 
 
@@ -173,8 +187,21 @@ def completed_blocks(
         The number of each block that was marked; None for each tile.
     """
     reports: SimpleQueue[_Report] = SimpleQueue()
-    with starting(lambda: reports.put(None)) as submit:
-        yield from _completed(volume, submit, reports, most, order)
+    ahead, over = Semaphore(_TILES_AHEAD), Flag()
+
+    def tell() -> None:
+        while not ahead.acquire(timeout=_SECONDS) and not over.is_set():
+            pass
+        reports.put(None)
+
+    with starting(tell) as submit:
+        try:
+            for number in _completed(volume, submit, reports, most, order):
+                yield number
+                if number is None:
+                    ahead.release()
+        finally:
+            over.set()
 
 
 def _completed(

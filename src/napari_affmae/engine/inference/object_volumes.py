@@ -232,12 +232,13 @@ class _Search:
         self, doing: str, volume: Volume, work: Work, before: int
     ) -> Generator[Event, None, None]:
         # Where objects are separated a block is all that fits in memory.
-        threads = Threads(1 if self._plan.settings.separation else 2)
+        most = 1 if self._plan.settings.separation else 2
+        threads = Threads(most)
         started, already = partial(threads.starting, work), volume.ledger.done
         self._watch = Stopwatch()
         self._watch.start()
         order = BlockOrder(volume, 1)
-        with closing(completed_blocks(volume, started, threads.most, order)) as completed:
+        with closing(completed_blocks(volume, started, most, order)) as completed:
             for number in completed:
                 if number is None:
                     continue

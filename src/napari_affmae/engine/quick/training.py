@@ -37,6 +37,7 @@ from napari_affmae.engine.quick.strokes import (
 from napari_affmae.engine.quick.view import predict_view
 from napari_affmae.engine.store.metadata import ModelMetadata, learned_from
 from napari_affmae.engine.store.model_files import load_model, model_bytes
+from napari_affmae.engine.store.starting_weights import Start, find_origin
 from napari_affmae.errors import AffmaeError, DataError, TooFewClassesError
 from napari_affmae.files import replace_bytes
 from napari_affmae.model import AFFMAE, AFFSegmenter, QuickSegmenter, preset
@@ -63,9 +64,11 @@ class QuickTraining:
 
     Parameters
     ----------
-    pretrained : Path or None
-        Model file or run folder whose encoder and decoder give the features: of
-        a pretrained or fine-tuned network, or of one trained quickly, whose
+    pretrained : Start
+        Whose encoder and decoder give the features: the name of weights that come with
+        the program, or ``"auto"`` for the smallest of them, if they take the channels of
+        the images; the model file or run folder of a
+        pretrained or fine-tuned network, or of one trained quickly, whose
         head goes on learning if its classes are the same. None takes random
         weights, which know less.
     sources : sequence of ImageSource
@@ -80,7 +83,7 @@ class QuickTraining:
     Raises
     ------
     CheckpointError
-        If there is no model.
+        If there is no model, or no weights of this name.
     DataError
         If images have other channels than the model, or there are none.
     DeviceUnavailableError
@@ -93,7 +96,7 @@ class QuickTraining:
 
     def __init__(
         self,
-        pretrained: Path | None,
+        pretrained: Start,
         sources: Sequence[ImageSource],
         classes: Sequence[LabelClass],
         config: QuickConfig,
@@ -106,7 +109,7 @@ class QuickTraining:
         self.classes = distinct_classes(classes)
         self._encoder = LabelEncoder(self.classes, ignore_value)
         self._config, self._ignore_value = config, ignore_value
-        self._pretrained = None if pretrained is None else Path(pretrained)
+        self._origin = find_origin(pretrained, _PRESET, sources[0].n_channels)
         self._since_start = 0
         self._updates = 0
         self._blocks: Sequence[Block] = ()
@@ -128,17 +131,16 @@ class QuickTraining:
         network: AFFMAE | AFFSegmenter | QuickSegmenter
         config, count = self._config, len(self.classes)
         self._record: NormalizationRecord | None = None
-        if self._pretrained is None:
+        if self._origin.path is None:
             network = AFFMAE(preset(_PRESET, channels))
             self._crop, self._size = _CROP, _PRESET
             note = (
-                f"no pretrained network was given: the features come from a {_PRESET} network "
-                "with random weights and from plain filters. Pretrain on your images for better "
-                "ones"
+                f"{self._origin.words}: the features come from a {_PRESET} network that knows "
+                "nothing and from plain filters. Pretrain on your images for better ones"
             )
             self.notes: tuple[str, ...] = (note,)
         else:
-            network, metadata = load_model(self._pretrained)
+            network, metadata = load_model(self._origin.path)
             self._record, self._crop = metadata.normalization, metadata.crop
             self._size, self.notes = str(metadata.training.get("preset", "base")), ()
         self._module = QuickSegmenter.from_network(network, count, config.hidden, config.smoothness)
@@ -272,7 +274,7 @@ class QuickTraining:
             pixel_size=common_pixel_size(self._normalized),
             training={
                 "preset": self._size,
-                "pretrained": None if self._pretrained is None else str(self._pretrained),
+                "pretrained": self._origin.name,
                 "date": datetime.now(UTC).isoformat(timespec="seconds"),
                 **learned_from([source.name for source in self._normalized]),
             },

@@ -76,6 +76,10 @@ class Ledger:
         """Whether a block is complete."""
         return bool(self._marks[number])
 
+    def count(self, numbers: range) -> int:
+        """Count the complete blocks among some that follow each other."""
+        return sum(self._marks[numbers.start : numbers.stop])
+
     def missing(self, numbers: range) -> Iterator[int]:
         """Return the blocks that are not complete, among some."""
         return (number for number in numbers if not self._marks[number])

@@ -128,6 +128,7 @@ class TrainingFacts(_Facts):
     pretrained: Text | None = None
     start: Text | None = None
     steps: Count = 0
+    crops: Count | None = None
     date: Moment | None = None
     images: Count | None = None
     sources: list[Text] = []

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -25,6 +25,7 @@ from napari_affmae.engine.store.run_folder import (
 )
 from napari_affmae.engine.store.run_length import Length
 from napari_affmae.engine.store.run_state import RunState
+from napari_affmae.engine.store.starting_weights import starting_weights
 from napari_affmae.errors import CheckpointError
 
 MODEL_SUFFIX = ".safetensors"
@@ -42,9 +43,9 @@ class RunSummary:
         The run folder or model file.
     name : str
         What the user calls it.
-    kind : {"pretrain", "finetune", "quick", "model"}
+    kind : {"pretrain", "finetune", "quick", "model", "weights"}
         What the run does; ``"model"`` for a single file, and for a folder without
-        a record of it.
+        a record of it; ``"weights"`` for those that come with the program.
     created : datetime
         When the run was started, with time zone.
     preset : str or None
@@ -75,8 +76,8 @@ class RunSummary:
         Channels and side of the network's input; 0 if the run has no record of them.
     has_checkpoint : bool
         Whether there is a checkpoint to go on from; without one a run begins anew.
-    batch : int
-        Crops of a step; 0 for a model file, which does not say.
+    crops : int or None
+        Crops that it has seen in its own training, if it says so.
     pixel_size : (float, float) or None
         (row, column) in nanometres, if all images that it learned from have the same.
     preview : Path or None
@@ -87,7 +88,7 @@ class RunSummary:
 
     path: Path
     name: str
-    kind: Literal["pretrain", "finetune", "quick", "model"]
+    kind: Literal["pretrain", "finetune", "quick", "model", "weights"]
     created: datetime
     preset: str | None = None
     steps: int = 0
@@ -104,15 +105,10 @@ class RunSummary:
     in_channels: int = 0
     crop: int = 0
     has_checkpoint: bool = False
-    batch: int = 0
+    crops: int | None = None
     pixel_size: tuple[float, float] | None = None
     preview: Path | None = None
     problem: str | None = None
-
-    @property
-    def crops(self) -> int | None:
-        """Crops that a run has seen; None for a model file, which does not say."""
-        return self.steps * self.batch if self.batch else None
 
 
 def list_runs(folder: Path) -> list[RunSummary]:
@@ -136,6 +132,12 @@ def list_runs(folder: Path) -> list[RunSummary]:
         if not path.name.startswith(".") and (is_run(path) or is_model_file(path))
     ]
     return sorted(runs, key=lambda run: (run.created, run.name), reverse=True)
+
+
+def list_weights() -> list[RunSummary]:
+    """List the weights that come with the program, by name."""
+    files = starting_weights().values()
+    return [replace(_summarize_file(file), kind="weights") for file in files]
 
 
 def is_run(path: Path) -> bool:
@@ -167,7 +169,8 @@ def _summarize_file(path: Path) -> RunSummary:
         images=len(training.sources) if training.images is None else training.images,
         sources=tuple(training.sources),
         loss=training.validation_loss,
-        pretrained=training.pretrained,
+        pretrained=training.pretrained or training.start,
+        crops=training.crops,
         in_channels=metadata.model.in_channels,
         crop=metadata.crop,
         pixel_size=metadata.pixel_size,
@@ -184,7 +187,7 @@ def _summarize_run(path: Path) -> RunSummary:
     }
     try:
         facts |= _recorded(path)
-        facts |= _measured(path)
+        facts |= _measured(path, facts.pop("batch"))
         facts |= _reached(path)
         facts["preview"] = latest_preview(path / PREVIEWS)
     except CheckpointError as error:
@@ -211,7 +214,7 @@ def _recorded(path: Path) -> dict[str, Any]:
         "total_steps": config.steps,
         "classes": tuple(LabelClass.model_validate(item) for item in classes),
         **_images(record),
-        "pretrained": record.get("pretrained"),
+        "pretrained": record.get("pretrained") or record.get("start"),
         "in_channels": config.in_channels,
         "crop": config.crop,
         "batch": record["batch"],
@@ -228,12 +231,13 @@ def _images(record: Mapping[str, Any]) -> dict[str, Any]:
     return {"images": len(names), "sources": names}
 
 
-def _measured(path: Path) -> dict[str, Any]:
-    """Read the progress of a run from its log."""
+def _measured(path: Path, batch: int) -> dict[str, Any]:
+    """Read the progress of a run, whose steps see `batch` crops each, from its log."""
     lines = _last_lines(path / METRICS_FILE)
     losses = [line["loss"] for line in lines if line["event"] == "validation"]
     steps = [line["step"] for line in lines if line["event"] == "step"]
-    return {"steps": max(steps, default=0), "loss": losses[-1] if losses else None}
+    made = max(steps, default=0)
+    return {"steps": made, "crops": made * batch, "loss": losses[-1] if losses else None}
 
 
 def _reached(path: Path) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from napari_affmae.config import TrainingConfig
+from napari_affmae.config import FinetuneConfig, PretrainConfig
 from napari_affmae.data import ImageSource
 from napari_affmae.engine.compute.device import DevicePlan, plan_device
 from napari_affmae.engine.compute.distributed import Team
@@ -13,6 +13,7 @@ from napari_affmae.engine.compute.runtime import Runtime
 from napari_affmae.engine.events import Notice
 from napari_affmae.engine.store.records import DATA, VALIDATION_PLANES
 from napari_affmae.engine.store.run_folder import Kind, RunFolder, read_record
+from napari_affmae.engine.store.starting_weights import Origin, Start, find_origin, origin_of
 from napari_affmae.engine.training.batch import BatchPlan, plan_batch
 from napari_affmae.engine.training.image_memory import PoolPlan, plan_pool
 from napari_affmae.engine.training.resuming import describe, note_changes
@@ -26,7 +27,7 @@ class Beginning:
     ----------
     folder : RunFolder
         The run's folder; open.
-    config : TrainingConfig
+    config : PretrainConfig or FinetuneConfig
         The settings to train with.
     plan : DevicePlan
         Where the run computes.
@@ -39,14 +40,21 @@ class Beginning:
     """
 
     folder: RunFolder
-    config: TrainingConfig
+    config: PretrainConfig | FinetuneConfig
     plan: DevicePlan
     place: PoolPlan
     stored: Mapping[str, Any] | None
     team: Team
 
     @classmethod
-    def of(cls, folder: RunFolder, config: TrainingConfig, team: Team, *, resume: bool) -> Self:
+    def of(
+        cls,
+        folder: RunFolder,
+        config: PretrainConfig | FinetuneConfig,
+        team: Team,
+        *,
+        resume: bool,
+    ) -> Self:
         """Look at the device and, where a run goes on, at its record."""
         plan = plan_device(team.device(config.device), config.precision)
         stored = _stored(folder.path) if resume else None
@@ -57,6 +65,20 @@ class Beginning:
     def runtime(self) -> Runtime:
         """Where the run computes, at work."""
         return Runtime(self.plan, self.team)
+
+    def origin(self, key: str, start: Start) -> Origin:
+        """Find what a new run starts from, or what the run that goes on has started from.
+
+        Parameters
+        ----------
+        key : {"start", "pretrained"}
+            Where the record says so.
+        start : Start
+            What was asked for, for a new run.
+        """
+        if self.stored is not None:
+            return origin_of(self.stored, key)
+        return find_origin(start, self.config.preset, self.config.in_channels)
 
     def plan_batch(self, kind: Kind, preset: str) -> BatchPlan:
         """Settle on the batch; that of the run that goes on is kept.
@@ -73,6 +95,7 @@ class Beginning:
     def record(
         self,
         kind: Kind,
+        origin: Origin,
         batch: BatchPlan,
         sources: Iterable[ImageSource],
         facts: Callable[[], Mapping[str, Any]],
@@ -83,6 +106,8 @@ class Beginning:
         ----------
         kind : {"pretrain", "finetune"}
             What the run does.
+        origin : Origin
+            What it starts from.
         batch : BatchPlan
             Crops of a step.
         sources : iterable of ImageSource
@@ -93,7 +118,7 @@ class Beginning:
         Yields
         ------
         Notice
-            If the data of a run that goes on have changed.
+            What a new run starts from; of a run that goes on, whether its data have changed.
         """
         if not self.team.leads:
             return
@@ -101,6 +126,7 @@ class Beginning:
         if self.stored is None:
             known = {"batch": batch.batch, "pool": self.place.capacity, "data": data}
             self.folder.write_record(kind, self.config, {**facts(), **known})
+            yield Notice(origin.words, "info")
         else:
             if not DATA.is_same(self.stored["data"], data):
                 before = DATA.read(self.folder.path, self.stored["data"])

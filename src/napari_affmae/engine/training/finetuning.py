@@ -28,6 +28,7 @@ from napari_affmae.engine.inference.pixel_sizes import common_pixel_size, note_p
 from napari_affmae.engine.inference.predictor import Predictor
 from napari_affmae.engine.store.metadata import ModelMetadata, learned_from, read_metadata
 from napari_affmae.engine.store.seen_folder import open_run
+from napari_affmae.engine.store.starting_weights import AUTO, Start
 from napari_affmae.engine.training.batch import BatchPlan
 from napari_affmae.engine.training.beginning import Beginning
 from napari_affmae.engine.training.class_weights import class_weights
@@ -61,7 +62,7 @@ def finetune(
     run: Path,
     *,
     validation: Pairs | None = None,
-    pretrained: Path | None = None,
+    pretrained: Start = AUTO,
     resume: bool = False,
     team: Team | None = None,
 ) -> Generator[Event, None, None]:
@@ -79,8 +80,10 @@ def finetune(
     validation : sequence of (ImageSource, ImageSource), optional
         Pairs to choose the best weights on; without them a share of the planes
         of `pairs` is kept out of training for it.
-    pretrained : Path, optional
-        Model file or run folder to start from; random weights without it. Of a quickly
+    pretrained : Start
+        What to start from: weights that come with the program by their name, by default
+        those of the preset, if they take the channels of the images; a model file or run
+        folder; or None for random weights. Of a quickly
         trained model encoder and decoder are taken, not its head. Layer-wise
         decay of the learning rate applies to pretrained weights only: it keeps
         what the lower layers have learned, and random ones have learned nothing.
@@ -112,9 +115,10 @@ def finetune(
         if not pairs:
             raise DataError("there is nothing to train on: give at least one labelled image")
         classes = settle_classes(both, config, begun.stored)
-        module, start = segmenter_of(folder, begun.stored, config, len(classes), pretrained)
-        if begun.stored is None and pretrained is not None:
-            trained = read_metadata(pretrained).pixel_size
+        origin = begun.origin("pretrained", pretrained)
+        module, start = segmenter_of(folder, begun.stored, config, len(classes), origin)
+        if begun.stored is None and origin.path is not None:
+            trained = read_metadata(origin.path).pixel_size
             yield from note_pixel_sizes((image for image, _ in both), trained)
         batch = begun.plan_batch("finetune", start["preset"])
         yield from check_labelled(both, config, classes, batch.batch)
@@ -130,7 +134,7 @@ def finetune(
             }
 
         sources = [source for pair in both for source in pair]
-        yield from begun.record("finetune", batch, sources, facts)
+        yield from begun.record("finetune", origin, batch, sources, facts)
         if not any(data.validation):
             yield Notice(
                 "there is no validation set (one labelled plane alone cannot be split, or its "

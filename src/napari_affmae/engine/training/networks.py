@@ -11,6 +11,7 @@ from napari_affmae.engine.compute.seeds import Stream, seeded
 from napari_affmae.engine.store.metadata import ModelMetadata
 from napari_affmae.engine.store.model_files import load_model
 from napari_affmae.engine.store.run_folder import RunFolder
+from napari_affmae.engine.store.starting_weights import Origin
 from napari_affmae.errors import CheckpointError
 from napari_affmae.model import AFFMAE, AFFSegmenter, QuickSegmenter, preset
 
@@ -18,15 +19,15 @@ Facts = dict[str, Any]
 """What a run's record says of its network: its shape, its size, and the model it began as."""
 
 
-def starting_autoencoder(config: PretrainConfig, start: Path | None) -> tuple[AFFMAE, Facts]:
+def starting_autoencoder(config: PretrainConfig, start: Origin) -> tuple[AFFMAE, Facts]:
     """Make the network that a pretraining starts with.
 
     Parameters
     ----------
     config : PretrainConfig
-        Settings; with `start`, its preset does not matter.
-    start : Path or None
-        Pretrained model file or run folder to go on from; None for random weights.
+        Settings; with a `start` that has learned, its preset does not matter.
+    start : Origin
+        Pretrained model to go on from, or random weights.
 
     Returns
     -------
@@ -40,22 +41,22 @@ def starting_autoencoder(config: PretrainConfig, start: Path | None) -> tuple[AF
     CheckpointError
         If `start` is no pretrained model, or one for other channels.
     """
-    if start is None:
+    if start.path is None:
         with seeded(config.seed, Stream.WEIGHTS, 0, torch.device("cpu")):
             network, size = AFFMAE(preset(config.preset, config.in_channels)), str(config.preset)
     else:
-        module, metadata = _load(start, config)
+        module, metadata = _load(start.path, config)
         if not isinstance(module, AFFMAE):
             raise CheckpointError(
-                f"{start} is a segmentation model, and pretraining goes on from a pretrained one; "
-                "choose the run that it was fine-tuned from"
+                f"{start.path} is a segmentation model, and pretraining goes on from a pretrained "
+                "one; choose the run that it was fine-tuned from"
             )
         network, size = module.train(), _size(metadata)
     return network, _facts(network.config, size, "start", start)
 
 
 def autoencoder_of(
-    folder: RunFolder, stored: Mapping[str, Any] | None, config: PretrainConfig, start: Path | None
+    folder: RunFolder, stored: Mapping[str, Any] | None, config: PretrainConfig, start: Origin
 ) -> tuple[AFFMAE, Facts]:
     """Make the network of a run, new or resumed.
 
@@ -67,31 +68,29 @@ def autoencoder_of(
         Record of the run that is resumed; None for a new one.
     config : PretrainConfig
         Settings.
-    start : Path or None
-        What a new run starts from; see `starting_autoencoder`.
+    start : Origin
+        What the run starts from, or has started from; see `starting_autoencoder`.
     """
-    if stored is None:
+    if stored is None or folder.latest() is None:
         return starting_autoencoder(config, start)
-    if folder.latest() is None:
-        return starting_autoencoder(config, _path(stored.get("start")))
     model = ModelConfig.model_validate(stored["model"])
     size = stored.get("preset", config.preset)  # runs of earlier versions do not have it
-    return AFFMAE(model), _facts(model, size, "start", _path(stored.get("start")))
+    return AFFMAE(model), _facts(model, size, "start", start)
 
 
 def starting_segmenter(
-    config: FinetuneConfig, classes: int, pretrained: Path | None
+    config: FinetuneConfig, classes: int, pretrained: Origin
 ) -> tuple[AFFSegmenter, Facts]:
     """Make the network that a fine-tuning starts with.
 
     Parameters
     ----------
     config : FinetuneConfig
-        Settings; with `pretrained`, its preset does not matter.
+        Settings; with a model in `pretrained`, its preset does not matter.
     classes : int
         Number of classes.
-    pretrained : Path or None
-        Model file or run folder to start from; None for random weights.
+    pretrained : Origin
+        Model to start from, or random weights.
 
     Returns
     -------
@@ -106,11 +105,11 @@ def starting_segmenter(
         If `pretrained` is no model, or one for other channels or classes.
     """
     with seeded(config.seed, Stream.WEIGHTS, 0, torch.device("cpu")):
-        if pretrained is None:
+        if pretrained.path is None:
             module = AFFSegmenter(preset(config.preset, config.in_channels), classes)
             size: str = config.preset
         else:
-            module, size = _segmenter_from(pretrained, config, classes)
+            module, size = _segmenter_from(pretrained.path, config, classes)
     return module, _facts(module.config, size, "pretrained", pretrained)
 
 
@@ -119,15 +118,13 @@ def segmenter_of(
     stored: Mapping[str, Any] | None,
     config: FinetuneConfig,
     classes: int,
-    pretrained: Path | None,
+    pretrained: Origin,
 ) -> tuple[AFFSegmenter, Facts]:
     """Make the network of a run, new or resumed; see `autoencoder_of` and `starting_segmenter`."""
-    if stored is None:
+    if stored is None or folder.latest() is None:
         return starting_segmenter(config, classes, pretrained)
-    if folder.latest() is None:
-        return starting_segmenter(config, classes, _path(stored["pretrained"]))
     model = ModelConfig.model_validate(stored["model"])
-    start = _facts(model, stored["preset"], "pretrained", _path(stored["pretrained"]))
+    start = _facts(model, stored["preset"], "pretrained", pretrained)
     return AFFSegmenter(model, classes), start
 
 
@@ -165,13 +162,5 @@ def _size(metadata: ModelMetadata) -> str:
     return str(metadata.training.get("preset", "base"))
 
 
-def _facts(model: ModelConfig, size: str, origin: str, path: Path | None) -> Facts:
-    return {
-        "model": model.model_dump(mode="json"),
-        "preset": size,
-        origin: None if path is None else str(path),
-    }
-
-
-def _path(stored: str | None) -> Path | None:
-    return None if stored is None else Path(stored)
+def _facts(model: ModelConfig, size: str, key: str, origin: Origin) -> Facts:
+    return {"model": model.model_dump(mode="json"), "preset": size, key: origin.name}

@@ -2,7 +2,6 @@
 
 from collections.abc import Generator
 from contextlib import closing
-from pathlib import Path
 from time import perf_counter
 
 import numpy as np
@@ -19,6 +18,7 @@ from napari_affmae.engine.compute.memory import MemoryMeter, memory_meter
 from napari_affmae.engine.compute.runtime import Runtime
 from napari_affmae.engine.events import Event, MicroBatchHalved, PlanMeasured, PlanProgress
 from napari_affmae.engine.store.run_length import Length
+from napari_affmae.engine.store.starting_weights import AUTO, Start, find_origin
 from napari_affmae.engine.training.batch import plan_batch
 from napari_affmae.engine.training.finetuning import Finetuning
 from napari_affmae.engine.training.image_memory import plan_pool
@@ -39,7 +39,7 @@ def measure_plan(
     config: PretrainConfig | FinetuneConfig,
     *,
     classes: int = 2,
-    pretrained: Path | None = None,
+    pretrained: Start = AUTO,
 ) -> Generator[Event, None, None]:
     """Measure how fast the steps of a run are and how much memory they take.
 
@@ -54,8 +54,8 @@ def measure_plan(
         Settings of the run.
     classes : int
         Number of classes in fine-tuning, where the settings list none.
-    pretrained : Path, optional
-        Model that the run starts from.
+    pretrained : Start
+        What the run starts from.
 
     Yields
     ------
@@ -132,7 +132,7 @@ def _time_steps(task: Task, stepper: Stepper, memory: MemoryMeter) -> Generator[
 def _make_task(
     config: PretrainConfig | FinetuneConfig,
     classes: int,
-    pretrained: Path | None,
+    pretrained: Start,
     plan: DevicePlan,
 ) -> Task:
     """Make the task of a run on random images."""
@@ -142,14 +142,15 @@ def _make_task(
     image = open_source(pixels, axes="CYX", name="random image")
     (normalized,) = normalize_sources([image], config.normalization)
     place = plan_pool(plan, config.memory_share, None)
+    origin = find_origin(pretrained, config.preset, config.in_channels)
     if isinstance(config, PretrainConfig):
-        module, start = starting_autoencoder(config, pretrained)
+        module, start = starting_autoencoder(config, origin)
         batch = plan_batch(config.batch, config.crop, start["preset"], "pretrain", plan)
         return Pretraining(config, module, [normalized], batch, place, start=start)
     known = config.classes or default_classes(range(classes))
     values = np.array([item.value for item in known], dtype=np.uint16)
     labels = open_source(values[random.integers(0, len(values), (side, side))], name="labels")
     data = Labelled([LabelledPair(normalized, labels)], [[0]], [[]], known)
-    network, start = starting_segmenter(config, len(known), pretrained)
+    network, start = starting_segmenter(config, len(known), origin)
     batch = plan_batch(config.batch, config.crop, str(start["preset"]), "finetune", plan)
     return Finetuning(config, network, data, start, batch, place)

@@ -32,6 +32,7 @@ from napari_affmae.engine.events import Event, Notice, Validated
 from napari_affmae.engine.inference.pixel_sizes import common_pixel_size
 from napari_affmae.engine.store.metadata import ModelMetadata, learned_from
 from napari_affmae.engine.store.seen_folder import open_run
+from napari_affmae.engine.store.starting_weights import AUTO, Start
 from napari_affmae.engine.training.batch import BatchPlan
 from napari_affmae.engine.training.beginning import Beginning
 from napari_affmae.engine.training.effective_rank import stage_ranks
@@ -58,7 +59,7 @@ def pretrain(
     config: PretrainConfig | None,
     run: Path,
     *,
-    start: Path | None = None,
+    start: Start = AUTO,
     labelled: Pairs = (),
     ignore_value: int | None = None,
     resume: bool = False,
@@ -76,9 +77,11 @@ def pretrain(
         run. None resumes with the stored ones.
     run : Path
         Run folder; made where it does not exist.
-    start : Path, optional
-        Pretrained model file or run folder to go on from, on these images; random
-        weights without it. Its network counts then, not the preset of the settings.
+    start : Start
+        What to go on from, on these images: weights that come with the program by their
+        name, by default those of the preset, if they take the channels of the images; a
+        pretrained model file or run folder; or None for random weights. A network that
+        has learned counts then, not the preset of the settings.
     labelled : sequence of (ImageSource, ImageSource)
         Images and their labels, on which a `Probe` measures at each validation how
         much the features have become worth. Nothing is learned from these labels.
@@ -107,7 +110,8 @@ def pretrain(
     with open_run(Path(run), writes=team.leads) as folder:
         config = settle_config(folder, "pretrain", config, resume=resume)
         begun = Beginning.of(folder, config, team, resume=resume)
-        module, network = autoencoder_of(folder, begun.stored, config, start)
+        origin = begun.origin("start", start)
+        module, network = autoencoder_of(folder, begun.stored, config, origin)
         batch = begun.plan_batch("pretrain", network["preset"])
         usable = yield from _usable(sources, config, batch.batch)
         normalized = _normalize(usable, config, begun.stored)
@@ -121,7 +125,7 @@ def pretrain(
             }
 
         images = [source.source for source in normalized]
-        yield from begun.record("pretrain", batch, images, facts)
+        yield from begun.record("pretrain", origin, batch, images, facts)
         probe = Probe.of(labelled, config, ignore_value, begun.place) if labelled else None
         task = Pretraining(
             config, module, normalized, batch, begun.place, start=network, probe=probe
@@ -339,8 +343,10 @@ class Pretraining(Task):
         """Compare the length with what pretraining needs to help; see `Task.judge_length`."""
         if crops >= WORTHWHILE_CROPS:
             return None
+        before = self._start["start"]
+        little = "" if before is None else f", which may add little to {Path(before).name}"
         return (
-            f"this run will see about {crops:,} crops; pretraining begins to help at some "
+            f"this run will see about {crops:,} crops{little}; pretraining begins to help at some "
             f"{WORTHWHILE_CROPS:,}, which take {duration(WORTHWHILE_CROPS * seconds_per_crop)} here"
         )
 
@@ -350,6 +356,7 @@ class Pretraining(Task):
             "preset": self._start["preset"],
             "start": self._start["start"],
             "steps": step,
+            "crops": step * self.batch.batch,
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
             **learned_from([source.name for source in self._sources]),
         }

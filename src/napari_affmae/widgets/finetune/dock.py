@@ -20,6 +20,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_affmae.config import FinetuneConfig, LabelClass
+from napari_affmae.engine.store.starting_weights import named_start
 from napari_affmae.errors import AffmaeError
 from napari_affmae.widgets.finetune.annotation import Annotation
 from napari_affmae.widgets.finetune.class_table import ClassTable
@@ -42,13 +43,14 @@ from napari_affmae.widgets.parts.command_dialog import (
     command_line,
     layer_words,
     option_words,
+    start_word,
 )
 from napari_affmae.widgets.parts.error_text import in_words
 from napari_affmae.widgets.running.base_dock import Dock
 from napari_affmae.widgets.running.fitting import Subject, to_start_from
 from napari_affmae.widgets.running.model_card import ModelCard
 from napari_affmae.widgets.running.overlay_bar import OverlayBar
-from napari_affmae.widgets.running.run_choice import RunChoice
+from napari_affmae.widgets.running.run_choice import NOTHING_LEARNED, RunChoice
 from napari_affmae.widgets.running.run_panel import Outcome, RunPanel
 
 
@@ -72,8 +74,8 @@ class FinetuneDock(Dock):
         self.full_button.setToolTip("Trains the whole network, for minutes to hours: best results.")
         self.pairs = PairTable(napari_viewer)
         self.start_from = RunChoice(
-            "nothing learned yet (random weights)",
-            {"pretrain", "finetune", "quick", "model"},
+            NOTHING_LEARNED,
+            {"weights", "pretrain", "finetune", "quick", "model"},
             preferred=lambda runs: to_start_from(runs, self._subject()),
         )
         self.card = ModelCard()
@@ -290,7 +292,7 @@ class FinetuneDock(Dock):
         self.pairs.set_pair(reopened.image, reopened.labels)
         self.classes.set_classes(project.classes, ignore_value=project.ignore_value)
         if project.start_from is not None:
-            self.start_from.choose(Path(project.start_from))
+            self.start_from.choose(named_start(project.start_from))
         if reopened.model is not None:
             self._take_model(reopened.model)
 
@@ -315,9 +317,9 @@ class FinetuneDock(Dock):
 
         def show(run: Path, resume: bool) -> None:
             line = [*words, "--resume"] if resume else words
-            options = {"out": run}
-            if pretrained and not resume:
-                options["pretrained"] = pretrained
+            options = {"out": str(run)}
+            if not resume:
+                options["pretrained"] = start_word(pretrained)
             CommandDialog(command_line("finetune", line, options), notes, self).exec()
 
         training.find_target(pairs[0][0].name, show)

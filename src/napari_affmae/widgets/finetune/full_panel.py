@@ -136,8 +136,7 @@ class FullPanel(QWidget):
     def note_settings(self) -> None:
         """Measure the entered settings, if there is something to train on."""
         pretrained, plan = self._start_from.path(), self.training.plan
-        preset = self.training.form.control("preset")
-        preset.setEnabled(pretrained is None and self.training.stored is None)
+        self.training.follow_start(self._start_from.run())
         try:
             config = self.config()
         except (ValueError, AffmaeError) as error:
@@ -187,8 +186,8 @@ class FullPanel(QWidget):
         )
         if pretrained is None and self.training.stored is None and self._start_from.preferred():
             self.panel.messages.add(
-                "It starts from random weights. There are pretrained runs: to learn more from "
-                "the same labels, choose one under 'Start from'.",
+                "It starts from random weights. There are networks that have learned from images: "
+                "to learn more from the same labels, choose one under 'Start from'.",
                 "info",
             )
 

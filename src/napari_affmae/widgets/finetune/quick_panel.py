@@ -15,10 +15,12 @@ from qtpy.QtWidgets import (
 )
 
 from napari_affmae.config import LabelClass, QuickConfig
+from napari_affmae.data.sources.source import ImageSource
 from napari_affmae.engine import events as ev
 from napari_affmae.engine import wording
 from napari_affmae.engine.store.run_names import new_run_path
 from napari_affmae.errors import TooFewClassesError
+from napari_affmae.widgets.finetune.ahead import Ahead
 from napari_affmae.widgets.finetune.annotation import COMPLETE, Annotation
 from napari_affmae.widgets.finetune.pair_table import Pair
 from napari_affmae.widgets.finetune.prediction import PredictionLayers
@@ -77,6 +79,10 @@ class QuickPanel(QWidget):
         self._session = QuickSession()
         self._asked: tuple[Pair, LayerView, tuple[LabelClass, ...]] | None = None
         self._again = False
+        self._source: ImageSource | None = None
+        self._has_predicted = False
+        self.ahead = Ahead(self._session, self)
+        self.ahead.failed.connect(self._tell_not_ahead)
         self.predict_button = QPushButton("Predict while painting")
         self.predict_button.setCheckable(True)
         self.predict_button.setToolTip(
@@ -177,6 +183,7 @@ class QuickPanel(QWidget):
             self._timer.stop()
             self._job.stop()
             self.quality.make_way()
+            self.ahead.stop()
             self.bar.setVisible(False)
             self.status.setText("")
 
@@ -185,6 +192,21 @@ class QuickPanel(QWidget):
         if self.predict_button.isChecked():
             self._job.stop()
             self.schedule()
+            self._show_ahead()
+
+    def _show_ahead(self) -> None:
+        """Show at once what was predicted ahead; what is learned since comes after it."""
+        if self._asked is None or self._asked[0][0] not in self._viewer.layers:
+            return
+        pair, _, classes = self._asked
+        try:
+            view = shown_part(self._viewer, pair[0])
+        except ValueError:  # the viewer shows the volume, or nothing of the image
+            return
+        found = self.ahead.find(pair, view, classes)
+        if found is not None:
+            self._asked = (pair, view, classes)
+            self._show(found)
 
     def _note_looked(self) -> None:
         try:
@@ -212,6 +234,8 @@ class QuickPanel(QWidget):
             return
         self.quality.make_way()
         self._asked = (pair, request.view, setup.classes)
+        self._source, self._has_predicted = setup.images[request.pair], False
+        self.ahead.stop()
         self.bar.setRange(0, 0)
         self.bar.setVisible(True)
         self._job.run(lambda: self._session.update(setup, request))
@@ -248,6 +272,7 @@ class QuickPanel(QWidget):
             case ev.StepDone():
                 self._show_progress(event.step, event.total_steps, "learning ...")
             case ev.ViewPredicted():
+                self._has_predicted = True
                 self._show(event)
             case Saved():
                 self.status.setText(f"Saved as {event.path.name!r}.")
@@ -290,6 +315,13 @@ class QuickPanel(QWidget):
         self.bar.setVisible(False)
         if self._again:
             self._update()
+        elif self._has_predicted and self._source is not None and self._asked is not None:
+            pair, view, classes = self._asked
+            if pair[0] in self._viewer.layers:
+                self.ahead.begin(self._source, pair, view, classes)
+
+    def _tell_not_ahead(self, error: Exception) -> None:
+        self.messages.add(f"Planes beside this one are not predicted: {in_words(error)}", "warning")
 
     def _rename(self) -> None:
         """Show other names and colours, which do not change what was learned."""

@@ -75,6 +75,14 @@ class Saved(ev.Event):
 
 
 @dataclass(frozen=True)
+class PredictedAhead(ev.Event):
+    """A view that is not shown yet was predicted."""
+
+    view: LayerView
+    prediction: ev.ViewPredicted
+
+
+@dataclass(frozen=True)
 class _InTurn(ev.Event):
     """Reported while a job waits for another one, so that a stopped job can end here."""
 
@@ -84,6 +92,7 @@ class QuickSession:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._waiting: set[object] = set()
         self._setup: QuickSetup | None = None
         self._training: Any = None
 
@@ -136,6 +145,30 @@ class QuickSession:
             raise AffmaeError("nothing is learned yet: paint, and let it predict first")
         yield from self._training.judge()
 
+    def look_ahead(
+        self, image: ImageSource, views: Sequence[LayerView]
+    ) -> Generator[ev.Event, None, None]:
+        """Predict views with what is learned; ends early where another job waits for its turn."""
+        yield from self._in_turn(self._look_ahead(image, views))
+
+    def _look_ahead(
+        self, image: ImageSource, views: Sequence[LayerView]
+    ) -> Generator[ev.Event, None, None]:
+        if self._training is None:
+            return
+        from napari_affmae.engine import QuickView
+
+        source = self._training.normalize(image)
+        for view in views:
+            part = QuickView(source, view.plane, view.rows, view.columns)
+            for event in self._training.predict(part):
+                if isinstance(event, ev.ViewPredicted):
+                    yield PredictedAhead(view, event)
+                elif self._waiting:
+                    return
+                else:
+                    yield event
+
     def save(self, path: Path, classes: tuple[LabelClass, ...]) -> Generator[ev.Event, None, None]:
         """Write the model, with the names and colours that its classes have now."""
         yield from self._in_turn(self._save(path, classes))
@@ -149,8 +182,13 @@ class QuickSession:
 
     def _in_turn(self, job: Generator[ev.Event, None, None]) -> Generator[ev.Event, None, None]:
         """Run a job when no other is running; while it waits, it keeps a thread of the pool."""
-        while not self._lock.acquire(timeout=_WAIT_SECONDS):
-            yield _InTurn()
+        me = object()
+        self._waiting.add(me)
+        try:
+            while not self._lock.acquire(timeout=_WAIT_SECONDS):
+                yield _InTurn()
+        finally:
+            self._waiting.discard(me)
         try:
             yield _InTurn()
             yield from job

@@ -13,6 +13,7 @@ from napari_affmae.data.sources.source import ImageSource
 from napari_affmae.engine.events import Event
 from napari_affmae.engine.store.projects import PROJECTS, Project, write_project, write_strokes
 from napari_affmae.engine.store.run_names import new_run_path
+from napari_affmae.engine.store.starting_weights import start_name
 from napari_affmae.widgets.finetune.annotation import Annotation
 from napari_affmae.widgets.finetune.painted import Square
 from napari_affmae.widgets.finetune.pair_table import Pair
@@ -124,7 +125,7 @@ class StrokeKeeper(QObject):
             units=tuple(str(unit) for unit in labels.units),
             classes=annotation.classes(),
             ignore_value=annotation.ignore_value,
-            start_from=None if start is None else str(start),
+            start_from=None if start is None else start_name(start),
             model=None if self._model is None else str(self._model),
             changed=datetime.now(UTC).isoformat(timespec="seconds"),
             pixels=annotation.painted(labels).counts.total(),

@@ -18,6 +18,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_affmae.config import LabelClass, Settings
+from napari_affmae.engine.store.starting_weights import NOTHING, start_name
 from napari_affmae.settings_fields import SettingField, setting_fields
 
 
@@ -74,6 +75,11 @@ def layer_words(layers: Iterable[Layer]) -> tuple[list[str], list[str]]:
             notes.append(f"Save the layer {layer.name!r} as {path} first: it has no file.")
         words.append(str(path))
     return words, notes
+
+
+def start_word(start: Path | None) -> str:
+    """Word what a training starts from."""
+    return NOTHING if start is None else start_name(start)
 
 
 def command_line(command: str, words: Sequence[str], options: Mapping[str, Path | str]) -> str:

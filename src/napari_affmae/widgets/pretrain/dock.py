@@ -1,12 +1,13 @@
 """The dock that pretrains a network on unlabelled images."""
 
 from collections.abc import Generator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import napari
 from napari.layers import Image
-from qtpy.QtWidgets import QHBoxLayout, QPushButton, QWidget
+from qtpy.QtWidgets import QFormLayout, QHBoxLayout, QPushButton, QWidget
 
 from napari_affmae.config import PretrainConfig
 from napari_affmae.engine import events as ev
@@ -20,6 +21,7 @@ from napari_affmae.widgets.parts.command_dialog import (
     command_line,
     layer_words,
     option_words,
+    start_word,
 )
 from napari_affmae.widgets.parts.curves import Curves
 from napari_affmae.widgets.pretrain.gauge import Gauge
@@ -28,6 +30,9 @@ from napari_affmae.widgets.pretrain.selection import Selection, Summary
 from napari_affmae.widgets.pretrain.source_list import SourceList
 from napari_affmae.widgets.pretrain.tokens_button import TokensButton
 from napari_affmae.widgets.running.base_dock import Dock
+from napari_affmae.widgets.running.fitting import Subject, to_start_from
+from napari_affmae.widgets.running.model_card import ModelCard
+from napari_affmae.widgets.running.run_choice import NOTHING_LEARNED, RunChoice
 from napari_affmae.widgets.running.run_panel import RunPanel
 from napari_affmae.widgets.running.training_form import REST, STEPS, TrainingForm
 
@@ -51,6 +56,13 @@ class PretrainDock(Dock):
         self.sources.summarized.connect(self._take_summary)
         self.sources.changed.connect(self._forget_channels)
         self._channels: int | None = None
+        self.start_from = RunChoice(
+            NOTHING_LEARNED,
+            {"weights", "pretrain", "model"},
+            segmenting=False,
+            preferred=lambda runs: to_start_from(runs, self._subject()),
+        )
+        self.card = ModelCard()
         self.training = TrainingForm(
             self.panel,
             PretrainConfig,
@@ -80,6 +92,8 @@ class PretrainDock(Dock):
         self.panel.start_requested.connect(
             lambda: self.panel.start_when_listed(self.training.run_choice, self._start_listed)
         )
+        self.start_from.changed.connect(self._note_settings)
+        self.panel.ended.connect(self.start_from.refresh)
         self.panel.happened.connect(self._take)
         self.panel.running_changed.connect(self._lock)
         self.training.form.recall(self.remembered())
@@ -87,7 +101,11 @@ class PretrainDock(Dock):
 
     def _arrange(self) -> None:
         self.add_section("Images", self.sources)
-        self._heading = self.add_section("Settings", self.training)
+        self._start_row = QWidget()
+        rows = QFormLayout(self._start_row)
+        rows.setContentsMargins(0, 0, 0, 0)
+        rows.addRow("Start from", self.start_from)
+        self._heading = self.add_section("Settings", self._start_row, self.card, self.training)
         self.add(self.panel, self.curves, self.gauge, self.preview)
         below = QWidget()
         row = QHBoxLayout(below)
@@ -119,10 +137,24 @@ class PretrainDock(Dock):
             self.training.plan.refuse(str(error))
             return
         self.sources.set_crop(config.crop)
+        self._show_start()
         if self._channels is None:
             self.training.plan.refuse()  # no images, or images of different channels
         else:
-            self.training.plan.offer(config)
+            self.training.plan.offer(config, pretrained=self.start_from.path())
+
+    def _subject(self) -> Subject:
+        """Describe the first of the images; until they are opened, as grey."""
+        with suppress(ValueError):  # half typed channels, of which the start complains
+            return Subject(self.sources.selection().label(), self._channels or 1, None)
+        return Subject("", self._channels or 1, None)
+
+    def _show_start(self) -> None:
+        """Describe what a new run starts from; a resumed one goes on from its own."""
+        is_new = self.training.stored is None
+        self.start_from.setEnabled(is_new)
+        self.training.follow_start(self.start_from.run())
+        self.card.show_run(self.start_from.run() if is_new else None)
 
     def _take_summary(self, summarized: Summary) -> None:
         self._channels = summarized.channels
@@ -132,6 +164,7 @@ class PretrainDock(Dock):
                 "or leave some images out.",
                 "error",
             )
+        self.start_from.prefer_again()
         self._note_settings()
 
     def _forget_channels(self) -> None:
@@ -140,9 +173,9 @@ class PretrainDock(Dock):
             self._note_settings()
 
     def _start_listed(self) -> None:
-        self.training.when_ready(self._start)
+        self.start_from.when_listed(lambda: self.training.when_ready(self._train))
 
-    def _start(self) -> None:
+    def _train(self) -> None:
         try:
             chosen = self.sources.selection()
             config = self.config()
@@ -154,8 +187,9 @@ class PretrainDock(Dock):
                 ValueError("No image is chosen: check an image layer, or add files or a folder.")
             )
             return
+        start = self.start_from.path()
         self.training.start(
-            chosen.label(), lambda run, resume: _run(chosen, config, run, resume=resume)
+            chosen.label(), lambda run, resume: _run(chosen, config, run, start, resume=resume)
         )
 
     def _clear(self) -> None:
@@ -179,6 +213,8 @@ class PretrainDock(Dock):
     def _lock(self, running: bool) -> None:
         self.sources.setEnabled(not running)
         self._heading.setVisible(not running)
+        self._start_row.setVisible(not running)
+        self.card.setVisible(not running and self.card.run is not None)
 
     def _latest_run(self) -> Path | None:
         return self.training.run_choice.path() or self.training.run
@@ -200,16 +236,23 @@ class PretrainDock(Dock):
         words += [str(path) for path in self.sources.paths()]
         words += channels
         words += option_words(config, self.training.stored, without={"in_channels"})
+        start = start_word(self.start_from.path())
 
         def show(run: Path, resume: bool) -> None:
             line = [*words, "--resume"] if resume else words
-            CommandDialog(command_line("pretrain", line, {"out": run}), notes, self).exec()
+            options = {"out": str(run)} if resume else {"out": str(run), "start": start}
+            CommandDialog(command_line("pretrain", line, options), notes, self).exec()
 
         self.training.find_target(label, show)
 
 
 def _run(
-    chosen: Selection, config: PretrainConfig, run: Path, *, resume: bool
+    chosen: Selection,
+    config: PretrainConfig,
+    run: Path,
+    start: Path | None,
+    *,
+    resume: bool,
 ) -> Generator[ev.Event, None, None]:
     """Open the images and pretrain; called in the worker's thread."""
     from napari_affmae.engine import pretrain
@@ -217,4 +260,4 @@ def _run(
     sources = yield from chosen.open()
     channels = sources[0].n_channels
     config = config.model_copy(update={"in_channels": channels})
-    yield from pretrain(sources, config, run, resume=resume)
+    yield from pretrain(sources, config, run, start=start, resume=resume)

@@ -55,15 +55,18 @@ def is_short(run: RunSummary) -> bool:
 
 
 def to_start_from(runs: Sequence[RunSummary], subject: Subject | None) -> RunSummary | None:
-    """Choose the pretraining to start from.
+    """Choose what to start from.
 
-    One that fits comes before all that do not, then what has seen the most crops, up to the
-    number that makes it worth it, then what learned from this image, then the newest.
+    These are the weights that come with the program, until a pretraining on this image is
+    better: it saw enough to be worth it, and went on from them or saw no less than they did.
+    Of several pretrainings, or without such weights for the channels of the image, one that
+    fits comes before all that do not, then what has seen the most crops, up to the number
+    that makes it worth it, then what learned from this image, then the newest.
 
     Parameters
     ----------
     runs : sequence of RunSummary
-        Newest first.
+        Newest first; those that come with the program in their order.
     subject : Subject or None
         The image; None if there is none yet.
     """
@@ -76,11 +79,23 @@ def to_start_from(runs: Sequence[RunSummary], subject: Subject | None) -> RunSum
     usable = [
         run
         for run in runs
-        if run.kind == "pretrain"
-        and run.crops
-        and (subject is None or run.in_channels == subject.channels)
+        if run.problem is None and (subject is None or run.in_channels == subject.channels)
     ]
-    return max(usable, key=rank, default=None)  # the first of equals, which is the newest
+    shipped = [run for run in usable if run.kind == "weights"]
+    trained = [run for run in usable if run.kind == "pretrain" and run.crops]
+    if shipped:
+        trained = [run for run in trained if _outdoes(run, shipped, subject)]
+    # The first of equals, which is the newest.
+    return max(trained, key=rank, default=next(iter(shipped), None))
+
+
+def _outdoes(run: RunSummary, shipped: Sequence[RunSummary], subject: Subject | None) -> bool:
+    """Return whether a pretraining on an image is better for it than shipped weights."""
+    if subject is None or subject.name not in run.sources or misfit(run, subject) is not None:
+        return False
+    goes_on = run.pretrained in {item.name for item in shipped}
+    needed = WORTHWHILE_CROPS if goes_on else max(item.crops or 0 for item in shipped)
+    return (run.crops or 0) >= max(needed, WORTHWHILE_CROPS)
 
 
 def to_segment_with(runs: Sequence[RunSummary], subject: Subject | None) -> RunSummary | None:

@@ -14,6 +14,7 @@ from napari_affmae.engine.events import Event
 from napari_affmae.engine.inference.pixel_sizes import size_words
 from napari_affmae.engine.store.checkpoints import MODEL_FILE
 from napari_affmae.engine.store.registry import RunSummary
+from napari_affmae.engine.store.starting_weights import named_start
 from napari_affmae.widgets.parts.messages import Messages
 from napari_affmae.widgets.running.background_job import BackgroundJob
 from napari_affmae.widgets.running.fitting import Subject, is_short, misfit
@@ -24,6 +25,7 @@ KINDS = {
     "finetune": "fine-tuning run",
     "quick": "quick training",
     "model": "model file",
+    "weights": "starting weights",
 }
 # What the pictures of a run show, from left to right.
 _PICTURES = {
@@ -46,7 +48,8 @@ class ModelCard(QWidget):
 
     def __init__(self) -> None:
         super().__init__()
-        self._run: RunSummary | None = None
+        self.run: RunSummary | None = None
+        """What is described."""
         self.description = QLabel()
         self.description.setWordWrap(True)
         self.picture = QLabel()
@@ -81,9 +84,9 @@ class ModelCard(QWidget):
         self.warnings.clear()
         for warning in [] if run is None else _warnings(run, subject):
             self.warnings.add(warning, "warning")
-        if run == self._run:
+        if run == self.run:
             return
-        self._run = run
+        self.run = run
         self.description.setText("" if run is None else card(run))
         self._job.stop()
         self.picture.setVisible(False)
@@ -118,6 +121,8 @@ def card(run: RunSummary) -> str:
     lines = [f"{KINDS[run.kind]}, {run.created.astimezone():%Y-%m-%d %H:%M}, {_state(run)}"]
     if run.problem is not None:
         return "<br>".join(escape(line) for line in (*lines, run.problem))
+    if run.kind == "weights":
+        return "<br>".join(escape(line) for line in _shipped(run))
     if run.sources:
         more = run.images - _MOST_SOURCES
         others = f" and {more:,} more" if more > 0 else ""
@@ -126,13 +131,13 @@ def card(run: RunSummary) -> str:
         lines.append(f"has seen {run.crops:,} crops in {run.steps:,} steps")
     network = [
         None if run.preset is None else f"network {run.preset}",
-        f"{run.in_channels} channel{'s' * (run.in_channels > 1)}" if run.in_channels else None,
+        _channel_words(run.in_channels) if run.in_channels else None,
         f"crop {run.crop} px" if run.crop else None,
         None if run.pixel_size is None else f"pixels of {size_words(run.pixel_size)}",
     ]
     lines.append(", ".join(filter(None, network)))
     if run.pretrained:
-        lines.append(f"started from {short_name(Path(run.pretrained))}")
+        lines.append(f"started from {short_name(named_start(run.pretrained))}")
     if run.loss is not None:
         lines.append(f"loss on held-out images {run.loss:.4f}")
     if run.mean_iou is not None:
@@ -141,19 +146,37 @@ def card(run: RunSummary) -> str:
     return f"{text}<br>{_swatches(run)}" if run.classes else text
 
 
+def _shipped(run: RunSummary) -> list[str]:
+    """Describe weights that come with the program: the files that they saw say little to users."""
+    seen = "" if run.crops is None else f": {run.crops:,} crops of {run.images:,} images"
+    return [
+        f"comes with this program, and has learned from electron microscopy in general{seen}",
+        f"network {run.preset}, {_channel_words(run.in_channels)}",
+    ]
+
+
 def _warnings(run: RunSummary, subject: Subject | None) -> list[str]:
     """Say what speaks against a run or model."""
     found = []
     if run.problem is None and is_short(run):
+        before = (
+            short_name(named_start(run.pretrained))
+            if run.pretrained
+            else "a network that has learned nothing"
+        )
         found.append(
             f"It has seen {run.crops:,} crops, and pretraining begins to help at some "
-            f"{WORTHWHILE_CROPS:,}: it may be no better than a network that has learned nothing. "
+            f"{WORTHWHILE_CROPS:,}: it may be no better than {before}. "
             "Resume it for longer, or choose another."
         )
     reason = None if subject is None else misfit(run, subject)
     if reason is not None:
         found.append(f"It may not fit {subject.name if subject else ''}: {reason}.")
     return found
+
+
+def _channel_words(count: int) -> str:
+    return f"{count} channel{'s' * (count > 1)}"
 
 
 def _state(run: RunSummary) -> str:

@@ -11,6 +11,9 @@ from napari_affmae.widgets.parts.eliding_combo import ElidingCombo
 from napari_affmae.widgets.running.model_card import KINDS
 from napari_affmae.widgets.running.run_listing import Listing, RunListing
 
+#: The entry for random weights, where a training starts from something.
+NOTHING_LEARNED = "nothing learned yet (random weights)"
+
 
 class _RefreshingCombo(ElidingCombo):
     """Asks for a new list whenever it is opened: other docks make runs too."""
@@ -39,6 +42,8 @@ class _RefreshingCombo(ElidingCombo):
 class RunChoice(QWidget):
     """A list of runs, newest first, with an entry for none and a button to look elsewhere.
 
+    Weights that come with the program, where they are offered, stand before all others.
+
     The list is read in the background. Until it comes, the former one is shown, and what
     was chosen stays chosen.
 
@@ -50,8 +55,8 @@ class RunChoice(QWidget):
         Kinds of runs to offer; see `RunSummary`.
     resumable : bool
         Offer only runs that can be resumed, and folders only.
-    segmenting : bool
-        Offer only models that know classes.
+    segmenting : bool or None
+        Offer only models that know classes, or only those that do not; None offers both.
     preferred : Callable[[Sequence[RunSummary]], RunSummary or None], optional
         Says which of the runs, newest first, is chosen until the user chooses.
     """
@@ -65,7 +70,7 @@ class RunChoice(QWidget):
         kinds: Collection[str],
         *,
         resumable: bool = False,
-        segmenting: bool = False,
+        segmenting: bool | None = None,
         preferred: Callable[[Sequence[RunSummary]], RunSummary | None] | None = None,
     ) -> None:
         super().__init__()
@@ -119,7 +124,11 @@ class RunChoice(QWidget):
         """Show a new list, with what is wanted, what was chosen, or the preferred run chosen."""
         before, wanted = self.path(), self._wanted
         self._wanted = None
-        runs = [None, *(run for run in listing.runs if self._refusal(run) is None)]
+        weights, others = (
+            [run for run in listed if self._refusal(run) is None]
+            for listed in (listing.weights, listing.runs)
+        )
+        runs = [*weights, None, *others]
         paths = _paths(runs)
         if wanted is not None and wanted in paths:
             if wanted.parent != listing.folder and wanted not in self._elsewhere:
@@ -139,7 +148,7 @@ class RunChoice(QWidget):
         paths = _paths(runs)
         is_same = paths == _paths(self._runs)
         self._runs = runs
-        index = paths.index(chosen) if chosen in paths else 0
+        index = paths.index(chosen if chosen in paths else None)
         if not is_same or index != self.combo.currentIndex():
             self.combo.fill([self._none if run is None else run.name for run in runs], index)
             for row, run in enumerate(runs):
@@ -171,8 +180,8 @@ class RunChoice(QWidget):
             return run.problem
         if run.kind not in self._kinds:
             return f"it is a {KINDS[run.kind]}"
-        if self._segmenting and not run.classes:
-            return "it knows no classes"
+        if self._segmenting is not None and self._segmenting != bool(run.classes):
+            return "it segments already" if run.classes else "it knows no classes"
         if self._resumable and not run.resumable:
             return "it is finished"
         return None

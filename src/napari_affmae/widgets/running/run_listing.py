@@ -7,17 +7,21 @@ from pathlib import Path
 from qtpy.QtCore import QObject, Signal
 
 from napari_affmae.engine.events import Event
-from napari_affmae.engine.store.registry import RunSummary, list_runs
+from napari_affmae.engine.store.registry import RunSummary, list_runs, list_weights
 from napari_affmae.widgets.parts.preferences import load_preferences
 from napari_affmae.widgets.running.background_job import BackgroundJob
 
 
 @dataclass(frozen=True)
 class Listing(Event):
-    """Runs and models, newest first: those of the folder of runs, then those from elsewhere."""
+    """Runs and models, newest first: those of the folder of runs, then those from elsewhere.
+
+    `weights` are those that come with the program.
+    """
 
     folder: Path
     runs: tuple[RunSummary, ...]
+    weights: tuple[RunSummary, ...]
 
 
 class RunListing(QObject):
@@ -68,9 +72,9 @@ class RunListing(QObject):
 
 def _list(elsewhere: Sequence[Path]) -> Generator[Listing, None, None]:
     folder = load_preferences().runs
-    runs = list_runs(folder)
-    listed = {run.path for run in runs}
+    runs, weights = list_runs(folder), list_weights()
+    listed = {run.path for run in (*runs, *weights)}
     for path in elsewhere:
         if path not in listed:
             runs += [run for run in list_runs(path.parent) if run.path == path]
-    yield Listing(folder, tuple(runs))
+    yield Listing(folder, tuple(runs), tuple(weights))

@@ -10,6 +10,7 @@ from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_affmae.config import FinetuneConfig, PretrainConfig
 from napari_affmae.engine import events as ev
+from napari_affmae.engine.store.registry import RunSummary
 from napari_affmae.engine.store.run_folder import Kind, read_config
 from napari_affmae.engine.store.run_names import new_run_path
 from napari_affmae.engine.training.resuming import FREE
@@ -159,6 +160,20 @@ class TrainingForm(QWidget, Generic[C]):
         """Enter settings."""
         self.form.set_values(values)
         self.length.set_values(values.get("steps"), values.get("minutes"))
+
+    def follow_start(self, start: RunSummary | None) -> None:
+        """Show the size of the network that a new run starts from, which decides about it.
+
+        Parameters
+        ----------
+        start : RunSummary or None
+            What it starts from; None for random weights, whose size the user chooses.
+        """
+        if self.stored is not None:
+            return
+        self.form.control("preset").setEnabled(start is None)
+        if start is not None:
+            self.form.set_values({"preset": start.preset})
 
     def find_target(self, label: str, show: Callable[[Path, bool], None]) -> None:
         """Look in the background where the run would be written.

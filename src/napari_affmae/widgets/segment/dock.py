@@ -41,6 +41,7 @@ from napari_affmae.widgets.segment.job import (
     Region,
     ResultReady,
     SegmentationJob,
+    StackProgress,
 )
 from napari_affmae.widgets.segment.objects_layer import ObjectsLayer
 from napari_affmae.widgets.segment.objects_panel import ObjectsPanel
@@ -263,8 +264,9 @@ class SegmentDock(Dock):
                 self.result.draw(event)
             case ev.TileDone():
                 self._show_tile(event)
-            case ev.TilesDone():
-                self.panel.show_progress(event.done, event.total, wording.tiles(event))
+            case StackProgress():
+                text = wording.planes(event.planes_done, event.planes, event.seconds_left)
+                self.panel.show_progress(event.done, event.total, text)
             case ObjectsSought():
                 self._show_search(event)
             case ObjectsFound():

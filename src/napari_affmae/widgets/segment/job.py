@@ -18,10 +18,10 @@ from napari_affmae.engine import events as ev
 from napari_affmae.engine.results.tables import Table
 from napari_affmae.engine.store.run_names import plain_label
 from napari_affmae.widgets.layers.layer_sources import shifted, source_geometry, step_sizes
+from napari_affmae.widgets.segment.gaze import Gaze
 from napari_affmae.widgets.segment.result import LARGEST, Result, bytes_needed
 
 if TYPE_CHECKING:
-    from napari_affmae.engine.inference import tiles
     from napari_affmae.engine.results.origin import Origin
     from napari_affmae.engine.results.volume import Place
 
@@ -101,22 +101,15 @@ class PlanesWritten(ev.Event):
     planes: Sequence[int]
 
 
-class Gaze:
-    """Where the user looks; the window's thread notes it, and a job asks for it."""
+@dataclass(frozen=True)
+class StackProgress(ev.Event):
+    """How far a result on the disk is: tiles of this run, and planes of the whole stack."""
 
-    def __init__(self) -> None:
-        self._part: tuple[int, slice, slice] | None = None
-
-    def look(self, part: tuple[int, slice, slice] | None) -> None:
-        """Note plane, rows and columns of the result; None where they are not known."""
-        self._part = part
-
-    def __call__(self) -> "tiles.Region | None":
-        """Return the part of the image that is segmented which the user looks at."""
-        from napari_affmae.engine.inference import tiles
-
-        part = self._part
-        return None if part is None else tiles.Region([part[0]], *part[1:])
+    done: int
+    total: int
+    planes_done: int
+    planes: int
+    seconds_left: float | None
 
 
 @dataclass(frozen=True)
@@ -346,7 +339,11 @@ class SegmentationJob:
         place = self._place(source, origins.of(part, precision))
         if place.labels.exists() and is_complete(place.labels):
             yield self._ready(source, Result.on_disk(Volume(place), self.region.shape(source)))
-            yield ev.Notice("this was segmented before with the same model and settings", "info")
+            yield ev.Notice(
+                "this was segmented before with the same model and settings, and is shown; delete "
+                "its folder to segment it anew",
+                "info",
+            )
             return
         volume: Volume | None = None
         volumes = VolumeSegmenter(origins, self.config)
@@ -357,6 +354,11 @@ class SegmentationJob:
                         volume = Volume(place)
                         shown = Result.on_disk(volume, self.region.shape(source))
                         yield self._ready(source, shown)
+                    case ev.TilesDone() if volume is not None:
+                        complete = volume.ledger.count(range(volume.plan.first(1)))
+                        planes = complete * part.n_planes // volume.plan.first(1)
+                        left = event.seconds_left
+                        yield StackProgress(event.done, event.total, planes, part.n_planes, left)
                     case ev.BlockDone() if volume is not None:
                         volume.ledger.reload()
                         if event.level == 0:

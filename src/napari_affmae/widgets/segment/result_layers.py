@@ -9,13 +9,8 @@ from napari_affmae.widgets.layers.layer_sources import OWN
 from napari_affmae.widgets.layers.overlays import hide_replaced
 from napari_affmae.widgets.layers.refreshing import Refresher
 from napari_affmae.widgets.layers.view import view_of
-from napari_affmae.widgets.segment.job import (
-    Gaze,
-    PlanesWritten,
-    Region,
-    ResultReady,
-    SegmentationJob,
-)
+from napari_affmae.widgets.segment.gaze import Gaze
+from napari_affmae.widgets.segment.job import PlanesWritten, Region, ResultReady, SegmentationJob
 
 _MILLISECONDS = 300
 
@@ -106,6 +101,7 @@ class ResultLayers(QObject):
         hide_replaced(self._viewer, image, [labels, *chances])
         self._refresher.watch([labels, *chances])
         if result.folder is not None:
+            labels.editable = False  # what is marked as done must stay what the model said
             self._looking.start()
 
     def draw(self, event: PlanesWritten) -> None:
