@@ -194,6 +194,7 @@ def paint(
     if arguments.model:
         dock.start_from.choose(arguments.model)
         walk.wait(lambda: dock.start_from.path() == arguments.model, "the model")
+    print(f"starts from {dock.start_from.combo.currentText()}")
     with walk.stage("layer, classes, brush"):
         if not dock.pairs.pairs():
             walk.act(dock.pairs.new_button.click)
