@@ -12,7 +12,9 @@ from napari_affmae.data import NormalizedSource, open_source, synthetic_em
 from napari_affmae.data.sources.turned import TurnedSource
 from napari_affmae.engine import Segmenter, segment
 from napari_affmae.engine.events import BlockDone, Notice, TilesDone
+from napari_affmae.engine.inference.blending import Wanted, class_values
 from napari_affmae.engine.inference.origins import Origins
+from napari_affmae.engine.inference.tiles import Region
 from napari_affmae.engine.inference.volumes import VolumeSegmenter
 from napari_affmae.engine.results.plan import BlockSizes
 from napari_affmae.engine.store.metadata import read_metadata
@@ -40,6 +42,7 @@ def expected(stack, model):
     """Mean of the probabilities of all planes along each axis, which are float16 on the disk."""
     segmenter = Segmenter(model, CONFIG)
     known = segmenter.normalize(stack)
+    wanted = Wanted(class_values(segmenter.metadata.classes), "float32")
     total = 0
     volume = np.stack([stack.read(plane)[0] for plane in range(stack.n_planes)])
     for axes in ((0, 1, 2), (1, 0, 2), (2, 0, 1)):
@@ -47,8 +50,10 @@ def expected(stack, model):
         source = NormalizedSource(turned, known.config, {turned.fingerprint(): known.statistics})
         planes = []
         for plane in range(turned.n_planes):
-            bands = segmenter.predictor.plane(source, plane)
-            rows = [band.probabilities for band in bands if band.probabilities is not None]
+            whole = Region([plane], slice(0, turned.height), slice(0, turned.width))
+            with segmenter.predictor.reader(source, whole) as reader:
+                bands = list(segmenter.predictor.region(reader, wanted))
+            rows = [band.probabilities for band in bands if band.labels is not None]
             planes.append(np.concatenate(rows, axis=1))
         seen = np.stack(planes, axis=1).astype(np.float16).astype(np.float32)
         total = total + seen.transpose(0, *(1 + np.argsort(axes)))
