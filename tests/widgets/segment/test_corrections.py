@@ -213,6 +213,22 @@ def test_painting_by_hand_is_measured_too(
     assert table["state"][number] == "corrected"
 
 
+def test_the_layer_outlives_the_buttons(
+    objects: ObjectsLayer, viewer: Any, layer: Labels, settled: Any, qtbot: Any
+) -> None:
+    objects.bar.cut_button.click()
+    with qtbot.waitSignal(objects.bar.destroyed):
+        objects.bar.deleteLater()
+    assert not {"A", "D", "J", "K"} & set(map(str, layer.keymap))
+    assert layer.mouse_pan
+    number = number_at(layer, 90, 90)
+    drag(viewer, layer, (90, 90))
+    assert layer.selected_label == number
+    layer.brush_size = 9
+    layer.paint((1, 90, 102), number)
+    assert settled()["size_px"][number] == (layer.data == number).sum()
+
+
 def test_accepted_objects_go_beside_the_strokes(
     objects: ObjectsLayer, viewer: Any, image: Any, layer: Labels, three_d: bool
 ) -> None:

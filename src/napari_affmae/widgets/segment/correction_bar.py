@@ -1,6 +1,7 @@
 """Buttons, keys and strokes of the mouse that correct objects."""
 
 from collections.abc import Callable, Generator
+from functools import partial
 from typing import Any
 
 import napari
@@ -41,6 +42,7 @@ class CorrectionBar(QWidget):
         super().__init__()
         self._viewer, self._corrections = viewer, corrections
         self._layer: Labels | None = None
+        self._let_go: Callable[[], None] | None = None
         self._strokes = OwnLayers(viewer)
         self.accept_button = self._button(
             f"Accept ({ACCEPT})",
@@ -118,15 +120,18 @@ class CorrectionBar(QWidget):
             (CUT, self.cut_button.toggle),
         ):
             layer.bind_key(key, self._on_key(action), overwrite=True)
+        self._let_go = partial(_release, layer, self._draw)
+        self.destroyed.connect(self._let_go)  # the layer outlives the dock
         self._show_state()
 
     def release(self) -> None:
         """Put the tools away."""
         for button in (self.join_button, self.cut_button):
             button.setChecked(False)
-        if self._layer is not None and self._draw in self._layer.mouse_drag_callbacks:
-            self._layer.mouse_drag_callbacks.remove(self._draw)
-        self._layer = None
+        if self._let_go is not None:
+            self.destroyed.disconnect(self._let_go)
+            self._let_go()
+        self._layer = self._let_go = None
 
     @property
     def is_drawing(self) -> bool:
@@ -149,11 +154,7 @@ class CorrectionBar(QWidget):
             self._layer.undo()
 
     def _on_key(self, action: Callable[[], None]) -> Callable[[Labels], None]:
-        def act(layer: Labels) -> None:
-            if layer is self._layer:
-                self._try(action)
-
-        return act
+        return lambda _: self._try(action)
 
     def _try(self, action: Callable[[], None]) -> None:
         """Do something, and say why it cannot be done."""
@@ -214,6 +215,14 @@ class CorrectionBar(QWidget):
         counts = [self._corrections.count(state) for state in (ACCEPTED, CORRECTED, DELETED)]
         self.train_button.setEnabled(counts[0] > 0)
         self.state.setText("{} accepted, {} corrected, {} deleted".format(*counts))
+
+
+def _release(layer: Labels, draw: Callable[..., Any], *_: object) -> None:
+    """Take keys and strokes from a layer."""
+    layer.mouse_drag_callbacks.remove(draw)
+    for key in (ACCEPT, DELETE, JOIN, CUT):
+        layer.bind_key(key, None)
+    layer.mouse_pan = True
 
 
 def _on(line: Places, work: Callable[[Places], None]) -> None:

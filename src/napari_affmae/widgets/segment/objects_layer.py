@@ -110,7 +110,8 @@ class ObjectsLayer(QObject):
 
     def _pick(self, layer: Labels, event: Any) -> None:
         """Select the object that is clicked, as napari's own tool for picking does."""
-        if layer.mode == "pan_zoom" and not self.bar.is_drawing:
+        # While strokes are drawn, the mouse does not move the view.
+        if layer.mode == "pan_zoom" and layer.mouse_pan:
             value = layer.get_value(event.position, world=True)
             if value:
                 layer.selected_label = value
