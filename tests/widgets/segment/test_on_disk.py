@@ -161,9 +161,12 @@ def test_what_is_in_view_comes_first_and_is_drawn_from_afar(
     drive.draw()
     disk.form.set_values({"tile": 256, "overlap": 0})
     planes: list[int] = []
-    disk.panel.happened.connect(
-        lambda event: planes.extend(event.planes) if isinstance(event, job.PlanesWritten) else None
-    )
+
+    def note(event: Any) -> None:
+        if isinstance(event, job.PlanesWritten) and len(event.planes) == 1:
+            planes.extend(event.planes)
+
+    disk.panel.happened.connect(note)
     drive.start()
     qtbot.waitUntil(lambda: disk.result.labels is not None, timeout=60_000)
     camera_of(viewer).zoom /= 4
@@ -173,8 +176,8 @@ def test_what_is_in_view_comes_first_and_is_drawn_from_afar(
     assert [array.shape for array in layer.data] == [(3, 1100, 1100), (3, 550, 550)]
     assert layer.data_level == 1
     assert not layer._slice.image.raw.any()
-    qtbot.waitUntil(lambda: bool(planes), timeout=60_000)
-    assert planes[0] == 2
+    qtbot.waitUntil(lambda: len(planes) > 1, timeout=60_000)
+    assert 2 in planes[:2]  # of two blocks that start together, either may be the first
     qtbot.waitUntil(lambda: bool(layer._slice.image.raw.any()), timeout=60_000)
     assert disk.panel.is_running
     assert finish(disk.panel) is Outcome.FINISHED

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from napari_affmae.config import LabelClass, QuickConfig
 from napari_affmae.data.sources.source import ImageSource
@@ -12,6 +12,8 @@ from napari_affmae.engine import events as ev
 from napari_affmae.errors import AffmaeError
 from napari_affmae.widgets.finetune.painted import Square
 from napari_affmae.widgets.layers.view import LayerView
+
+R = TypeVar("R")
 
 _WAIT_SECONDS = 0.1
 
@@ -148,26 +150,28 @@ class QuickSession:
     def look_ahead(
         self, image: ImageSource, views: Sequence[LayerView]
     ) -> Generator[ev.Event, None, None]:
-        """Predict views with what is learned; ends early where another job waits for its turn."""
-        yield from self._in_turn(self._look_ahead(image, views))
+        """Predict views with what is learned, while no other job wants its turn."""
+        for view in views:
+            done = False
+            while not done:
+                # What was computed of a view that had to make way is kept.
+                done = yield from self._in_turn(self._look_ahead(image, view))
 
-    def _look_ahead(
-        self, image: ImageSource, views: Sequence[LayerView]
-    ) -> Generator[ev.Event, None, None]:
+    def _look_ahead(self, image: ImageSource, view: LayerView) -> Generator[ev.Event, None, bool]:
         if self._training is None:
-            return
+            return True
         from napari_affmae.engine import QuickView
 
         source = self._training.normalize(image)
-        for view in views:
-            part = QuickView(source, view.plane, view.rows, view.columns)
-            for event in self._training.predict(part):
-                if isinstance(event, ev.ViewPredicted):
-                    yield PredictedAhead(view, event)
-                elif self._waiting:
-                    return
-                else:
-                    yield event
+        part = QuickView(source, view.plane, view.rows, view.columns)
+        for event in self._training.predict(part):
+            if isinstance(event, ev.ViewPredicted):
+                yield PredictedAhead(view, event)
+            elif self._waiting:
+                return False
+            else:
+                yield event
+        return True
 
     def save(self, path: Path, classes: tuple[LabelClass, ...]) -> Generator[ev.Event, None, None]:
         """Write the model, with the names and colours that its classes have now."""
@@ -180,7 +184,7 @@ class QuickSession:
         self._training.rename([known.get(item.value, item) for item in self._training.classes])
         yield Saved(self._training.save(path))
 
-    def _in_turn(self, job: Generator[ev.Event, None, None]) -> Generator[ev.Event, None, None]:
+    def _in_turn(self, job: Generator[ev.Event, None, R]) -> Generator[ev.Event, None, R]:
         """Run a job when no other is running; while it waits, it keeps a thread of the pool."""
         me = object()
         self._waiting.add(me)
@@ -191,7 +195,7 @@ class QuickSession:
             self._waiting.discard(me)
         try:
             yield _InTurn()
-            yield from job
+            return (yield from job)
         finally:
             self._lock.release()
 
