@@ -375,6 +375,12 @@ class SegmentConfig(Settings):
         title="Probabilities",
         description="Also gives the probability of each class, as images.",
     )
+    three_directions: bool = Field(
+        False,
+        title="Along three directions",
+        description="For volumes with planes as far apart as pixels: predicts on planes along all "
+        "three axes and averages. Three times the work; needs room on the disk meanwhile.",
+    )
     probability_type: Literal["uint8", "float16"] = Field(
         "uint8",
         title="Type of probabilities",

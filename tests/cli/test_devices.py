@@ -34,7 +34,8 @@ def test_two_devices_make_one_run_which_one_process_tells(data, tmp_path):
     )
     assert made.stderr.count("device: 2 x CPU") == made.stderr.count("finished: ") == 1
     assert made.stdout == ""
-    assert not list(elsewhere.iterdir())
+    # Beside torch's cache, which one process has too.
+    assert not [path for path in elsewhere.iterdir() if "torchinductor" not in path.name]
     assert steps(run) == [1, 2, 3]
 
 

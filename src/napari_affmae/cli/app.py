@@ -283,7 +283,7 @@ def objects(
 
 
 @app.command()
-@settings_options(SegmentConfig, without=("probabilities", "probability_type"))
+@settings_options(SegmentConfig, without=("probabilities", "probability_type", "three_directions"))
 def evaluate(
     images: Images,
     labels: Labels,

@@ -96,7 +96,6 @@ def _pretrain(source: ImageSource, run: Path, seed: int, console: Console) -> No
         crop=_CROP,
         batch=4,
         minutes=_PRETRAIN_MINUTES,
-        learning_rate=1e-3,
         seed=seed,
         validation_steps=50,
     )
@@ -111,7 +110,7 @@ def _finetune(pair: Pair, run: Path, pretrained: Path, seed: int, console: Conso
         batch=2,
         minutes=_FINETUNE_MINUTES,
         learning_rate=1.5e-3,
-        layer_decay=0.95,  # after a minute of pretraining the lower layers have much to learn yet
+        layer_decay=0.95,  # drawn images are unlike those that the lower layers have learned from
         seed=seed,
         classes=_CLASSES,
         validation_steps=50,

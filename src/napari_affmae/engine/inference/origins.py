@@ -25,7 +25,7 @@ class Origins:
     model : str or Path
         Model file or run folder.
     config : SegmentConfig
-        Tiles.
+        Tiles and directions.
 
     Raises
     ------
@@ -38,6 +38,7 @@ class Origins:
         crop = read_metadata(self.file).crop
         self._tile = crop if config.tile == "auto" else config.tile
         self._overlap = config.overlap
+        self._directions = 3 if config.three_directions else 1
         try:
             with self.file.open("rb") as opened:
                 self.model = hashlib.file_digest(opened, "sha256").hexdigest()
@@ -65,4 +66,5 @@ class Origins:
             tile=self._tile,
             overlap=self._overlap,
             precision=precision,
+            directions=self._directions,
         )

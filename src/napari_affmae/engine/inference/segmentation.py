@@ -104,6 +104,8 @@ class Segmenter:
         Event
             As `segment` does.
         """
+        if self._config.three_directions:
+            raise ValueError("planes along three directions are averaged by segment_to_file alone")
         normalized = self.normalize(source)
         yield self.started
         yield from self.notices

@@ -6,17 +6,32 @@ from dataclasses import replace
 from pathlib import Path
 
 from napari_affmae.config import SegmentConfig
-from napari_affmae.data import ImageSource
+from napari_affmae.data import ImageSource, NormalizedSource
 from napari_affmae.engine.events import Event, ResultBegun
 from napari_affmae.engine.inference.block_order import Focus
 from napari_affmae.engine.inference.blocks import BlockJob, BlockWork
+from napari_affmae.engine.inference.directions import (
+    Direction,
+    average,
+    compute_directions,
+    cube_sizes,
+    directions_of,
+    note_unequal_sizes,
+    side_sizes,
+)
 from napari_affmae.engine.inference.executor import Executor, Threads, compute_blocks
 from napari_affmae.engine.inference.origins import Origins
 from napari_affmae.engine.inference.pixel_sizes import note_pixel_sizes
 from napari_affmae.engine.inference.segmentation import Segmenter
 from napari_affmae.engine.results.new_file import writing
 from napari_affmae.engine.results.ome_tiff import PlaneFile
-from napari_affmae.engine.results.plan import DEFAULT_SIZES, BlockSizes, Plan, ProbabilityType
+from napari_affmae.engine.results.plan import (
+    DEFAULT_SIZES,
+    BlockPlan,
+    BlockSizes,
+    Plan,
+    ProbabilityType,
+)
 from napari_affmae.engine.results.target import (
     begin,
     is_zarr_target,
@@ -105,11 +120,13 @@ class VolumeSegmenter:
             process writes the result.
         """
         work = _ImageWork(
-            self._segmenter, source, self._origins, self._config, self._executor, focus
+            self._segmenter, source, self._origins, self._config, self._executor, focus, self._sizes
         )
         yield self._segmenter.started
         yield from self._segmenter.notices
         yield from note_pixel_sizes([source], self._segmenter.metadata.pixel_size)
+        if self._config.three_directions:
+            yield from note_unequal_sizes(source)
         write = self._to_zarr if is_zarr_target(target) else self._to_tiff
         yield from write(work, target, overwrite)
 
@@ -117,12 +134,15 @@ class VolumeSegmenter:
         self, work: "_ImageWork", target: Path, overwrite: bool
     ) -> Generator[Event, None, None]:
         wanted = self._config.probabilities
-        plan = work.plan(self._config.probability_type if wanted else None, self._sizes)
+        sizes = cube_sizes(self._sizes) if self._config.three_directions else self._sizes
+        plan = work.plan(self._config.probability_type if wanted else None, sizes)
         place = Place(target, probabilities_path(target) if wanted else None)
         with writing(target):
             refuse_complete(target, plan, overwrite=overwrite)
             volume = begin(place, plan, target, anew=overwrite)
-            yield from _kept_once_begun(volume, place.folders, work.compute(volume))
+            folders = [*place.folders, scratch_path(target)]
+            yield from work.compute(volume, target, folders, anew=overwrite)
+        remove_entry(scratch_path(target))
 
     def _to_tiff(
         self, work: "_ImageWork", target: Path, overwrite: bool
@@ -131,6 +151,8 @@ class VolumeSegmenter:
         wanted = self._config.probabilities
         # A plane a block, so that a kill costs no finished plane.
         sizes = replace(self._sizes, depth=1)
+        if self._config.three_directions:
+            sizes = cube_sizes(self._sizes)
         plan = work.plan("float32" if wanted else None, sizes, pyramid=False)
         scratch = scratch_path(target)
         place = Place(scratch / "labels.zarr", scratch / "probabilities.zarr" if wanted else None)
@@ -146,7 +168,7 @@ class VolumeSegmenter:
             if scratch.is_symlink():
                 scratch.unlink()
             volume = begin(place, plan, target, anew=overwrite)
-            yield from _kept_once_begun(volume, [scratch], work.compute(volume))
+            yield from work.compute(volume, target, [scratch], anew=overwrite)
             for plane in range(work.source.n_planes):
                 labels.write(volume.label_plane(plane))
                 if probabilities is not None:
@@ -198,6 +220,7 @@ class _ImageWork:
         config: SegmentConfig,
         executor: Executor,
         focus: Focus | None,
+        sizes: BlockSizes,
     ) -> None:
         self.source = source
         self.origin = origins.of(source, config.precision)
@@ -205,7 +228,10 @@ class _ImageWork:
         self._segmenter = segmenter
         self._config = config
         self._executor, self._focus = executor, focus
+        self._sizes = sizes
         self._normalized = segmenter.normalize(source)
+        three = config.three_directions
+        self._directions = directions_of(self._normalized) if three else []
 
     def plan(
         self,
@@ -224,20 +250,44 @@ class _ImageWork:
             sizes=sizes,
         )
 
-    def compute(self, volume: Volume) -> Generator[Event, None, None]:
-        job = BlockJob(self._normalized, self._file, self.origin, self._config, volume.place)
-        work = BlockWork(job, self._segmenter.predictor, volume)
-        return compute_blocks(work, volume, self._executor, self._focus)
+    def compute(
+        self, volume: Volume, target: Path, folders: Iterable[Path], *, anew: bool
+    ) -> Generator[Event, None, None]:
+        """Compute what is missing; if that ends with nothing done, remove the folders."""
+        begun = [volume]
+        try:
+            yield ResultBegun(volume.place.labels, volume.place.probabilities)
+            if volume.ledger.is_complete or not self._directions:
+                work = self._work(self._normalized, volume)
+                yield from compute_blocks(work, volume, self._executor, self._focus)
+                return
+            begun += [self._begin(side, volume.plan, target, anew) for side in self._directions]
+            works = [
+                self._work(side.source, found)
+                for side, found in zip(self._directions, begun[1:], strict=True)
+            ]
+            yield from compute_directions(works, begun[1:], self._executor)
+            yield from average(self._directions, begun[1:], volume)
+        finally:
+            if not any(found.ledger.done for found in begun):
+                for folder in folders:
+                    remove_entry(folder)
 
+    def _work(self, source: NormalizedSource, volume: Volume) -> BlockWork:
+        job = BlockJob(source, self._file, self.origin, self._config, volume.place)
+        return BlockWork(job, self._segmenter.predictor, volume)
 
-def _kept_once_begun(
-    volume: Volume, folders: Iterable[Path], events: Generator[Event, None, None]
-) -> Generator[Event, None, None]:
-    """Tell where the result is, and pass the events on; remove the folders if nothing is done."""
-    try:
-        yield ResultBegun(volume.place.labels, volume.place.probabilities)
-        yield from events
-    finally:
-        if not volume.ledger.done:
-            for folder in folders:
-                remove_entry(folder)
+    def _begin(self, side: Direction, whole: BlockPlan, target: Path, anew: bool) -> Volume:
+        """Begin the result of a direction, or go on with it."""
+        scratch = scratch_path(target)
+        plan = Plan.of(
+            side.source.source,
+            self.origin.model_copy(update={"image": f"{self.origin.image} {side.name}"}),
+            self._normalized.statistics,
+            whole.classes,
+            probabilities="float16",
+            pyramid=False,
+            sizes=side_sizes(self._sizes),
+        )
+        folders = (scratch / f"{side.name}{rest}.zarr" for rest in ("", "_probabilities"))
+        return begin(Place(*folders), plan, target, anew=anew)

@@ -16,6 +16,7 @@ _WORDS = (
     ("tile", "another size of tiles"),
     ("overlap", "another overlap of tiles"),
     ("precision", "another precision"),
+    ("directions", "another number of directions"),
 )
 
 
@@ -34,6 +35,8 @@ class Origin(BaseModel):
         Share of a tile that it shares with the next.
     precision : str
         Of the network's matrix products.
+    directions : int
+        1, or 3 if predictions on planes along all axes are averaged.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -44,6 +47,7 @@ class Origin(BaseModel):
     tile: int
     overlap: float
     precision: str
+    directions: int = 1
 
     def differences(self, other: "Origin") -> list[str]:
         """Say in which respects another origin differs, in words for the user."""

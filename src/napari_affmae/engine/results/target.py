@@ -34,15 +34,15 @@ def is_unfinished(target: Path) -> bool:
 
 
 def clear_parts(target: Path) -> None:
-    """Remove the parts of a complete TIFF file, which a kill between renaming it and that left.
+    """Remove the parts of a complete result, which a kill between completing it and that left.
 
     Parameters
     ----------
     target : Path
-        The complete file.
+        The complete result.
     """
     parts = scratch_path(target)
-    if is_zarr_target(target) or not parts.exists():
+    if not parts.exists():
         return
     with suppress(UnwritableError), writing(target):  # not while another process makes it anew
         remove_entry(parts)

@@ -216,6 +216,10 @@ class Volume:
             return self._labels[level].read(index)
         return self._probabilities[level].read(self.plan.with_classes(index, number))
 
+    def read_class(self, level: int, box: Box, number: int) -> NDArray[Any]:
+        """Read a part of the probabilities of one class."""
+        return self._probabilities[level].read(self.plan.with_classes(box, number))
+
     def label_plane(self, plane: int) -> NDArray[Any]:
         """Read the labels of a plane of the image."""
         return self.read(0, (*self.plan.position(plane), slice(None), slice(None)))

@@ -41,17 +41,18 @@ def starting_autoencoder(config: PretrainConfig, start: Origin) -> tuple[AFFMAE,
     CheckpointError
         If `start` is no pretrained model, or one for other channels.
     """
-    if start.path is None:
-        with seeded(config.seed, Stream.WEIGHTS, 0, torch.device("cpu")):
+    # A network has random weights before it is given others.
+    with seeded(config.seed, Stream.WEIGHTS, 0, torch.device("cpu")):
+        if start.path is None:
             network, size = AFFMAE(preset(config.preset, config.in_channels)), str(config.preset)
-    else:
-        module, metadata = _load(start.path, config)
-        if not isinstance(module, AFFMAE):
-            raise CheckpointError(
-                f"{start.path} is a segmentation model, and pretraining goes on from a pretrained "
-                "one; choose the run that it was fine-tuned from"
-            )
-        network, size = module.train(), _size(metadata)
+        else:
+            module, metadata = _load(start.path, config)
+            if not isinstance(module, AFFMAE):
+                raise CheckpointError(
+                    f"{start.path} is a segmentation model, and pretraining goes on from a "
+                    "pretrained one; choose the run that it was fine-tuned from"
+                )
+            network, size = module.train(), _size(metadata)
     return network, _facts(network.config, size, "start", start)
 
 
