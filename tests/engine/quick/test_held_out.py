@@ -85,13 +85,13 @@ def test_judging_changes_nothing_and_repeats(training, halves):
         np.testing.assert_array_equal(value, head[name])
 
 
-def test_the_only_stroke_of_a_class_is_learned_from_but_not_judged(training, halves):
+def test_the_only_stroke_of_a_class_is_learned_from_but_not_judged(training, halves, pretrained):
     few = judge(training, halves, strokes((1, 1), (2,)))
     assert few.score is None
     assert few.alone == ("bright",)
     labels = strokes((1, 1, 1), (2, 2, 2))
     three = (*CLASSES, LabelClass(value=3, name="middle", color="#654321"))
-    other = QuickTraining(training._pretrained, [halves], three, CONFIG)
+    other = QuickTraining(pretrained[0], [halves], three, CONFIG)
     labels[90:94, 60:90] = 3
     score = judge(other, halves, labels)
     assert score.alone == ("middle",)
