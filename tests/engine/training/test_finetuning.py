@@ -251,7 +251,7 @@ def halves(tmp_path_factory):
     labels = open_source(stripes, axes="ZYX", name="stripes labels")
     config = FinetuneConfig(crop=64, batch=4, steps=30, learning_rate=2e-3, device="cpu")
     run = tmp_path_factory.mktemp("halves") / "run"
-    return image, labels, run, list(finetune([(image, labels)], config, run))
+    return image, labels, run, list(finetune([(image, labels)], config, run, pretrained=None))
 
 
 def test_learning_on_a_trivial_task(halves):

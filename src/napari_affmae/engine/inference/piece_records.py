@@ -99,6 +99,5 @@ class PieceRecords:
                 return [file[name] for name in names]
         except (OSError, KeyError, ValueError, BadZipFile) as error:
             raise UnreadableFileError(
-                f"cannot read {path}, which an earlier run has left ({error}); begin anew "
-                "(--overwrite)"
+                f"cannot read {path}, which an earlier run has left ({error}); overwrite the result"
             ) from error

@@ -76,7 +76,9 @@ class ObjectsLayer(QObject):
         three_d : bool
             Whether they extend over several planes.
         """
-        if self._layer in self._viewer.layers and not self._corrected:
+        # What was corrected a moment ago is not measured yet.
+        is_corrected = self._corrected or self.corrections.is_busy
+        if self._layer in self._viewer.layers and not is_corrected:
             self._viewer.layers.remove(self._layer)
         self._origin, self._corrected, self._found = ready.origin, False, found
         self._ready = ready
