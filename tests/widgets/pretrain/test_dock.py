@@ -237,8 +237,9 @@ def test_settings_of_a_run_that_is_no_longer_chosen_are_dropped(
     worker = dock.training._reading._worker
     assert worker is not None
     dock.training.run_choice.choose(None)
-    with qtbot.waitSignal(worker.finished, timeout=60_000):
-        held.set()
+    held.set()
+    # It may have been over before: a worker that is stopped before its thread starts reads nothing.
+    qtbot.waitUntil(lambda: worker.wait(0), timeout=60_000)
     assert dock.training.stored is None
     assert dock.training.form.control("batch").isEnabled()
     assert dock.config().batch == 2  # of the fixture; the run has 1
