@@ -275,7 +275,7 @@ def test_lost_records_are_told(segmented, tmp_path):
     with closing(objects_to_file(segmented, VALUES, SOLID, target, sizes=SMALL)) as run:
         next(event for event in run if event.doing == "numbering")
     next(tmp_path.rglob("records/3.npz")).unlink()
-    with pytest.raises(UnreadableFileError, match="begin anew"):
+    with pytest.raises(UnreadableFileError, match="overwrite the result"):
         find(segmented, target, sizes=SMALL)
 
 
