@@ -49,7 +49,7 @@ def three_d(request: Any) -> bool:
 @pytest.fixture
 def objects(viewer: Any, image: Any, three_d: bool) -> ObjectsLayer:
     viewer.dims.set_current_step(0, 1)
-    made = ObjectsLayer(viewer)
+    made = ObjectsLayer(viewer, viewer.window._qt_window)
     made.show(*find(image, three_d=three_d), three_d=three_d)
     return made
 

@@ -100,7 +100,7 @@ class SegmentDock(Dock):
         )
         self.form = SettingsForm(SegmentConfig, basic=_BASIC, advanced=_ADVANCED)
         self.overlays = OverlayBar(napari_viewer)
-        self._objects_layer = ObjectsLayer(napari_viewer)
+        self._objects_layer = ObjectsLayer(napari_viewer, self)
         self.objects = ObjectsPanel(self._objects_layer.bar)
         self.objects.asked.connect(self._find_objects)
         self.objects.filter_asked.connect(self._filter_objects)

@@ -38,13 +38,15 @@ class ObjectsLayer(QObject):
     ----------
     viewer : napari.Viewer
         The viewer that the layer is added to.
+    parent : QObject
+        Takes it along when it is destroyed: jobs stop at that signal, which Qt has to send.
     """
 
     changed = Signal(object)
     """Objects were corrected, and are measured: `ObjectsFound`."""
 
-    def __init__(self, viewer: "napari.viewer.Viewer") -> None:
-        super().__init__()
+    def __init__(self, viewer: "napari.viewer.Viewer", parent: QObject) -> None:
+        super().__init__(parent)
         self._viewer = viewer
         self._layer: Labels | None = None
         self._found: ObjectsFound | None = None
