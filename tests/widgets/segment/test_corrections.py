@@ -217,8 +217,10 @@ def test_the_layer_outlives_the_buttons(
     objects: ObjectsLayer, viewer: Any, layer: Labels, settled: Any, qtbot: Any
 ) -> None:
     objects.bar.cut_button.click()
-    with qtbot.waitSignal(objects.bar.destroyed):
-        objects.bar.deleteLater()
+    gone: list[bool] = []
+    objects.bar.destroyed.connect(lambda: gone.append(True))
+    objects.bar.deleteLater()
+    qtbot.waitUntil(lambda: bool(gone))
     assert not {"A", "D", "J", "K"} & set(map(str, layer.keymap))
     assert layer.mouse_pan
     number = number_at(layer, 90, 90)
