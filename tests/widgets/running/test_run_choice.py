@@ -108,8 +108,11 @@ def test_shipped_weights_stand_first_where_they_are_offered(
     model: Path, runs: Path, qtbot: Any, listed: Listed, weights: Path
 ) -> None:
     names: dict[str, list[str]] = {}
-    for kinds in ("weights finetune", "finetune"):
-        choice = RunChoice("none", kinds.split())
+    # Both live to the end: what Python collects in the middle of Qt's loop can crash PySide6.
+    choices = {
+        kinds: RunChoice("none", kinds.split()) for kinds in ("weights finetune", "finetune")
+    }
+    for kinds, choice in choices.items():
         qtbot.addWidget(choice)
         assert listed(choice) is None
         names[kinds] = [choice.combo.itemText(i) for i in range(choice.combo.count())]
