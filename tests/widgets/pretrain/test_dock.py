@@ -154,7 +154,9 @@ def test_stop_and_resume(
     assert listed(dock.training) == run.path
     enter(dock, steps=200)
     dock.training.run_choice.choose(None)
-    dock.panel.start_button.click()
+    # It may start a little later, once the lists of runs are read again.
+    with qtbot.waitSignal(dock.training.replaced, timeout=60_000):
+        dock.panel.start_button.click()
     assert not dock.curves.points("training")[0]
     for shown in (dock.curves, dock.gauge, dock.preview, dock.layers_button):
         assert not shown.isVisibleTo(dock)
