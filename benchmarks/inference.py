@@ -33,9 +33,9 @@ from napari_affmae.engine import Segmenter, VolumeSegmenter
 from napari_affmae.engine.compute.device import plan_device
 from napari_affmae.engine.compute.runtime import Runtime, evaluating
 from napari_affmae.engine.inference.forward_passes import ForwardPasses
-from napari_affmae.engine.inference.origins import Origins
 from napari_affmae.engine.store.metadata import ModelMetadata
 from napari_affmae.engine.store.model_files import load_model, model_bytes
+from napari_affmae.engine.volumes.origins import Origins
 from napari_affmae.model import AFFSegmenter
 from napari_affmae.model.presets import preset
 

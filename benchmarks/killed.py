@@ -27,9 +27,9 @@ from napari_affmae.config import FinetuneConfig, SegmentConfig
 from napari_affmae.data import open_source, synthetic_em
 from napari_affmae.engine import VolumeSegmenter, finetune
 from napari_affmae.engine.events import TilesDone
-from napari_affmae.engine.inference.origins import Origins
 from napari_affmae.engine.results.ome_tiff import PlaneFile
 from napari_affmae.engine.results.plan import BlockSizes
+from napari_affmae.engine.volumes.origins import Origins
 
 SHAPE = (4, 200, 240)
 _CONTEXT = multiprocessing.get_context("spawn")

@@ -39,14 +39,14 @@ from napari_affmae.engine.compute.device import plan_device
 from napari_affmae.engine.compute.runtime import Runtime
 from napari_affmae.engine.events import Event, PoolFilled, RunStarted, StepDone
 from napari_affmae.engine.store.starting_weights import Origin
-from napari_affmae.engine.training.batch import plan_batch
 from napari_affmae.engine.training.finetuning import Finetuning
 from napari_affmae.engine.training.image_memory import plan_pool
 from napari_affmae.engine.training.labelled_data import Labelled
 from napari_affmae.engine.training.networks import starting_segmenter
 from napari_affmae.engine.training.pretraining import Pretraining
-from napari_affmae.engine.training.stepper import Stepper
-from napari_affmae.engine.training.task import Task
+from napari_affmae.engine.training.steps.batch import plan_batch
+from napari_affmae.engine.training.steps.stepper import Stepper
+from napari_affmae.engine.training.steps.task import Task
 from napari_affmae.model import AFFMAE, preset
 
 SIDE = 1024

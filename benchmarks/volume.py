@@ -22,10 +22,10 @@ from torch import Tensor
 from napari_affmae.config import FinetuneConfig, SegmentConfig
 from napari_affmae.data import open_source, synthetic_em
 from napari_affmae.engine import VolumeSegmenter, finetune
-from napari_affmae.engine.inference.executor import Threads
 from napari_affmae.engine.inference.forward_passes import ForwardPasses
-from napari_affmae.engine.inference.origins import Origins
 from napari_affmae.engine.results.target import is_unfinished
+from napari_affmae.engine.volumes.executor import Threads
+from napari_affmae.engine.volumes.origins import Origins
 
 CLASSES = 4
 _TEXTURE = 1024

@@ -25,11 +25,11 @@ from napari_affmae.engine.events import Event, Notice, StepDone
 from napari_affmae.engine.store.model_files import load_weights
 from napari_affmae.engine.store.run_folder import RunFolder
 from napari_affmae.engine.store.run_state import RunState
-from napari_affmae.engine.training.batch import plan_batch
 from napari_affmae.engine.training.image_memory import PoolPlan, plan_pool
 from napari_affmae.engine.training.labelled_data import Labelled
-from napari_affmae.engine.training.loop import Training
-from napari_affmae.engine.training.task import Task
+from napari_affmae.engine.training.steps.batch import plan_batch
+from napari_affmae.engine.training.steps.loop import Training
+from napari_affmae.engine.training.steps.task import Task
 
 RANKED_CROPS = 16
 GIB = 2**30

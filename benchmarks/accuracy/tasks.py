@@ -16,14 +16,14 @@ from napari_affmae.engine.events import Validated
 from napari_affmae.engine.store.metadata import ModelMetadata
 from napari_affmae.engine.store.model_files import load_weights
 from napari_affmae.engine.store.starting_weights import Origin
-from napari_affmae.engine.training.batch import BatchPlan
-from napari_affmae.engine.training.effective_rank import effective_rank
 from napari_affmae.engine.training.finetuning import Finetuning
+from napari_affmae.engine.training.gauge.effective_rank import effective_rank
 from napari_affmae.engine.training.image_memory import PoolPlan
 from napari_affmae.engine.training.labelled_data import Labelled
 from napari_affmae.engine.training.networks import starting_segmenter
-from napari_affmae.engine.training.optimiser import layer_scales
 from napari_affmae.engine.training.pretraining import Pretraining
+from napari_affmae.engine.training.steps.batch import BatchPlan
+from napari_affmae.engine.training.steps.optimiser import layer_scales
 from napari_affmae.model import AFFMAE, AFFSegmenter, preset
 from napari_affmae.model.mae import canvas_of
 from napari_affmae.model.tokens.patches import pad_to_patches, patchify

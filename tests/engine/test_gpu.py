@@ -25,13 +25,13 @@ from napari_affmae.engine.events import (
 from napari_affmae.engine.inference.predictor import Predictor
 from napari_affmae.engine.store.checkpoints import list_checkpoints, read_state
 from napari_affmae.engine.store.starting_weights import Origin
-from napari_affmae.engine.training.batch import BatchPlan
 from napari_affmae.engine.training.finetuning import Finetuning
 from napari_affmae.engine.training.image_memory import PoolPlan
 from napari_affmae.engine.training.labelled_data import Labelled
 from napari_affmae.engine.training.networks import starting_segmenter
 from napari_affmae.engine.training.pretraining import Pretraining
-from napari_affmae.engine.training.stepper import Stepper
+from napari_affmae.engine.training.steps.batch import BatchPlan
+from napari_affmae.engine.training.steps.stepper import Stepper
 from napari_affmae.model import AFFMAE, QuickSegmenter, preset
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")

@@ -18,7 +18,7 @@ from napari_affmae.config import ObjectsConfig
 from napari_affmae.data import ImageSource, read_labels
 from napari_affmae.data.labels import check_channels
 from napari_affmae.engine import objects_to_file
-from napari_affmae.engine.inference.object_volumes import check_complete, table_path
+from napari_affmae.engine.objects.out_of_core import check_complete, table_path
 from napari_affmae.engine.results.target import is_unfinished
 from napari_affmae.errors import DataError
 from napari_affmae.files import scratch_path

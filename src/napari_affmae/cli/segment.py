@@ -24,8 +24,6 @@ from napari_affmae.config import SegmentConfig
 from napari_affmae.data import ImageSource
 from napari_affmae.data.formats.opening.kinds import stem_of
 from napari_affmae.engine import VolumeSegmenter
-from napari_affmae.engine.inference.executor import Executor, Threads, settled_precision
-from napari_affmae.engine.inference.origins import Origins
 from napari_affmae.engine.results.target import (
     clear_parts,
     is_unfinished,
@@ -33,6 +31,8 @@ from napari_affmae.engine.results.target import (
     probabilities_path,
     why_not_result,
 )
+from napari_affmae.engine.volumes.executor import Executor, Threads, settled_precision
+from napari_affmae.engine.volumes.origins import Origins
 from napari_affmae.errors import UnreadableFileError
 
 _TIFF = (".tif", ".tiff")
@@ -131,7 +131,7 @@ def _executor(scheduler: str | None) -> Executor:
         raise typer.BadParameter(
             "--scheduler needs another package: pip install 'napari-affmae[distributed]'"
         )
-    cluster = importlib.import_module("napari_affmae.engine.inference.cluster")
+    cluster = importlib.import_module("napari_affmae.engine.volumes.cluster")
     connected: Executor = cluster.Cluster(scheduler)
     return connected
 

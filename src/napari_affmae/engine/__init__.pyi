@@ -2,17 +2,15 @@ from . import events as events
 from .compute.distributed import joined as joined
 from .export.package import export_bioimageio as export_bioimageio
 from .inference.evaluation import evaluate as evaluate
-from .inference.object_volumes import objects_to_file as objects_to_file
-from .inference.objects import label_objects as label_objects
-from .inference.objects import measure_objects as measure_objects
 from .inference.scores import Scores as Scores
 from .inference.segmentation import Segmenter as Segmenter
 from .inference.segmentation import segment as segment
 from .inference.surviving_tokens import TokenStage as TokenStage
 from .inference.surviving_tokens import surviving_tokens as surviving_tokens
 from .inference.uncertainty import uncertainty as uncertainty
-from .inference.volumes import VolumeSegmenter as VolumeSegmenter
-from .inference.volumes import segment_to_file as segment_to_file
+from .objects.in_memory import label_objects as label_objects
+from .objects.in_memory import measure_objects as measure_objects
+from .objects.out_of_core import objects_to_file as objects_to_file
 from .quick.training import QuickTraining as QuickTraining
 from .quick.training import QuickView as QuickView
 from .store.authors_checkpoint import import_checkpoint as import_checkpoint
@@ -31,4 +29,6 @@ from .store.run_names import new_run_path as new_run_path
 from .training.finetuning import finetune as finetune
 from .training.planning import measure_plan as measure_plan
 from .training.pretraining import pretrain as pretrain
+from .volumes.segmenting import VolumeSegmenter as VolumeSegmenter
+from .volumes.segmenting import segment_to_file as segment_to_file
 from .wording import describe_plan as describe_plan

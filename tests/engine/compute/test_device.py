@@ -9,7 +9,7 @@ from napari_affmae.engine.compute.device import (
     memory_errors,
     plan_device,
 )
-from napari_affmae.engine.training.batch import BatchPlan, plan_batch
+from napari_affmae.engine.training.steps.batch import BatchPlan, plan_batch
 from napari_affmae.errors import DeviceUnavailableError, OutOfMemoryError
 
 without_cuda = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

@@ -5,11 +5,11 @@ import math
 import numpy as np
 import pytest
 
-from napari_affmae.engine.inference.block_order import BlockOrder
 from napari_affmae.engine.inference.tiles import Region
 from napari_affmae.engine.results.growing import levels_for_viewer
 from napari_affmae.engine.results.plan import BlockSizes
 from napari_affmae.engine.results.volume import Place, Volume
+from napari_affmae.engine.volumes.block_order import BlockOrder
 
 SIZES = BlockSizes(chunk=8, side=16)
 KNOWN = {"pixel_size": (4.0, 5.0), "plane_distance": 4.0}

@@ -14,9 +14,9 @@ import torch
 from napari_affmae.config import SegmentConfig
 from napari_affmae.data import open_source
 from napari_affmae.engine.events import TilesDone
-from napari_affmae.engine.inference.origins import Origins
-from napari_affmae.engine.inference.volumes import VolumeSegmenter
 from napari_affmae.engine.results.plan import BlockSizes
+from napari_affmae.engine.volumes.origins import Origins
+from napari_affmae.engine.volumes.segmenting import VolumeSegmenter
 
 torch.set_num_threads(1)
 variables = globals()

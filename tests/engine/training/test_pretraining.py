@@ -24,8 +24,8 @@ from napari_affmae.engine.events import (
 )
 from napari_affmae.engine.store.checkpoints import list_checkpoints
 from napari_affmae.engine.store.records import DATA
-from napari_affmae.engine.training.schedule import learning_rate
-from napari_affmae.engine.training.stepper import Stepper
+from napari_affmae.engine.training.steps.schedule import learning_rate
+from napari_affmae.engine.training.steps.stepper import Stepper
 from napari_affmae.errors import DataError, DivergedError
 from napari_affmae.model import AFFMAE
 

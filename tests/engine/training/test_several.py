@@ -16,7 +16,7 @@ from napari_affmae.engine.compute.seeds import Stream, derived_seed
 from napari_affmae.engine.store.checkpoints import list_checkpoints
 from napari_affmae.engine.store.metadata import ModelMetadata
 from napari_affmae.engine.store.model_files import model_bytes
-from napari_affmae.engine.training.batch import BatchPlan
+from napari_affmae.engine.training.steps.batch import BatchPlan
 from napari_affmae.errors import DataError, DeviceUnavailableError
 from napari_affmae.model import AFFMAE, preset
 

@@ -14,9 +14,9 @@ from napari_affmae.engine.events import Notice
 from napari_affmae.engine.store.records import DATA, VALIDATION_PLANES
 from napari_affmae.engine.store.run_folder import Kind, RunFolder, read_record
 from napari_affmae.engine.store.starting_weights import Origin, Start, find_origin, origin_of
-from napari_affmae.engine.training.batch import BatchPlan, plan_batch
 from napari_affmae.engine.training.image_memory import PoolPlan, plan_pool
 from napari_affmae.engine.training.resuming import describe, note_changes
+from napari_affmae.engine.training.steps.batch import BatchPlan, plan_batch
 
 
 @dataclass(frozen=True)

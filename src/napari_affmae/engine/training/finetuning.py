@@ -29,10 +29,8 @@ from napari_affmae.engine.inference.predictor import Predictor
 from napari_affmae.engine.store.metadata import ModelMetadata, learned_from, read_metadata
 from napari_affmae.engine.store.seen_folder import open_run
 from napari_affmae.engine.store.starting_weights import AUTO, Start
-from napari_affmae.engine.training.batch import BatchPlan
 from napari_affmae.engine.training.beginning import Beginning
 from napari_affmae.engine.training.class_weights import class_weights
-from napari_affmae.engine.training.helping import train
 from napari_affmae.engine.training.image_memory import PoolPlan
 from napari_affmae.engine.training.labelled_data import (
     Labelled,
@@ -41,9 +39,11 @@ from napari_affmae.engine.training.labelled_data import (
     settle_classes,
 )
 from napari_affmae.engine.training.networks import segmenter_of
-from napari_affmae.engine.training.optimiser import layer_scales
 from napari_affmae.engine.training.resuming import settle_config
-from napari_affmae.engine.training.task import Task, mean_loss, middle, validation_crops
+from napari_affmae.engine.training.steps.batch import BatchPlan
+from napari_affmae.engine.training.steps.helping import train
+from napari_affmae.engine.training.steps.optimiser import layer_scales
+from napari_affmae.engine.training.steps.task import Task, mean_loss, middle, validation_crops
 from napari_affmae.errors import DataError
 from napari_affmae.model import AFFSegmenter
 from napari_affmae.model.losses import segmentation_loss

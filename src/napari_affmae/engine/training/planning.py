@@ -19,14 +19,14 @@ from napari_affmae.engine.compute.runtime import Runtime
 from napari_affmae.engine.events import Event, MicroBatchHalved, PlanMeasured, PlanProgress
 from napari_affmae.engine.store.run_length import Length
 from napari_affmae.engine.store.starting_weights import AUTO, Start, find_origin
-from napari_affmae.engine.training.batch import plan_batch
 from napari_affmae.engine.training.finetuning import Finetuning
 from napari_affmae.engine.training.image_memory import plan_pool
 from napari_affmae.engine.training.labelled_data import Labelled
 from napari_affmae.engine.training.networks import starting_autoencoder, starting_segmenter
 from napari_affmae.engine.training.pretraining import Pretraining
-from napari_affmae.engine.training.stepper import Stepper
-from napari_affmae.engine.training.task import Task
+from napari_affmae.engine.training.steps.batch import plan_batch
+from napari_affmae.engine.training.steps.stepper import Stepper
+from napari_affmae.engine.training.steps.task import Task
 
 # After a slow warm-up one step tells enough.
 _TIMED_STEPS = 2

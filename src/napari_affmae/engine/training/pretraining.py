@@ -33,16 +33,16 @@ from napari_affmae.engine.inference.pixel_sizes import common_pixel_size
 from napari_affmae.engine.store.metadata import ModelMetadata, learned_from
 from napari_affmae.engine.store.seen_folder import open_run
 from napari_affmae.engine.store.starting_weights import AUTO, Start
-from napari_affmae.engine.training.batch import BatchPlan
 from napari_affmae.engine.training.beginning import Beginning
-from napari_affmae.engine.training.effective_rank import stage_ranks
-from napari_affmae.engine.training.helping import train
+from napari_affmae.engine.training.gauge.effective_rank import stage_ranks
+from napari_affmae.engine.training.gauge.probe import Probe, judge_scores
 from napari_affmae.engine.training.image_memory import PoolPlan
 from napari_affmae.engine.training.labelled_data import Pairs
 from napari_affmae.engine.training.networks import autoencoder_of
-from napari_affmae.engine.training.probe import Probe, judge_scores
 from napari_affmae.engine.training.resuming import settle_config
-from napari_affmae.engine.training.task import Task, mean_loss, middle, validation_crops
+from napari_affmae.engine.training.steps.batch import BatchPlan
+from napari_affmae.engine.training.steps.helping import train
+from napari_affmae.engine.training.steps.task import Task, mean_loss, middle, validation_crops
 from napari_affmae.engine.wording import duration
 from napari_affmae.errors import DataError
 from napari_affmae.model import AFFMAE

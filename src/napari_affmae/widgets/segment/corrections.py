@@ -154,7 +154,7 @@ class Corrections(QObject):
         ValueError
             If the line does not divide it.
         """
-        from napari_affmae.engine.inference.splitting import split_object
+        from napari_affmae.engine.objects.splitting import split_object
 
         on_line = np.bincount(self._shown().data[line])
         on_line[:1] = 0

@@ -209,7 +209,7 @@ class ObjectsWanted:
         self, ready: ResultReady, objects: NDArray[np.int32], spacing: list[float] | None
     ) -> Generator[ev.Event, None, dict[str, NDArray[Any]]]:
         """Measure shapes and grey values, plane by plane or volume by volume."""
-        from napari_affmae.engine.inference.object_shapes import measure_shapes
+        from napari_affmae.engine.objects.shapes import measure_shapes
 
         ndim = min(3, objects.ndim) if self.config.three_d else 2
         parts = objects.reshape(-1, *objects.shape[-ndim:])
@@ -331,8 +331,8 @@ class SegmentationJob:
         """Begin a result on the disk, go on with it, or show it if it is complete."""
         from napari_affmae.engine import VolumeSegmenter
         from napari_affmae.engine.compute.device import plan_device
-        from napari_affmae.engine.inference.origins import Origins
         from napari_affmae.engine.results.volume import Volume, is_complete
+        from napari_affmae.engine.volumes.origins import Origins
 
         part, origins = self.region.cut(source), Origins(self.model, self.config)
         precision = plan_device(self.config.device, self.config.precision).precision

@@ -43,7 +43,7 @@ def measure_one(
         Its measures, by the names of columns; None if there is nothing of it.
     """
     from napari_affmae.engine import measure_objects
-    from napari_affmae.engine.inference.object_shapes import measure_shapes
+    from napari_affmae.engine.objects.shapes import measure_shapes
 
     mask = (objects[box] == number).astype(np.int32)
     found = find_objects(mask)

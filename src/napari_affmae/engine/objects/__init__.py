@@ -1,0 +1,1 @@
+"""Single objects of a segmentation: found in a plane or across blocks, cut, joined, measured."""

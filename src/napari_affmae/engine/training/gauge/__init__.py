@@ -1,0 +1,1 @@
+"""Whether more pretraining still helps: what frozen features tell."""

@@ -1,0 +1,1 @@
+"""What every training does step after step: batches, updates, the schedule, and the loop."""

@@ -1,0 +1,1 @@
+"""Segmenting what is larger than memory: block after block, into files, by threads or a cluster."""

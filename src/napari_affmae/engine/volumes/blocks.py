@@ -1,0 +1,159 @@
+"""Computes the blocks of a volume of results."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_affmae.config import SegmentConfig
+from napari_affmae.data import NormalizedSource
+from napari_affmae.data.sources.source import shifted
+from napari_affmae.engine.inference.blending import Wanted, class_values
+from napari_affmae.engine.inference.predictor import Predictor
+from napari_affmae.engine.inference.tiles import Region
+from napari_affmae.engine.results.origin import Origin
+from napari_affmae.engine.results.plan import Box
+from napari_affmae.engine.results.volume import Place, Volume
+from napari_affmae.engine.volumes.line import Line
+
+
+@dataclass(frozen=True)
+class BlockJob:
+    """All that another process needs to compute blocks of a volume; can be pickled.
+
+    Attributes
+    ----------
+    source : NormalizedSource
+        The image, with the numbers that normalise it.
+    model : Path
+        The model file.
+    origin : Origin
+        With the fingerprint that the model must have.
+    config : SegmentConfig
+        Tiles, device, and the precision of the plan.
+    place : Place
+        The volume.
+    """
+
+    source: NormalizedSource
+    model: Path
+    origin: Origin
+    config: SegmentConfig
+    place: Place
+
+
+class BlockWork:
+    """The computation of a volume's blocks, each by itself; several threads may call it.
+
+    Parameters
+    ----------
+    job : BlockJob
+        Image and result.
+    predictor : Predictor
+        The network of the job's model.
+    volume : Volume
+        The volume at the job's place.
+
+    Attributes
+    ----------
+    job : BlockJob
+        What is computed.
+    """
+
+    def __init__(self, job: BlockJob, predictor: Predictor, volume: Volume) -> None:
+        self.job = job
+        self._predictor = predictor
+        self._source = job.source
+        self._volume = volume
+        self._wanted = Wanted(class_values(volume.plan.classes), volume.plan.probabilities)
+        # A block is predicted as a whole while others are read or written.
+        self._line = Line()
+
+    @property
+    def at_once(self) -> int:
+        """Blocks to compute together: as many planes, where each is a block, as fill a batch."""
+        if self._volume.plan.blocks(0).counts[-2:] != (1, 1):
+            return 1
+        return max(1, self._predictor.batch // self.tiles(0))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the results of what is computed together."""
+        plan = self._volume.plan
+        pixel = self._wanted.values.itemsize
+        if plan.probabilities is not None:
+            pixel += len(plan.classes) * np.dtype(plan.probabilities).itemsize
+        return self.at_once * math.prod(plan.blocks(0).block) * pixel
+
+    def tiles(self, number: int) -> int:
+        """Count the tiles of a block; those of the smaller levels have none."""
+        level, box = self._volume.box(number)
+        if level:
+            return 0
+        return self._predictor.grid_of(self._source).count(self._region([box]))
+
+    def __call__(self, numbers: Sequence[int], on_tile: Callable[[], None]) -> None:
+        """Compute blocks, write them, and wait until they are on the disk.
+
+        Parameters
+        ----------
+        numbers : sequence of int
+            Numbers of blocks of one level, of more than one only if they differ in
+            their planes alone; `at_once` of them at most.
+        on_tile : callable
+            Called after each tile; what it raises ends the blocks unwritten.
+
+        Raises
+        ------
+        OutOfMemoryError, UnreadableFileError, UnwritableError
+            As `Predictor.region` and `Volume.write`.
+        """
+        boxes = [self._volume.box(number) for number in numbers]
+        if boxes[0][0]:
+            for level, box in boxes:
+                self._volume.shrink(level, box)
+            return
+        for box, labels, probabilities in self._predict([box for _, box in boxes], on_tile):
+            self._volume.write(0, box, labels, probabilities)
+
+    def _predict(
+        self, boxes: Sequence[Box], on_tile: Callable[[], None]
+    ) -> Iterator[tuple[Box, NDArray[Any], NDArray[Any] | None]]:
+        """Predict the blocks, then return them one by one."""
+        plan, region = self._volume.plan, self._region(boxes)
+        with (
+            self._line.joined() as wait,
+            self._predictor.reader(self._source, region) as reader,
+        ):
+            wait()
+            place = {plane: index for index, plane in enumerate(region.planes)}
+            size = tuple(part.stop - part.start for part in boxes[0][-2:])
+            classes = len(self._wanted.values)
+            labels = np.empty((len(place), *size), self._wanted.values.dtype)
+            probabilities = None
+            if plan.probabilities is not None:
+                probabilities = np.empty((len(place), classes, *size), plan.probabilities)
+            for band in self._predictor.region(reader, self._wanted):
+                if band.labels is not None:
+                    rows = shifted(band.rows, -region.rows.start)
+                    labels[place[band.plane], rows] = band.labels
+                    if probabilities is not None:
+                        probabilities[place[band.plane], :, rows] = band.probabilities
+                on_tile()
+        done = 0
+        for box in boxes:
+            lead = tuple(part.stop - part.start for part in box[:-2])
+            planes = slice(done, done := done + math.prod(lead))
+            chances = None
+            if probabilities is not None:
+                stack = probabilities[planes].reshape(*lead, classes, *size)
+                chances = np.moveaxis(stack, len(lead), plan.channel_axis)
+            yield box, labels[planes].reshape(*lead, *size), chances
+
+    def _region(self, boxes: Sequence[Box]) -> Region:
+        planes = [plane for box in boxes for plane in self._volume.plan.source_planes(box)]
+        return Region(planes, *boxes[0][-2:])
