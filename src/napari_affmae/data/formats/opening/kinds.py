@@ -64,8 +64,8 @@ _UNREAD = {
 def ending_of(path: Path) -> str | None:
     """Return the known ending of a name, the longest that fits; None if it has none."""
     name = path.name.lower()
-    fitting = [ending for ending in SUFFIXES if name.endswith(ending) and name != ending]
-    return max(fitting, key=len, default=None)
+    dots = (place for place, letter in enumerate(name) if letter == "." and place)
+    return next((name[place:] for place in dots if name[place:] in _KIND_OF), None)
 
 
 def reader_of(path: Path) -> str | None:
