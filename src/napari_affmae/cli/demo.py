@@ -137,4 +137,4 @@ def _examples(test: Pair, segmented: Path) -> list[Example]:
 
 def _last_preview(run: Path) -> dict[str, NDArray[np.float32]]:
     with np.load(max((run / "previews").glob("*.npz"))) as arrays:
-        return dict(arrays)
+        return {name: array.astype(np.float32) for name, array in arrays.items()}
