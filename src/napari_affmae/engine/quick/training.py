@@ -83,8 +83,8 @@ class QuickTraining:
         Label value of pixels that are not painted.
     kept : KeptFeatures, optional
         Where features are kept on disk, so that another training with the same network need not
-        compute them again. A CUDA GPU computes them as soon as they could be read, and
-        leaves them out.
+        compute them again. With a CUDA GPU, which computes those of a view within a second,
+        nothing is kept.
 
     Raises
     ------

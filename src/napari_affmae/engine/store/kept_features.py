@@ -181,10 +181,9 @@ class KeptFeatures:
             return 0
         self._folder.mkdir(parents=True, exist_ok=True)
         spare = shutil.disk_usage(self._folder).free - _LEFT_FREE
-        room = sum(file.size for file in files) + spare
-        if room < most:
+        if spare < 0:
             self._complain(OSError(f"the disk of {self._folder} is nearly full"))
-        return max(0, min(most, room))
+        return max(0, min(most, sum(file.size for file in files) + spare))
 
     def _files(self) -> list[_File]:
         """List our files, the one used last at the end; what a kill has left is deleted."""
