@@ -10,9 +10,10 @@ import math
 import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
@@ -25,10 +26,17 @@ from rich.table import Table
 from scipy.ndimage import binary_erosion
 
 from napari_affmae.config import QuickConfig
-from napari_affmae.data import count_values, default_classes, find_pairs, read_labels
+from napari_affmae.data import (
+    ImageSource,
+    count_values,
+    default_classes,
+    find_pairs,
+    read_labels,
+)
 from napari_affmae.engine import QuickTraining, QuickView
 from napari_affmae.engine.events import ViewPredicted
 from napari_affmae.engine.inference.scores import ConfusionMatrix
+from napari_affmae.engine.store.kept_features import KeptFeatures
 from napari_affmae.errors import DataError
 
 NOTHING = -1
@@ -40,6 +48,8 @@ COLUMNS = (
     ("alone s", "alone_seconds", ".1f"),
     ("first s", "first_seconds", ".1f"),
     ("later s", "later_seconds", ".1f"),
+    ("new s", "new_seconds", ".1f"),
+    ("reopened s", "reopened_seconds", ".1f"),
     ("same", "same_iou", ".3f"),
     ("other", "other_iou", ".3f"),
 )
@@ -50,7 +60,9 @@ class Trial:
     """Scores and seconds of one painted view; IoU is the mean over classes.
 
     While one class is painted (``alone``) there is nothing to tell apart; quick
-    training looks at the image then.
+    training looks at the image then. The same strokes are also given at once to a training
+    that knows nothing of the image (``new``), and to another one that finds on disk what
+    the network has said of it (``reopened``).
     """
 
     method: str
@@ -59,6 +71,8 @@ class Trial:
     alone_seconds: float
     first_seconds: float
     later_seconds: float
+    new_seconds: float
+    reopened_seconds: float
     same_iou: float
     other_iou: float
 
@@ -105,13 +119,19 @@ def run(arguments: argparse.Namespace, strokes: int, seed: int) -> list[Trial]:
     targets = [read_labels(labels, 0, square, square) for _, labels in (here, there)]
     values = sorted({value for _, labels in pairs for value in count_values(labels)})
     painted = paint(targets[0], values, strokes, np.random.default_rng(seed))
-    training = QuickTraining(
-        arguments.pretrained,
-        [here[0], there[0]],
-        default_classes(values),
-        QuickConfig(seed=seed, device=arguments.device),
-        ignore_value=NOTHING,
-    )
+    config = QuickConfig(seed=seed, device=arguments.device)
+
+    def begin(kept: KeptFeatures | None) -> QuickTraining:
+        return QuickTraining(
+            arguments.pretrained,
+            [here[0], there[0]],
+            default_classes(values),
+            config,
+            ignore_value=NOTHING,
+            kept=kept,
+        )
+
+    training = begin(None)
     images = [training.normalize(image) for image, _ in (here, there)]
     views = [QuickView(image, 0, square, square) for image in images]
     half = painted.copy()
@@ -136,6 +156,7 @@ def run(arguments: argparse.Namespace, strokes: int, seed: int) -> list[Trial]:
         alone,
         first,
         later,
+        *reopen(begin, here[0], painted, square),
         iou(rest, same, values),
         iou(targets[1], other, values),
     )
@@ -143,8 +164,9 @@ def run(arguments: argparse.Namespace, strokes: int, seed: int) -> list[Trial]:
     start = time.perf_counter()
     same, other = forest(planes, painted, seed)
     seconds = time.perf_counter() - start
+    times = (math.nan, seconds, seconds, math.nan, math.nan)
     theirs = iou(rest, same, values), iou(targets[1], other, values)
-    return [ours, Trial(PixelForest.name, strokes, pixels, math.nan, seconds, seconds, *theirs)]
+    return [ours, Trial(PixelForest.name, strokes, pixels, *times, *theirs)]
 
 
 def look(training: QuickTraining, strokes: QuickView, show: QuickView) -> float:
@@ -155,6 +177,28 @@ def look(training: QuickTraining, strokes: QuickView, show: QuickView) -> float:
     except DataError:
         return time.perf_counter() - start
     raise AssertionError("one class was enough")
+
+
+def reopen(
+    begin: Callable[[KeptFeatures], QuickTraining],
+    image: ImageSource,
+    painted: NDArray[np.int64],
+    square: slice,
+) -> list[float]:
+    """Return the seconds of the first update, without and with features on disk."""
+    seconds, labels = [], []
+    with TemporaryDirectory() as folder:
+        for _ in range(2):
+            kept = KeptFeatures(Path(folder), lambda: 10**12)
+            training = begin(kept)
+            view = QuickView(training.normalize(image), 0, square, square, painted)
+            start = time.perf_counter()
+            labels.append(update(training, view, view))
+            seconds.append(time.perf_counter() - start)
+            kept.wait()
+    if not np.array_equal(*labels):
+        raise AssertionError("features on disk have changed the prediction")
+    return seconds
 
 
 def of_one_class(painted: NDArray[np.int64]) -> NDArray[np.int64]:

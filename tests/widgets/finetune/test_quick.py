@@ -13,6 +13,7 @@ from napari_affmae.engine import events as ev
 from napari_affmae.engine import read_metadata
 from napari_affmae.engine.quick.training import QuickTraining
 from napari_affmae.engine.store.registry import list_runs
+from napari_affmae.model.quick import segmenter
 from napari_affmae.widgets.finetune.dock import FinetuneDock
 from napari_affmae.widgets.finetune.quick_session import QuickSession
 from napari_affmae.widgets.layers.layer_sources import layer_geometry
@@ -69,10 +70,25 @@ def test_prediction_follows_strokes_and_is_saved(
     assert listed(dock.start_from) == run.path
 
 
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """What networks were asked for: the pixels of each tile."""
+    tiles: list[bytes] = []
+    compute = segmenter.cell_features
+
+    def note(*network: Any) -> Any:
+        tiles.append(network[-1].numpy().tobytes())
+        return compute(*network)
+
+    monkeypatch.setattr(segmenter, "cell_features", note)
+    return tiles
+
+
 def test_prediction_is_seen_and_taken_over_by_the_next_dock(
-    viewer: Any, image: Any, qtbot: Any, drive: Any
+    viewer: Any, image: Any, qtbot: Any, drive: Any, listed: Any, runs: Path, seen: list[bytes]
 ) -> None:
     dock = FinetuneDock(viewer)
+    network = listed(dock.start_from)
     above = viewer.add_image(image.data, name="above", **layer_geometry(image))
     viewer.dims.set_current_step(0, 0)
     dock.pairs.new_button.click()
@@ -83,11 +99,18 @@ def test_prediction_is_seen_and_taken_over_by_the_next_dock(
     dock.quick.switch_off()
     with qtbot.waitSignal(dock.destroyed):
         dock.deleteLater()
+    qtbot.waitUntil(lambda: not RunWorker._alive, timeout=MILLISECONDS)
+    kept = runs / "features"
+    qtbot.waitUntil(
+        lambda: len(list(kept.glob("*.features"))) == len(seen) > 0, timeout=MILLISECONDS
+    )
     again = FinetuneDock(viewer)
     qtbot.addWidget(again)
+    assert listed(again.start_from) == network
     viewer.dims.set_current_step(0, 0)
     predict(again, labels, qtbot, drive)
     assert list(viewer.layers) == [image, above, prediction, uncertainty, labels]
+    assert len(set(seen)) == len(seen)  # what is kept on disk is not computed again
     assert not prediction.editable
 
 

@@ -19,7 +19,7 @@ from napari_affmae.widgets.models import dock as models_dock
 from napari_affmae.widgets.models.dock import ModelsDock
 from napari_affmae.widgets.models.import_dialog import ImportDialog
 from napari_affmae.widgets.parts import preferences
-from napari_affmae.widgets.parts.preferences import load_preferences
+from napari_affmae.widgets.parts.preferences import kept_features, load_preferences
 from napari_affmae.widgets.running import run_listing
 
 Settle = Callable[[ModelsDock], None]
@@ -205,6 +205,22 @@ def test_another_folder(
     assert load_preferences().runs == tmp_path / "else"
     assert names(dock) == []
     assert str(tmp_path / "else") in dock.folder.text()
+
+
+def test_less_may_be_kept_for_painting(dock: ModelsDock, runs: Path, qtbot: Any) -> None:
+    kept = kept_features()
+    kept.put(bytes(32), np.zeros(4, np.float32))
+    kept.wait()
+    (file,) = (runs / "features").iterdir()
+    control: Any = dock.limits.control("features_gb")
+    assert control.value() == load_preferences().features_gb == 2
+    control.setValue(1)
+    qtbot.waitUntil(lambda: load_preferences().features_gb == 1, timeout=60_000)
+    control.setValue(0)
+    qtbot.waitUntil(lambda: not file.exists(), timeout=60_000)
+    kept.put(bytes(32), np.zeros(4, np.float32))
+    kept.wait()
+    assert not file.exists()
 
 
 def test_a_folder_that_cannot_be_remembered(

@@ -15,6 +15,7 @@ from napari_affmae.engine.compute.runtime import Runtime
 from napari_affmae.engine.compute.timing import Pace
 from napari_affmae.engine.events import TileDone
 from napari_affmae.engine.inference.tiles import Grid, Place, read_tile, tile_window
+from napari_affmae.engine.quick.kept_cells import KeptCells
 from napari_affmae.model import QuickFeatures, QuickSegmenter
 
 OVERLAP = 0.25
@@ -75,6 +76,8 @@ class FeatureStore:
         quarter of it is a whole number of patches.
     capacity : int
         Size of the cache, bytes.
+    on_disk : KeptCells, optional
+        What is kept on disk beyond the life of this cache.
 
     Attributes
     ----------
@@ -83,10 +86,16 @@ class FeatureStore:
     """
 
     def __init__(
-        self, module: QuickSegmenter, runtime: Runtime, crop: int, capacity: int = CAPACITY
+        self,
+        module: QuickSegmenter,
+        runtime: Runtime,
+        crop: int,
+        capacity: int = CAPACITY,
+        on_disk: KeptCells | None = None,
     ) -> None:
         self._module = module
         self._runtime = runtime
+        self._on_disk = on_disk
         self.patch = module.config.patch_size
         unit = round(self.patch / OVERLAP)
         self.tile = -(-crop // unit) * unit
@@ -156,7 +165,7 @@ class FeatureStore:
             yield progress.event(plane)
 
     def compute(self, key: TileKey) -> QuickFeatures:
-        """Compute the features of a tile, and keep them.
+        """Compute the features of a tile, or read what is on disk of them, and keep them.
 
         Raises
         ------
@@ -164,10 +173,14 @@ class FeatureStore:
             If the image's file is damaged.
         """
         pixels = read_tile(key.source.read, Place(key.plane, key.row, key.column), self.tile)
+        known = None if self._on_disk is None else self._on_disk.get(pixels)
+        tensors = (torch.from_numpy(pixels)[None], *([] if known is None else [known]))
         with self.working():
-            images = self._runtime.to_device((torch.from_numpy(pixels)[None],))
+            on_device = self._runtime.to_device(tensors)
             with self._runtime.computing():
-                features = self._module.features(*images)
+                features = self._module.features(*on_device)
+            if self._on_disk is not None and known is None:
+                self._on_disk.put(pixels, features.cells)
         self._kept[key] = features
         return features
 

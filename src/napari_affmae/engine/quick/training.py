@@ -27,6 +27,7 @@ from napari_affmae.engine.inference.uncertainty import uncertainty
 from napari_affmae.engine.quick.features import FeatureStore, TileCount
 from napari_affmae.engine.quick.head_training import BATCH, train_head
 from napari_affmae.engine.quick.held_out import judge_held_out
+from napari_affmae.engine.quick.kept_cells import KeptCells
 from napari_affmae.engine.quick.strokes import (
     Block,
     QuickView,
@@ -35,6 +36,7 @@ from napari_affmae.engine.quick.strokes import (
     painted_blocks,
 )
 from napari_affmae.engine.quick.view import predict_view
+from napari_affmae.engine.store.kept_features import KeptFeatures
 from napari_affmae.engine.store.metadata import ModelMetadata, learned_from
 from napari_affmae.engine.store.model_files import load_model, model_bytes
 from napari_affmae.engine.store.starting_weights import Start, find_origin
@@ -79,6 +81,10 @@ class QuickTraining:
         Settings.
     ignore_value : int or None
         Label value of pixels that are not painted.
+    kept : KeptFeatures, optional
+        Where features are kept on disk, so that another training with the same network need not
+        compute them again. With a CUDA GPU, which computes those of a view within a second,
+        nothing is kept.
 
     Raises
     ------
@@ -102,6 +108,7 @@ class QuickTraining:
         config: QuickConfig,
         *,
         ignore_value: int | None = 0,
+        kept: KeptFeatures | None = None,
     ) -> None:
         if not sources:
             raise DataError("there is no image to train on: give at least one")
@@ -120,9 +127,12 @@ class QuickTraining:
             self.normalize(source)
         self._runtime = Runtime(plan)
         self.notes += tuple(notice.message for notice in self._runtime.first_pass())
+        on_disk = None
+        if kept is not None and plan.device.type != "cuda":
+            on_disk = KeptCells(kept, self._module, plan)
         with plan.active():
             self._module.to(self._runtime.plan.device)
-        self._store = FeatureStore(self._module, self._runtime, self._crop)
+        self._store = FeatureStore(self._module, self._runtime, self._crop, on_disk=on_disk)
         self._samples = StrokeSamples(self._store)
         self.started = self._runtime.started(self._module, BATCH, BATCH, total_steps=config.steps)
 

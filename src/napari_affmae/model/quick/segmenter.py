@@ -231,20 +231,23 @@ class QuickSegmenter(nn.Module):
         return self
 
     @torch.no_grad()
-    def features(self, images: Tensor) -> QuickFeatures:
+    def features(self, images: Tensor, cells: Tensor | None = None) -> QuickFeatures:
         """Compute what the head reads, which training does not change.
 
         Parameters
         ----------
         images : Tensor
             (B, C, H, W) float, normalised; at least 64 px a side.
+        cells : Tensor, optional
+            The features of their cells, where they are known: the network is not asked then.
 
         Raises
         ------
         ValueError
             If the images do not fit the network.
         """
-        cells = cell_features(self.config, self.encoder, self.decoder, images)
+        if cells is None:
+            cells = cell_features(self.config, self.encoder, self.decoder, images)
         return QuickFeatures(cells, local_features(images))
 
     def classify(self, features: QuickFeatures) -> Tensor:

@@ -12,6 +12,7 @@ from napari_affmae.engine import events as ev
 from napari_affmae.errors import AffmaeError
 from napari_affmae.widgets.finetune.painted import Square
 from napari_affmae.widgets.layers.view import LayerView
+from napari_affmae.widgets.parts.preferences import kept_features
 
 R = TypeVar("R")
 
@@ -209,6 +210,7 @@ class QuickSession:
             setup.classes,
             setup.config,
             ignore_value=setup.ignore_value,
+            kept=kept_features(),
         )
         self._setup = setup
         yield training.started

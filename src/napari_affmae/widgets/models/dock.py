@@ -31,8 +31,14 @@ from napari_affmae.widgets.models.import_dialog import ImportDialog
 from napari_affmae.widgets.models.package_dialog import PackageDialog
 from napari_affmae.widgets.parts.curves import Curves, load_plots
 from napari_affmae.widgets.parts.error_text import in_words
+from napari_affmae.widgets.parts.forms import SettingsForm
 from napari_affmae.widgets.parts.messages import Messages
-from napari_affmae.widgets.parts.preferences import load_preferences, remember
+from napari_affmae.widgets.parts.preferences import (
+    Preferences,
+    kept_features,
+    load_preferences,
+    remember,
+)
 from napari_affmae.widgets.running.background_job import BackgroundJob
 from napari_affmae.widgets.running.base_dock import ScrollingSections
 from napari_affmae.widgets.running.model_card import ModelCard
@@ -103,6 +109,13 @@ class ModelsDock(ScrollingSections):
         self._import.failed.connect(self._fail)
         self._import.ended.connect(self._end_import)
         self._importing: Path | None = None
+        self._limiting = BackgroundJob(self, loads_torch=False)
+        self._limiting.failed.connect(self._fail)
+        self.limits = SettingsForm(Preferences, basic=("features_gb",))
+        # While 20 is typed, it must not delete all but 2.
+        self.limits.control("features_gb").setKeyboardTracking(False)
+        self.limits.set_values({"features_gb": load_preferences().features_gb})
+        self.limits.changed.connect(self._limit)
         self._arrange()
         self.refresh()
 
@@ -143,7 +156,7 @@ class ModelsDock(ScrollingSections):
         every = (*self._of_chosen, self.import_button, self.refresh_button)
         for number, button in enumerate(every):
             grid.addWidget(button, number // 3, number % 3)
-        self.add_section("Folder", top)
+        self.add_section("Folder", top, self.limits)
         self.add_section("Runs and models", self.list, buttons)
         self.add(self.messages, self.card, self.curves)
         self.add_stretch()
@@ -224,6 +237,11 @@ class ModelsDock(ScrollingSections):
         )
         if name:
             self._do(lambda: remember(runs=Path(name)))
+
+    def _limit(self) -> None:
+        """Remember how much may be kept for painting, and delete what is more."""
+        limits = self.limits.values()
+        self._limiting.run(lambda: _limit(limits))
 
     def _ask_for_name(self) -> None:
         run = self.run()
@@ -336,6 +354,12 @@ def _state(run: RunSummary) -> str:
 def _do(change: Callable[[], object]) -> Generator[Event, None, None]:
     path = change()
     yield _Changed(path if isinstance(path, Path) else None)
+
+
+def _limit(limits: dict[str, Any]) -> Generator[Event, None, None]:
+    remember(**limits)
+    kept_features().tidy()
+    yield from ()
 
 
 def _read_log(path: Path) -> Generator[Event, None, None]:

@@ -9,6 +9,7 @@ from platformdirs import user_config_path, user_data_path
 from pydantic import Field
 
 from napari_affmae.config import Settings
+from napari_affmae.engine.store.kept_features import FEATURES, KeptFeatures
 from napari_affmae.files import replace_bytes
 
 logger = logging.getLogger(__name__)
@@ -23,6 +24,16 @@ class Preferences(Settings):
         default_factory=lambda: user_data_path(_PROGRAM) / "runs",
         title="Runs",
         description="Folder of runs and models.",
+    )
+    features_gb: int = Field(
+        2,
+        ge=0,
+        le=100_000,
+        title="Kept for painting (GB)",
+        description="What a network says of images that you paint on is kept beside the runs, so "
+        "that an image which is opened again is predicted sooner. What was not used for longest "
+        "goes first; 0 keeps nothing. 1 GB is enough for about ten views of 1024 x 1024 pixels "
+        "with the smallest network.",
     )
     forms: dict[str, dict[str, Any]] = Field(
         default_factory=dict, title="Forms", description="Settings last used in each dock."
@@ -71,3 +82,12 @@ def remember_form(name: str, values: dict[str, Any]) -> None:
     """Keep the settings of a dock."""
     forms = {**load_preferences().forms, name: values}
     remember(forms=forms)
+
+
+def kept_features() -> KeptFeatures:
+    """Return what is kept beside the runs of features, within the limit that the user has set."""
+    return KeptFeatures(load_preferences().runs / FEATURES, _most_bytes)
+
+
+def _most_bytes() -> int:
+    return load_preferences().features_gb * 10**9
