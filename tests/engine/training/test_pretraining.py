@@ -52,7 +52,7 @@ def test_events_of_a_run(pretrained, pretrain_config):
         assert event.images_per_second > 0
         assert event.total_steps == 4
         assert event.learning_rate == pytest.approx(learning_rate(event.step / 4, 5e-4, 1e-6, 0.05))
-    assert [event.step for event in of_type(events, Validated)] == [2, 4]
+    assert [event.step for event in of_type(events, Validated)] == [0, 2, 4]
     assert events[-1] == RunFinished(4, run / "model.safetensors")
 
 
@@ -93,7 +93,7 @@ def test_validation_crops_and_masks_stay_the_same(tmp_path, image, pretrain_conf
     )
     events = list(pretrain([image], config, tmp_path))
     losses = [event.loss for event in of_type(events, Validated)]
-    assert len(losses) == 4
+    assert len(losses) == 5
     np.testing.assert_allclose(losses, losses[0], rtol=1e-6)
     previews = of_type(events, PreviewReady)
     assert previews
