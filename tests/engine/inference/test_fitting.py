@@ -22,8 +22,8 @@ from napari_affmae.engine.store.registry import RunSummary
 FIB = Subject("fib", 1, (8.0, 8.0))
 LONG = WORTHWHILE_CROPS // 16
 MOST = 20 * LONG
-BETTER = ProbeGain(start=0.5, end=0.55, margin=0.01)
-NO_BETTER = ProbeGain(start=0.5, end=0.505, margin=0.01)
+BETTER = ProbeGain(start=0.5, end=0.55, margin=0.02)
+NO_BETTER = ProbeGain(start=0.5, end=0.505, margin=0.02)
 
 
 def run(name: str, kind: Any = "pretrain", steps: int = LONG, **facts: Any) -> RunSummary:

@@ -32,13 +32,13 @@ def test_few_scores_are_not_judged():
 @pytest.mark.parametrize(
     ("scores", "is_clear", "margin"),
     [
-        ([0.5, 0.512], True, 0.01),
-        ([0.5, 0.508], False, 0.01),
-        ([0.5, 0.4], False, 0.01),
+        ([0.5, 0.522], True, 0.02),
+        ([0.5, 0.518], False, 0.02),
+        ([0.5, 0.4], False, 0.02),
         # A score that jumps by 0.02 from one validation to the next says nothing of 0.03.
         ([0.5, 0.51, 0.53, 0.51, 0.53], False, 0.04),
         # What it has gained in its earlier half is no jumping.
-        ([0.5, 0.6, 0.7, 0.701, 0.7], True, 0.01),
+        ([0.5, 0.6, 0.7, 0.701, 0.7], True, 0.02),
         (RISING, True, 0.1),
     ],
 )
