@@ -15,7 +15,8 @@ from napari_affmae.errors import CheckpointError
 
 #: Folder of the weights that come with the program, and of what is told of them.
 WEIGHTS = Path(__file__).parents[2] / "weights"
-#: Starts from the weights that fit the size of the network and the images, if there are any.
+#: Starts from the weights that fit the size of the network and the images, if there are any; a run
+#: also from one beside it that has become better than these (`fitting.automatic_origin`).
 AUTO = "auto"
 #: What the command line calls random weights.
 NOTHING = "none"
