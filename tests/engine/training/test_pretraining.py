@@ -99,10 +99,14 @@ def test_validation_crops_and_masks_stay_the_same(tmp_path, image, pretrain_conf
     assert previews
 
 
-def test_a_single_plane_has_no_validation_and_says_so(tmp_path, volume, pretrain_config):
+def test_a_single_plane_has_no_validation_and_says_so(
+    tmp_path, volume, image, labels, pretrain_config
+):
     one = open_source(volume[0][0], axes="YX", name="one")
-    events = list(pretrain([one], pretrain_config, tmp_path))
-    assert any("no validation loss" in notice.message for notice in of_type(events, Notice))
+    events = list(pretrain([one], pretrain_config, tmp_path, labelled=[(image, labels)]))
+    assert any(
+        "no validation loss, and no probe" in notice.message for notice in of_type(events, Notice)
+    )
     assert not of_type(events, Validated)
     assert of_type(events, PreviewReady)
 

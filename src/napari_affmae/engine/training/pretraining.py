@@ -134,7 +134,8 @@ def pretrain(
         )
         with closing(task):
             if not task.is_validated:
-                yield Notice("there is no validation loss: one plane alone cannot be split", "info")
+                missing = "no validation loss" + (", and no probe" if probe else "")
+                yield Notice(f"there is {missing}: one plane alone cannot be split", "info")
             yield from train(task, folder, begun.runtime)
 
 
