@@ -9,12 +9,15 @@ from pathlib import Path
 
 from accuracy.crew import CPU, employ
 from accuracy.datasets import BUDGETS, labelled_sets
+from accuracy.evidence import evidence
 from accuracy.execution import Site
 from accuracy.ledger import Ledger
 from accuracy.plans import LENGTHS, PARTS, RATES, Options
 from accuracy.worker import work
 
 INTERRUPTED = 130
+
+PLANS = {**PARTS, "evidence": evidence}
 
 DESCRIPTION = """Score segmentation of real images: methods, label budgets, seeds, and their cost.
 
@@ -40,12 +43,14 @@ def main(given: Sequence[str] | None = None) -> int:
     if arguments.command == "worker":
         return _work(arguments)
     done = True
+    ledger = Ledger(arguments.runs)
+    for path in arguments.known:
+        ledger.know(path)
     if arguments.command != "report":
-        ledger = Ledger(arguments.runs)
         if arguments.command != "run":
             names = list(PARTS) if arguments.command == "everything" else [arguments.command]
             options = _options(arguments)
-            ledger.add([job for name in names for job in PARTS[name](options)])
+            ledger.add([job for name in names for job in PLANS[name](options)])
         if arguments.retry:
             ledger.forgive()
         deadline = math.inf
@@ -71,6 +76,7 @@ def main(given: Sequence[str] | None = None) -> int:
 def _report(arguments: argparse.Namespace) -> None:
     # Machines that only train need no matplotlib.
     from accuracy.curves import draw_curves  # noqa: PLC0415
+    from accuracy.page import write_page  # noqa: PLC0415
     from accuracy.report import write_report  # noqa: PLC0415
 
     ledger = Ledger(arguments.runs)
@@ -85,6 +91,9 @@ def _report(arguments: argparse.Namespace) -> None:
     write_report(results, out / "accuracy.md")
     paths = draw_curves(results, out)
     print(f"wrote {out / 'accuracy.md'}, {', '.join(map(str, paths))}")
+    if arguments.into is not None:
+        write_page(results, paths, arguments.into)
+        print(f"wrote the scores into {arguments.into}")
 
 
 def _work(arguments: argparse.Namespace) -> int:
@@ -127,7 +136,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, plan in PARTS.items():
+    for name, plan in PLANS.items():
         _add_plan(commands.add_parser(name, help=plan.__doc__))
     _add_plan(commands.add_parser("everything", help="All of these."))
     _add_crew(commands.add_parser("run", help="Go on with what is planned."))
@@ -143,7 +152,17 @@ def _add_runs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--runs", type=Path, required=True, help="folder of jobs, results and run folders"
     )
-    parser.add_argument("--out", type=Path, help="folder of the report; RUNS/report by default")
+    add = parser.add_argument
+    add("--out", type=Path, help="folder of the report; RUNS/report by default")
+    add("--into", type=_file, metavar="PAGE", help="page that gets the scores and pictures, too")
+    add(
+        "--known",
+        type=_file,
+        nargs="*",
+        default=[],
+        metavar="FILE",
+        help="results of earlier campaigns, which are not measured again",
+    )
 
 
 def _add_crew(parser: argparse.ArgumentParser) -> None:
@@ -158,6 +177,13 @@ def _add_crew(parser: argparse.ArgumentParser) -> None:
     add("--plan-only", action="store_true", help="write the jobs down, do none")
 
 
+def _file(text: str) -> Path:
+    path = Path(text)
+    if not path.is_file():
+        raise argparse.ArgumentTypeError(f"there is no file {path}")
+    return path
+
+
 def _add_plan(parser: argparse.ArgumentParser) -> None:
     _add_crew(parser)
     add = parser.add_argument
@@ -166,7 +192,11 @@ def _add_plan(parser: argparse.ArgumentParser) -> None:
     add("--seeds", type=int, nargs="+", default=[0])
     add("--preset", choices=("nano", "small", "base"), default="small", help="of the AFFMAE")
     add("--minutes", type=float, default=7.0, help="of pretraining")
-    add("--start", type=Path, help="pretrained run or model file, instead of pretraining")
+    add(
+        "--start",
+        help="instead of pretraining: weights that come with the program by name (em-nano), a "
+        "pretrained run, a model file, or none (random weights alone)",
+    )
     add("--crops", type=int, nargs="+", default=list(LENGTHS), help="of the length curve")
     add("--rates", type=float, nargs="+", default=list(RATES), help="to try from random weights")
     add("--random-rate", type=float, help="learning rate from random weights")

@@ -25,6 +25,7 @@ from napari_affmae.engine.events import Event, Notice, StepDone
 from napari_affmae.engine.store.model_files import load_weights
 from napari_affmae.engine.store.run_folder import RunFolder
 from napari_affmae.engine.store.run_state import RunState
+from napari_affmae.engine.store.starting_weights import named_start
 from napari_affmae.engine.training.image_memory import PoolPlan, plan_pool
 from napari_affmae.engine.training.labelled_data import Labelled
 from napari_affmae.engine.training.steps.batch import plan_batch
@@ -110,8 +111,8 @@ def _pretrain(job: PretrainJob, site: Site) -> dict[str, Any]:
     with closing(
         MaskedPretraining(job, config, normalized, batch, _place(run, config, plan))
     ) as task:
-        # Pretraining has its GPU for itself.
-        result = _train(job, task, run, plan, site, beside=1)
+        beside = 1 if job.is_timed else site.workers
+        result = _train(job, task, run, plan, site, beside)
         load_weights(task.module, model_of(site.runs, job.name))
         ranks = {name: _ranks(task, site.data / name, plan) for name in job.sets}
     shutil.rmtree(run / "checkpoints")
@@ -228,9 +229,9 @@ def _place(run: Path, config: TrainingConfig, plan: DevicePlan) -> PoolPlan:
 
 
 def _start(job: SegmentJob, site: Site) -> Path | None:
-    if job.start is None or job.from_file:
-        return None if job.start is None else Path(job.start)
-    return model_of(site.runs, job.start)
+    if job.start is None:
+        return None
+    return named_start(job.start) if job.from_outside else model_of(site.runs, job.start)
 
 
 def _ranks(task: MaskedPretraining, folder: Path, plan: DevicePlan) -> list[float]:

@@ -9,6 +9,7 @@ from pydantic import Field, TypeAdapter
 
 from accuracy.datasets import Budget
 from napari_affmae.config import FinetuneConfig, LabelClass, PretrainConfig, Settings
+from napari_affmae.engine.store.starting_weights import starting_weights
 
 MaskedNetwork = Literal["affmae-nano", "affmae-small", "affmae-base", "vit-small", "vit-base"]
 Network = Literal[MaskedNetwork, "dynunet", "forest"]
@@ -98,6 +99,11 @@ class PretrainJob(Job):
         """Jobs whose results it takes."""
         return ()
 
+    @property
+    def is_timed(self) -> bool:
+        """Whether it ends by the clock, so that it needs a GPU for itself."""
+        return "minutes" in self.settings
+
     def config(self, device: str) -> PretrainConfig:
         """Make the settings of the run on a device."""
         fixed = {"preset": self.preset, "seed": self.seed, "device": device}
@@ -118,8 +124,8 @@ class SegmentJob(Job):
     budget : str
         How many of its planes are labelled.
     start : str or None
-        Pretraining job, or path of a pretrained run or model file; None for
-        random weights.
+        Pretraining job, name of weights that come with the program, or path of a
+        pretrained run or model file; None for random weights.
     like : tuple of str
         Jobs as long as which it takes, on a GPU.
     pace : str or None
@@ -139,14 +145,14 @@ class SegmentJob(Job):
     variant: bool = False
 
     @property
-    def from_file(self) -> bool:
-        """Whether it starts from a run or model file that is no job of the campaign."""
-        return self.start is not None and "/" in self.start
+    def from_outside(self) -> bool:
+        """Whether it starts from weights that no job of the campaign makes."""
+        return self.start is not None and ("/" in self.start or self.start in starting_weights())
 
     @property
     def pretraining(self) -> str | None:
         """Name of the pretraining job that it starts from."""
-        return None if self.from_file else self.start
+        return None if self.from_outside else self.start
 
     @property
     def needs(self) -> tuple[str, ...]:

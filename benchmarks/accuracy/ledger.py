@@ -92,7 +92,14 @@ class Ledger:
 
     def results(self) -> dict[str, dict[str, Any]]:
         """Read the results by name of the job; of two, the later one."""
-        return {line["name"]: line for line in read_results(self.folder)}
+        return {line["name"]: line for line in read_results(self.folder / "results.jsonl")}
+
+    def know(self, path: Path) -> None:
+        """Take in the results of an earlier campaign; its jobs are not done again."""
+        known = self.results()
+        for line in read_results(path):
+            if line["name"] not in known:
+                self._append(line)
 
     def failed(self) -> dict[str, str]:
         """Read why jobs failed, by their names."""
@@ -170,13 +177,16 @@ class Ledger:
 
     def finish(self, job: AnyJob, result: Mapping[str, Any]) -> None:
         """Add the result of a job."""
-        line = json.dumps({"name": job.name, **result}) + "\n"
+        self._append({"name": job.name, **result})
+        self.interrupt(job)
+
+    def _append(self, result: Mapping[str, Any]) -> None:
+        line = json.dumps(result) + "\n"
         path = self.folder / "results.jsonl"
         with FileLock(self.folder / "locks" / "results.lock"), path.open("a+b") as file:
             if file.tell() and not _ends_with_newline(path):
                 file.write(b"\n")
             file.write(line.encode())
-        self.interrupt(job)
 
 
 @contextmanager
@@ -202,9 +212,8 @@ def holding(path: Path, patience: float = 0.0) -> Iterator[bool]:
         lock.release()
 
 
-def read_results(folder: Path) -> list[dict[str, Any]]:
-    """Read the results of a campaign; lines that were cut short do not count."""
-    path = folder / "results.jsonl"
+def read_results(path: Path) -> list[dict[str, Any]]:
+    """Read the results of a campaign from its file; lines that were cut short do not count."""
     results = []
     for line in path.read_text().splitlines() if path.exists() else []:
         try:

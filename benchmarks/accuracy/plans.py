@@ -1,12 +1,14 @@
 """The parts of the comparison: which jobs answer which question."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from accuracy.datasets import BUDGETS, Budget
 from accuracy.jobs import MaskedNetwork, Network, PretrainJob, SegmentJob
+from napari_affmae.engine.store.metadata import read_metadata, training_facts
+from napari_affmae.engine.store.starting_weights import NOTHING, find_origin, is_starting_weights
 
 Jobs = list[PretrainJob | SegmentJob]
 
@@ -41,8 +43,10 @@ class Options:
         The ViT-MAE.
     minutes : float
         Of pretraining.
-    start : Path or None
-        Pretrained run or model file to start from, instead of pretraining.
+    start : str or None
+        What to start from instead of pretraining: weights that come with the program by
+        their name, a pretrained run or model file, or "none", which leaves random weights
+        alone.
     lengths : tuple of int
         Crops of the pretrainings of the length curve.
     rates : tuple of float
@@ -59,7 +63,7 @@ class Options:
     network: MaskedNetwork = "affmae-small"
     vit: MaskedNetwork = "vit-small"
     minutes: float = 7.0
-    start: Path | None = None
+    start: str | None = None
     lengths: tuple[int, ...] = LENGTHS
     rates: tuple[float, ...] = RATES
     random_rate: float | None = None
@@ -99,7 +103,7 @@ class Options:
 
 
 def pretrained_and_random(options: Options) -> Jobs:
-    """Train AFFMAE from pretrained and from random weights."""
+    """Train AFFMAE from pretrained weights and from random ones."""
     return [
         *([] if options.start else [options.timed(options.network)]),
         *options.segmentations(options.network, _random(options), options.random_rate),
@@ -117,25 +121,36 @@ def vit(options: Options) -> Jobs:
 def unet(options: Options) -> Jobs:
     """Train DynUNet for as many steps, and for the GPU time of pretraining and fine-tuning."""
     plain = list(options.segmentations("dynunet", "dynunet"))
-    if options.start:
+    if options.start is not None:
         return [*plain]
     pretraining, own = options.timed(options.network), _pretrained(options)
-    return [
-        pretraining,
-        *own,
-        *plain,
-        *(
-            job.model_copy(
-                update={
-                    "name": _name("dynunet as long", job.dataset, job.budget, job.seed),
-                    "method": f"dynunet as long as {beside.method}",
-                    "like": (pretraining.name, beside.name),
-                    "pace": job.name,
-                }
-            )
-            for job, beside in zip(plain, own, strict=True)
-        ),
-    ]
+    return [pretraining, *own, *plain, *as_long(plain, pretraining, own)]
+
+
+def as_long(
+    plain: Sequence[SegmentJob], pretraining: PretrainJob, own: Sequence[SegmentJob]
+) -> Iterator[SegmentJob]:
+    """Give each of some jobs the GPU time of a pretraining and the fine-tuning after it.
+
+    Parameters
+    ----------
+    plain : sequence of SegmentJob
+        The jobs, which tell how long their own steps take.
+    pretraining : PretrainJob
+        The pretraining.
+    own : sequence of SegmentJob
+        The fine-tunings, one for each of `plain`.
+    """
+    for job, beside in zip(plain, own, strict=True):
+        method = f"{job.network} as long as {beside.method}"
+        yield job.model_copy(
+            update={
+                "name": _name(method, job.dataset, job.budget, job.seed),
+                "method": method,
+                "like": (pretraining.name, beside.name),
+                "pace": job.name,
+            }
+        )
 
 
 def forest(options: Options) -> Jobs:
@@ -197,13 +212,28 @@ PARTS: Mapping[str, Callable[[Options], Jobs]] = {
 
 
 def _pretrained(options: Options) -> list[SegmentJob]:
-    if options.start:
-        path = options.start.resolve()
-        method = f"{options.network} from {path.name}"
-        return list(options.segmentations(options.network, method, start=str(path)))
+    if options.start == NOTHING:
+        return []
+    if options.start is not None:
+        start = _found(options.start, options.network)
+        method = f"{options.network} from {Path(start).name}"
+        return list(options.segmentations(options.network, method, start=start))
     start = options.timed(options.network).name
     method = f"{options.network} pretrained {options.minutes:g} min"
     return list(options.segmentations(options.network, method, start=start))
+
+
+def _found(start: str, network: MaskedNetwork) -> str:
+    """Return the name or the whole path of what is started from, which is a network like this."""
+    path = find_origin(start, network.partition("-")[2], 1).path
+    if path is None:
+        raise ValueError(
+            f"no weights of {network} come with the program: name others to start from"
+        )
+    size = training_facts(read_metadata(path), path).preset
+    if f"affmae-{size}" != network:
+        raise ValueError(f"{start} is of the size {size}; choose --preset {size}, not {network}")
+    return path.stem if is_starting_weights(path) else str(path.resolve())
 
 
 def _random(options: Options) -> str:

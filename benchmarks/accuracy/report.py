@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from accuracy.datasets import BUDGETS
+from napari_affmae.engine.store.starting_weights import starting_weights
 
 Result = Mapping[str, Any]
 
@@ -36,10 +37,11 @@ def by_method(segmented: Sequence[Result]) -> dict[str, list[Result]]:
 def total_gpu_seconds(result: Result, pretrained: Mapping[str, Result]) -> float | None:
     """Add up the GPU time of a segmentation run and the pretraining that it starts from.
 
-    None where it starts from a file whose time is not known.
+    Weights that come with the program have taken none of the user's. None where a run starts
+    from a file whose time is not known.
     """
     start = result["job"]["start"]
-    if start is None:
+    if start is None or start in starting_weights():
         return float(result["gpu_seconds"])
     if start not in pretrained:
         return None
@@ -65,16 +67,12 @@ def write_report(results: Iterable[Result], path: Path) -> None:
         Replaced where it exists.
     """
     pretrained, segmented = split(results)
-    machines = {
-        "{device}, torch {torch}, commit {commit}, {date}".format(**result["machine"])
-        for result in [*pretrained, *segmented]
-    }
     sections = [
         "# Segmentation of real images",
-        "\n".join(f"- {machine}" for machine in sorted(machines)),
+        "\n".join(f"- {machine}" for machine in machines([*pretrained, *segmented])),
         SCORED,
-        *(f"## {name}\n\n{_scores(found)}" for name, found in _by_set(segmented).items()),
-        f"## Mean over sets\n\n{_means(segmented)}",
+        *(f"## {name}\n\n{scores_table(found)}" for name, found in by_set(segmented).items()),
+        f"## Mean over sets\n\n{means_table(segmented)}",
         f"## Classes\n\n{_classes(segmented)}",
         f"## Cost\n\n{_costs(segmented, pretrained)}",
     ]
@@ -84,13 +82,20 @@ def write_report(results: Iterable[Result], path: Path) -> None:
     path.write_text("\n\n".join(sections) + "\n", encoding="utf-8")
 
 
+def machines(results: Sequence[Result]) -> list[str]:
+    """Name what was measured on, each once."""
+    words = "{device}, torch {torch}, commit {commit}, {date}"
+    return sorted({words.format(**result["machine"]) for result in results})
+
+
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Lay out a Markdown table."""
     lines = [headings, ["---"] * len(headings), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def _by_set(segmented: Sequence[Result]) -> dict[str, list[Result]]:
+def by_set(segmented: Sequence[Result]) -> dict[str, list[Result]]:
+    """Group results by their sets, by name."""
     names = sorted({result["job"]["dataset"] for result in segmented})
     return {
         name: [result for result in segmented if result["job"]["dataset"] == name] for name in names
@@ -106,7 +111,8 @@ def _of_budget(results: Sequence[Result], budget: str) -> list[Result]:
     return [result for result in results if result["job"]["budget"] == budget]
 
 
-def _scores(segmented: Sequence[Result]) -> str:
+def scores_table(segmented: Sequence[Result]) -> str:
+    """Lay out the scores on one set: a row for each method, a column for each budget."""
     budgets = _budgets(segmented)
     planes = [_of_budget(segmented, budget)[0]["planes"] for budget in budgets]
     headings = ["method", *(f"{budget} ({n})" for budget, n in zip(budgets, planes, strict=True))]
@@ -121,9 +127,9 @@ def _cell(results: Sequence[Result]) -> str:
     return spread([result["mean_iou"] for result in results]) if results else ""
 
 
-def _means(segmented: Sequence[Result]) -> str:
+def means_table(segmented: Sequence[Result]) -> str:
     """Average over sets, seed by seed; only where a method has all sets."""
-    sets, budgets = len(_by_set(segmented)), _budgets(segmented)
+    sets, budgets = len(by_set(segmented)), _budgets(segmented)
     rows = []
     for method, found in by_method(segmented).items():
         cells = [method]
@@ -139,7 +145,7 @@ def _means(segmented: Sequence[Result]) -> str:
 
 def _classes(segmented: Sequence[Result]) -> str:
     rows = []
-    for name, of_set in _by_set(segmented).items():
+    for name, of_set in by_set(segmented).items():
         for budget in _budgets(of_set):
             for method, found in by_method(_of_budget(of_set, budget)).items():
                 scores = [_class_score(label, found) for label in found[0]["iou"]]

@@ -4,8 +4,7 @@ import signal
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import ExitStack, contextmanager
 
 from accuracy.execution import Site, TimeIsUpError, carry_out
 from accuracy.jobs import PretrainJob
@@ -30,8 +29,7 @@ def work(ledger: Ledger, site: Site, gpu: str, slot: int) -> int:
     gpu : str
         Name of the device, for the workers that share it.
     slot : int
-        Number of this worker among them. Worker 0 pretrains, and the others
-        take no new job meanwhile.
+        Number of this worker among them.
 
     Returns
     -------
@@ -45,7 +43,7 @@ def work(ledger: Ledger, site: Site, gpu: str, slot: int) -> int:
         view = ledger.look()
         if not view.open:
             break
-        with _turn(ledger, gpu, slot) as job:
+        with _turn(ledger, gpu) as job:
             if job is not None and ledger.begin(job) and not _attempt(job, ledger, site, label):
                 return FAILED
         if job is None:
@@ -77,40 +75,22 @@ def _attempt(job: AnyJob, ledger: Ledger, site: Site, label: str) -> bool:
 
 
 @contextmanager
-def _turn(ledger: Ledger, gpu: str, slot: int) -> Iterator[AnyJob | None]:
-    """Claim the job that is this worker's turn, if there is one."""
-    alone = ledger.folder / "locks" / f"gpu_{gpu}.lock"
-    if slot == 0:
-        # Held before the job is, so that others who see the job held see this, too.
-        with (
-            holding(alone, PATIENCE) as held,
-            ledger.claim(_is_pretraining if held else _none, PATIENCE) as job,
+def _turn(ledger: Ledger, gpu: str) -> Iterator[AnyJob | None]:
+    """Claim the first job that nobody works on, if there is one.
+
+    A pretraining by the clock gets the GPU for itself: meanwhile nobody else takes a job there.
+    """
+    with ExitStack() as held, ExitStack() as briefly:
+        if not briefly.enter_context(
+            holding(ledger.folder / "locks" / f"gpu_{gpu}.lock", PATIENCE)
         ):
-            if job is not None:
-                yield job
-                return
-    elif _must_wait(ledger, alone):
-        yield None
-        return
-    with ledger.claim(lambda job: not _is_pretraining(job)) as job:
+            yield None
+            return
+        job = held.enter_context(ledger.claim(lambda _: True, PATIENCE))
+        if isinstance(job, PretrainJob) and job.is_timed:
+            held.push(briefly.pop_all())
+        briefly.close()
         yield job
-
-
-def _must_wait(ledger: Ledger, alone: Path) -> bool:
-    """Whether a pretraining has this GPU, or is about to take one."""
-    waiting = (job for job in ledger.look().ready if _is_pretraining(job))
-    if any(not ledger.is_held(job) for job in waiting):
-        return True
-    with holding(alone) as held:
-        return not held
-
-
-def _is_pretraining(job: AnyJob) -> bool:
-    return isinstance(job, PretrainJob)
-
-
-def _none(_: AnyJob) -> bool:
-    return False
 
 
 def _say(label: str, what: str) -> None:

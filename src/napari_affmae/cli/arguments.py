@@ -51,6 +51,6 @@ StartFrom = Annotated[
         help="What to start from: weights that come with this program by their name (em-nano), a "
         "run, or a model file, whose network counts then, not --preset; 'none' is random weights. "
         "Without it, the weights that come along for this --preset, if they take the channels of "
-        "the images.",
+        "the images, or a run beside --out whose probe says that it is better than they are.",
     ),
 ]

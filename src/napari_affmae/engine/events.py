@@ -116,7 +116,7 @@ class Validated(Event):
     In fine-tuning with the metrics over the set; `best` says whether this became
     the run's best checkpoint. In pretraining with the effective rank of the
     features of each encoder stage, and with the score of the `Probe` where there
-    are labels.
+    are labels; there the first one, of step 0, is of what the run starts from.
     """
 
     step: int

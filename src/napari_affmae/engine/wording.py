@@ -95,7 +95,8 @@ def validated(event: ev.Validated) -> str:
     if event.ranks:
         scores += f", effective rank {'/'.join(f'{rank:.0f}' for rank in event.ranks)}"
     best = ", the best so far" if event.best else ""
-    return f"step {event.step}: validation loss {event.loss:.4f}{scores}{best}"
+    when = f"step {event.step}" if event.step else "before the first step"
+    return f"{when}: validation loss {event.loss:.4f}{scores}{best}"
 
 
 def describe_plan(plan: ev.PlanMeasured) -> str:

@@ -14,6 +14,7 @@ from accuracy.jobs import PretrainJob, SegmentJob, model_of
 from safetensors.torch import load_file
 
 from napari_affmae.engine import load_model
+from napari_affmae.engine.store.starting_weights import starting_weights
 
 SMALL = {"crop": 64, "batch": 2, "steps": 2}
 
@@ -46,8 +47,9 @@ def test_pretraining(
     network: str, stages: int, pretrained: dict[str, dict[str, Any]], site: Site
 ) -> None:
     result = pretrained[network]
-    assert (result["steps"], result["crops"], result["workers"]) == (2, 4, 1)
-    assert result["gpu_seconds"] == result["seconds"]
+    # By steps, which the others on the device do not change.
+    assert (result["steps"], result["crops"], result["workers"]) == (2, 4, 2)
+    assert result["gpu_seconds"] == result["seconds"] / 2
     assert len(result["effective_rank"]["cells"]) == stages
     assert min(result["effective_rank"]["cells"]) > 1
     assert model_of(site.runs, network).exists()
@@ -98,7 +100,10 @@ def test_a_segmentation_starts_from_its_pretraining(
     monkeypatch.setattr(execution, "_train", stop)
     for network in ("affmae-nano", "vit-small"):
         path = model_of(site.runs, network)
-        for start in (network, str(path)):
+        names = {network: path, str(path): path}
+        if network == "affmae-nano":
+            names |= {"em-nano": starting_weights()["em-nano"]}
+        for start, file in names.items():
             with pytest.raises(TimeIsUpError):
                 carry_out(segmentation(network, start), site, pretrained)
             module, scales = built[network]
@@ -106,7 +111,7 @@ def test_a_segmentation_starts_from_its_pretraining(
             assert 0 < scale < 1
             own = dict(module.named_parameters())
             assert name in own
-            stored = {k: v for k, v in load_file(path).items() if k.startswith("encoder.")}
+            stored = {k: v.float() for k, v in load_file(file).items() if k.startswith("encoder.")}
             assert stored
             assert all(torch.equal(own[key], tensor) for key, tensor in stored.items())
 

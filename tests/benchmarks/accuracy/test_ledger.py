@@ -47,6 +47,19 @@ def test_what_is_done_is_not_ready_again(ledger: Ledger) -> None:
     assert Ledger(ledger.folder).results()["t"] == {"name": "t", "mean_iou": 0.5}
 
 
+def test_what_an_earlier_campaign_has_measured_is_not_done_again(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    earlier = Ledger(tmp_path / "earlier")
+    for score in (0.4, 0.5):
+        earlier.finish(segment("t"), {"mean_iou": score})
+    ledger.know(earlier.folder / "results.jsonl")
+    assert ready(ledger) == ["p"]
+    before = (ledger.folder / "results.jsonl").read_bytes()
+    ledger.know(earlier.folder / "results.jsonl")
+    assert (ledger.folder / "results.jsonl").read_bytes() == before
+
+
 def test_adding_again_changes_nothing_and_another_job_is_refused(ledger: Ledger) -> None:
     before = ledger.jobs()
     ledger.add([segment("t"), segment("u")])

@@ -1,13 +1,18 @@
 """Which jobs the parts have, and with which settings."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from accuracy.jobs import PretrainJob, SegmentJob
+from accuracy.evidence import evidence, parted, stages
+from accuracy.jobs import READ_JOB, PretrainJob, SegmentJob
+from accuracy.ledger import read_results
 from accuracy.plans import ABLATIONS, PARTS, Options
+from environment import RESULTS
 
 from napari_affmae.data import default_classes
+from napari_affmae.engine.store.starting_weights import starting_weights
 
 CLASSES = default_classes([0, 1])
 OPTIONS = Options(sets=("tem_axon", "sem_axon", "fib25_membrane"))
@@ -98,8 +103,53 @@ def test_ablations_differ_from_the_recipe_in_one_thing() -> None:
 
 
 def test_a_given_model_takes_the_place_of_pretraining(tmp_path: Path) -> None:
-    options = replace(OPTIONS, start=tmp_path / "model.safetensors")
-    assert not pretrainings("pretrained", options)
-    job = segmentations("pretrained", options)[-1]
-    assert job.from_file
-    assert not job.needs
+    model = tmp_path / "mine.safetensors"
+    shutil.copy(starting_weights()["em-small"], model)
+    for start, method in ((str(model), "mine.safetensors"), ("em-small", "em-small")):
+        options = replace(OPTIONS, start=start)
+        for part in ("pretrained", "unet"):
+            assert not pretrainings(part, options)
+        job = segmentations("pretrained", options)[-1]
+        assert (job.start, job.method) == (start, f"affmae-small from {method}")
+        assert job.from_outside
+        assert not job.needs
+    with pytest.raises(ValueError, match="em-small is of the size small"):
+        PARTS["pretrained"](replace(options, network="affmae-nano"))
+
+
+def test_none_leaves_random_weights_alone() -> None:
+    jobs = PARTS["pretrained"](replace(OPTIONS, start="none"))
+    assert [job.method for job in jobs] == ["affmae-small random"] * 9
+
+
+def test_the_evidence_goes_on_from_what_is_published() -> None:
+    planned = {job.name: job for job in evidence(replace(OPTIONS, minutes=2.0))}
+    known = read_results(RESULTS / "accuracy.jsonl")
+    assert len(known) >= 27
+    assert all(READ_JOB.validate_python(line["job"]) == planned[line["name"]] for line in known)
+
+
+def test_the_evidence_holds_together_in_its_order() -> None:
+    found = stages(OPTIONS)
+    jobs = {job.name: job for stage in found.values() for job in stage}
+    seen: set[str] = set()
+    for job in jobs.values():
+        assert set(job.needs) <= seen, job.name
+        seen.add(job.name)
+    for stage in found.values():
+        assert all(jobs[job.name] == job for job in stage)
+    seeds = {(job.method, job.seed) for job in found["seeds"]}
+    methods = ("nano random", "nano from em-nano", "small from em-small")
+    assert seeds == {(f"affmae-{name}", seed) for name in methods for seed in range(3)}
+    assert [job.config("cuda").steps for job in parted(found["lengths"])[0]] == [1562, 4687, 15_625]
+    (pretraining, *_), _ = parted(found["dynunet, all the time"])
+    long = found["dynunet, all the time"][-1]
+    assert pretraining.name == long.like[0] == "affmae-nano-0.3M-crops"
+    assert not pretraining.is_timed
+    assert parted(found["vit"])[0][0].is_timed
+
+
+def test_without_monai_dynunet_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert any(job.family == "dynunet" for job in evidence(OPTIONS))
+    monkeypatch.setattr("accuracy.evidence.find_spec", lambda _: None)
+    assert not any(job.family == "dynunet" for job in evidence(OPTIONS))

@@ -1,4 +1,4 @@
-"""Whose turn it is: pretraining has a GPU for itself."""
+"""Whose turn it is: pretraining by the clock has a GPU for itself."""
 
 from pathlib import Path
 
@@ -11,46 +11,46 @@ from accuracy.ledger import AnyJob, Ledger
 SITE = Site(Path(), Path(), (), "cpu", workers=2, deadline=float("inf"))
 
 
-def turn(ledger: Ledger, gpu: str, slot: int) -> str | None:
-    with worker._turn(ledger, gpu, slot) as job:
+def turn(ledger: Ledger, gpu: str) -> str | None:
+    with worker._turn(ledger, gpu) as job:
         return None if job is None else job.name
+
+
+SEGMENT = {"network": "affmae-nano", "method": "m", "dataset": "d", "budget": "one"}
+
+
+def pretraining(**settings: float) -> PretrainJob:
+    return PretrainJob(name="p", network="affmae-nano", sets=("d",), settings=settings)
 
 
 @pytest.fixture
 def ledger(tmp_path: Path) -> Ledger:
-    segment = {"network": "affmae-nano", "method": "m", "dataset": "d", "budget": "one"}
     ledger = Ledger(tmp_path)
-    ledger.add(
-        [
-            SegmentJob(name="s", **segment),
-            SegmentJob(name="t", **segment),
-            PretrainJob(name="p", network="affmae-nano", sets=("d",)),
-        ]
-    )
+    ledger.add([SegmentJob(name=name, **SEGMENT) for name in "st"])
     return ledger
 
 
-def test_the_first_worker_pretrains_before_all_else(ledger: Ledger) -> None:
-    assert turn(ledger, "0", 0) == "p"
-
-
-def test_the_others_wait_until_a_gpu_has_the_pretraining(ledger: Ledger) -> None:
-    assert turn(ledger, "0", 1) is None
-    with worker._turn(ledger, "0", 0) as job:
-        assert job is not None
-        assert job.name == "p"
-        assert turn(ledger, "0", 1) is None
-        assert turn(ledger, "1", 0) == "s"
-        assert turn(ledger, "1", 1) == "s"
-    ledger.finish(job, {})
-    assert turn(ledger, "0", 1) == "s"
-
-
-def test_workers_side_by_side_take_different_jobs(ledger: Ledger) -> None:
-    ledger.fail(ledger.jobs()["p"], "because")
-    with worker._turn(ledger, "0", 0) as first:
+def test_jobs_are_taken_in_their_order(ledger: Ledger) -> None:
+    ledger.add([pretraining(minutes=1)])
+    with worker._turn(ledger, "0") as first:
         assert first is not None
-        assert (first.name, turn(ledger, "0", 1)) == ("s", "t")
+        assert (first.name, turn(ledger, "0")) == ("s", "t")
+
+
+@pytest.mark.parametrize("settings", [{"minutes": 1}, {"steps": 9}])
+def test_only_pretraining_by_the_clock_has_a_gpu_for_itself(
+    tmp_path: Path, settings: dict[str, float]
+) -> None:
+    ledger = Ledger(tmp_path)
+    job = pretraining(**settings)
+    ledger.add([job, SegmentJob(name="s", **SEGMENT)])
+    beside = None if job.is_timed else "s"
+    with worker._turn(ledger, "0") as first:
+        assert first == job
+        assert turn(ledger, "0") == beside
+        assert turn(ledger, "1") == "s"
+    ledger.finish(job, {})
+    assert turn(ledger, "0") == "s"
 
 
 def test_a_worker_makes_way_after_a_failure_and_ends_when_nothing_is_left(
@@ -66,4 +66,4 @@ def test_a_worker_makes_way_after_a_failure_and_ends_when_nothing_is_left(
     assert worker.work(ledger, SITE, "0", 0) == worker.FAILED
     assert "the GPU is broken" in ledger.failed()["s"]
     assert worker.work(ledger, SITE, "0", 0) == 0
-    assert set(ledger.results()) == {"p", "t"}
+    assert set(ledger.results()) == {"t"}

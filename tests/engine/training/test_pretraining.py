@@ -52,7 +52,7 @@ def test_events_of_a_run(pretrained, pretrain_config):
         assert event.images_per_second > 0
         assert event.total_steps == 4
         assert event.learning_rate == pytest.approx(learning_rate(event.step / 4, 5e-4, 1e-6, 0.05))
-    assert [event.step for event in of_type(events, Validated)] == [2, 4]
+    assert [event.step for event in of_type(events, Validated)] == [0, 2, 4]
     assert events[-1] == RunFinished(4, run / "model.safetensors")
 
 
@@ -93,16 +93,20 @@ def test_validation_crops_and_masks_stay_the_same(tmp_path, image, pretrain_conf
     )
     events = list(pretrain([image], config, tmp_path))
     losses = [event.loss for event in of_type(events, Validated)]
-    assert len(losses) == 4
+    assert len(losses) == 5
     np.testing.assert_allclose(losses, losses[0], rtol=1e-6)
     previews = of_type(events, PreviewReady)
     assert previews
 
 
-def test_a_single_plane_has_no_validation_and_says_so(tmp_path, volume, pretrain_config):
+def test_a_single_plane_has_no_validation_and_says_so(
+    tmp_path, volume, image, labels, pretrain_config
+):
     one = open_source(volume[0][0], axes="YX", name="one")
-    events = list(pretrain([one], pretrain_config, tmp_path))
-    assert any("no validation loss" in notice.message for notice in of_type(events, Notice))
+    events = list(pretrain([one], pretrain_config, tmp_path, labelled=[(image, labels)]))
+    assert any(
+        "no validation loss, and no probe" in notice.message for notice in of_type(events, Notice)
+    )
     assert not of_type(events, Validated)
     assert of_type(events, PreviewReady)
 

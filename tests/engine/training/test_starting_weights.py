@@ -22,6 +22,7 @@ from napari_affmae.engine import (
 )
 from napari_affmae.engine.events import Notice
 from napari_affmae.engine.store import starting_weights
+from napari_affmae.engine.store.model_files import model_bytes
 from napari_affmae.engine.store.registry import list_weights
 from napari_affmae.engine.store.starting_weights import find_origin
 from napari_affmae.errors import CheckpointError
@@ -138,6 +139,40 @@ def test_a_path_is_not_taken_for_a_name(shipped, pretrained, tmp_path, monkeypat
     origin = find_origin(Path("em-tiny"), "nano", 1)
     assert origin.path == Path("em-tiny")
     assert origin.name == str(tmp_path / "em-tiny")
+
+
+@pytest.fixture
+def blind(pretrained: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Weights that come with the program and see no pixel, so that any step makes them better."""
+    module, metadata = load_model(pretrained[0])
+    with torch.no_grad():
+        next(module.encoder.patch_embedding.parameters()).zero_()
+    target = tmp_path / "weights" / "em-tiny.safetensors"
+    target.parent.mkdir()
+    target.write_bytes(model_bytes(module, metadata))
+    monkeypatch.setattr(starting_weights, "WEIGHTS", target.parent)
+    return target
+
+
+def test_a_run_that_the_probe_finds_better_is_taken_in_their_place(
+    tmp_path, image, labels, pretrain_config, finetune_config, blind
+):
+    pairs, runs = [(image, labels)], tmp_path / "runs"
+    same = {"learning_rate": 1e-12, "min_learning_rate": 0.0}
+    for name, changes in (("better", {}), ("same", same)):
+        config = pretrain_config.model_copy(update=changes)
+        list(pretrain([image], config, runs / name, start="em-tiny", labelled=pairs))
+    probes = {run.name: run.probe for run in list_runs(runs)}
+    assert probes["better"].start == probes["same"].start < probes["better"].end
+    one = finetune_config.model_copy(update={"steps": 1})
+    # The newest run is no better than what it started from.
+    events = list(finetune(pairs, one, runs / "labels"))
+    assert read_record(runs / "labels")["pretrained"] == str(runs / "better")
+    (said,) = [message for message in told(events) if "it starts from" in message]
+    assert "labels say that its features are better than those of em-tiny (probe 0." in said
+    # What lies in another folder is not known of.
+    elsewhere = list(finetune(pairs, one, tmp_path / "elsewhere" / "run"))
+    assert any("it starts from em-tiny" in message for message in told(elsewhere))
 
 
 def test_pretraining_goes_on_from_them_and_says_so(tmp_path, image, pretrain_config, shipped):

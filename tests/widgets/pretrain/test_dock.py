@@ -71,9 +71,9 @@ def test_pretrain_from_a_layer(
     assert (run.kind, run.steps, run.finished) == ("pretrain", 4, True)
     assert run.sources == ("volume",)
     assert dock.curves.points("training")[0] == [1, 2, 3, 4]
-    assert dock.curves.points("validation")[0] == [2, 4]
+    assert dock.curves.points("validation")[0] == [0, 2, 4]
     steps, ranks = dock.gauge.ranks.points("1")
-    assert steps == [2, 4]
+    assert steps == [0, 2, 4]
     assert min(ranks) > 1
     assert list(dock.preview.images) == ["input", "masked", "reconstruction", "error"]
     dock.layers_button.click()

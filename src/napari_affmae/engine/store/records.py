@@ -113,12 +113,36 @@ class _Measurement(_Facts):
     step: Count
     loss: float | None = None
     mean_iou: float | None = None
+    probe: float | None = None
 
     @model_validator(mode="after")
     def _losses(self) -> Self:
         if self.event in ("step", "validation") and "loss" not in self.model_fields_set:
             raise ValueError(f"a {self.event} has a loss")
         return self
+
+
+class ProbeGain(_Facts):
+    """What a pretraining has added to its features, as the probe saw it.
+
+    Attributes
+    ----------
+    start : float
+        Score of what the run started from.
+    end : float
+        Last score.
+    margin : float
+        By how much they have to differ to be told apart.
+    """
+
+    start: float
+    end: float
+    margin: float
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether the run has become better than what it started from."""
+        return self.end - self.start > self.margin
 
 
 class TrainingFacts(_Facts):
@@ -135,6 +159,7 @@ class TrainingFacts(_Facts):
     validation_loss: float | None = None
     mean_iou: float | None = None
     iou: dict[Text, float | None] = {}
+    probe: ProbeGain | None = None
 
 
 def reason(error: ValidationError) -> str:

@@ -15,7 +15,12 @@ from napari_affmae.engine.store.checkpoints import (
 )
 from napari_affmae.engine.store.metadata import model_path, read_metadata, training_facts
 from napari_affmae.engine.store.previews import PREVIEWS, latest_preview
-from napari_affmae.engine.store.records import TrainingFacts, moment, parse_measurement
+from napari_affmae.engine.store.records import (
+    ProbeGain,
+    TrainingFacts,
+    moment,
+    parse_measurement,
+)
 from napari_affmae.engine.store.run_folder import (
     LOCK_FILE,
     METRICS_FILE,
@@ -70,6 +75,8 @@ class RunSummary:
         IoU by class name; classes that are not in the validation set are left out.
     loss : float or None
         Loss of the last validation.
+    probe : ProbeGain or None
+        Of a pretraining, what it has added to its features, if it was measured on labels.
     pretrained : str or None
         Name of the model that the run started from.
     in_channels, crop : int
@@ -101,6 +108,7 @@ class RunSummary:
     mean_iou: float | None = None
     iou: Mapping[str, float] = field(default_factory=dict)
     loss: float | None = None
+    probe: ProbeGain | None = None
     pretrained: str | None = None
     in_channels: int = 0
     crop: int = 0
@@ -264,6 +272,7 @@ def _scores(training: TrainingFacts) -> dict[str, Any]:
     return {
         "mean_iou": training.mean_iou,
         "iou": {name: value for name, value in training.iou.items() if value is not None},
+        "probe": training.probe,
     }
 
 

@@ -218,23 +218,31 @@ class RunFolder:
         with write_errors(self.metrics), self.metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps(_plain(line)) + "\n")
 
-    def cut_metrics(self, step: int, validated: int) -> None:
+    def cut_metrics(self, step: int, validated: int | None) -> list[dict[str, Any]]:
         """Remove the measurements that a resumed run will repeat, and an incomplete last line.
 
         Parameters
         ----------
         step : int
             Last step that is kept.
-        validated : int
-            Step of the last validation that is kept.
+        validated : int or None
+            Step of the last validation that is kept, if any is.
+
+        Returns
+        -------
+        list[dict[str, Any]]
+            What is kept; see `read_metrics`.
         """
-        if self.metrics.exists():
-            lines = [
-                json.dumps(line) + "\n"
-                for line in read_metrics(self.path)
-                if line["step"] <= (validated if line["event"] == "validation" else step)
-            ]
-            replace_bytes(self.metrics, "".join(lines).encode())
+        if not self.metrics.exists():
+            return []
+        last = -1 if validated is None else validated
+        kept = [
+            line
+            for line in read_metrics(self.path)
+            if line["step"] <= (last if line["event"] == "validation" else step)
+        ]
+        replace_bytes(self.metrics, "".join(json.dumps(line) + "\n" for line in kept).encode())
+        return kept
 
     def save(
         self,

@@ -15,7 +15,8 @@ from napari_affmae.errors import CheckpointError
 
 #: Folder of the weights that come with the program, and of what is told of them.
 WEIGHTS = Path(__file__).parents[2] / "weights"
-#: Starts from the weights that fit the size of the network and the images, if there are any.
+#: Starts from the weights that fit the size of the network and the images, if there are any; a run
+#: also from one beside it that has become better than these (`fitting.automatic_origin`).
 AUTO = "auto"
 #: What the command line calls random weights.
 NOTHING = "none"
@@ -38,7 +39,7 @@ class Origin:
     path : Path or None
         Run folder or model file; None for random weights.
     reason : str
-        Why `AUTO` has found nothing to start from.
+        Why `AUTO` has taken a run, or has found nothing to start from.
     """
 
     path: Path | None
@@ -52,15 +53,15 @@ class Origin:
     @property
     def words(self) -> str:
         """What the user is told at the start of a run."""
+        because = f": {self.reason}" if self.reason else ""
         if self.path is None:
-            because = f": {self.reason}" if self.reason else ""
             return f"it starts from nothing learned (random weights){because}"
         if is_starting_weights(self.path):
             return (
                 f"it starts from {self.name}, weights that come with this program and have "
                 "learned from electron microscopy in general"
             )
-        return f"it starts from {self.path}"
+        return f"it starts from {self.path}{because}"
 
 
 def starting_weights() -> dict[str, Path]:

@@ -1,6 +1,6 @@
 """What both trainings do before their first step."""
 
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -11,9 +11,17 @@ from napari_affmae.engine.compute.device import DevicePlan, plan_device
 from napari_affmae.engine.compute.distributed import Team
 from napari_affmae.engine.compute.runtime import Runtime
 from napari_affmae.engine.events import Notice
+from napari_affmae.engine.inference.fitting import Subject, automatic_origin
+from napari_affmae.engine.inference.pixel_sizes import common_pixel_size
 from napari_affmae.engine.store.records import DATA, VALIDATION_PLANES
 from napari_affmae.engine.store.run_folder import Kind, RunFolder, read_record
-from napari_affmae.engine.store.starting_weights import Origin, Start, find_origin, origin_of
+from napari_affmae.engine.store.starting_weights import (
+    AUTO,
+    Origin,
+    Start,
+    find_origin,
+    origin_of,
+)
 from napari_affmae.engine.training.image_memory import PoolPlan, plan_pool
 from napari_affmae.engine.training.resuming import describe, note_changes
 from napari_affmae.engine.training.steps.batch import BatchPlan, plan_batch
@@ -66,7 +74,7 @@ class Beginning:
         """Where the run computes, at work."""
         return Runtime(self.plan, self.team)
 
-    def origin(self, key: str, start: Start) -> Origin:
+    def origin(self, key: str, start: Start, images: Sequence[ImageSource]) -> Origin:
         """Find what a new run starts from, or what the run that goes on has started from.
 
         Parameters
@@ -75,10 +83,16 @@ class Beginning:
             Where the record says so.
         start : Start
             What was asked for, for a new run.
+        images : sequence of ImageSource
+            What the run learns from.
         """
         if self.stored is not None:
             return origin_of(self.stored, key)
-        return find_origin(start, self.config.preset, self.config.in_channels)
+        size, channels = self.config.preset, self.config.in_channels
+        if start != AUTO or not images:
+            return find_origin(start, size, channels)
+        subject = Subject(images[0].name, channels, common_pixel_size(images))
+        return automatic_origin(self.folder.path.parent, size, subject)
 
     def plan_batch(self, kind: Kind, preset: str) -> BatchPlan:
         """Settle on the batch; that of the run that goes on is kept.

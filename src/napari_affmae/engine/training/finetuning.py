@@ -82,7 +82,8 @@ def finetune(
         of `pairs` is kept out of training for it.
     pretrained : Start
         What to start from: weights that come with the program by their name, by default
-        those of the preset, if they take the channels of the images; a model file or run
+        those of the preset, if they take the channels of the images, or a pretraining
+        beside this run that is better (`fitting.to_start_from`); a model file or run
         folder; or None for random weights. Of a quickly
         trained model encoder and decoder are taken, not its head. Layer-wise
         decay of the learning rate applies to pretrained weights only: it keeps
@@ -115,7 +116,7 @@ def finetune(
         if not pairs:
             raise DataError("there is nothing to train on: give at least one labelled image")
         classes = settle_classes(both, config, begun.stored)
-        origin = begun.origin("pretrained", pretrained)
+        origin = begun.origin("pretrained", pretrained, [image for image, _ in pairs])
         module, start = segmenter_of(folder, begun.stored, config, len(classes), origin)
         if begun.stored is None and origin.path is not None:
             trained = read_metadata(origin.path).pixel_size

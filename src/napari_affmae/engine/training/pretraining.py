@@ -35,7 +35,8 @@ from napari_affmae.engine.store.seen_folder import open_run
 from napari_affmae.engine.store.starting_weights import AUTO, Start
 from napari_affmae.engine.training.beginning import Beginning
 from napari_affmae.engine.training.gauge.effective_rank import stage_ranks
-from napari_affmae.engine.training.gauge.probe import Probe, judge_scores
+from napari_affmae.engine.training.gauge.gain import gain_of, judge_scores
+from napari_affmae.engine.training.gauge.probe import Probe
 from napari_affmae.engine.training.image_memory import PoolPlan
 from napari_affmae.engine.training.labelled_data import Pairs
 from napari_affmae.engine.training.networks import autoencoder_of
@@ -79,9 +80,10 @@ def pretrain(
         Run folder; made where it does not exist.
     start : Start
         What to go on from, on these images: weights that come with the program by their
-        name, by default those of the preset, if they take the channels of the images; a
-        pretrained model file or run folder; or None for random weights. A network that
-        has learned counts then, not the preset of the settings.
+        name, by default those of the preset, if they take the channels of the images, or a
+        run beside this one that is better (`fitting.to_start_from`); a pretrained model
+        file or run folder; or None for random weights. A network that has learned counts
+        then, not the preset of the settings.
     labelled : sequence of (ImageSource, ImageSource)
         Images and their labels, on which a `Probe` measures at each validation how
         much the features have become worth. Nothing is learned from these labels.
@@ -110,7 +112,7 @@ def pretrain(
     with open_run(Path(run), writes=team.leads) as folder:
         config = settle_config(folder, "pretrain", config, resume=resume)
         begun = Beginning.of(folder, config, team, resume=resume)
-        origin = begun.origin("start", start)
+        origin = begun.origin("start", start, sources)
         module, network = autoencoder_of(folder, begun.stored, config, origin)
         batch = begun.plan_batch("pretrain", network["preset"])
         usable = yield from _usable(sources, config, batch.batch)
@@ -132,7 +134,8 @@ def pretrain(
         )
         with closing(task):
             if not task.is_validated:
-                yield Notice("there is no validation loss: one plane alone cannot be split", "info")
+                missing = "no validation loss" + (", and no probe" if probe else "")
+                yield Notice(f"there is {missing}: one plane alone cannot be split", "info")
             yield from train(task, folder, begun.runtime)
 
 
@@ -190,6 +193,7 @@ class Pretraining(Task):
     """
 
     kind = "pretrain"
+    measures_start = True
 
     def __init__(
         self,
@@ -204,7 +208,7 @@ class Pretraining(Task):
     ) -> None:
         self.config: PretrainConfig = config
         self._probe = probe
-        self._scores: list[float] = []
+        self._scores: dict[int, float] = {}
         self._start = start or {"preset": config.preset, "start": None}
         self.module: AFFMAE = module
         self._sources = sources
@@ -295,21 +299,29 @@ class Pretraining(Task):
         if not self.is_validated:
             return None
         at_once = self.batch.micro_batch
+        if step == 0:  # a micro-batch may not fit, which the first step finds out
+            at_once = min(at_once, _RANKED_CROPS)
         loss = mean_loss(self, runtime, self._fixed_batch, at_once)
         with evaluating(self.module), runtime.computing():
             ranks = self.feature_ranks(self._fixed_batch[0][: min(at_once, _RANKED_CROPS)])
         if self._probe is None:
             return Validated(step, loss, ranks=ranks)
-        self._scores.append(self._probe.score(self.module, runtime, at_once))
-        return Validated(step, loss, ranks=ranks, probe=self._scores[-1])
+        score = self._scores[step] = self._probe.score(self.module, runtime, at_once)
+        return Validated(step, loss, ranks=ranks, probe=score)
 
     def feature_ranks(self, images: Tensor) -> Sequence[float]:
         """Compute the effective rank of the features of each stage; see `stage_ranks`."""
         return stage_ranks(self.module, images)
 
+    def recall(self, measured: Sequence[Mapping[str, Any]]) -> None:
+        """Take in the scores of the probe until now; see `Task.recall`."""
+        known = ((line["step"], line.get("probe")) for line in measured)
+        self._scores = {step: score for step, score in known if score is not None}
+
     def conclude(self) -> str | None:
-        """Say whether the scores of the probe still rise; see `Task.conclude`."""
-        return judge_scores(self._scores)
+        """Say what the probe has seen; see `Task.conclude`."""
+        before = self._start["start"]
+        return judge_scores(self._scores, None if before is None else Path(before).name)
 
     def preview(self, runtime: Runtime) -> Mapping[str, NDArray[np.float32]]:
         """Reconstruct the same few crops; the first channel is shown."""
@@ -362,6 +374,9 @@ class Pretraining(Task):
         }
         if validated is not None:
             training["validation_loss"] = validated.loss
+        gain = gain_of(self._scores)
+        if gain is not None:
+            training["probe"] = gain.model_dump()
         return ModelMetadata(
             kind="pretrain",
             model=self.module.config,

@@ -20,6 +20,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_affmae.config import FinetuneConfig, LabelClass
+from napari_affmae.engine.inference.fitting import Subject, to_start_from
 from napari_affmae.engine.store.starting_weights import named_start
 from napari_affmae.errors import AffmaeError
 from napari_affmae.widgets.finetune.annotation import Annotation
@@ -47,7 +48,6 @@ from napari_affmae.widgets.parts.command_dialog import (
 )
 from napari_affmae.widgets.parts.error_text import in_words
 from napari_affmae.widgets.running.base_dock import Dock
-from napari_affmae.widgets.running.fitting import Subject, to_start_from
 from napari_affmae.widgets.running.model_card import ModelCard
 from napari_affmae.widgets.running.overlay_bar import OverlayBar
 from napari_affmae.widgets.running.run_choice import NOTHING_LEARNED, RunChoice

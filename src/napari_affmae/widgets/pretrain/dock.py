@@ -11,6 +11,7 @@ from qtpy.QtWidgets import QFormLayout, QHBoxLayout, QPushButton, QWidget
 
 from napari_affmae.config import PretrainConfig
 from napari_affmae.engine import events as ev
+from napari_affmae.engine.inference.fitting import Subject, to_start_from
 from napari_affmae.errors import AffmaeError
 from napari_affmae.widgets.layers.layer_sources import is_own
 from napari_affmae.widgets.layers.napari_private import real_viewer
@@ -30,7 +31,6 @@ from napari_affmae.widgets.pretrain.selection import Selection, Summary
 from napari_affmae.widgets.pretrain.source_list import SourceList
 from napari_affmae.widgets.pretrain.tokens_button import TokensButton
 from napari_affmae.widgets.running.base_dock import Dock
-from napari_affmae.widgets.running.fitting import Subject, to_start_from
 from napari_affmae.widgets.running.model_card import ModelCard
 from napari_affmae.widgets.running.run_choice import NOTHING_LEARNED, RunChoice
 from napari_affmae.widgets.running.run_panel import RunPanel

@@ -11,13 +11,17 @@ from qtpy.QtWidgets import QLabel, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_affmae.config import WORTHWHILE_CROPS
 from napari_affmae.engine.events import Event
+from napari_affmae.engine.inference.fitting import (
+    Subject,
+    is_short,
+    misfit,
+    probe_words,
+    start_words,
+)
 from napari_affmae.engine.inference.pixel_sizes import size_words
-from napari_affmae.engine.store.checkpoints import MODEL_FILE
 from napari_affmae.engine.store.registry import RunSummary
-from napari_affmae.engine.store.starting_weights import named_start
 from napari_affmae.widgets.parts.messages import Messages
 from napari_affmae.widgets.running.background_job import BackgroundJob
-from napari_affmae.widgets.running.fitting import Subject, is_short, misfit
 
 #: Names of the kinds of runs.
 KINDS = {
@@ -137,7 +141,8 @@ def card(run: RunSummary) -> str:
     ]
     lines.append(", ".join(filter(None, network)))
     if run.pretrained:
-        lines.append(f"started from {short_name(named_start(run.pretrained))}")
+        lines.append(f"started from {start_words(run)}")
+    lines.append(probe_words(run))
     if run.loss is not None:
         lines.append(f"loss on held-out images {run.loss:.4f}")
     if run.mean_iou is not None:
@@ -159,11 +164,7 @@ def _warnings(run: RunSummary, subject: Subject | None) -> list[str]:
     """Say what speaks against a run or model."""
     found = []
     if run.problem is None and is_short(run):
-        before = (
-            short_name(named_start(run.pretrained))
-            if run.pretrained
-            else "a network that has learned nothing"
-        )
+        before = start_words(run) if run.pretrained else "a network that has learned nothing"
         found.append(
             f"It has seen {run.crops:,} crops, and pretraining begins to help at some "
             f"{WORTHWHILE_CROPS:,}: it may be no better than {before}. "
@@ -188,13 +189,6 @@ def _state(run: RunSummary) -> str:
         return f"not finished, {run.steps}{of} steps"
     # A model that was imported or trained on strokes does not record its steps.
     return f"finished, {run.steps} steps" if run.steps else "ready"
-
-
-def short_name(model: Path) -> str:
-    """Name a run by its folder, a model by its file."""
-    return (
-        model.parent.name if model.name == MODEL_FILE else model.name.removesuffix(".safetensors")
-    )
 
 
 def _swatches(run: RunSummary) -> str:

@@ -12,6 +12,7 @@ from qtpy.QtWidgets import QComboBox, QFormLayout, QPushButton, QWidget
 from napari_affmae.config import SegmentConfig
 from napari_affmae.engine import events as ev
 from napari_affmae.engine import wording
+from napari_affmae.engine.inference.fitting import Subject, to_segment_with
 from napari_affmae.errors import AffmaeError
 from napari_affmae.widgets.layers.label_layers import painted_classes
 from napari_affmae.widgets.layers.layer_sources import LayerImage, layer_geometry
@@ -27,7 +28,6 @@ from napari_affmae.widgets.parts.lifetime import connect_while_alive
 from napari_affmae.widgets.parts.preferences import load_preferences
 from napari_affmae.widgets.running.background_job import BackgroundJob
 from napari_affmae.widgets.running.base_dock import Dock
-from napari_affmae.widgets.running.fitting import Subject, to_segment_with
 from napari_affmae.widgets.running.model_card import ModelCard
 from napari_affmae.widgets.running.overlay_bar import OverlayBar
 from napari_affmae.widgets.running.run_choice import RunChoice

@@ -27,8 +27,6 @@ _CELLS = 4096
 _RIDGE = 1e-2
 # The crops come from the first blocks that fit into it.
 _BYTES = 2**28
-_FEWEST_SCORES = 6
-_SMALL_GAIN = 0.005
 
 
 @dataclass(frozen=True)
@@ -218,30 +216,3 @@ def _classify(known: _Cells, features: Tensor, classes: int) -> Tensor:
 
 def _with_constant(features: Tensor) -> Tensor:
     return F.pad(features, (0, 1), value=1.0)
-
-
-def judge_scores(scores: Sequence[float]) -> str | None:
-    """Say whether scores of a run still rise.
-
-    Parameters
-    ----------
-    scores : sequence of float
-        From `Probe.score`, in their order.
-
-    Returns
-    -------
-    str or None
-        None where they are too few to tell.
-    """
-    if len(scores) < _FEWEST_SCORES:
-        return None
-    values = torch.tensor(scores, dtype=torch.float64)
-    third = len(values) // 3
-    before, after = values[-2 * third : -third], values[-third:]
-    gain = (after.mean() - before.mean()).item()
-    # Twice the standard error of the difference, from the spread between neighbours.
-    error = 2 * (values.diff().square().mean() / third).sqrt().item()
-    told = f"the probe went from {scores[0]:.3f} to {after.mean():.3f}"
-    if gain > max(_SMALL_GAIN, error):
-        return f"{told} and still rises: longer pretraining is likely to help"
-    return f"{told} and no longer rises clearly: longer pretraining would help these labels little"

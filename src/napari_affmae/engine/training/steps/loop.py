@@ -124,7 +124,7 @@ class Training:
             optimiser = read_tensors(path / OPTIMIZER_FILE)
             self.stepper.updater.load(self._task.module, optimiser, self._at.scaler)
             self._clock = Stopwatch(self._at.elapsed)
-        self._run.cut_metrics(self._at.step, self._at.validated or 0)
+        self._task.recall(self._run.cut_metrics(self._at.step, self._at.validated))
 
     def events(self) -> Generator[Event, None, None]:
         """Train to the end of the run; closing it leaves a checkpoint.
@@ -188,7 +188,7 @@ class Training:
         )
 
     def _train(self) -> Generator[Event, None, None]:
-        # A validation can wait; the first picture comes at once.
+        # The first validation in training can wait; the first picture comes at once.
         self._validations.wait(self._clock.elapsed)
         # What is due after a step is done before the next one, and not right after
         # it, so that a run stopped in between makes up for it when it is resumed.
@@ -255,11 +255,8 @@ class Training:
             yield self._note_step(flight, self.stepper.read(flight.launched))
 
     def _note_step(self, flight: "_Flight", measured: Measured) -> StepDone:
-        step, elapsed, seconds = (
-            flight.launched.step,
-            self._clock.elapsed,
-            self._pace.seconds_per_step,
-        )
+        step, elapsed = flight.launched.step, self._clock.elapsed
+        seconds = self._pace.seconds_per_step
         self._run.append_metrics(
             {
                 "event": "step",
@@ -316,7 +313,7 @@ class Training:
             self._at = self._at.moved(validated=step)
             if validated is not None:
                 yield from self._note_validation(validated)
-            self._validations.done(self._clock.elapsed, self._clock.elapsed - started)
+            self._settle(self._validations, started)
         if self._at.previewed != step and self._preview_is_due(last=last):
             yield from self._collect(leave=0)
             started = self._clock.elapsed
@@ -325,15 +322,19 @@ class Training:
             if images is not None:
                 path = save_preview(self._run.previews, step, images)
                 yield PreviewReady(step, images, path)
-            seconds = self._clock.elapsed - started
-            self._previews.done(self._clock.elapsed, seconds)
-            if not self.stepper.is_warm:
-                self._clock.discount(seconds)  # as for the first step
+            self._settle(self._previews, started)
+
+    def _settle(self, spacing: Spacing, started: float) -> None:
+        """Note that something beside the steps is done; before them it is no time to learn in."""
+        seconds = self._clock.elapsed - started
+        if not self.stepper.is_warm:
+            self._clock.discount(seconds)
+        spacing.done(self._clock.elapsed, seconds)
 
     def _validation_is_due(self, *, last: bool) -> bool:
         every, step = self._config.validation_steps, self._at.step
         if step == 0 or last:
-            return last
+            return last or self._task.measures_start
         if every == "auto":
             return self._validations.is_due(self._clock.elapsed)
         return step % every == 0
@@ -357,9 +358,9 @@ class Training:
 
     @property
     def _unsaved(self) -> bool:
-        """Whether the last checkpoint lacks a step or a validation; previews can be drawn again."""
+        """Whether steps, or a validation after them, are in no checkpoint; previews need none."""
         at, kept = self._at, self._kept
-        return (at.step, at.validated) != (kept.step, kept.validated)
+        return at.step > 0 and (at.step, at.validated) != (kept.step, kept.validated)
 
     def _save(self) -> CheckpointSaved:
         """Write a checkpoint of the current step."""

@@ -1,7 +1,7 @@
 """What a training run learns: the part in which pretraining and fine-tuning differ."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,9 +36,12 @@ class Task(ABC):
         Crops of a step.
     crops : PretrainCrops or LabelledCrops
         Training crops, numbered without end.
+    measures_start : bool
+        Whether a validation before the first step tells what the run starts from.
     """
 
     kind: Kind
+    measures_start: bool = False
     module: nn.Module
     config: TrainingConfig
     batch: BatchPlan
@@ -114,6 +117,9 @@ class Task(ABC):
     def judge_length(self, crops: int, seconds_per_crop: float) -> str | None:  # noqa: ARG002
         """Return what to say of a run that sees too few crops to be worth it; None: nothing."""
         return None
+
+    def recall(self, measured: Sequence[Mapping[str, Any]]) -> None:  # noqa: B027 - most have no memory
+        """Take in the lines of `metrics.jsonl` that a resumed run goes on after."""
 
     def conclude(self) -> str | None:
         """Return what to say of the run's validations when it ends; None: nothing."""

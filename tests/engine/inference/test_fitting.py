@@ -1,24 +1,29 @@
-"""Which run is chosen until the user chooses, and what its card says."""
+"""Which run is chosen until the user chooses."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
-from napari_affmae.config import WORTHWHILE_CROPS, PretrainConfig
-from napari_affmae.data import default_classes, open_source
-from napari_affmae.engine import pretrain
-from napari_affmae.engine.store.registry import RunSummary, list_runs
-from napari_affmae.widgets.running.fitting import Subject, misfit, to_segment_with, to_start_from
-from napari_affmae.widgets.running.model_card import ModelCard
+from napari_affmae.config import WORTHWHILE_CROPS
+from napari_affmae.data import default_classes
+from napari_affmae.engine.inference.fitting import (
+    Subject,
+    is_short,
+    misfit,
+    to_segment_with,
+    to_start_from,
+)
+from napari_affmae.engine.store.records import ProbeGain
+from napari_affmae.engine.store.registry import RunSummary
 
 FIB = Subject("fib", 1, (8.0, 8.0))
 LONG = WORTHWHILE_CROPS // 16
 MOST = 20 * LONG
+BETTER = ProbeGain(start=0.5, end=0.55, margin=0.02)
+NO_BETTER = ProbeGain(start=0.5, end=0.505, margin=0.02)
 
 
 def run(name: str, kind: Any = "pretrain", steps: int = LONG, **facts: Any) -> RunSummary:
@@ -54,21 +59,39 @@ NANO = run("em-nano", "weights", steps=MOST)
 SMALL = run("em-small", "weights", steps=MOST)
 
 
+def gained(name: str, probe: ProbeGain | None = BETTER, **facts: Any) -> RunSummary:
+    return run(name, probe=probe, **{"pretrained": "em-nano", **facts})
+
+
 @pytest.mark.parametrize(
     ("runs", "chosen"),
     [
         ([NANO, SMALL], "em-nano"),
-        # Not even a long run on this image is known to be better, unless it went on from them,
-        ([NANO, run("own", sources=("fib",))], "em-nano"),
-        ([NANO, run("own", sources=("fib",), pretrained="em-nano")], "own"),
-        ([SMALL, NANO, run("own", sources=("fib",), pretrained="em-nano")], "own"),
-        # and for long enough,
-        ([NANO, run("short", steps=30, sources=("fib",), pretrained="em-nano")], "em-nano"),
-        # or saw as much as they did.
-        ([NANO, run("most", steps=MOST, sources=("fib",))], "most"),
-        # Other images are no reason, however many.
-        ([NANO, run("others", steps=MOST, sources=("tem",), pretrained="em-nano")], "em-nano"),
-        ([NANO, run("tem", steps=MOST, sources=("fib",), pixel_size=(2.0, 2.0))], "em-nano"),
+        # Labels say that it is better than they are, however few crops that took,
+        ([SMALL, NANO, gained("own", steps=30)], "own"),
+        # or do not say so, however many it has seen,
+        ([NANO, gained("own", NO_BETTER, steps=MOST, sources=("fib",))], "em-nano"),
+        ([NANO, gained("own", None, steps=MOST, sources=("fib",))], "em-nano"),
+        # or only that it is better than random weights, or than others unknown.
+        ([NANO, gained("own", pretrained=None, sources=("fib",))], "em-nano"),
+        ([NANO, gained("own", pretrained="/gone", sources=("fib",))], "em-nano"),
+        # Of several, what learned from this image, then the newest.
+        ([NANO, gained("newer"), gained("older")], "newer"),
+        ([NANO, gained("newer"), gained("own", sources=("fib",))], "own"),
+        # What went on from a better run has to be better than that,
+        ([NANO, gained("second", pretrained="/runs/own"), gained("/runs/own")], "second"),
+        (
+            [NANO, gained("second", NO_BETTER, pretrained="/runs/own"), gained("/runs/own")],
+            "/runs/own",
+        ),
+        # and this one better than the weights.
+        ([NANO, gained("second", pretrained="/own"), gained("/own", NO_BETTER)], "em-nano"),
+        # A folder that was used again may have the name of what it went on from.
+        ([NANO, gained("/a", pretrained="/b"), gained("/b", pretrained="/a")], "em-nano"),
+        # Images of other pixels or channels are of another kind.
+        ([NANO, gained("tem", pixel_size=(2.0, 2.0))], "em-nano"),
+        ([NANO, gained("alike", pixel_size=(9.0, 9.0))], "alike"),
+        ([NANO, gained("colours", in_channels=3)], "em-nano"),
         # Weights for other channels, or damaged ones, are none.
         ([run("colours", "weights", in_channels=3), run("noise", steps=30)], "noise"),
         ([run("em-nano", "weights", problem="it is damaged")], None),
@@ -82,8 +105,13 @@ def test_shipped_weights_are_started_from_until_a_run_is_better(
 
 
 def test_without_an_image_shipped_weights_are_started_from() -> None:
-    most = run("most", steps=MOST, sources=("fib",))
-    assert to_start_from([NANO, most], None) == NANO
+    assert to_start_from([NANO, gained("own")], None) == NANO
+
+
+def test_what_is_better_is_not_too_short() -> None:
+    assert is_short(gained("own", NO_BETTER, steps=30))
+    assert not is_short(gained("own", steps=30))
+    assert not is_short(gained("own", None))
 
 
 CLASSES = default_classes([1, 2])
@@ -113,39 +141,3 @@ def test_other_classes_than_those_of_the_labels_do_not_fit() -> None:
     own = model("own", sources=("fib",))
     assert misfit(own, replace(FIB, classes=frozenset({"class 1", "class 2"}))) is None
     assert misfit(own, replace(FIB, classes=frozenset({"axon", "myelin"}))) is not None
-
-
-@pytest.fixture
-def pretrained(runs: Path, volume: tuple[np.ndarray, np.ndarray]) -> RunSummary:
-    source = open_source(volume[0], axes="ZYX", name="em")
-    config = PretrainConfig(crop=64, batch=2, steps=3, device="cpu")
-    for _ in pretrain([source], config, runs / "em", start=None):
-        pass
-    (summary,) = list_runs(runs)
-    return summary
-
-
-def test_the_card_says_what_a_pretraining_saw(
-    pretrained: RunSummary, qtbot: Any, make_napari_viewer: Callable[..., Any]
-) -> None:
-    make_napari_viewer()
-    card = ModelCard()
-    qtbot.addWidget(card)
-    card.resize(320, 200)
-    card.show_run(pretrained, Subject("em", 1, None))
-    for words in ("learned from em", "6 crops in 3 steps", "loss on held-out images"):
-        assert words in card.text()
-    ((level, text),) = card.warnings.texts
-    assert level == "warning"
-    assert "no better than a network that has learned nothing" in text
-    qtbot.waitUntil(card.picture.isVisible)
-    # Four pictures of one crop beside each other.
-    assert card.picture.pixmap().width() == pytest.approx(4 * card.picture.pixmap().height(), abs=4)
-    card.show_run(replace(pretrained, pretrained="em-nano"), None)
-    ((_, text),) = card.warnings.texts
-    assert "no better than em-nano" in text
-    card.show_run(replace(pretrained, crops=WORTHWHILE_CROPS), Subject("em", 3, None))
-    ((_, text),) = card.warnings.texts
-    assert "it takes 1 channel, the image has 3" in text
-    card.show_run(None)
-    assert card.isHidden()
