@@ -48,21 +48,19 @@ def pair(seed):
     )
 
 
-@pytest.mark.parametrize("seed", [0, 1])
-def test_a_few_seconds_of_finetuning_from_it_beat_random_weights(tmp_path, seed):
+def test_a_few_seconds_of_finetuning_from_it_beat_random_weights(tmp_path):
     config = FinetuneConfig(
         crop=64,
         batch=4,
         steps=80,
         device="cpu",
-        seed=seed,
         validation=0,
         classes=default_classes(range(4)),
     )
     scores = {}
     for start in ("em-nano", None):
         run = tmp_path / str(start)
-        list(finetune([pair(seed)], config, run, pretrained=start))
-        scores[start] = evaluate([pair(100 + seed)], run, SegmentConfig(device="cpu")).mean_iou
-    # Measured: 0.451 and 0.335 from the weights, 0.379 and 0.275 from random ones.
+        list(finetune([pair(0)], config, run, pretrained=start))
+        scores[start] = evaluate([pair(100)], run, SegmentConfig(device="cpu")).mean_iou
+    # Measured: 0.451 from the weights, 0.379 from random ones; with another seed 0.335 and 0.275.
     assert scores["em-nano"] > scores[None] + 0.02

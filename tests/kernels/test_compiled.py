@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-# Compute capability, and the shared memory that one program may have, KiB.
-LIMITS = {75: 64, 80: 163, 86: 99, 89: 99, 90: 227, 120: 99}
+# Compute capability, and the shared memory that one program may have, KiB. Code for 8.0 and 8.9
+# is that for 8.6, whose programs have least memory.
+LIMITS = {75: 64, 86: 99, 90: 227, 120: 99}
 
 
 @pytest.mark.skipif(find_spec("triton") is None, reason="needs Triton")

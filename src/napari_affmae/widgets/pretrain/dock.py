@@ -7,7 +7,7 @@ from typing import Any
 
 import napari
 from napari.layers import Image
-from qtpy.QtWidgets import QFormLayout, QHBoxLayout, QPushButton, QWidget
+from qtpy.QtWidgets import QFormLayout, QHBoxLayout, QLabel, QPushButton, QWidget
 
 from napari_affmae.config import PretrainConfig
 from napari_affmae.engine import events as ev
@@ -26,6 +26,7 @@ from napari_affmae.widgets.parts.command_dialog import (
 )
 from napari_affmae.widgets.parts.curves import Curves
 from napari_affmae.widgets.pretrain.gauge import Gauge
+from napari_affmae.widgets.pretrain.judging import JUDGE_TIP, JudgeChoice, Judging
 from napari_affmae.widgets.pretrain.preview import PreviewGrid
 from napari_affmae.widgets.pretrain.selection import Selection, Summary
 from napari_affmae.widgets.pretrain.source_list import SourceList
@@ -62,6 +63,8 @@ class PretrainDock(Dock):
             segmenting=False,
             preferred=lambda runs: to_start_from(runs, self._subject()),
         )
+        self.judge = JudgeChoice(napari_viewer, self.sources.layers)
+        self.sources.changed.connect(self.judge.refresh)
         self.card = ModelCard()
         self.training = TrainingForm(
             self.panel,
@@ -105,6 +108,9 @@ class PretrainDock(Dock):
         rows = QFormLayout(self._start_row)
         rows.setContentsMargins(0, 0, 0, 0)
         rows.addRow("Start from", self.start_from)
+        judge = QLabel("Judge by")
+        judge.setToolTip(JUDGE_TIP)
+        rows.addRow(judge, self.judge)
         self._heading = self.add_section("Settings", self._start_row, self.card, self.training)
         self.add(self.panel, self.curves, self.gauge, self.preview)
         below = QWidget()
@@ -179,6 +185,7 @@ class PretrainDock(Dock):
         try:
             chosen = self.sources.selection()
             config = self.config()
+            judging = self.judge.judging(chosen.channels)
         except (ValueError, AffmaeError) as error:
             self.panel.fail(error)
             return
@@ -189,7 +196,8 @@ class PretrainDock(Dock):
             return
         start = self.start_from.path()
         self.training.start(
-            chosen.label(), lambda run, resume: _run(chosen, config, run, start, resume=resume)
+            chosen.label(),
+            lambda run, resume: _run(chosen, judging, config, run, start, resume=resume),
         )
 
     def _clear(self) -> None:
@@ -237,6 +245,12 @@ class PretrainDock(Dock):
         words += channels
         words += option_words(config, self.training.stored, without={"in_channels"})
         start = start_word(self.start_from.path())
+        if (pair := self.judge.pair()) is not None:
+            files, more = layer_words(pair)
+            words += ["--probe-images", files[0], "--probe-labels", files[1]]
+            if (ignored := self.judge.ignore_value()) is not None:
+                words += ["--probe-ignore", str(ignored)]
+            notes += [note for note in more if note not in notes]
 
         def show(run: Path, resume: bool) -> None:
             line = [*words, "--resume"] if resume else words
@@ -248,6 +262,7 @@ class PretrainDock(Dock):
 
 def _run(
     chosen: Selection,
+    judging: Judging | None,
     config: PretrainConfig,
     run: Path,
     start: Path | None,
@@ -260,4 +275,13 @@ def _run(
     sources = yield from chosen.open()
     channels = sources[0].n_channels
     config = config.model_copy(update={"in_channels": channels})
-    yield from pretrain(sources, config, run, start=start, resume=resume)
+    labelled = [] if judging is None else (yield from judging.usable())
+    yield from pretrain(
+        sources,
+        config,
+        run,
+        start=start,
+        labelled=labelled,
+        ignore_value=None if judging is None else judging.ignore_value,
+        resume=resume,
+    )
