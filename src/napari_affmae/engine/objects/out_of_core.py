@@ -29,7 +29,14 @@ from napari_affmae.engine.results.ome_tiff import PlaneFile
 from napari_affmae.engine.results.plan import BlockSizes, Box
 from napari_affmae.engine.results.tables import count_rows, write_table
 from napari_affmae.engine.results.target import begin, is_zarr_target, refuse_complete
-from napari_affmae.engine.results.volume import Place, Volume, is_complete, progress_of, read_plan
+from napari_affmae.engine.results.volume import (
+    Parts,
+    Place,
+    Volume,
+    is_complete,
+    progress_of,
+    read_plan,
+)
 from napari_affmae.engine.volumes.block_order import BlockOrder
 from napari_affmae.engine.volumes.executor import Threads, Work, completed_blocks
 from napari_affmae.errors import DataError
@@ -331,14 +338,13 @@ def _number(
     on_tile: Callable[[], None],
 ) -> None:
     """Write the numbers of the objects in blocks."""
-    for number in numbers:
-        level, box = objects.box(number)
-        on_tile()
-        if level:
-            objects.shrink(level, box)
-            continue
-        renamed = np.append(np.uint32(0), found.of(number))
-        objects.write(level, box, renamed[pieces.read(0, box)], None)
+    level, box = objects.box(numbers[0])
+    on_tile()
+    made: Parts | None = None
+    if level == 0:
+        renamed = np.append(np.uint32(0), found.of(numbers[0]))
+        made = renamed[pieces.read(0, box)], None
+    objects.write_chain(numbers, made)
 
 
 def _grey(channels: NDArray[Any]) -> NDArray[Any]:
