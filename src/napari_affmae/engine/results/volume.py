@@ -313,6 +313,11 @@ def is_complete(folder: Path) -> bool:
     return not _is_labels(folder) or _ledger(folder, plan).is_complete
 
 
+def completed_ns(folder: Path) -> int:
+    """Return when the last block of a complete result was marked, in nanoseconds since 1970."""
+    return (folder / _LEDGER).stat().st_mtime_ns
+
+
 def progress_of(folder: Path) -> tuple[int, int] | None:
     """Count the complete blocks of labels, and all of them; None of what is no such result.
 
