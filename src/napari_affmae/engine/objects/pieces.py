@@ -230,7 +230,7 @@ def _divided(
 def _within(
     components: NDArray[np.integer[Any]], markers: NDArray[np.integer[Any]]
 ) -> NDArray[np.int32]:
-    """Number markers anew, so that none is part of two pieces that touch at a corner."""
+    """Give markers other numbers, so that none is part of two pieces that touch at a corner."""
     there = markers > 0
     pairs = components[there].astype(np.int64) * (int(markers.max()) + 1) + markers[there]
     numbers = np.zeros(markers.shape, np.int32)
