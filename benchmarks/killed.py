@@ -31,7 +31,10 @@ from napari_affmae.engine import VolumeSegmenter, finetune, objects_to_file
 from napari_affmae.engine.events import Event, ObjectsProgress, TilesDone
 from napari_affmae.engine.results.ome_tiff import PlaneFile
 from napari_affmae.engine.results.plan import BlockSizes
+from napari_affmae.engine.results.target import clear_parts
+from napari_affmae.engine.results.volume import is_complete
 from napari_affmae.engine.volumes.origins import Origins
+from napari_affmae.files import scratch_path
 
 SHAPE = (4, 200, 240)
 # Seen from its sides a volume has as many planes as rows and columns.
@@ -64,11 +67,20 @@ def begun(job: Job) -> Iterator[Event]:
     return volumes.segment(open_source(job.image), job.target)
 
 
+def is_over(job: Job) -> bool:
+    """Whether a kill came behind the end; removes parts of a segmentation, as `segment` does."""
+    if not job.target.exists() or not is_complete(job.target):
+        return False
+    if job.work != "objects":
+        clear_parts(job.target)
+    return not scratch_path(job.target).exists()
+
+
 def compute(job: Job, seconds: float | None) -> None:
     """Compute; a timer that starts with the first tile or block kills this process."""
     torch.set_num_threads(1)
     start, is_first = perf_counter(), True
-    for event in begun(job):
+    for event in [] if is_over(job) else begun(job):
         if isinstance(event, TilesDone | ObjectsProgress) and is_first:
             start, is_first = perf_counter(), False
             if seconds is not None:
