@@ -377,7 +377,7 @@ def test_killed_runs_end_as_one_that_was_not(classes, tmp_path, start_script):
         return process.exitcode
 
     assert run(whole) == 0
-    for events in (5, 35):
+    for events in (5, 25):
         seconds = float(random.uniform(0, 0.05))
         assert run(killed, events, seconds) == -signal.SIGKILL, (events, seconds)
     assert run(killed) == 0
