@@ -1,6 +1,7 @@
 """Segments a large volume without a network, to measure all the rest.
 
     python benchmarks/volume.py [--planes 64] [--side 8192] [--tile 1024] [--folder FOLDER]
+    python benchmarks/volume.py --planes 464 --side 464 --tile 256 --three-directions
 
 A volume of synthetic electron microscopy is made in the folder, unless it is there, and segmented
 into OME-Zarr. A threshold stands in for the network, so that what is measured is reading,
@@ -29,23 +30,27 @@ from napari_affmae.engine.volumes.origins import Origins
 
 CLASSES = 4
 _TEXTURE = 1024
+_CUBE = 128
 
 
-def make_volume(path: Path, planes: int, side: int) -> None:
-    """Write a volume of one byte a voxel, of shifted copies of a texture."""
+def make_volume(path: Path, planes: int, side: int, *, cubes: bool) -> None:
+    """Write a volume of one byte a voxel, of shifted copies of a texture, in planes or cubes."""
     texture, _ = synthetic_em((1, _TEXTURE, _TEXTURE), seed=0)
     repeats = -(-side // _TEXTURE)
     array = zarr.create_array(
         path,
         shape=(planes, side, side),
-        chunks=(1, _TEXTURE, _TEXTURE),
-        shards=(1, repeats * _TEXTURE, repeats * _TEXTURE),
+        chunks=(_CUBE,) * 3 if cubes else (1, _TEXTURE, _TEXTURE),
+        shards=None if cubes else (1, repeats * _TEXTURE, repeats * _TEXTURE),
         dtype=np.uint8,
         dimension_names=("z", "y", "x"),
     )
-    for plane in range(planes):
-        moved = np.roll(texture[0], 37 * plane, (0, 1))
-        array[plane] = np.tile(moved, (repeats, repeats))[:side, :side]
+    thick = _CUBE if cubes else 1
+    for first in range(0, planes, thick):
+        moved = [
+            np.roll(texture[0], 37 * n, (0, 1)) for n in range(first, min(first + thick, planes))
+        ]
+        array[first : first + thick] = np.tile(moved, (repeats, repeats))[:, :side, :side]
 
 
 def make_model(folder: Path) -> Path:
@@ -72,12 +77,14 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=8192)
     parser.add_argument("--tile", type=int, default=1024)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--three-directions", action="store_true")
     parser.add_argument("--folder", type=Path, default=Path("build/volume"))
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
+    cubes = arguments.planes > _CUBE
     image = arguments.folder / f"{arguments.planes}x{arguments.side}.zarr"
     if not image.exists():
-        make_volume(image, arguments.planes, arguments.side)
+        make_volume(image, arguments.planes, arguments.side, cubes=cubes)
     model = arguments.folder / "model"
     if not model.exists():
         make_model(arguments.folder)
@@ -86,7 +93,9 @@ def main() -> None:
         shutil.rmtree(target, ignore_errors=True)
 
     ForwardPasses.__call__ = threshold  # type: ignore[method-assign]
-    config = SegmentConfig(device="cpu", tile=arguments.tile)
+    config = SegmentConfig(
+        device="cpu", tile=arguments.tile, three_directions=arguments.three_directions
+    )
     volumes = VolumeSegmenter(Origins(model, config), config, executor=Threads(arguments.workers))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     start = perf_counter()

@@ -128,9 +128,13 @@ def test_an_unfinished_result_is_refused(cli, segmented, tmp_path):
     with closing(objects_to_file(source, (1,), ObjectsConfig(), unfinished)) as events:
         next(event for event in events if event.doing == "numbering")
     result = cli("objects", unfinished, "--value", 1, "--out", tmp_path / "objects.zarr")
-    assert result.code == 2
+    assert result.code == 1
     assert "unfinished.zarr is not complete: 1 of its" in result.err
     assert "Give the command that began it again" in result.err
+    both = cli("objects", segmented, unfinished, "--value", 2, "--out", tmp_path / "folder")
+    assert both.code == 1  # and not only a warning
+    assert "unfinished.zarr is not complete" in both.err
+    assert len(read_table(tmp_path / "folder" / f"{segmented.stem}.csv")) > 0
 
 
 @pytest.mark.parametrize("name", ["[old] stack.tif", "a [/x].tif"])

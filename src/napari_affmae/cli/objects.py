@@ -18,7 +18,7 @@ from napari_affmae.config import ObjectsConfig
 from napari_affmae.data import ImageSource, read_labels
 from napari_affmae.data.labels import check_channels
 from napari_affmae.engine import objects_to_file
-from napari_affmae.engine.objects.out_of_core import check_complete, table_path
+from napari_affmae.engine.objects.out_of_core import table_path
 from napari_affmae.engine.results.target import is_unfinished
 from napari_affmae.errors import DataError
 from napari_affmae.files import scratch_path
@@ -128,7 +128,8 @@ def _image_of(
 def _labels_among(sources: Sequence[ImageSource], console: Console) -> list[ImageSource]:
     """Keep the label images, recognised by their first planes; print what is left out.
 
-    The probabilities that `segment` writes lie beside its labels.
+    The probabilities that `segment` writes lie beside its labels. What is not complete is kept,
+    and fails when it is its turn.
 
     Raises
     ------
@@ -151,7 +152,6 @@ def _labels_among(sources: Sequence[ImageSource], console: Console) -> list[Imag
 
 
 def _check_labels(source: ImageSource) -> None:
-    check_complete(source)
     check_channels(source)
     read_labels(source, 0, _middle(source.height), _middle(source.width))
 

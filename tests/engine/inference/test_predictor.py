@@ -103,10 +103,11 @@ def predicted(predictor, source, planes, rows=None, columns=None, wanted=CHANCES
     labels = np.zeros((len(planes), *size), wanted.values.dtype)
     chances = np.empty((len(planes), len(wanted.values), *size), wanted.probabilities)
     next_rows, counted = dict.fromkeys(planes, rows.start), 0
-    region = Region(planes, rows, columns)
+    region, told = Region(planes, rows, columns), []
     with predictor.reader(source, region) as reader:
-        for band in predictor.region(reader, wanted):
+        for band in predictor.region(reader, wanted, launched=lambda: told.append(1)):
             counted += 1
+            left = not told
             assert (band.done, band.total) == (counted, predictor.grid_of(source).count(region))
             if band.labels is None:
                 continue
@@ -116,6 +117,8 @@ def predicted(predictor, source, planes, rows=None, columns=None, wanted=CHANCES
             labels[plane, inside] = band.labels
             chances[plane, :, inside] = band.probabilities
     assert set(next_rows.values()) == {rows.stop}
+    assert told == [1]
+    assert not left  # others may begin before the last tiles are back
     assert counted == predictor.grid_of(source).count(region)
     return labels, chances
 

@@ -158,3 +158,14 @@ def test_measures_that_are_refused():
         measure_objects(objects, classes=objects[:2])
     with pytest.raises(ValueError, match="objects must be"):
         measure_objects(objects[0])
+
+
+@pytest.mark.parametrize("three_d", [False, True])
+def test_objects_that_touch_at_a_corner_stay_apart_when_others_are_cut(three_d):
+    classes = (np.random.default_rng(0).random((4, 40, 40)) < 0.3).astype(np.uint8)
+    options = {"three_d": three_d, "min_size": 0}
+    whole = label_objects(classes, 1, separation=0.0, **options)
+    cut = label_objects(classes, 1, separation=1.0, **options)
+    inside = classes > 0
+    pairs = set(zip(whole[inside].tolist(), cut[inside].tolist(), strict=True))
+    assert len(pairs) == cut.max() >= whole.max()

@@ -19,8 +19,10 @@ from napari_affmae.config import ObjectsConfig, SegmentConfig
 from napari_affmae.data import open_source
 from napari_affmae.engine import label_objects, measure_objects, objects_to_file
 from napari_affmae.engine.events import BlockDone, ObjectsProgress, ObjectsWritten
+from napari_affmae.engine.objects import out_of_core
 from napari_affmae.engine.objects.shapes import measure_shapes
 from napari_affmae.engine.results.plan import BlockSizes
+from napari_affmae.engine.results.tables import count_rows
 from napari_affmae.engine.results.volume import is_complete
 from napari_affmae.engine.volumes.origins import Origins
 from napari_affmae.engine.volumes.segmenting import VolumeSegmenter
@@ -270,6 +272,39 @@ def test_other_settings_are_refused_or_begin_anew(segmented, classes, grey, tmp_
     np.testing.assert_array_equal(read_numbers(target), expected)
 
 
+def test_a_kill_just_before_the_end_leaves_nothing_hidden(segmented, tmp_path, monkeypatch):
+    target = tmp_path / "objects.tif"
+    with monkeypatch.context() as patched:
+        patched.setattr(out_of_core, "_tidy", lambda *_: None)
+        find(segmented, target)
+    assert any(path.name.startswith(".affmae") for path in tmp_path.iterdir())
+    written = target.read_bytes()
+    *_, last = find(segmented, target)
+    assert (target.read_bytes(), last.count) == (written, count_rows(tmp_path / "objects.csv"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["objects.csv", "objects.tif"]
+    with pytest.raises(UnwritableError, match="is complete"):
+        find(segmented, target)
+
+
+def test_a_file_that_was_to_be_replaced_is_not_taken_for_the_new_one(
+    segmented, tmp_path, monkeypatch
+):
+    target = tmp_path / "objects.tif"
+    find(segmented, target)
+    old = target.read_bytes()
+    config = ObjectsConfig(min_size=50)
+    with monkeypatch.context() as patched:  # a kill before the new file has its name
+        patched.setattr(out_of_core, "_tidy", lambda *_: None)
+        find(segmented, target, config=config, overwrite=True)
+        target.write_bytes(old)
+        os.utime(target, (1, 1))
+    with pytest.raises(UnwritableError, match="is complete"):
+        find(segmented, target, config=config)
+    find(segmented, target, config=config, overwrite=True)
+    assert target.read_bytes() != old
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["objects.csv", "objects.tif"]
+
+
 def test_lost_records_are_told(segmented, tmp_path):
     target = tmp_path / "a.zarr"
     with closing(objects_to_file(segmented, VALUES, SOLID, target, sizes=SMALL)) as run:
@@ -289,6 +324,8 @@ def test_unfinished_segmentations_are_refused(finetuned, image, tmp_path):
     words = rf"segmented.zarr is not complete: 1 of its {total} blocks .* command that began it"
     with pytest.raises(DataError, match=words):
         find(source, tmp_path / "objects.zarr", values=(1,))
+    with pytest.raises(DataError, match="0 is not complete: 1 of its"):
+        find(open_source(segmented / "0", labels=True), tmp_path / "objects.zarr", values=(1,))
     list(volumes.segment(image, segmented))
     *_, last = find(source, tmp_path / "objects.zarr", values=(0, 1, 2, 3))
     assert last.count > 0
@@ -340,7 +377,7 @@ def test_killed_runs_end_as_one_that_was_not(classes, tmp_path, start_script):
         return process.exitcode
 
     assert run(whole) == 0
-    for events in (5, 35):
+    for events in (5, 25):
         seconds = float(random.uniform(0, 0.05))
         assert run(killed, events, seconds) == -signal.SIGKILL, (events, seconds)
     assert run(killed) == 0

@@ -35,7 +35,7 @@ def fill():
         for number in range(volume.plan.first(volume.plan.levels)):
             level, box = volume.box(number)
             if level:
-                volume.shrink(level, box)
+                volume.write_chain([number])
             else:
                 axis = volume.plan.channel_axis
                 part = probabilities[volume.plan.with_classes(box, slice(None))]

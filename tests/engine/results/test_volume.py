@@ -9,8 +9,10 @@ from napari_affmae.data import open_source
 from napari_affmae.engine.results.plan import BlockSizes
 from napari_affmae.engine.results.pyramid import average, most_frequent
 from napari_affmae.engine.results.target import begin, is_unfinished
+from napari_affmae.engine.results.tree import made_from_alone
 from napari_affmae.engine.results.volume import Place, Volume, is_complete
 from napari_affmae.errors import UnreadableFileError, UnwritableError
+from napari_affmae.files import temporary_path
 
 SIZES = BlockSizes(chunk=8, side=16)
 
@@ -52,6 +54,37 @@ def test_what_is_written_can_be_read_on_all_levels(place, plan, fill):
     np.testing.assert_array_equal(others, open_source(place.probabilities).read(2))
 
 
+def test_levels_made_in_memory_are_those_made_from_the_disk(tmp_path, make_plan, fill):
+    plan = make_plan((3, 40, 50), "ZYX", sizes=BlockSizes(chunk=8), probabilities="float16")
+    random = np.random.default_rng(0)
+    labels = random.choice(np.array([0, 2], np.uint8), plan.shape)
+    probabilities = random.random((2, *plan.shape)).astype(np.float16)
+    folders = []
+    for name in ("memory", "disk"):
+        place = Place(tmp_path / name / "a.zarr", tmp_path / name / "b.zarr")
+        folders.append(tmp_path / name)
+        volume = Volume.create(place, plan, "a")
+        if name == "disk":
+            fill(volume, labels, probabilities)
+            continue
+        for number in range(plan.first(1)):
+            smaller = list(made_from_alone(plan, number))
+            assert len(smaller) == plan.levels - 1 == 2
+            _, box = volume.box(number)
+            parts = labels[box], probabilities[:, *box]
+            volume.write_chain([number, *smaller], parts)
+    one, other = (
+        {
+            path.relative_to(folder): path.read_bytes()
+            for path in folder.rglob("c/**/*[0-9]")
+            if path.is_file()
+        }
+        for folder in folders
+    )
+    assert one == other
+    assert len(one) == 2 * plan.first(plan.levels)
+
+
 def test_metadata_name_units_classes_and_colours(place, plan):
     Volume.create(place, plan, "a")
     ome = json.loads((place.labels / "zarr.json").read_text())["attributes"]["ome"]
@@ -85,18 +118,17 @@ def test_a_block_of_zeros_is_stored(place, plan, fill):
 
 
 def test_what_a_kill_left_of_a_block_is_not_trusted(place, plan):
-    """A damaged shard at the array's border, which zarr would read before it writes."""
     volume = Volume.create(place, plan, "a")
     number = len(plan.blocks(0)) - 1
     level, box = volume.box(number)
     folder = place.labels / "0" / "c" / "2" / "1"
     folder.mkdir(parents=True)
     (folder / "2").write_bytes(b"damaged")
-    (folder / "2.0123.partial").write_bytes(b"half")
+    temporary_path(folder / "2").write_bytes(b"half")
     shape = tuple(part.stop - part.start for part in box)
     volume.clear(number)
     volume.write(level, box, np.full(shape, 2, np.uint8), np.zeros((2, *shape), np.uint8))
-    (folder / "2.4567.partial").write_bytes(b"a worker that was lost")
+    temporary_path(folder / "2").write_bytes(b"a worker that was lost")
     volume.mark(number)
     assert [path.name for path in folder.iterdir()] == ["2"]
     assert (zarr.open_array(place.labels / "0", mode="r")[box] == 2).all()

@@ -9,10 +9,10 @@ def test_threads_pass_in_the_order_in_which_they_joined():
     line, passed, ready = Line(), [], [threading.Event() for _ in range(3)]
 
     def go(number, joined, prepared):
-        with line.joined() as wait:
+        with line.joined() as turn:
             joined.set()
             assert prepared.wait(30)
-            wait()
+            turn.wait()
             passed.append(number)
 
     threads = []
@@ -32,5 +32,15 @@ def test_who_leaves_by_an_error_holds_up_nobody():
     line = Line()
     with pytest.raises(RuntimeError, match="bad luck"), line.joined():
         raise RuntimeError("bad luck")
-    with line.joined() as wait:
-        wait()
+    with line.joined() as turn:
+        turn.wait()
+
+
+def test_who_leaves_early_lets_the_next_one_through():
+    line = Line()
+    with line.joined() as first, line.joined() as second:
+        first.leave()
+        second.wait()  # in the same thread, which would wait for ever
+        first.leave()
+    with line.joined() as turn:
+        turn.wait()

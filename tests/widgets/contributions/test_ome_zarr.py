@@ -31,7 +31,7 @@ def made(folder: Path) -> Place:
     for number in range(plan.first(plan.levels)):
         level, box = volume.box(number)
         if level:
-            volume.shrink(level, box)
+            volume.write_chain([number])
             continue
         shape = tuple(part.stop - part.start for part in box)
         values = np.full((2, *shape), 200, np.uint8)

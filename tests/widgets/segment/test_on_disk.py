@@ -17,6 +17,7 @@ from napari_affmae.widgets.layers.layer_sources import OWN
 from napari_affmae.widgets.layers.view import camera_of
 from napari_affmae.widgets.running.run_panel import Outcome
 from napari_affmae.widgets.segment import job
+from napari_affmae.widgets.segment.correction_bar import CorrectionBar
 from napari_affmae.widgets.segment.dock import DISK, EVERYTHING, PLANE, SegmentDock
 
 
@@ -34,6 +35,11 @@ def folders(runs: Path) -> list[Path]:
 def read(layer: Any) -> np.ndarray:
     """Read the full resolution of a layer, which may have several."""
     return np.asarray(layer.data[0] if layer.multiscale else layer.data)
+
+
+def look(viewer: Any) -> int:
+    """Return the plane that is shown."""
+    return int(viewer.dims.current_step[0])
 
 
 def messages(dock: SegmentDock) -> str:
@@ -190,8 +196,11 @@ def test_what_is_in_view_comes_first_and_is_drawn_from_afar(
 def test_objects_in_a_result_on_disk(
     viewer: Any,
     disk: SegmentDock,
+    runs: Path,
     volume: tuple[np.ndarray, np.ndarray],
     monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    qtbot: Any,
     drive: Any,
     finish: Any,
 ) -> None:
@@ -201,6 +210,43 @@ def test_objects_in_a_result_on_disk(
     assert drive.run() is Outcome.FINISHED, drive.errors()
     assert viewer.layers["em: objects"].data.any()
     monkeypatch.setattr("napari_affmae.widgets.segment.result.LARGEST", 1000)
+    in_memory, table = viewer.layers["em: objects"], dict(disk.objects.table)
+    numbers = np.array(in_memory.data)
     disk.objects.now_button.click()
-    assert finish(disk.panel) is Outcome.FAILED
-    assert "napari-affmae objects" in drive.errors()[0]
+    assert finish(disk.panel) is Outcome.FINISHED, drive.errors()
+    assert in_memory not in viewer.layers
+    stored = viewer.layers["em: objects"]
+    np.testing.assert_array_equal(read(stored), numbers)
+    assert not stored.editable
+    for name in ("label", "plane", "row", "column", "size_px", "class"):
+        np.testing.assert_array_equal(disk.objects.table[name], table[name])
+    (file,) = (runs / "segmentations").glob("*objects*.csv")
+    assert str(file) in messages(disk)
+    bar = disk.objects.findChild(CorrectionBar)
+    for button in (bar.accept_button, bar.cut_button, disk.objects.filter_button):
+        assert not button.isEnabled()
+        assert "on the disk" in button.toolTip()
+    assert "cannot be corrected here" in bar.state.text()
+    (others,) = np.nonzero(table["plane"] != look(viewer))
+    far = int(others[-1]) + 1
+    stored.selected_label = far
+    assert look(viewer) == table["plane"][far - 1]
+    viewer.reset_view()
+    center = tuple(camera_of(viewer).center)
+    stored.selected_label = int(table["label"][table["plane"] == look(viewer)][0])
+    assert tuple(camera_of(viewer).center) == center  # it was in view
+    written = file.stat().st_mtime_ns
+    monkeypatch.setattr("napari_affmae.widgets.segment.stored_objects.MOST_ROWS", 1)
+    disk.objects.now_button.click()  # they are shown as they were found
+    assert finish(disk.panel) is Outcome.FINISHED, drive.errors()
+    assert file.stat().st_mtime_ns == written
+    assert list(disk.objects.table["label"]) == [1]
+    assert "The table here shows the first 1." in messages(disk)
+    disk.objects.save(tmp_path / "all.csv")
+    qtbot.waitUntil((tmp_path / "all.csv").exists, timeout=10_000)
+    assert (tmp_path / "all.csv").read_bytes() == file.read_bytes()
+    monkeypatch.undo()
+    disk.objects.now_button.click()
+    assert finish(disk.panel) is Outcome.FINISHED, drive.errors()
+    assert bar.accept_button.isEnabled()
+    assert disk.objects.filter_button.isEnabled()

@@ -1,7 +1,7 @@
 """A segmentation network that predicts tiles and planes."""
 
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from functools import partial
 from threading import Lock
 from typing import Literal
@@ -102,7 +102,12 @@ class Predictor:
         with self.reader(source, whole) as reader:
             yield from self.region(reader, wanted)
 
-    def region(self, reader: TileReader, wanted: Wanted) -> Generator[Band, None, None]:
+    def region(
+        self,
+        reader: TileReader,
+        wanted: Wanted,
+        launched: Callable[[], None] = lambda: None,
+    ) -> Generator[Band, None, None]:
         """Predict a part of some planes tile by tile.
 
         Parameters
@@ -111,6 +116,8 @@ class Predictor:
             From `reader`.
         wanted : Wanted
             What is made of the probabilities.
+        launched : callable
+            Called when the device has all tiles, on some of which it may still be at work.
 
         Yields
         ------
@@ -129,12 +136,16 @@ class Predictor:
         with memory_errors(plan, "a row of tiles", _ADVICE), plan.active():
             blend = Blend(reader.grid, reader.region, self._module.num_classes, wanted, plan.device)
         total, done = reader.grid.count(reader.region), 0
+        left = total
         ahead: deque[Arriving] = deque()
         most = _IN_FLIGHT if plan.device.type == "cuda" else 0
         while ahead or done < total:
             tiles = reader.take(self.batch)
             if tiles:
                 ahead.append(self._launch(reader, tiles, blend, wanted))
+                left -= len(tiles)
+                if not left:
+                    launched()
             if len(ahead) > most or not tiles:
                 arrived = ahead.popleft()
                 yield from arrived.bands(done, total)

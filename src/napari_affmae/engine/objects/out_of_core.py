@@ -29,14 +29,24 @@ from napari_affmae.engine.results.ome_tiff import PlaneFile
 from napari_affmae.engine.results.plan import BlockSizes, Box
 from napari_affmae.engine.results.tables import count_rows, write_table
 from napari_affmae.engine.results.target import begin, is_zarr_target, refuse_complete
-from napari_affmae.engine.results.volume import Place, Volume, is_complete, progress_of, read_plan
+from napari_affmae.engine.results.volume import (
+    Parts,
+    Place,
+    Volume,
+    completed_ns,
+    is_complete,
+    progress_of,
+    read_plan,
+)
 from napari_affmae.engine.volumes.block_order import BlockOrder
 from napari_affmae.engine.volumes.executor import Threads, Work, completed_blocks
 from napari_affmae.errors import DataError
-from napari_affmae.files import remove_entry, scratch_path, write_errors
+from napari_affmae.files import remove_entry, scratch_path, temporary_path, write_errors
 
 # Bytes a pixel that a watershed takes at its peak.
 _SEPARATING = 50
+# What a TIFF file is made from, in its hidden folder.
+_OBJECTS = "objects.zarr"
 
 
 def objects_to_file(
@@ -108,18 +118,18 @@ def objects_to_file(
         else:
             planes = files.enter_context(PlaneFile.like(target, source))
         if _is_all_but_tidy(target, plan, scratch) and not overwrite:
-            remove_entry(scratch)
+            _tidy(target, scratch)
             yield ObjectsWritten(target, table_path(target), count_rows(table_path(target)))
             return
         refuse_complete(target, plan, overwrite=overwrite)
-        place = target if planes is None else scratch / "objects.zarr"
+        place = target if planes is None else scratch / _OBJECTS
         search = _Search(source, image, plan, scratch)
         yield from search.run(place, target, anew=overwrite)
         if planes is not None:
             volume = Volume(Place(place))
             for plane in range(source.n_planes):
                 planes.write(volume.label_plane(plane))
-    remove_entry(scratch)
+    _tidy(target, scratch)
     yield ObjectsWritten(target, table_path(target), search.count)
 
 
@@ -148,14 +158,30 @@ def check_complete(source: ImageSource) -> None:
 
 def _is_all_but_tidy(target: Path, plan: ObjectPlan, scratch: Path) -> bool:
     """Whether a kill came when the result was complete, but what it is made from still there."""
-    if not (is_zarr_target(target) and target.exists() and scratch.exists()):
+    if not (target.exists() and scratch.exists()):
         return False
-    return read_plan(target) == plan and is_complete(target)
+    if is_zarr_target(target):
+        return read_plan(target) == plan and is_complete(target)
+    made_from = scratch / _OBJECTS
+    if not made_from.exists() or read_plan(made_from) != plan or not is_complete(made_from):
+        return False
+    # Else the file is the former one, which the new one was to replace.
+    return target.stat().st_mtime_ns >= completed_ns(made_from)
+
+
+def _tidy(target: Path, scratch: Path) -> None:
+    """Remove what a result was made from; what a kill leaves of that the next run removes."""
+    gone = temporary_path(target)
+    scratch.replace(gone)
+    remove_entry(gone)
 
 
 def _folder(source: ImageSource) -> Path | None:
-    """Return the folder of an image, which may be a result of this program."""
-    return source.path if source.path is not None and source.path.is_dir() else None
+    """Return the folder of an image, or of a level of one; it may be a result of this program."""
+    folder = source.path
+    if folder is None or not folder.is_dir():
+        return None
+    return folder.parent if (folder.parent / "zarr.json").is_file() else folder
 
 
 def _fingerprint(source: ImageSource) -> str:
@@ -331,14 +357,13 @@ def _number(
     on_tile: Callable[[], None],
 ) -> None:
     """Write the numbers of the objects in blocks."""
-    for number in numbers:
-        level, box = objects.box(number)
-        on_tile()
-        if level:
-            objects.shrink(level, box)
-            continue
-        renamed = np.append(np.uint32(0), found.of(number))
-        objects.write(level, box, renamed[pieces.read(0, box)], None)
+    level, box = objects.box(numbers[0])
+    on_tile()
+    made: Parts | None = None
+    if level == 0:
+        renamed = np.append(np.uint32(0), found.of(numbers[0]))
+        made = renamed[pieces.read(0, box)], None
+    objects.write_chain(numbers, made)
 
 
 def _grey(channels: NDArray[Any]) -> NDArray[Any]:

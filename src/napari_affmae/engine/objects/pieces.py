@@ -217,7 +217,7 @@ def _divided(
     distance = distance_transform_edt(mask).astype(np.float32)
     # Removes maxima that rise by less than `separation` above the saddle to a higher one.
     levelled = reconstruction(distance - np.float32(separation), distance)
-    markers = label(local_maxima(levelled) & mask)
+    markers = _within(components, label(local_maxima(levelled) & mask))
     # An object that is thinner than `separation` has no maximum left; it is not divided.
     marked = np.zeros(components.max() + 1, bool)
     marked[components[markers > 0]] = True
@@ -225,3 +225,14 @@ def _divided(
     markers[whole] = components[whole] + markers.max()
     cut: NDArray[np.integer[Any]] = watershed(-distance, markers, mask=mask)
     return cut
+
+
+def _within(
+    components: NDArray[np.integer[Any]], markers: NDArray[np.integer[Any]]
+) -> NDArray[np.int32]:
+    """Give markers other numbers, so that none is part of two pieces that touch at a corner."""
+    there = markers > 0
+    pairs = components[there].astype(np.int64) * (int(markers.max()) + 1) + markers[there]
+    numbers = np.zeros(markers.shape, np.int32)
+    numbers[there] = np.unique(pairs, return_inverse=True)[1] + 1
+    return numbers

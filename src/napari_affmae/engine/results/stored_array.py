@@ -1,6 +1,5 @@
 """A zarr array on the disk that is written shard by shard."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,8 @@ from numpy.typing import NDArray
 from zarr.codecs import ZstdCodec
 
 from napari_affmae.engine.results.plan import Box, Shape
-from napari_affmae.files import sync_folder, write_errors
+from napari_affmae.engine.results.shard import ZSTD_LEVEL, encode_shard
+from napari_affmae.files import remove_leftovers, replace_bytes, write_errors
 
 
 class StoredArray:
@@ -34,8 +34,7 @@ class StoredArray:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        # A shard that holds only zeros is stored too: what is absent was not written, or lost.
-        self._array = zarr.open_array(folder, mode="r+").with_config({"write_empty_chunks": True})
+        self._array = zarr.open_array(folder, mode="r")
         self._shard = self._array.shards or self._array.chunks
         self.dtype = np.dtype(self._array.dtype)
 
@@ -58,7 +57,7 @@ class StoredArray:
             shards=shard,
             dtype=dtype,
             fill_value=0,
-            compressors=ZstdCodec(level=3),
+            compressors=ZstdCodec(level=ZSTD_LEVEL),
             dimension_names=axes,
         )
 
@@ -69,7 +68,8 @@ class StoredArray:
     def write(self, box: Box, values: NDArray[Any]) -> None:
         """Write a whole shard, and wait until it is on the disk.
 
-        It is there whole or not at all, also where two processes write the same.
+        It is there whole or not at all, also where two processes write the same. One that holds
+        only zeros is stored too: what is absent was not written, or lost.
 
         Parameters
         ----------
@@ -85,15 +85,11 @@ class StoredArray:
         UnwritableError
             If it cannot be written for another reason.
         """
-        file = self._file(box)
-        with write_errors(file):
-            self._array[box] = values
-            with file.open("rb") as stored:
-                os.fsync(stored.fileno())
-            sync_folder(file.parent)
+        values = values.astype(self.dtype, copy=False)
+        replace_bytes(self._file(box), *encode_shard(values, self._array.chunks, self._shard))
 
     def clear(self, box: Box) -> None:
-        """Remove what a kill has left of a shard: at the border, zarr would read it to write it."""
+        """Remove what a kill has left of a shard."""
         file = self._file(box)
         with write_errors(file):
             self.tidy(box)
@@ -103,8 +99,7 @@ class StoredArray:
         """Remove what processes that were killed had begun to write of a shard."""
         file = self._file(box)
         if file.parent.is_dir():
-            for part in file.parent.glob(f"{file.name}.*.partial"):
-                part.unlink(missing_ok=True)
+            remove_leftovers(file)
 
     def _file(self, box: Box) -> Path:
         place = tuple(part.start // side for part, side in zip(box, self._shard, strict=True))

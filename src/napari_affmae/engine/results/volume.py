@@ -1,6 +1,6 @@
 """Labels and probabilities in OME-Zarr folders that grow block by block."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -27,6 +27,8 @@ from napari_affmae.files import remove_entry, sync_folder, temporary_path, write
 _LEDGER = Path("0", "done")
 
 AnyPlan = Plan | ObjectPlan
+#: Labels of a block, and probabilities where there are any.
+Parts = tuple[NDArray[Any], NDArray[Any] | None]
 _PLANS: TypeAdapter[AnyPlan] = TypeAdapter(Annotated[AnyPlan, Discriminator("kind")])
 
 
@@ -173,8 +175,30 @@ class Volume:
             classes = slice(0, len(self.plan.classes))
             yield self._probabilities[level], self.plan.with_classes(box, classes)
 
-    def shrink(self, level: int, box: Box) -> None:
-        """Compute a block of a level from the level below, and write it."""
+    def write_chain(self, numbers: Iterable[int], made: Parts | None = None) -> None:
+        """Write a block, and those of smaller levels that are made from it alone.
+
+        Parameters
+        ----------
+        numbers : iterable of int
+            Blocks, each of which is made from the one before it alone.
+        made : (ndarray, ndarray or None), optional
+            Labels and probabilities of the first one, as in `write`; computed from what is
+            stored of the level below it where they are not given.
+
+        Raises
+        ------
+        DiskFullError
+            If there is no room.
+        """
+        below: Parts | None = None
+        for level, box in map(self.box, numbers):
+            made = made or self._shrunk(level, box, below)
+            self.write(level, box, *made)
+            below, made = made, None
+
+    def _shrunk(self, level: int, box: Box, known: Parts | None) -> Parts:
+        """Compute a block of a level from the level below, which is read if it is not known."""
         plan = self.plan
         pairs = zip(plan.steps[level], plan.steps[level - 1], strict=True)
         factors = tuple(step // below for step, below in pairs)
@@ -189,16 +213,21 @@ class Volume:
             inside = tuple(shifted(p, -b.start) for p, b in zip(part, box, strict=True))
             below = tuple(
                 slice(p.start * factor, p.stop * factor)
-                for p, factor in zip(part, factors, strict=True)
+                for p, factor in zip(part if known is None else inside, factors, strict=True)
             )
-            labels[inside] = most_frequent(self._labels[level - 1].read(below), factors)
-            if probabilities is not None:
-                groups = plan.with_classes(factors, 1)
-                for number in range(channels):
-                    one = slice(number, number + 1)
-                    found = self._probabilities[level - 1].read(plan.with_classes(below, one))
-                    probabilities[plan.with_classes(inside, one)] = average(found, groups)
-        self.write(level, box, labels, probabilities)
+            stored = self._labels[level - 1].read if known is None else known[0].__getitem__
+            labels[inside] = most_frequent(stored(below), factors)
+            if probabilities is None:
+                continue
+            groups = plan.with_classes(factors, 1)
+            stored = self._probabilities[level - 1].read
+            if known is not None and known[1] is not None:
+                stored = known[1].__getitem__
+            for number in range(channels):
+                one = slice(number, number + 1)
+                found = stored(plan.with_classes(below, one))
+                probabilities[plan.with_classes(inside, one)] = average(found, groups)
+        return labels, probabilities
 
     def read(self, level: int, index: tuple[Any, ...], number: int | None = None) -> NDArray[Any]:
         """Read labels, or the probabilities of a class.
@@ -282,6 +311,11 @@ def is_complete(folder: Path) -> bool:
     if plan is None:
         return False
     return not _is_labels(folder) or _ledger(folder, plan).is_complete
+
+
+def completed_ns(folder: Path) -> int:
+    """Return when the last block of a complete result was marked, in nanoseconds since 1970."""
+    return (folder / _LEDGER).stat().st_mtime_ns
 
 
 def progress_of(folder: Path) -> tuple[int, int] | None:

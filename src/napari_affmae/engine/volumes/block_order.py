@@ -1,14 +1,12 @@
 """Which block of a volume is computed next."""
 
-import math
 from collections import deque
 from collections.abc import Callable, Iterator
-from itertools import product
-
-import numpy as np
+from itertools import takewhile
 
 from napari_affmae.engine.inference.tiles import Region
-from napari_affmae.engine.results.plan import BlockPlan, Box
+from napari_affmae.engine.results.plan import BlockPlan
+from napari_affmae.engine.results.tree import children, made_from_alone, parent, touching
 from napari_affmae.engine.results.volume import Volume
 
 #: Asked for the part of the image that the user looks at; None if that is not known.
@@ -20,6 +18,8 @@ class BlockOrder:
 
     A block of a smaller level comes as soon as those below it are complete, so that a
     viewer has what it shows from afar; then what the user looks at; then the rest in turn.
+    With each block come those of smaller levels that are made from it alone, so that it is
+    made smaller while it is in memory.
 
     Parameters
     ----------
@@ -41,7 +41,11 @@ class BlockOrder:
         self._ready = deque(filter(self._is_ready, begun))
 
     def take(self) -> list[int]:
-        """Return the numbers of the next blocks, of one level; none if all the rest must wait."""
+        """Return the numbers of the next blocks; none if all the rest must wait.
+
+        They are of one level. Behind them follow, for one after the other, the blocks of
+        smaller levels that are made from it alone.
+        """
         if self._ready:
             numbers = [self._ready.popleft()]
         else:
@@ -52,18 +56,24 @@ class BlockOrder:
                     break
                 if number not in self._running and number not in numbers:
                     numbers.append(number)
+        numbers += [above for number in numbers for above in self._made_from(number)]
         self._running.update(numbers)
         return numbers
 
     def completed(self, number: int) -> None:
         """Note that a block was marked."""
         self._running.discard(number)
-        parent = _parent(self._plan, number)
-        if parent is not None and parent not in self._running and self._is_ready(parent):
-            self._ready.append(parent)
+        above = parent(self._plan, number)
+        if above is not None and above not in self._running and self._is_ready(above):
+            self._ready.append(above)
+
+    def _made_from(self, number: int) -> Iterator[int]:
+        return takewhile(
+            lambda above: not self._ledger.has(above), made_from_alone(self._plan, number)
+        )
 
     def _is_ready(self, number: int) -> bool:
-        below = _children(self._plan, number)
+        below = children(self._plan, number)
         return not self._ledger.has(number) and all(map(self._ledger.has, below))
 
     def _in_focus(self) -> list[int]:
@@ -76,57 +86,6 @@ class BlockOrder:
 
 def _touching(plan: BlockPlan, region: Region) -> Iterator[int]:
     """Return the blocks of the full resolution that touch a part of the image."""
-    blocks = plan.blocks(0)
     for plane in region.planes:
         lead = (slice(n, n + 1) for n in plan.position(plane))
-        yield from _numbers(plan, 0, (*lead, region.rows, region.columns), blocks.block)
-
-
-def _children(plan: BlockPlan, number: int) -> Iterator[int]:
-    """Return the blocks that a block of a smaller level is computed from."""
-    level, index = _located(plan, number)
-    factors = _factors(plan, level)
-    box = tuple(
-        slice(part.start * factor, part.stop * factor)
-        for part, factor in zip(plan.blocks(level).box(index), factors, strict=True)
-    )
-    return _numbers(plan, level - 1, box, plan.blocks(level - 1).block)
-
-
-def _parent(plan: BlockPlan, number: int) -> int | None:
-    """Return the block of the next level that a block is a part of; None at the last level."""
-    level, index = _located(plan, number)
-    if level + 1 == plan.levels:
-        return None
-    factors = _factors(plan, level + 1)
-    corner = (
-        slice(part.start // factor, part.start // factor + 1)
-        for part, factor in zip(plan.blocks(level).box(index), factors, strict=True)
-    )
-    return next(_numbers(plan, level + 1, tuple(corner), plan.blocks(level + 1).block))
-
-
-def _located(plan: BlockPlan, number: int) -> tuple[int, int]:
-    """Return the level of a block, and its number within it."""
-    level = 0
-    while number >= len(plan.blocks(level)):
-        number -= len(plan.blocks(level))
-        level += 1
-    return level, number
-
-
-def _factors(plan: BlockPlan, level: int) -> tuple[int, ...]:
-    """Return the size of a level's pixels in those of the level below."""
-    pairs = zip(plan.steps[level], plan.steps[level - 1], strict=True)
-    return tuple(step // below for step, below in pairs)
-
-
-def _numbers(plan: BlockPlan, level: int, box: Box, sides: tuple[int, ...]) -> Iterator[int]:
-    """Return the blocks of a level that touch a box, which may reach beyond the array."""
-    blocks = plan.blocks(level)
-    spans = (
-        range(part.start // side, min(count, math.ceil(part.stop / side)))
-        for part, side, count in zip(box, sides, blocks.counts, strict=True)
-    )
-    for place in product(*spans):
-        yield plan.first(level) + int(np.ravel_multi_index(place, blocks.counts))
+        yield from touching(plan, 0, (*lead, region.rows, region.columns))

@@ -3,11 +3,10 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from napari_affmae.config import SegmentConfig
 from napari_affmae.data import NormalizedSource
@@ -17,7 +16,8 @@ from napari_affmae.engine.inference.predictor import Predictor
 from napari_affmae.engine.inference.tiles import Region
 from napari_affmae.engine.results.origin import Origin
 from napari_affmae.engine.results.plan import Box
-from napari_affmae.engine.results.volume import Place, Volume
+from napari_affmae.engine.results.tree import made_from_alone
+from napari_affmae.engine.results.volume import Parts, Place, Volume
 from napari_affmae.engine.volumes.line import Line
 
 
@@ -70,7 +70,9 @@ class BlockWork:
         self._source = job.source
         self._volume = volume
         self._wanted = Wanted(class_values(volume.plan.classes), volume.plan.probabilities)
-        # A block is predicted as a whole while others are read or written.
+        # The tiles of one block go to the device after those of another, while more are read
+        # or written. The next block follows before the last tiles have come back, so that the
+        # device does not wait in between.
         self._line = Line()
 
     @property
@@ -102,8 +104,8 @@ class BlockWork:
         Parameters
         ----------
         numbers : sequence of int
-            Numbers of blocks of one level, of more than one only if they differ in
-            their planes alone; `at_once` of them at most.
+            From `BlockOrder.take`. Those of one level differ in their planes alone, and
+            are `at_once` at most.
         on_tile : callable
             Called after each tile; what it raises ends the blocks unwritten.
 
@@ -112,24 +114,24 @@ class BlockWork:
         OutOfMemoryError, UnreadableFileError, UnwritableError
             As `Predictor.region` and `Volume.write`.
         """
-        boxes = [self._volume.box(number) for number in numbers]
-        if boxes[0][0]:
-            for level, box in boxes:
-                self._volume.shrink(level, box)
+        found = {number: self._volume.box(number) for number in numbers}
+        boxes = {number: box for number, (level, box) in found.items() if level == 0}
+        if not boxes:
+            self._volume.write_chain(numbers)
             return
-        for box, labels, probabilities in self._predict([box for _, box in boxes], on_tile):
-            self._volume.write(0, box, labels, probabilities)
+        made = self._predict(list(boxes.values()), on_tile)
+        for number, parts in zip(boxes, made, strict=True):
+            smaller = takewhile(found.__contains__, made_from_alone(self._volume.plan, number))
+            self._volume.write_chain([number, *smaller], parts)
 
-    def _predict(
-        self, boxes: Sequence[Box], on_tile: Callable[[], None]
-    ) -> Iterator[tuple[Box, NDArray[Any], NDArray[Any] | None]]:
-        """Predict the blocks, then return them one by one."""
+    def _predict(self, boxes: Sequence[Box], on_tile: Callable[[], None]) -> Iterator[Parts]:
+        """Predict the blocks, then return their labels and probabilities one by one."""
         plan, region = self._volume.plan, self._region(boxes)
         with (
-            self._line.joined() as wait,
+            self._line.joined() as turn,
             self._predictor.reader(self._source, region) as reader,
         ):
-            wait()
+            turn.wait()
             place = {plane: index for index, plane in enumerate(region.planes)}
             size = tuple(part.stop - part.start for part in boxes[0][-2:])
             classes = len(self._wanted.values)
@@ -137,7 +139,7 @@ class BlockWork:
             probabilities = None
             if plan.probabilities is not None:
                 probabilities = np.empty((len(place), classes, *size), plan.probabilities)
-            for band in self._predictor.region(reader, self._wanted):
+            for band in self._predictor.region(reader, self._wanted, launched=turn.leave):
                 if band.labels is not None:
                     rows = shifted(band.rows, -region.rows.start)
                     labels[place[band.plane], rows] = band.labels
@@ -152,7 +154,7 @@ class BlockWork:
             if probabilities is not None:
                 stack = probabilities[planes].reshape(*lead, classes, *size)
                 chances = np.moveaxis(stack, len(lead), plan.channel_axis)
-            yield box, labels[planes].reshape(*lead, *size), chances
+            yield labels[planes].reshape(*lead, *size), chances
 
     def _region(self, boxes: Sequence[Box]) -> Region:
         planes = [plane for box in boxes for plane in self._volume.plan.source_planes(box)]

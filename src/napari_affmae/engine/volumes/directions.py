@@ -8,11 +8,9 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from napari_affmae.data import ImageSource, NormalizedSource
 from napari_affmae.data.sources.turned import TurnedSource
@@ -20,7 +18,7 @@ from napari_affmae.engine.compute.timing import Stopwatch
 from napari_affmae.engine.events import BlockDone, Notice, TilesDone
 from napari_affmae.engine.inference.blending import Wanted, class_values
 from napari_affmae.engine.results.plan import DEFAULT_SIZES, BlockSizes, Box
-from napari_affmae.engine.results.volume import Volume
+from napari_affmae.engine.results.volume import Parts, Volume
 from napari_affmae.engine.volumes.block_order import BlockOrder
 from napari_affmae.engine.volumes.blocks import BlockWork
 from napari_affmae.engine.volumes.executor import (
@@ -182,15 +180,10 @@ class AverageWork:
 
     def __call__(self, numbers: Sequence[int], on_tile: Callable[[], None]) -> None:
         """Average blocks, write them, and wait until they are on the disk."""
-        for level, box in map(self._target.box, numbers):
-            if level:
-                self._target.shrink(level, box)
-            else:
-                self._target.write(level, box, *self._average(box, on_tile))
+        level, box = self._target.box(numbers[0])
+        self._target.write_chain(numbers, None if level else self._average(box, on_tile))
 
-    def _average(
-        self, box: Box, on_tile: Callable[[], None]
-    ) -> tuple[NDArray[Any], NDArray[Any] | None]:
+    def _average(self, box: Box, on_tile: Callable[[], None]) -> Parts:
         """Add class by class, so that one class at a time is in memory."""
         plan = self._target.plan
         shape = tuple(part.stop - part.start for part in box)

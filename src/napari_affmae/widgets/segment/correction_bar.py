@@ -44,6 +44,7 @@ class CorrectionBar(QWidget):
         self._layer: Labels | None = None
         self._let_go: Callable[[], None] | None = None
         self._strokes = OwnLayers(viewer)
+        self._tips: dict[QPushButton, str] = {}
         self.accept_button = self._button(
             f"Accept ({ACCEPT})",
             "Marks the selected object as right, or takes that back. Click an object to select it.",
@@ -103,6 +104,7 @@ class CorrectionBar(QWidget):
     ) -> QPushButton:
         button = QPushButton(text)
         button.setToolTip(tip)
+        self._tips[button] = tip
         button.setCheckable(checkable)
         if action is not None:
             button.clicked.connect(lambda: self._try(action))
@@ -111,6 +113,9 @@ class CorrectionBar(QWidget):
     def attach(self, layer: Labels) -> None:
         """Correct the objects of another layer from now on."""
         self.release()
+        for button, tip in self._tips.items():
+            button.setEnabled(True)
+            button.setToolTip(tip)
         self._layer = layer
         layer.mouse_drag_callbacks.append(self._draw)
         for key, action in (
@@ -123,6 +128,14 @@ class CorrectionBar(QWidget):
         self._let_go = partial(_release, layer, self._draw)
         self.destroyed.connect(self._let_go)  # the layer outlives the dock
         self._show_state()
+
+    def refuse(self, reason: str) -> None:
+        """Correct nothing until another layer is attached, and say why."""
+        self.release()
+        for button, tip in self._tips.items():
+            button.setEnabled(False)
+            button.setToolTip(f"{tip} {reason}")
+        self.state.setText(reason)
 
     def release(self) -> None:
         """Put the tools away."""

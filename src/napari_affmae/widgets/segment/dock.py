@@ -48,6 +48,7 @@ from napari_affmae.widgets.segment.objects_panel import ObjectsPanel
 from napari_affmae.widgets.segment.remeasuring import present
 from napari_affmae.widgets.segment.result import LARGEST
 from napari_affmae.widgets.segment.result_layers import ResultLayers
+from napari_affmae.widgets.segment.stored_objects import ObjectsStored
 
 _BASIC = ("device", "probabilities")
 _ADVANCED = ("tile", "overlap", "batch", "precision")
@@ -269,6 +270,10 @@ class SegmentDock(Dock):
                 self.panel.show_progress(event.done, event.total, text)
             case ObjectsSought():
                 self._show_search(event)
+            case ev.ObjectsProgress():
+                self.panel.show_progress(event.done, event.total, wording.objects(event))
+            case ObjectsStored():
+                self._add_stored(event)
             case ObjectsFound():
                 self._add_objects(event)
 
@@ -328,6 +333,14 @@ class SegmentDock(Dock):
         odd = self.objects.judge(event.table, math.prod(where))
         if odd is not None:
             self.panel.messages.add(odd, "warning")
+
+    def _add_stored(self, event: ObjectsStored) -> None:
+        if self.result.ready is None:
+            return
+        self._found = None
+        self._objects_layer.show_stored(self.result.ready, event)
+        self.objects.take_table(event.table, event.file)
+        self.panel.messages.add(event.words(), "info")
 
     def _take_corrected(self, found: ObjectsFound) -> None:
         """Filter and save what the user has corrected from now on."""

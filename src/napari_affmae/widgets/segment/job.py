@@ -20,6 +20,7 @@ from napari_affmae.engine.store.run_names import plain_label
 from napari_affmae.widgets.layers.layer_sources import shifted, source_geometry, step_sizes
 from napari_affmae.widgets.segment.gaze import Gaze
 from napari_affmae.widgets.segment.result import LARGEST, Result, bytes_needed
+from napari_affmae.widgets.segment.stored_objects import find_stored
 
 if TYPE_CHECKING:
     from napari_affmae.engine.results.origin import Origin
@@ -171,13 +172,13 @@ class ObjectsWanted:
         Parameters
         ----------
         ready : ResultReady
-            The finished segmentation.
-
-        Raises
-        ------
-        DataError
-            If the segmentation is too large to be held in memory.
+            The finished segmentation; `find_stored` finds the objects of one that is too large
+            to be held in memory.
         """
+        folder = ready.result.folder
+        if folder is not None and ready.result.is_large:
+            yield from find_stored(self.values, self.config, ready, folder)
+            return
         yield ObjectsSought()
         classes = ready.result.loaded()
         objects = self._label(classes)

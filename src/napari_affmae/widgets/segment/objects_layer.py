@@ -13,17 +13,23 @@ from napari_affmae.widgets.layers.label_layers import RESULT
 from napari_affmae.widgets.layers.layer_sources import OWN, layer_geometry, shifted
 from napari_affmae.widgets.layers.overlays import hide_replaced
 from napari_affmae.widgets.layers.own_layers import OwnLayers
-from napari_affmae.widgets.layers.view import look_at, view_of
+from napari_affmae.widgets.layers.view import LayerView, look_at, pixel_shape, view_of
 from napari_affmae.widgets.segment.correction_bar import CorrectionBar
 from napari_affmae.widgets.segment.corrections import Corrections
 from napari_affmae.widgets.segment.handing_over import hand_over
 from napari_affmae.widgets.segment.job import ObjectsFound, ResultReady
 from napari_affmae.widgets.segment.remeasuring import ACCEPTED, STATE
+from napari_affmae.widgets.segment.stored_objects import ObjectsStored
 
 if TYPE_CHECKING:
     import pandas as pd
 
 _MARK, _ACCEPTED_MARK, _MARK_WIDTH = "yellow", "lime", 3
+_AXES = ("plane", "row", "column")
+_STORED = (
+    "These objects lie on the disk, as they are too large for memory, and cannot be corrected "
+    "here: segment a part of the image to correct its objects."
+)
 # What the row of the background holds, by the kind of a column.
 _NOTHING: dict[str, Any] = {"f": np.nan, "U": ""}
 
@@ -78,6 +84,29 @@ class ObjectsLayer(QObject):
         three_d : bool
             Whether they extend over several planes.
         """
+        layer = self._add(ready, found, [found.objects], found.table)
+        self.corrections.attach(layer, found, ready, three_d=three_d)
+        self.bar.attach(layer)
+
+    def show_stored(self, ready: ResultReady, stored: ObjectsStored) -> None:
+        """Show objects that lie on the disk, and remove the layer of those shown before.
+
+        Parameters
+        ----------
+        ready : ResultReady
+            The segmentation.
+        stored : ObjectsStored
+            The objects.
+        """
+        layer = self._add(ready, None, stored.levels, stored.table)
+        layer.editable = False
+        self.corrections.detach()
+        self.bar.refuse(_STORED)
+
+    def _add(
+        self, ready: ResultReady, found: ObjectsFound | None, levels: list[Any], table: Table
+    ) -> Labels:
+        """Add a layer, and remove the one before."""
         # What was corrected a moment ago is not measured yet.
         is_corrected = self._corrected or self.corrections.is_busy
         if self._layer in self._viewer.layers and not is_corrected:
@@ -85,19 +114,20 @@ class ObjectsLayer(QObject):
         self._origin, self._corrected, self._found = ready.origin, False, found
         self._ready = ready
         self._marked.show([])
-        self._layer = self._viewer.add_labels(
-            found.objects,
+        layer = self._layer = self._viewer.add_labels(
+            levels if len(levels) > 1 else levels[0],
+            multiscale=len(levels) > 1,
+            cache=found is not None,
             name=f"{ready.name}: objects",
-            features=_features(found.table),
+            features=_features(table),
             metadata=RESULT,
             **ready.geometry,
         )
-        hide_replaced(self._viewer, None, [self._layer])
-        self.corrections.attach(self._layer, found, ready, three_d=three_d)
-        self.bar.attach(self._layer)
+        hide_replaced(self._viewer, None, [layer])
         # First the mark: napari may move the camera when it gets another layer.
-        self._layer.events.selected_label.connect(self._show_selected)
-        self._layer.mouse_drag_callbacks.append(self._pick)
+        layer.events.selected_label.connect(self._show_selected)
+        layer.mouse_drag_callbacks.append(self._pick)
+        return layer
 
     def open_table(self) -> None:
         """Open napari's table of features, with those of the objects."""
@@ -169,9 +199,9 @@ class ObjectsLayer(QObject):
             return
         plane, *place = (
             float(found[axis].iloc[0]) - first
-            for axis, first in zip(("plane", "row", "column"), self._origin, strict=True)
+            for axis, first in zip(_AXES, self._origin, strict=True)
         )
-        lead = layer.data.shape[:-2]
+        lead = pixel_shape(layer)[:-2]
         indices = np.unravel_index(round(plane), lead) if lead else ()
         look_at(self._viewer, layer, (*map(int, indices), *place))
 
@@ -180,8 +210,22 @@ class ObjectsLayer(QObject):
             view = view_of(self._viewer, layer)
         except ValueError:  # the viewer shows the volume, or nothing of the layer
             return False
+        if self._found is None:  # on the disk, of which nothing is read for this
+            return self._box_is_in(view, layer)
         shown = layer.data[(*view.indices, view.rows, view.columns)]
         return bool((shown == layer.selected_label).any())
+
+    def _box_is_in(self, view: LayerView, layer: Labels) -> bool:
+        """Whether a view meets the box of the selected object."""
+        found = layer.features[layer.features["index"] == layer.selected_label]
+        if found.empty:
+            return False
+        here = (slice(view.plane, view.plane + 1), view.rows, view.columns)
+        return all(
+            int(found[f"{axis}_first"].iloc[0]) - first < part.stop
+            and part.start <= int(found[f"{axis}_last"].iloc[0]) - first
+            for axis, first, part in zip(_AXES, self._origin, here, strict=True)
+        )
 
 
 def _features(table: Table) -> "pd.DataFrame":

@@ -33,6 +33,14 @@ _BACKGROUND = {"background", "unpainted", "outside", "nothing", "rest"}
 _DIGITS = 3
 # An object that covers more than this part of what was segmented is hardly one.
 _TOO_LARGE = 0.25
+_FILTER = (
+    "Leaves only objects of these sizes in the layer and the table; with the widest limits all "
+    "that were found."
+)
+_NOT_STORED = (
+    "These objects lie on the disk, where they keep their numbers: set 'Smallest size' and find "
+    "them again."
+)
 
 
 class ObjectsPanel(QWidget):
@@ -66,6 +74,7 @@ class ObjectsPanel(QWidget):
         self.now_button.setEnabled(False)
         self.now_button.clicked.connect(self.asked)
         self.table: Table = {}
+        self._file: Path | None = None
         self.table_button = QPushButton("Show table")
         self.table_button.setToolTip(
             "Opens napari's table of the objects' measures. A row that is selected there brings "
@@ -111,10 +120,6 @@ class ObjectsPanel(QWidget):
         self.low, self.high = QDoubleSpinBox(), QDoubleSpinBox()
         self._unit = QLabel()
         self.filter_button = QPushButton("Keep these sizes")
-        self.filter_button.setToolTip(
-            "Leaves only objects of these sizes in the layer and the table; with the widest "
-            "limits all that were found."
-        )
         self.filter_button.clicked.connect(
             lambda: self.filter_asked.emit(self.low.value(), self.high.value())
         )
@@ -169,16 +174,27 @@ class ObjectsPanel(QWidget):
             raise ValueError("no class is chosen: check at least one whose objects to find")
         return ObjectsWanted(values, self.form.build())
 
-    def take_table(self, table: Table) -> None:
-        """Offer a table of measures; an empty one hides the buttons."""
-        self.table = table
+    def take_table(self, table: Table, file: Path | None = None) -> None:
+        """Offer a table of measures; an empty one hides the buttons.
+
+        Parameters
+        ----------
+        table : Table
+            The measures.
+        file : Path, optional
+            A table on the disk that has all of them, while `table` may have the first alone.
+        """
+        self.table, self._file = table, file
         self._found.setVisible(bool(table))
+        for widget in (self.low, self.high, self.filter_button):
+            widget.setEnabled(file is None)
+        self.filter_button.setToolTip(_FILTER if file is None else f"{_FILTER} {_NOT_STORED}")
 
     def save(self, path: Path) -> None:
         """Write the measures as CSV, like the command line does, in the background."""
-        table = self.table
+        table, file = self.table, self._file
         self.save_button.setEnabled(False)
-        self._saving.run(lambda: _write(table, path))
+        self._saving.run(lambda: _write(table, path) if file is None else _copy(file, path))
 
     def _ask_where(self) -> None:
         name, _ = QFileDialog.getSaveFileName(self, "Save the table", "objects.csv", "CSV (*.csv)")
@@ -217,6 +233,12 @@ class ObjectsPanel(QWidget):
 def _write(table: Table, path: Path) -> Generator[Event, None, None]:
     """Write a table as CSV; in a worker's thread."""
     replace_bytes(path, table_text(table).encode())
+    yield from ()
+
+
+def _copy(file: Path, path: Path) -> Generator[Event, None, None]:
+    """Copy a table from the disk; in a worker's thread."""
+    replace_bytes(path, file.read_bytes())
     yield from ()
 
 

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_affmae.config import LabelClass
-from napari_affmae.errors import DataError
 
 if TYPE_CHECKING:
     from napari_affmae.engine.results.volume import Volume
@@ -91,23 +90,14 @@ class Result:
             for (target,), part in zip(self.probabilities, probabilities, strict=True):
                 target[index] = part
 
-    def loaded(self) -> NDArray[Any]:
-        """Return the labels in memory.
+    @property
+    def is_large(self) -> bool:
+        """Whether the labels are too large to be held in memory."""
+        return math.prod(self.shape) * int(self.labels[0].dtype.itemsize) > LARGEST
 
-        Raises
-        ------
-        DataError
-            If they are too large for it.
-        """
-        labels = self.labels[0]
-        size = math.prod(self.shape) * labels.dtype.itemsize
-        if size > LARGEST:
-            raise DataError(
-                f"objects are looked for in memory here, and this result of {size / 2**30:.1f} GB "
-                f'is more than {LARGEST / 2**30:.0f} GB; use napari-affmae objects "{self.folder}" '
-                "on the command line, or segment a part of the image"
-            )
-        return np.asarray(labels)
+    def loaded(self) -> NDArray[Any]:
+        """Return the labels in memory."""
+        return np.asarray(self.labels[0])
 
 
 def bytes_needed(
