@@ -75,6 +75,7 @@ class SegmentDock(Dock):
             "Segmentation",
             "Segment",
             kept="What is segmented so far stays as a layer.",
+            draws_curves=False,
         )
         super().__init__(napari_viewer, panel, "segment")
         self.image = ImageChoice(napari_viewer)
