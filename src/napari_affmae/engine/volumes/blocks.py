@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,22 @@ class BlockWork:
             return 0
         return self._predictor.grid_of(self._source).count(self._region([box]))
 
+    def lined_up(self, numbers: Sequence[int]) -> Callable[[Callable[[], None]], None]:
+        """Return the computation of some blocks, whose turn comes after those lined up before.
+
+        What is lined up has to be called, or no other one after it.
+
+        Parameters
+        ----------
+        numbers : sequence of int
+            See `__call__`.
+        """
+        boxes = [self._volume.box(number) for number in numbers]
+        if boxes[0][0]:
+            return lambda _: self._shrink(boxes)
+        turn = self._line.joined()
+        return lambda on_tile: self._compute([box for _, box in boxes], turn, on_tile)
+
     def __call__(self, numbers: Sequence[int], on_tile: Callable[[], None]) -> None:
         """Compute blocks, write them, and wait until they are on the disk.
 
@@ -112,22 +129,32 @@ class BlockWork:
         OutOfMemoryError, UnreadableFileError, UnwritableError
             As `Predictor.region` and `Volume.write`.
         """
-        boxes = [self._volume.box(number) for number in numbers]
-        if boxes[0][0]:
-            for level, box in boxes:
-                self._volume.shrink(level, box)
-            return
-        for box, labels, probabilities in self._predict([box for _, box in boxes], on_tile):
+        self.lined_up(numbers)(on_tile)
+
+    def _shrink(self, boxes: Sequence[tuple[int, Box]]) -> None:
+        for level, box in boxes:
+            self._volume.shrink(level, box)
+
+    def _compute(
+        self,
+        boxes: Sequence[Box],
+        turn: AbstractContextManager[Callable[[], None]],
+        on_tile: Callable[[], None],
+    ) -> None:
+        for box, labels, probabilities in self._predict(boxes, turn, on_tile):
             self._volume.write(0, box, labels, probabilities)
 
     def _predict(
-        self, boxes: Sequence[Box], on_tile: Callable[[], None]
+        self,
+        boxes: Sequence[Box],
+        turn: AbstractContextManager[Callable[[], None]],
+        on_tile: Callable[[], None],
     ) -> Iterator[tuple[Box, NDArray[Any], NDArray[Any] | None]]:
         """Predict the blocks, then return them one by one."""
-        plan, region = self._volume.plan, self._region(boxes)
+        plan = self._volume.plan
         with (
-            self._line.joined() as wait,
-            self._predictor.reader(self._source, region) as reader,
+            turn as wait,
+            self._predictor.reader(self._source, region := self._region(boxes)) as reader,
         ):
             wait()
             place = {plane: index for index, plane in enumerate(region.planes)}

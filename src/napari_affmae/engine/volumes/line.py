@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from threading import Condition
 
 
@@ -16,12 +16,18 @@ class Line:
         self._changed = Condition()
         self._members: deque[object] = deque()
 
-    @contextmanager
-    def joined(self) -> Iterator[Callable[[], None]]:
-        """Join for a block, which calls what it is given to wait until all before have left."""
+    def joined(self) -> AbstractContextManager[Callable[[], None]]:
+        """Join now, and leave with a block of code, which may come later and in another thread.
+
+        The block calls what it is given to wait until all before it have left.
+        """
         member = object()
         with self._changed:
             self._members.append(member)
+        return self._staying(member)
+
+    @contextmanager
+    def _staying(self, member: object) -> Iterator[Callable[[], None]]:
         try:
             yield lambda: self._wait(member)
         finally:
