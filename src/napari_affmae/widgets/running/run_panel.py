@@ -149,7 +149,7 @@ class RunPanel(QWidget):
 
     def start_when_listed(self, choice: RunChoice, start: Callable[[], None]) -> None:
         """Call `start` as soon as the list of runs is read, so that the choice is final."""
-        if choice.is_listing:
+        if choice.is_listing and not self.is_running:
             self.status.setText("looking for runs and models ...")
         choice.when_listed(start)
 
