@@ -10,7 +10,7 @@ from napari_affmae.widgets.running.background_job import BackgroundJob
 from napari_affmae.widgets.running.loading import load_for_labels, load_torch, loading
 
 # The window's thread is busy while a dock or a layer appears: loading would hinder it most then.
-_MILLISECONDS_TO_APPEAR = 300
+_MILLISECONDS_TO_APPEAR = 150
 
 
 class WarmingUp(QObject):
