@@ -4,45 +4,68 @@ In an environment with the plugin and a Qt binding, on a screen of at least
 1600 x 1000 pixels::
 
     xvfb-run -s "-screen 0 1600x1000x24" python docs/make_screenshots.py
+
+With other options it shows what users with smaller screens and other themes see.
 """
 
+import argparse
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import napari
 import numpy as np
+from napari.settings import get_settings
 from PIL import Image
-from qtpy.QtWidgets import QApplication
+from qtpy.QtCore import QEventLoop, Qt, QTimer
 from scipy import ndimage
 
 from napari_affmae.config import LabelClass
 from napari_affmae.widgets.parts import preferences
+from napari_affmae.widgets.segment.correction_bar import CorrectionBar
 
-IMAGES = Path(__file__).parent / "images"
 PLUGIN = "napari-affmae"
 STEPS = 400
 PLANE = 10
-PAINTED = {"inside": "#4c9be8", "membrane": "#f5a742", "mitochondrion": "#d9668c"}
+MITOCHONDRION = "mitochondrion"
+PAINTED = {"inside": "#4c9be8", "membrane": "#f5a742", MITOCHONDRION: "#d9668c"}
+
+#: Takes a picture of a viewer under a name.
+Shoot = Callable[[napari.Viewer, str], None]
 
 
 def main() -> None:
     """Walk through the docks."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "images")
+    parser.add_argument("--size", type=int, nargs=2, default=(1500, 960), help="of the window")
+    parser.add_argument("--theme", default="dark", help="of napari")
+    parser.add_argument(
+        "--without-pretraining", action="store_true", help="leave its pictures, which take longest"
+    )
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    shoot = partial(take_picture, arguments.out)
     folder = Path(tempfile.mkdtemp())
     # The user's own preferences and runs stay as they are.
     preferences.preferences_file = lambda: folder / "preferences.json"
     preferences.remember(runs=folder / "runs")
+    usual_theme = get_settings().appearance.theme
     viewer = napari.Viewer()
-    viewer.window.resize(1500, 960)
+    get_settings().appearance.theme = arguments.theme
+    viewer.window.resize(*arguments.size)
     viewer.open_sample(PLUGIN, "synthetic_em")
     image, truth = viewer.layers
     truth.visible = False
     viewer.dims.set_current_step(0, PLANE)
-    pretrain(viewer, image)
-    annotate(viewer, image, truth)
-    segment(viewer, image)
+    if not arguments.without_pretraining:
+        pretrain(viewer, image, shoot)
+    annotate(viewer, image, truth, shoot)
+    segment(viewer, image, shoot)
+    get_settings().appearance.theme = usual_theme
     viewer.close()
 
 
@@ -57,19 +80,19 @@ def wait(condition: Callable[[], bool], seconds: float = 900) -> None:
 
 def rest(seconds: float) -> None:
     """Let the window live for a while."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        QApplication.instance().processEvents()
-        time.sleep(0.005)
+    # A loop of its own: otherwise Qt would not destroy what is to be deleted later.
+    loop = QEventLoop()
+    QTimer.singleShot(round(1000 * seconds), loop.quit)
+    loop.exec_()
 
 
-def shoot(viewer: napari.Viewer, name: str) -> None:
+def take_picture(folder: Path, viewer: napari.Viewer, name: str) -> None:
     """Take a picture of the whole window."""
     rest(1)
-    path = IMAGES / f"{name}.png"
+    path = folder / f"{name}.png"
     picture = viewer.window.screenshot(canvas_only=False, flash=False)
     # A palette, for small files; of a window little else than the image has many greys.
-    Image.fromarray(picture[..., :3]).quantize(200, dither=Image.Dither.NONE).save(
+    Image.fromarray(picture[..., :3]).quantize(256, dither=Image.Dither.NONE, kmeans=2).save(
         path, optimize=True
     )
 
@@ -81,7 +104,7 @@ def open_dock(viewer: napari.Viewer, name: str) -> tuple[Any, Any]:
     return holder, dock
 
 
-def pretrain(viewer: napari.Viewer, image: Any) -> None:
+def pretrain(viewer: napari.Viewer, image: Any, shoot: Shoot) -> None:
     """Pretrain for a few minutes, and show the tokens."""
     holder, dock = open_dock(viewer, "1. Pretrain")
     dock.sources.check_layer(image)
@@ -101,8 +124,8 @@ def pretrain(viewer: napari.Viewer, image: Any) -> None:
     viewer.window.remove_dock_widget(holder)
 
 
-def annotate(viewer: napari.Viewer, image: Any, truth: Any) -> None:
-    """Paint a few strokes of each class, and watch the prediction follow."""
+def annotate(viewer: napari.Viewer, image: Any, truth: Any, shoot: Shoot) -> None:
+    """Paint a few strokes of each class, and watch the prediction follow, and how good it is."""
     holder, dock = open_dock(viewer, "2. Fine-tune")
     dock.annotate(image)
     labels = viewer.layers.selection.active
@@ -117,6 +140,7 @@ def annotate(viewer: napari.Viewer, image: Any, truth: Any) -> None:
     dock.quick.predict_button.setChecked(True)
     wait(lambda: any("prediction" in layer.name for layer in viewer.layers))
     wait(lambda: not dock.quick.is_busy)
+    wait(lambda: "%" in dock.quick.quality.text.text())
     shoot(viewer, "finetune")
     dock.quick.save_button.click()
     wait(lambda: any((preferences.load_preferences().runs).glob("*quick*")))
@@ -146,8 +170,8 @@ def stroke(labels: Any, where: np.ndarray, value: int) -> None:
             labels.paint((PLANE, int(row), int(column)), value)
 
 
-def segment(viewer: napari.Viewer, image: Any) -> None:
-    """Segment the stack, and number the mitochondria."""
+def segment(viewer: napari.Viewer, image: Any, shoot: Shoot) -> None:
+    """Segment a plane, and number and correct its mitochondria."""
     holder, dock = open_dock(viewer, "3. Segment")
     dock.run_choice.refresh()
     wait(lambda: not dock.run_choice.is_listing)
@@ -157,6 +181,17 @@ def segment(viewer: napari.Viewer, image: Any) -> None:
     dock.panel.start_button.click()
     wait(lambda: not dock.panel.is_running)
     shoot(viewer, "segment")
+    for row in range(dock.objects.classes.count()):
+        item = dock.objects.classes.item(row)
+        wanted = item.text().endswith(MITOCHONDRION)
+        item.setCheckState(Qt.CheckState.Checked if wanted else Qt.CheckState.Unchecked)
+    dock.objects.now_button.click()
+    wait(lambda: not dock.panel.is_running)
+    objects = viewer.layers[-1]
+    objects.selected_label = int(np.argmax(objects.features["size_px"]))
+    dock.findChild(CorrectionBar).accept_button.click()
+    viewer.layers.selection.active = objects
+    shoot(viewer, "objects")
     viewer.window.remove_dock_widget(holder)
 
 

@@ -17,6 +17,7 @@ from napari_affmae.engine.compute.runtime import Runtime
 from napari_affmae.engine.events import BlockDone, PlaneDone, ResultBegun, RunStarted, TilesDone
 from napari_affmae.engine.inference.predictor import Predictor
 from napari_affmae.engine.inference.segmentation import normalize_like
+from napari_affmae.engine.inference.tiles import Region
 from napari_affmae.engine.results.ome_tiff import PlaneFile
 from napari_affmae.engine.results.plan import BlockSizes
 from napari_affmae.engine.results.volume import Place, Volume, is_complete
@@ -125,6 +126,38 @@ def test_blocks_of_small_planes_are_predicted_together(model, tmp_path):
         expected = zarr.open_array(tmp_path / f"{theirs}.zarr" / "0", mode="r")[:]
         # The last bits differ, as several tiles are computed at once.
         assert (np.abs(found - expected) > 1).mean() < 0.01
+
+
+def test_blocks_are_predicted_in_the_order_in_which_they_are_handed_out(
+    stack, model, tmp_path, monkeypatch
+):
+    """What is looked at comes first, even if the thread of its first block begins last."""
+    compute, predict, second_began = BlockWork._compute, Predictor.region, threading.Event()
+    own, order = threading.local(), []
+    corner = (2, 0, 0)
+
+    def late(self, numbers, boxes, *others):
+        own.corner = tuple(part.start for part in next(iter(boxes.values())))
+        if own.corner == corner:
+            assert second_began.wait(30)
+        else:
+            second_began.set()
+        compute(self, numbers, boxes, *others)
+
+    def note(self, *parts, **named):
+        order.append(own.corner)
+        return predict(self, *parts, **named)
+
+    monkeypatch.setattr(BlockWork, "_compute", late)
+    monkeypatch.setattr(Predictor, "region", note)
+    looked_at = Region([2], slice(0, 130), slice(0, 100))
+    events = volumes_of(model, sizes=SIZES).segment(
+        open_source(stack), tmp_path / "a.zarr", focus=lambda: looked_at
+    )
+    list(events)
+    in_view = sorted(place for place in order if place[0] == 2)
+    assert order[: len(in_view)] == in_view
+    assert len(order) == 3 * len(in_view) > 6
 
 
 def test_events_count_tiles_and_blocks(stack, model, tmp_path):

@@ -50,9 +50,13 @@ def test_prediction_follows_strokes_and_is_saved(
     assert (world[:, 1:] >= labels.extent.world[0, 1:]).all()
     assert (world[:, 1:] <= labels.extent.world[1, 1:]).all()
     assert viewer.layers.selection.active is labels
-    assert not viewer.layers["AFFMAE uncertainty"].visible
+    assert "AFFMAE uncertainty" not in viewer.layers
     dock.uncertainty.setChecked(True)
-    assert viewer.layers["AFFMAE uncertainty"].visible
+    uncertainty = viewer.layers["AFFMAE uncertainty"]
+    assert uncertainty.visible
+    assert not prediction.visible
+    np.testing.assert_array_equal(uncertainty.extent.world, world)
+    assert viewer.layers.selection.active is labels
 
     with qtbot.waitSignal(dock.quick.predicted, timeout=MILLISECONDS):
         viewer.dims.set_current_step(0, 0)
@@ -94,6 +98,7 @@ def test_prediction_is_seen_and_taken_over_by_the_next_dock(
     dock.pairs.new_button.click()
     labels = dock.pairs.pairs()[0][1]
     predict(dock, labels, qtbot, drive)
+    dock.uncertainty.setChecked(True)
     prediction, uncertainty = (viewer.layers[f"AFFMAE {n}"] for n in ("prediction", "uncertainty"))
     assert list(viewer.layers) == [image, above, prediction, uncertainty, labels]
     dock.quick.switch_off()

@@ -120,7 +120,7 @@ def test_steps_of_a_run_leave_the_window_its_share(
     qtbot: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps: list[str] = []
-    for name in ("_step_back", "load_triton_apart"):
+    for name in ("_step_back", "load_torch"):
         monkeypatch.setattr(worker_module, name, partial(steps.append, name))
 
     def events() -> list[Event]:
@@ -130,7 +130,7 @@ def test_steps_of_a_run_leave_the_window_its_share(
     worker = RunWorker(events)
     with qtbot.waitSignal(worker.finished):
         worker.start()
-    assert steps == ["_step_back", "load_triton_apart", "made"]
+    assert steps == ["_step_back", "load_torch", "made"]
 
 
 def test_a_run_that_outlives_qt_ends(qtbot: Any) -> None:

@@ -17,7 +17,8 @@ from napari_affmae.widgets.layers.layer_sources import layer_geometry, step_size
 from napari_affmae.widgets.layers.view import camera_of
 from napari_affmae.widgets.parts.command_dialog import CommandDialog
 from napari_affmae.widgets.running.run_panel import Outcome
-from napari_affmae.widgets.segment.dock import EVERYTHING, PLANE, VIEW, SegmentDock
+from napari_affmae.widgets.segment.dock import SegmentDock
+from napari_affmae.widgets.segment.region_choice import EVERYTHING, PLANE, VIEW
 
 
 def test_everything_of_a_stack(

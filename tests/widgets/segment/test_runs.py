@@ -13,7 +13,8 @@ import zarr
 from napari_affmae.config import ObjectsConfig, SegmentConfig
 from napari_affmae.widgets.running.run_panel import Outcome
 from napari_affmae.widgets.segment import job
-from napari_affmae.widgets.segment.dock import DISK, EVERYTHING, PLANE, VIEW, SegmentDock
+from napari_affmae.widgets.segment.dock import DISK, SegmentDock
+from napari_affmae.widgets.segment.region_choice import EVERYTHING, PLANE, VIEW
 
 
 def test_an_unreadable_file(dock: SegmentDock, tmp_path: Path, drive: Any) -> None:

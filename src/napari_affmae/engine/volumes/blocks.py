@@ -1,7 +1,7 @@
 """Computes the blocks of a volume of results."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
@@ -18,7 +18,9 @@ from napari_affmae.engine.results.origin import Origin
 from napari_affmae.engine.results.plan import Box
 from napari_affmae.engine.results.tree import made_from_alone
 from napari_affmae.engine.results.volume import Parts, Place, Volume
-from napari_affmae.engine.volumes.line import Line
+from napari_affmae.engine.volumes.line import Line, Turn
+
+_Tell = Callable[[], None]
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,24 @@ class BlockWork:
             return 0
         return self._predictor.grid_of(self._source).count(self._region([box]))
 
-    def __call__(self, numbers: Sequence[int], on_tile: Callable[[], None]) -> None:
+    def lined_up(self, numbers: Sequence[int]) -> Callable[[_Tell], None]:
+        """Return the computation of some blocks, whose turn comes after those lined up before.
+
+        What is lined up has to be called, or no other one after it.
+
+        Parameters
+        ----------
+        numbers : sequence of int
+            See `__call__`.
+        """
+        found = {number: self._volume.box(number) for number in numbers}
+        boxes = {number: box for number, (level, box) in found.items() if level == 0}
+        if not boxes:
+            return lambda _: self._volume.write_chain(numbers)
+        turn = self._line.joined()
+        return lambda on_tile: self._compute(numbers, boxes, turn, on_tile)
+
+    def __call__(self, numbers: Sequence[int], on_tile: _Tell) -> None:
         """Compute blocks, write them, and wait until they are on the disk.
 
         Parameters
@@ -114,21 +133,22 @@ class BlockWork:
         OutOfMemoryError, UnreadableFileError, UnwritableError
             As `Predictor.region` and `Volume.write`.
         """
-        found = {number: self._volume.box(number) for number in numbers}
-        boxes = {number: box for number, (level, box) in found.items() if level == 0}
-        if not boxes:
-            self._volume.write_chain(numbers)
-            return
-        made = self._predict(list(boxes.values()), on_tile)
+        self.lined_up(numbers)(on_tile)
+
+    def _compute(
+        self, numbers: Sequence[int], boxes: Mapping[int, Box], turn: Turn, on_tile: _Tell
+    ) -> None:
+        """Predict blocks, and write each with the smaller ones that it alone decides."""
+        made = self._predict(list(boxes.values()), turn, on_tile)
         for number, parts in zip(boxes, made, strict=True):
-            smaller = takewhile(found.__contains__, made_from_alone(self._volume.plan, number))
+            smaller = takewhile(numbers.__contains__, made_from_alone(self._volume.plan, number))
             self._volume.write_chain([number, *smaller], parts)
 
-    def _predict(self, boxes: Sequence[Box], on_tile: Callable[[], None]) -> Iterator[Parts]:
+    def _predict(self, boxes: Sequence[Box], turn: Turn, on_tile: _Tell) -> Iterator[Parts]:
         """Predict the blocks, then return their labels and probabilities one by one."""
         plan, region = self._volume.plan, self._region(boxes)
         with (
-            self._line.joined() as turn,
+            turn,
             self._predictor.reader(self._source, region) as reader,
         ):
             turn.wait()

@@ -121,10 +121,18 @@ class Threads:
             self._most or _MOST_THREADS, thread_name_prefix="affmae-blocks"
         ) as threads:
             try:
-                yield lambda numbers: threads.submit(work, numbers, tell)
+                yield lambda numbers: threads.submit(_lined_up(work, numbers), tell)
             finally:
                 closed.set()
                 threads.shutdown(cancel_futures=True)
+
+
+def _lined_up(work: Work, numbers: Sequence[int]) -> Callable[[Callable[[], None]], None]:
+    """Return the work on some blocks, which keeps the order in which they are handed out.
+
+    Of threads that start together either may come first, and the network serves one at a time.
+    """
+    return work.lined_up(numbers) if isinstance(work, BlockWork) else partial(work, numbers)
 
 
 def compute_blocks(

@@ -1,9 +1,8 @@
 """A line of threads, of which one passes at a time."""
 
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
 from threading import Condition
+from typing import Self
 
 
 class Line:
@@ -14,25 +13,26 @@ class Line:
 
     def __init__(self) -> None:
         self._changed = Condition()
-        self._members: deque[object] = deque()
+        self._members: deque[Turn] = deque()
 
-    @contextmanager
-    def joined(self) -> Iterator["Turn"]:
-        """Join for a block of code; whoever is still in the line at its end leaves it."""
-        turn = Turn(self._changed, self._members)
-        try:
-            yield turn
-        finally:
-            turn.leave()
+    def joined(self) -> "Turn":
+        """Join now; who is still in the line at the end of a block with the turn leaves it."""
+        return Turn(self._changed, self._members)
 
 
 class Turn:
-    """A thread's place in a line, from `Line.joined`."""
+    """A place in a line, from `Line.joined`; another thread may take it."""
 
-    def __init__(self, changed: Condition, members: deque[object]) -> None:
+    def __init__(self, changed: Condition, members: "deque[Turn]") -> None:
         self._changed, self._members = changed, members
         with changed:
             members.append(self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.leave()
 
     def wait(self) -> None:
         """Wait until all who have joined before have left."""

@@ -68,7 +68,7 @@ class Copies(QWidget):
         super().__init__()
         self._viewer, self._annotation, self._prediction = viewer, annotation, prediction
         self._copied: dict[Labels, _Copied] = {}
-        self.copy_button = QPushButton("Copy prediction where it is at least")
+        self.copy_button = QPushButton("Copy prediction if at least")
         self.copy_button.setToolTip(
             "Copies what is predicted in view into a layer of its own, to be looked at and "
             "corrected. Nothing is learned from it until you say so below."

@@ -79,7 +79,8 @@ class Painted(QObject):
         self._is_edited = False
         self._pending: set[Square] = set()
         self._counting: set[Square] = set()
-        self._scan, self._count = BackgroundJob(self), BackgroundJob(self)
+        self._scan = BackgroundJob(self, loads_torch=False)
+        self._count = BackgroundJob(self, loads_torch=False)
         self._scan.happened.connect(self._take_scanned)
         self._scan.ended.connect(self._end_scan)
         self._count.happened.connect(self._take_counted)

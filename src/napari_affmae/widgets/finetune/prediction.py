@@ -1,6 +1,7 @@
 """Layers that show a prediction of the view."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import napari
@@ -24,7 +25,8 @@ _TINT = Colormap([(1, 0.35, 0, 0), (1, 0.35, 0, 1)], name="uncertainty")
 class PredictionLayers:
     """A labels layer and an image layer of the size of the view, at its place.
 
-    The layers of a dock that was closed are used again.
+    The layers of a dock that was closed are used again. The image is made when it is to be seen:
+    to make a layer takes napari a tenth of a second, in which the window stands still.
 
     Parameters
     ----------
@@ -38,6 +40,7 @@ class PredictionLayers:
         self.uncertainty: Image | None = self._find(_UNCERTAINTY)
         self._shown: tuple[Pair, LayerView] | None = None
         self._certainty = np.zeros((0, 0), np.float32)
+        self._uncertain: tuple[Pair, np.ndarray, dict[str, Any]] | None = None
         self.shows_uncertainty = self.uncertainty is not None and self.uncertainty.visible
 
     def show(
@@ -53,7 +56,17 @@ class PredictionLayers:
         labels = event.labels.reshape(*leading, *event.labels.shape)
         uncertainty = event.uncertainty.reshape(*leading, *event.uncertainty.shape)
         place = _placed(image, view)
-        selected = set(self._viewer.layers.selection)
+        with self._keeping_selection():
+            self._show_prediction(pair, labels, place)
+            self._uncertain = (pair, uncertainty, place)
+            if self.shows_uncertainty or self._fits(self.uncertainty, uncertainty):
+                self._show_uncertain()
+            show_classes(self.prediction, classes)
+            if self._shown is None or pair != self._shown[0]:
+                self._lay_below(pair)
+        self._shown, self._certainty = (pair, view), event.probabilities.max(axis=0)
+
+    def _show_prediction(self, pair: Pair, labels: np.ndarray, place: dict[str, Any]) -> None:
         if not self._fits(self.prediction, labels):
             self._drop(self.prediction)
             self.prediction = self._insert(
@@ -63,7 +76,16 @@ class PredictionLayers:
             self.prediction.visible = not self.shows_uncertainty
         else:
             _move(self.prediction, labels, place)
-        if not self._fits(self.uncertainty, labels):
+        _lock(self.prediction)
+
+    def _show_uncertain(self) -> None:
+        """Show how uncertain the last prediction is, in a layer that may be hidden."""
+        if self._uncertain is None:
+            return
+        pair, uncertainty, place = self._uncertain
+        if pair[0] not in self._viewer.layers:
+            return
+        if not self._fits(self.uncertainty, uncertainty):
             self._drop(self.uncertainty)
             self.uncertainty = self._insert(
                 pair,
@@ -81,17 +103,16 @@ class PredictionLayers:
             self.uncertainty.visible = self.shows_uncertainty
         else:
             _move(self.uncertainty, uncertainty, place)
-        own: tuple[Any, ...] = (self.prediction, self.uncertainty)
-        for layer in own:
-            layer.editable = False  # napari resets it with each new array
-        show_classes(self.prediction, classes)
-        if self._shown is None or pair != self._shown[0]:
-            self._lay_below(pair)
-        self._shown, self._certainty = (pair, view), event.probabilities.max(axis=0)
-        if selected != set(self._viewer.layers.selection):
-            self._viewer.layers.selection = (
-                selected  # a new layer is selected, which would end the painting
-            )
+        _lock(self.uncertainty)
+
+    @contextmanager
+    def _keeping_selection(self) -> Iterator[None]:
+        """Take the selection away from new layers, which would end the painting."""
+        layers = self._viewer.layers
+        selected = set(layers.selection)
+        yield
+        if selected != set(layers.selection):
+            layers.selection = selected
 
     def rename(self, classes: Sequence[LabelClass]) -> None:
         """Change names and colours of the classes in the prediction that is shown."""
@@ -101,6 +122,9 @@ class PredictionLayers:
     def show_uncertainty(self, visible: bool) -> None:
         """Show the uncertainty alone on the image, or the predicted classes."""
         self.shows_uncertainty = visible
+        if visible and self.uncertainty not in self._viewer.layers:
+            with self._keeping_selection():
+                self._show_uncertain()
         for layer, shown in ((self.uncertainty, visible), (self.prediction, not visible)):
             if layer is not None:
                 layer.visible = shown
@@ -140,7 +164,8 @@ class PredictionLayers:
         """Put both layers below the labels of another pair; the user may move them then."""
         layers = self._viewer.layers
         for layer in (self.prediction, self.uncertainty):
-            layers.move(layers.index(layer), self._place(pair))
+            if layer in layers:
+                layers.move(layers.index(layer), self._place(pair))
 
     def _place(self, pair: Pair) -> int:
         """Return the index right below the labels, but above their image.
@@ -164,6 +189,10 @@ def _mark(name: str) -> dict[str, str]:
 def _placed(image: Image, view: LayerView) -> dict[str, object]:
     corner = (*view.indices, view.rows.start, view.columns.start)
     return shifted(layer_geometry(image), corner)
+
+
+def _lock(layer: Any) -> None:
+    layer.editable = False  # napari resets it with each new array
 
 
 def _move(layer: Layer, data: np.ndarray, place: dict[str, object]) -> None:

@@ -1,6 +1,5 @@
 """Training while painting: each stroke updates the prediction of the view."""
 
-from collections.abc import Generator
 from pathlib import Path
 
 import napari
@@ -32,6 +31,7 @@ from napari_affmae.widgets.finetune.quick_session import (
     Saved,
 )
 from napari_affmae.widgets.finetune.uncertain_button import UncertainButton
+from napari_affmae.widgets.finetune.warming_up import WarmingUp
 from napari_affmae.widgets.layers.view import PART_ONLY, LayerView, camera_of, shown_part
 from napari_affmae.widgets.parts.error_text import in_words
 from napari_affmae.widgets.parts.forms import SettingsForm
@@ -39,7 +39,6 @@ from napari_affmae.widgets.parts.lifetime import connect_while_alive
 from napari_affmae.widgets.parts.messages import Messages
 from napari_affmae.widgets.parts.preferences import load_preferences
 from napari_affmae.widgets.running.background_job import BackgroundJob
-from napari_affmae.widgets.running.collector import without_collecting
 from napari_affmae.widgets.running.run_choice import RunChoice
 
 _SETTLE_MILLISECONDS = 400
@@ -106,12 +105,8 @@ class QuickPanel(QWidget):
         self.status = QLabel("Paint some strokes of each class.")
         self.status.setWordWrap(True)
         self.messages = Messages()
-        self._job, self._saving, self._warming = (
-            BackgroundJob(self),
-            BackgroundJob(self),
-            BackgroundJob(self),
-        )
-        self._warmed = False
+        self._job, self._saving = BackgroundJob(self), BackgroundJob(self)
+        self._warming = WarmingUp(annotation, self)
         self._job.happened.connect(self._take)
         self._job.failed.connect(self.fail)
         self._job.ended.connect(self._end)
@@ -131,11 +126,9 @@ class QuickPanel(QWidget):
         self._connect_view()
 
     def showEvent(self, event: object) -> None:  # noqa: N802 - Qt's name
-        """Import the engine in the background while the user paints the first strokes."""
+        """Load what is needed soon."""
         super().showEvent(event)
-        if not self._warmed:
-            self._warmed = True
-            self._warming.run(_load)
+        self._warming.begin()
 
     def _arrange(self) -> None:
         row = QHBoxLayout()
@@ -340,14 +333,3 @@ class QuickPanel(QWidget):
 def _new_path(name: str) -> Path:
     """Choose a file for a model; in a worker's thread."""
     return new_run_path(load_preferences().runs, "quick", name, suffix=".safetensors")
-
-
-def _load() -> Generator[ev.Event, None, None]:
-    """Import what is needed soon, which takes seconds; in a worker's thread."""
-    with without_collecting():
-        import pandas as pd  # noqa: F401 - napari's, for the first labels layer
-        import skimage.color.colorconv  # noqa: F401 - likewise
-        import torch._dynamo  # noqa: F401 - torch's, for the first step of an optimiser
-
-        from napari_affmae.engine import QuickTraining  # noqa: F401
-    yield from ()

@@ -41,6 +41,7 @@ from napari_affmae.widgets.parts.preferences import (
 )
 from napari_affmae.widgets.running.background_job import BackgroundJob
 from napari_affmae.widgets.running.base_dock import ScrollingSections
+from napari_affmae.widgets.running.loading import loading
 from napari_affmae.widgets.running.model_card import ModelCard
 from napari_affmae.widgets.running.run_listing import Listing, RunListing
 
@@ -365,7 +366,8 @@ def _limit(limits: dict[str, Any]) -> Generator[Event, None, None]:
 def _read_log(path: Path) -> Generator[Event, None, None]:
     from napari_affmae.engine import read_metrics
 
-    load_plots()
+    with loading():
+        load_plots()
     yield _Log(read_metrics(path))
 
 

@@ -21,6 +21,7 @@ from napari_affmae.widgets.parts.curves import load_plots
 from napari_affmae.widgets.parts.error_text import in_words
 from napari_affmae.widgets.parts.messages import Messages
 from napari_affmae.widgets.running.activity import Activity
+from napari_affmae.widgets.running.loading import loading
 from napari_affmae.widgets.running.run_choice import RunChoice
 from napari_affmae.widgets.running.worker import RunWorker
 
@@ -53,6 +54,8 @@ class RunPanel(QWidget):
         Whether there is a pause button.
     kept : str
         A sentence for questions: what remains of a run that is stopped.
+    draws_curves : bool
+        Whether the dock draws curves of the run.
     """
 
     start_requested = Signal()
@@ -70,10 +73,11 @@ class RunPanel(QWidget):
         *,
         pausable: bool = True,
         kept: str = "What it has learned is saved, and it can be resumed.",
+        draws_curves: bool = True,
     ) -> None:
         super().__init__()
         self._title = title
-        self._kept = kept
+        self._kept, self._draws_curves = kept, draws_curves
         self._doing = ""
         self._has_refused = self._is_timed = False
         self._worker: RunWorker | None = None
@@ -131,7 +135,9 @@ class RunPanel(QWidget):
         self.show_progress(0, None, "starting ...")
 
         def begin() -> Iterable[ev.Event]:
-            load_plots()
+            if self._draws_curves:
+                with loading():
+                    load_plots()
             return make_events()
 
         self._worker = worker = RunWorker(begin)
@@ -143,7 +149,7 @@ class RunPanel(QWidget):
 
     def start_when_listed(self, choice: RunChoice, start: Callable[[], None]) -> None:
         """Call `start` as soon as the list of runs is read, so that the choice is final."""
-        if choice.is_listing:
+        if choice.is_listing and not self.is_running:
             self.status.setText("looking for runs and models ...")
         choice.when_listed(start)
 

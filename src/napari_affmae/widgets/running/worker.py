@@ -14,7 +14,7 @@ from napari.qt.threading import WorkerBase, WorkerBaseSignals
 from qtpy.QtCore import QCoreApplication, QThread, QThreadPool, Signal
 
 from napari_affmae.engine.events import Event
-from napari_affmae.widgets.running.triton_apart import load_triton_apart
+from napari_affmae.widgets.running.loading import load_torch
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ class RunWorker(WorkerBase):
         Makes the generator; called in the thread, so that what it imports
         (torch) never keeps the window waiting.
     loads_torch : bool
-        Whether the generator imports torch; see `triton_apart`.
+        Whether the generator imports torch; see `loading`.
     """
 
     #: Threads of a low priority: the window comes first. napari's own pool is
@@ -114,7 +114,7 @@ class RunWorker(WorkerBase):
         """Run to the end, or until it is to stop; called in the thread."""
         _step_back()
         if self._loads_torch:
-            load_triton_apart()
+            load_torch()
         with closing(_as_generator(self._make_events())) as events:
             while not self.abort_requested:
                 try:

@@ -17,7 +17,6 @@ from napari_affmae.errors import AffmaeError
 from napari_affmae.widgets.layers.label_layers import painted_classes
 from napari_affmae.widgets.layers.layer_sources import LayerImage, layer_geometry
 from napari_affmae.widgets.layers.napari_private import real_viewer
-from napari_affmae.widgets.layers.view import plane_of, view_of
 from napari_affmae.widgets.parts.command_dialog import (
     CommandDialog,
     channel_words,
@@ -38,13 +37,14 @@ from napari_affmae.widgets.segment.job import (
     ObjectsFound,
     ObjectsSought,
     PlanesWritten,
-    Region,
     ResultReady,
     SegmentationJob,
     StackProgress,
 )
+from napari_affmae.widgets.segment.next_up import Chosen, NextUp
 from napari_affmae.widgets.segment.objects_layer import ObjectsLayer
 from napari_affmae.widgets.segment.objects_panel import ObjectsPanel
+from napari_affmae.widgets.segment.region_choice import EVERYTHING, RegionChoice
 from napari_affmae.widgets.segment.remeasuring import present
 from napari_affmae.widgets.segment.result import LARGEST
 from napari_affmae.widgets.segment.result_layers import ResultLayers
@@ -52,7 +52,6 @@ from napari_affmae.widgets.segment.stored_objects import ObjectsStored
 
 _BASIC = ("device", "probabilities")
 _ADVANCED = ("tile", "overlap", "batch", "precision")
-EVERYTHING, PLANE, VIEW = "everything", "this plane", "what is in view"
 MEMORY, DISK = "in memory", "on disk (OME-Zarr)"
 # Endings of results in a command line.
 _SUFFIXES = {MEMORY: "", DISK: ".zarr"}
@@ -76,6 +75,7 @@ class SegmentDock(Dock):
             "Segmentation",
             "Segment",
             kept="What is segmented so far stays as a layer.",
+            draws_curves=False,
         )
         super().__init__(napari_viewer, panel, "segment")
         self.image = ImageChoice(napari_viewer)
@@ -88,10 +88,7 @@ class SegmentDock(Dock):
         self.run_choice.changed.connect(self._show_model)
         self.card = ModelCard()
         self.image.changed.connect(self._take_image)
-        self.region = QComboBox()
-        self.region.addItems([VIEW, PLANE, EVERYTHING])
-        self._region_of_layers = VIEW
-        self.region.setToolTip("Which part of the image to segment.")
+        self.region = RegionChoice(napari_viewer)
         self.keep = QComboBox()
         self.keep.addItems([MEMORY, DISK])
         self.keep.setToolTip(
@@ -116,8 +113,12 @@ class SegmentDock(Dock):
         self._commands.happened.connect(self._show_commands)
         self._commands.failed.connect(panel.fail)
         self.result = ResultLayers(napari_viewer, self)
+        self.next_up = NextUp(panel)
+        self._begun: Chosen | None = None
         self._arrange()
         panel.start_requested.connect(lambda: panel.start_when_listed(self.run_choice, self._start))
+        self.next_up.asked.connect(panel.start_requested)
+        self.next_up.begun.connect(self._begin_next)
         panel.happened.connect(self._take)
         panel.ended.connect(self._end)
         panel.running_changed.connect(self._lock)
@@ -125,17 +126,17 @@ class SegmentDock(Dock):
         self._recall()
 
     def _arrange(self) -> None:
-        self._choices = QWidget()
-        rows = QFormLayout(self._choices)
+        choices = QWidget()
+        rows = QFormLayout(choices)
         rows.setContentsMargins(0, 0, 0, 0)
         rows.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         rows.addRow("Image", self.image)
         rows.addRow("Region", self.region)
         rows.addRow("Result", self.keep)
         self.add_section("Model", self.run_choice, self.card)
-        self.add_section("Image", self._choices)
+        self.add_section("Image", choices)
         self.add_section("Settings", self.form)
-        self.add(self.panel, self.overlays, self.objects, self.command_button)
+        self.add(self.panel, self.next_up, self.overlays, self.objects, self.command_button)
         self.add_stretch()
 
     def choose_layer(self, layer: Image) -> None:
@@ -149,7 +150,7 @@ class SegmentDock(Dock):
         self.image.choose_layer(layer)
 
     def segment_all(self, layer: Image, model: Path) -> None:
-        """Segment the whole of an image layer with a model.
+        """Segment the whole of an image layer with a model; if another one runs, after that.
 
         Parameters
         ----------
@@ -158,11 +159,6 @@ class SegmentDock(Dock):
         model : Path
             Run folder or model file.
         """
-        if self.panel.is_running:
-            self.panel.fail(
-                ValueError("A segmentation is running: stop it, or wait, and try again.")
-            )
-            return
         self.image.choose_layer(layer)
         self.region.setCurrentText(EVERYTHING)
         self.run_choice.choose(model)
@@ -204,25 +200,32 @@ class SegmentDock(Dock):
         return None
 
     def _offer_regions(self) -> None:
-        """Offer only the whole of a file: no part of it is in view."""
-        is_file = self.image.path() is not None
-        if is_file == self.region.isEnabled():
-            other = EVERYTHING if is_file else self._region_of_layers
-            self._region_of_layers = self.region.currentText()
-            self.region.setCurrentText(other)
-            self.region.setEnabled(not is_file)
+        self.region.offer(is_file=self.image.path() is not None)
 
     def _start(self) -> None:
+        """Segment what is chosen, now or after what runs."""
         try:
             job = self._job()
         except (ValueError, AffmaeError) as error:
             self.panel.fail(error)
             return
-        self._found = None
-        self.result.begin(job, self.image.layer())
+        name = job.image.name
+        words = f"{self.region.currentText()} of {name!r}, with {job.model.name!r}"
+        chosen = Chosen(job, self.image.layer(), words)
+        self.next_up.put(chosen) if self.panel.is_running else self._begin(chosen)
+
+    def _begin(self, chosen: Chosen) -> None:
+        self._begun, self._found = chosen, None
+        self.result.begin(chosen.job, chosen.layer)
         self._objects_layer.forget()
         self.objects.take_table({})
-        self.panel.run(job.run)
+        self.panel.run(chosen.job.run)
+
+    def _begin_next(self, chosen: Chosen) -> None:
+        before = self._begun
+        self._begin(chosen)
+        if before is not None:
+            self.panel.messages.add(f"Before: {before.words}. Its layers stay.", "info")
 
     def _job(self) -> SegmentationJob:
         """Return the job that was chosen, or raise a ValueError that names what is missing."""
@@ -237,7 +240,7 @@ class SegmentDock(Dock):
             image=image,
             channels=channels,
             geometry=None if layer is None else layer_geometry(layer),
-            region=self._chosen_region(layer),
+            region=self.region.region(layer),
             model=run.path,
             classes=run.classes,
             config=self.form.build(),
@@ -245,17 +248,6 @@ class SegmentDock(Dock):
             on_disk=self.keep.currentText() == DISK,
             objects=self.objects.wanted() if self.objects.wanted_box.isChecked() else None,
         )
-
-    def _chosen_region(self, layer: Image | None) -> Region:
-        match self.region.currentText():
-            case region if layer is None or region == EVERYTHING:
-                return Region()
-            case region if region == PLANE:
-                indices, _ = plane_of(self.viewer, layer)
-                return Region(indices)
-            case _:
-                view = view_of(self.viewer, layer)
-                return Region(view.indices, view.rows, view.columns)
 
     def _take(self, event: ev.Event) -> None:
         match event:
@@ -278,7 +270,7 @@ class SegmentDock(Dock):
                 self._add_objects(event)
 
     def _show_result(self, event: ResultReady) -> None:
-        self.result.show(event, self.image.layer())
+        self.result.show(event, None if self._begun is None else self._begun.layer)
         folder = event.result.folder
         if folder is not None:
             self.panel.messages.add(f"The result is kept in {folder}, until you delete it.", "info")
@@ -360,8 +352,6 @@ class SegmentDock(Dock):
             self.run_choice.refresh()  # its folder may have been deleted
 
     def _lock(self, running: bool) -> None:
-        for widget in (self.run_choice, self._choices, self.form):
-            widget.setEnabled(not running)
         self.objects.lock(running=running, result=self.result.ready is not None)
 
     def _note_removed(self, event: Any) -> None:

@@ -18,6 +18,7 @@ from napari_affmae.engine import events as ev
 from napari_affmae.engine.results.tables import Table
 from napari_affmae.engine.store.run_names import plain_label
 from napari_affmae.widgets.layers.layer_sources import shifted, source_geometry, step_sizes
+from napari_affmae.widgets.running.loading import loading
 from napari_affmae.widgets.segment.gaze import Gaze
 from napari_affmae.widgets.segment.result import LARGEST, Result, bytes_needed
 from napari_affmae.widgets.segment.stored_objects import find_stored
@@ -180,6 +181,9 @@ class ObjectsWanted:
             yield from find_stored(self.values, self.config, ready, folder)
             return
         yield ObjectsSought()
+        with loading():  # without a collection of garbage amid it
+            from napari_affmae.engine import label_objects, measure_objects  # noqa: F401
+            from napari_affmae.engine.objects import shapes  # noqa: F401
         classes = ready.result.loaded()
         objects = self._label(classes)
         yield from self._measured(ready, classes, objects)
