@@ -225,7 +225,8 @@ def relative_geometry(query_pos: Tensor, key_pos: Tensor) -> Tensor:
     Tensor of float, shape (5, ...)
         The last two are zero where the distance is.
     """
-    shape = torch.broadcast_shapes(query_pos.shape, key_pos.shape)[:-1]
+    # Not torch.broadcast_shapes, whose first call imports sympy.
+    shape = torch.broadcast_tensors(query_pos, key_pos)[0].shape[:-1]
     out = query_pos.new_empty((5, *shape))
     dx, dy, d, sine, cosine = out
     for axis, offset in enumerate((dx, dy)):

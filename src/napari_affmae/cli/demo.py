@@ -23,7 +23,7 @@ from napari_affmae.engine.store.run_folder import read_metrics
 # what comes with the program. A pretraining that is so short only shows what it does: it makes
 # these weights worse for fine-tuning, not better.
 _PRETRAIN_MINUTES = 0.3
-_FINETUNE_MINUTES = 2.45
+_FINETUNE_MINUTES = 2.75
 _CROP = 128
 _SIDE = 256
 _UNLABELLED, _LABELLED, _TEST = 24, 6, 4

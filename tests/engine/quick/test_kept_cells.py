@@ -50,18 +50,20 @@ def test_another_process_computes_nothing_again(volume, run, tmp_path, start_scr
     features, result = tmp_path / "features", tmp_path / "result.npz"
     first, predicted = Painter(run, features).paint(volume[0])
     assert first == len(list(features.iterdir())) > 1
-    process = start_script(
-        "paint.py",
-        IMAGE=str(image),
-        PRETRAINED=str(run),
-        FEATURES=str(features),
-        RESULT=str(result),
-    )
+    names = {"IMAGE": str(image), "PRETRAINED": str(run), "RESULT": str(result)}
+    process = start_script("paint.py", FEATURES=str(features), **names)
     process.join()
     assert process.exitcode == 0
     told = np.load(result)
     assert told["tiles"] == 0
     np.testing.assert_array_equal(told["probabilities"], predicted)
+
+    process = start_script("paint.py", FEATURES=str(tmp_path / "none yet"), **names)
+    process.join()
+    assert process.exitcode == 0
+    told = np.load(result)
+    assert told["tiles"] == first
+    assert not told["compiler"]  # it would take a second, and holds up the window
 
 
 def test_other_pixels_or_weights_are_computed(volume, run, tmp_path):

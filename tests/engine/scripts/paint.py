@@ -1,9 +1,10 @@
 """Train quickly on strokes of an image, with features that are kept on disk.
 
 Variables: IMAGE (file), PRETRAINED, FEATURES (folder), RESULT (file for the number of tiles that
-the network was asked for, and the prediction).
+the network was asked for, the prediction, and whether torch's compiler was imported).
 """
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -30,4 +31,9 @@ strokes[10:20, 10:20], strokes[40:50, 60:70] = 1, 2
 view = QuickView(training.normalize(image), 0, slice(None), slice(None), strokes)
 *_, predicted = training.update([view], view)
 assert isinstance(predicted, ViewPredicted)
-np.savez(variables["RESULT"], tiles=len(asked), probabilities=predicted.probabilities)
+np.savez(
+    variables["RESULT"],
+    tiles=len(asked),
+    probabilities=predicted.probabilities,
+    compiler=not {"sympy", "torch._dynamo"}.isdisjoint(sys.modules),
+)

@@ -3,6 +3,8 @@
 from collections.abc import Generator
 
 import torch
+from torch import Tensor, nn
+from torch.optim.adamw import adamw
 
 from napari_affmae.config import QuickConfig
 from napari_affmae.engine.compute.seeds import Stream, seeded
@@ -15,6 +17,7 @@ from napari_affmae.model.quick.segmenter import QuickHead
 #: Painted pixels of a step.
 BATCH = 1024
 _WEIGHT_DECAY = 0.01
+_BETAS, _EPSILON = (0.9, 0.999), 1e-8
 
 
 def train_head(
@@ -55,23 +58,19 @@ def train_head(
     weights = counts.clamp(min=1).float().rsqrt()[samples.classes.cpu()]
     inputs = head.standardise(samples.cells, samples.pixels)
     device = samples.classes.device
-    optimiser = torch.optim.AdamW(
-        head.parameters(), lr=config.learning_rate, weight_decay=_WEIGHT_DECAY
-    )
+    update = _Update(head)
     pace, clock = Pace(), Stopwatch()
     for step in range(1, steps + 1):
         clock.start()
         rate = config.learning_rate * (1 - (step - 1) / steps)
-        for group in optimiser.param_groups:
-            group["lr"] = rate
         chosen = torch.multinomial(weights, BATCH, replacement=True, generator=random)
         with store.working(), seeded(config.seed, Stream.DROPOUT, number + step, device):
             here = chosen.to(device)
             head.train()
             loss = head.loss(inputs[0][here], inputs[1][here], samples.classes[here])
-            optimiser.zero_grad(set_to_none=True)
+            head.zero_grad(set_to_none=True)
             loss.backward()
-            optimiser.step()
+            update(rate)
             head.eval()
         clock.stop()
         pace.add(clock.elapsed)
@@ -79,3 +78,31 @@ def train_head(
         seconds = pace.seconds_per_step or 0.0
         speed = BATCH / seconds if seconds else 0.0
         yield StepDone(step, steps, float(loss.detach()), rate, speed, seconds * (steps - step))
+
+
+class _Update:
+    """AdamW for a head, by torch's function of that name.
+
+    Its class imports torch's compiler when it is first used: the first prediction would come a
+    second later, and the garbage collector have half as many objects more to look at.
+
+    Parameters
+    ----------
+    head : nn.Module
+        All its parameters have gradients when this is called.
+    """
+
+    def __init__(self, head: nn.Module) -> None:
+        self._parameters: list[Tensor] = list(head.parameters())
+        self._means = [torch.zeros_like(p) for p in self._parameters]
+        self._squares = [torch.zeros_like(p) for p in self._parameters]
+        self._steps = [torch.zeros(()) for _ in self._parameters]
+
+    @torch.no_grad()
+    def __call__(self, rate: float) -> None:
+        gradients: list[Tensor] = [p.grad for p in self._parameters if p.grad is not None]
+        adamw(
+            self._parameters, gradients, self._means, self._squares, [], self._steps,
+            amsgrad=False, beta1=_BETAS[0], beta2=_BETAS[1], lr=rate,
+            weight_decay=_WEIGHT_DECAY, eps=_EPSILON, maximize=False,
+        )  # fmt: skip

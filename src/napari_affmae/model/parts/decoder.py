@@ -40,10 +40,11 @@ class DeformableAttention(nn.Module):
 
     def reset_parameters(self) -> None:
         """Let the heads look in different directions, the points at different distances."""
-        angle = 2 * math.pi * torch.arange(self.heads) / self.heads
+        # On the CPU for the reason that `Encoder` has for its rates.
+        angle = 2 * math.pi * torch.arange(self.heads, device="cpu") / self.heads
         direction = torch.stack([angle.cos(), angle.sin()], dim=-1)
         direction = direction / direction.abs().amax(-1, keepdim=True)
-        reach = torch.arange(1, self.points + 1)
+        reach = torch.arange(1, self.points + 1, device="cpu")
         with torch.no_grad():
             offsets = (direction[:, None] * reach[:, None]).flatten()
             self.sampling.bias.zero_()[: len(offsets)] = offsets

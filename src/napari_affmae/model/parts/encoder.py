@@ -215,7 +215,9 @@ class Encoder(nn.Module):
             config.in_channels, config.channels[0], config.patch_size
         )
         self.blocks = config.blocks
-        rates = torch.linspace(0, config.drop_path, sum(self.blocks))
+        # On the CPU even where a network is made without memory ("meta"), whose arithmetic makes
+        # torch import its compiler, which takes a second.
+        rates = torch.linspace(0, config.drop_path, sum(self.blocks), device="cpu")
         self.register_buffer("path_rates", rates, persistent=False)
         self.path_rates: Tensor
         self.stages = nn.ModuleList(Stage(config, index) for index in range(len(self.blocks)))
