@@ -38,6 +38,7 @@ from napari_affmae.widgets.parts.forms import SettingsForm
 from napari_affmae.widgets.parts.lifetime import connect_while_alive
 from napari_affmae.widgets.parts.messages import Messages
 from napari_affmae.widgets.parts.preferences import load_preferences
+from napari_affmae.widgets.parts.primary_button import PrimaryButton
 from napari_affmae.widgets.running.background_job import BackgroundJob
 from napari_affmae.widgets.running.run_choice import RunChoice
 
@@ -82,7 +83,7 @@ class QuickPanel(QWidget):
         self._has_predicted = False
         self.ahead = Ahead(self._session, self)
         self.ahead.failed.connect(self._tell_not_ahead)
-        self.predict_button = QPushButton("Predict while painting")
+        self.predict_button = PrimaryButton("Predict while painting")
         self.predict_button.setCheckable(True)
         self.predict_button.setToolTip(
             "Learns from all strokes and predicts what is in view, a moment after each stroke "

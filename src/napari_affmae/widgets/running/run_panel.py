@@ -20,6 +20,7 @@ from napari_affmae.engine import wording
 from napari_affmae.widgets.parts.curves import load_plots
 from napari_affmae.widgets.parts.error_text import in_words
 from napari_affmae.widgets.parts.messages import Messages
+from napari_affmae.widgets.parts.primary_button import PrimaryButton
 from napari_affmae.widgets.running.activity import Activity
 from napari_affmae.widgets.running.loading import loading
 from napari_affmae.widgets.running.run_choice import RunChoice
@@ -87,7 +88,7 @@ class RunPanel(QWidget):
         self._timer.setSingleShot(True)
         self._timer.setInterval(_MILLISECONDS_BETWEEN_STEPS)
         self._timer.timeout.connect(self._show_newest)
-        self.start_button = QPushButton(start_text)
+        self.start_button = PrimaryButton(start_text)
         self.start_button.clicked.connect(self.start_requested)
         self.pause_button = QPushButton("Pause")
         self.pause_button.setCheckable(True)
