@@ -22,22 +22,6 @@ CLASSES = (
 )
 
 
-@pytest.fixture
-def layer(viewer: Any, volume: Any) -> Any:
-    return viewer.add_image(volume[0], name="volume", scale=(8, 8, 8), units="nm")
-
-
-@pytest.fixture
-def dock(viewer: Any, layer: Any, listed: Any) -> PretrainDock:
-    _, dock = viewer.window.add_plugin_dock_widget("napari-affmae", "1. Pretrain")
-    listed(dock.training)
-    listed(dock.start_from)
-    dock.training.length.set_values(4, None)
-    dock.training.form.set_values({"crop": 64, "batch": 2, "device": "cpu", "validation_steps": 2})
-    dock.sources.check_layer(layer)
-    return dock  # type: ignore[no-any-return]
-
-
 def paint(viewer: Any, layer: Any, volume: Any, planes: int) -> Any:
     """Label the first planes as the truth says, but for their upper half."""
     labels = add_labels_layer(viewer, layer)

@@ -20,7 +20,8 @@ from qtpy.QtWidgets import (
 )
 
 from napari_affmae.config import FinetuneConfig, LabelClass
-from napari_affmae.engine.inference.fitting import Subject, to_start_from
+from napari_affmae.engine.inference.fitting import Subject, probe_words, to_start_from
+from napari_affmae.engine.store.registry import RunSummary
 from napari_affmae.engine.store.starting_weights import named_start
 from napari_affmae.errors import AffmaeError
 from napari_affmae.widgets.finetune.annotation import Annotation
@@ -48,6 +49,7 @@ from napari_affmae.widgets.parts.command_dialog import (
 )
 from napari_affmae.widgets.parts.error_text import in_words
 from napari_affmae.widgets.running.base_dock import Dock
+from napari_affmae.widgets.running.ended_runs import ended_runs
 from napari_affmae.widgets.running.model_card import ModelCard
 from napari_affmae.widgets.running.overlay_bar import OverlayBar
 from napari_affmae.widgets.running.run_choice import NOTHING_LEARNED, RunChoice
@@ -153,6 +155,7 @@ class FinetuneDock(Dock):
         self.quick.predicted.connect(self.state.note_learned)
         self.panel.ended.connect(self._take_full_model)
         self.panel.running_changed.connect(self._lock)
+        ended_runs().happened.connect(self._look_for_better)
 
     def _recall(self) -> None:
         values = self.remembered()
@@ -219,6 +222,25 @@ class FinetuneDock(Dock):
         if not self.panel.is_running and not self.quick.predict_button.isChecked():
             self.start_from.prefer_again()
         self.card.show_run(self.start_from.run(), self._subject())
+
+    def _look_for_better(self) -> None:
+        """Go on from a pretraining that has ended, in another dock, if labels say it is better.
+
+        What the user has chosen stays chosen.
+        """
+        if not self.panel.is_running:
+            before = self.start_from.run()
+            self.start_from.refresh()
+            self.start_from.when_listed(lambda: self._tell_better(before))
+
+    def _tell_better(self, before: RunSummary | None) -> None:
+        run = self.start_from.run()
+        if run is not None and run.probe is not None and run != before:
+            former = NOTHING_LEARNED if before is None else before.name
+            self._show_note(
+                f"It starts from {run.name!r} from now on: {probe_words(run)}. To go back, choose "
+                f"{former!r} under 'Start from'."
+            )
 
     def _take_model(self, model: Path) -> None:
         """Offer to segment with a model that was just made."""

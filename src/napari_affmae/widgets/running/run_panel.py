@@ -22,6 +22,7 @@ from napari_affmae.widgets.parts.error_text import in_words
 from napari_affmae.widgets.parts.messages import Messages
 from napari_affmae.widgets.parts.primary_button import PrimaryButton
 from napari_affmae.widgets.running.activity import Activity
+from napari_affmae.widgets.running.ended_runs import ended_runs
 from napari_affmae.widgets.running.loading import loading
 from napari_affmae.widgets.running.run_choice import RunChoice
 from napari_affmae.widgets.running.worker import RunWorker
@@ -284,6 +285,7 @@ class RunPanel(QWidget):
         self.bar.setVisible(False)
         self.status.setText(f"{self._title} {endings[self._outcome]}.")
         self.ended.emit(self._outcome)
+        ended_runs().happened.emit()
 
     def _show_running(self, *, running: bool) -> None:
         self.start_button.setEnabled(not running)
