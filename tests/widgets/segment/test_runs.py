@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-import zarr
 
+from napari_affmae import files
 from napari_affmae.config import ObjectsConfig, SegmentConfig
 from napari_affmae.widgets.running.run_panel import Outcome
 from napari_affmae.widgets.segment import job
@@ -80,10 +80,14 @@ def test_a_full_disk_is_told(
     dock.region.setCurrentText(EVERYTHING)
     dock.keep.setCurrentText(DISK)
 
-    def write(*_: Any) -> None:
-        raise OSError(errno.ENOSPC, "no space left on device")
+    write_bytes = files.write_bytes
 
-    monkeypatch.setattr(zarr.Array, "__setitem__", write)
+    def write(path: Path, *parts: bytes) -> None:
+        if "c" in path.parts:  # zarr's folder of chunks
+            raise OSError(errno.ENOSPC, "no space left on device")
+        write_bytes(path, *parts)
+
+    monkeypatch.setattr(files, "write_bytes", write)
     assert drive.run() is Outcome.FAILED
     (error,) = drive.errors()
     assert "no space left on device" in error
