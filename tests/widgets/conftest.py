@@ -21,6 +21,7 @@ from napari_affmae.widgets.running import worker
 from napari_affmae.widgets.running.run_choice import RunChoice
 from napari_affmae.widgets.running.run_panel import Outcome, RunPanel
 from napari_affmae.widgets.running.training_form import TrainingForm
+from napari_affmae.widgets.running.triton_apart import load_triton_apart
 from napari_affmae.widgets.running.worker import RunWorker
 
 SECONDS = 120
@@ -32,6 +33,12 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _triton_apart() -> None:
+    """Load it as workers do: some tests train in the window's thread, beside OpenGL."""
+    load_triton_apart()
 
 
 @pytest.fixture(autouse=True)

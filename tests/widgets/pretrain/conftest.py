@@ -10,7 +10,6 @@ from napari_affmae.data import open_source
 from napari_affmae.engine import pretrain
 from napari_affmae.engine.events import StepDone
 from napari_affmae.widgets.pretrain.dock import PretrainDock
-from napari_affmae.widgets.running.triton_apart import load_triton_apart
 
 
 @pytest.fixture
@@ -42,7 +41,6 @@ def foreign(runs: Path, volume: Any) -> Path:
         learning_rate=0.1234567890123 / 1000,
     )
     run = runs / "foreign"
-    load_triton_apart()  # as workers do: this test may be the first that loads it
     events = pretrain([open_source(volume[0], axes="ZYX", name="em")], config, run)
     while not isinstance(next(events), StepDone):
         pass
