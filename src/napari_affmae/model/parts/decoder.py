@@ -40,11 +40,12 @@ class DeformableAttention(nn.Module):
 
     def reset_parameters(self) -> None:
         """Let the heads look in different directions, the points at different distances."""
-        # On the CPU for the reason that `Encoder` has for its rates.
-        angle = 2 * math.pi * torch.arange(self.heads, device="cpu") / self.heads
+        if self.power.is_meta:
+            return  # there is nothing to set; for sums torch would import its compiler
+        angle = 2 * math.pi * torch.arange(self.heads) / self.heads
         direction = torch.stack([angle.cos(), angle.sin()], dim=-1)
         direction = direction / direction.abs().amax(-1, keepdim=True)
-        reach = torch.arange(1, self.points + 1, device="cpu")
+        reach = torch.arange(1, self.points + 1)
         with torch.no_grad():
             offsets = (direction[:, None] * reach[:, None]).flatten()
             self.sampling.bias.zero_()[: len(offsets)] = offsets
