@@ -24,6 +24,7 @@ from qtpy.QtCore import QEventLoop, Qt, QTimer
 from scipy import ndimage
 
 from napari_affmae.config import LabelClass
+from napari_affmae.engine.store.starting_weights import starting_weights
 from napari_affmae.widgets.parts import preferences
 from napari_affmae.widgets.segment.correction_bar import CorrectionBar
 
@@ -127,6 +128,7 @@ def pretrain(viewer: napari.Viewer, image: Any, shoot: Shoot) -> None:
 def annotate(viewer: napari.Viewer, image: Any, truth: Any, shoot: Shoot) -> None:
     """Paint a few strokes of each class, and watch the prediction follow, and how good it is."""
     holder, dock = open_dock(viewer, "2. Fine-tune")
+    dock.start_from.choose(starting_weights()["em-nano"])
     dock.annotate(image)
     labels = viewer.layers.selection.active
     classes = [

@@ -20,8 +20,7 @@ from napari_affmae.engine.results.ome_tiff import PlaneFile
 from napari_affmae.engine.store.run_folder import read_metrics
 
 # Lengths are times, so that a slow computer needs no longer than a fast one. Both start from
-# what comes with the program. A pretraining that is so short only shows what it does: it makes
-# these weights worse for fine-tuning, not better.
+# what comes with the program: a pretraining that is so short only shows what it does.
 _PRETRAIN_MINUTES = 0.3
 _FINETUNE_MINUTES = 2.75
 _CROP = 128

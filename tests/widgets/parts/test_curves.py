@@ -65,3 +65,18 @@ def test_curves_do_not_stretch_what_holds_them(qtbot: Any) -> None:
     curves.add(1, {"training": 0.5})
     curves.redraw()
     assert tabs.sizeHint().height() < curves.height() + 60
+
+
+def test_curves_keep_their_order_whichever_has_the_first_point(qtbot: Any) -> None:
+
+    curves = Curves("loss", names=("training", "validation"))
+    qtbot.addWidget(curves)
+    for _ in range(2):
+        curves.add(0, {"validation": 0.5})
+        curves.redraw()
+        curves.add(1, {"training": 0.4})
+        curves.redraw()
+        assert list(curves._lines) == ["training", "validation"]
+        text = curves.legend.text()
+        assert text.index("training") < text.index("validation")
+        curves.clear()

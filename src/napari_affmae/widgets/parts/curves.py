@@ -1,6 +1,6 @@
 """Learning curves that grow while a run goes on."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -42,12 +42,22 @@ class Curves(QWidget):
         Whether the vertical axis is logarithmic.
     height : int
         Height of legend and plot, pixels of the screen.
+    names : sequence of str
+        Curves in the order of their colours, the lowest first, whichever has the first point;
+        others follow as they come.
     """
 
-    def __init__(self, title: str, *, logarithmic: bool = False, height: int = _HEIGHT) -> None:
+    def __init__(
+        self,
+        title: str,
+        *,
+        logarithmic: bool = False,
+        height: int = _HEIGHT,
+        names: Sequence[str] = (),
+    ) -> None:
         super().__init__()
-        self._title, self._logarithmic = title, logarithmic
-        self._points: dict[str, tuple[list[float], list[float]]] = {}
+        self._title, self._logarithmic, self._names = title, logarithmic, tuple(names)
+        self._points = self._no_points()
         self._lines: dict[str, Any] = {}
         self._plot: Any = None
         self.setFixedHeight(height)
@@ -87,9 +97,12 @@ class Curves(QWidget):
 
     def clear(self) -> None:
         """Remove all points."""
-        self._points.clear()
+        self._points = self._no_points()
         if self._plot is not None:
             self.redraw()
+
+    def _no_points(self) -> dict[str, tuple[list[float], list[float]]]:
+        return {name: ([], []) for name in self._names}
 
     def _make_plot(self) -> Any:
         """Make the empty plot; `load_plots` has to be called before."""

@@ -75,7 +75,7 @@ class PretrainDock(Dock):
             advanced=_ADVANCED,
         )
         self.training.changed.connect(self._note_settings)
-        self.curves = Curves("loss", logarithmic=True)
+        self.curves = Curves("loss", logarithmic=True, names=("training", "validation"))
         self.gauge = Gauge()
         for widget in (self.curves, self.gauge):
             widget.setVisible(False)
