@@ -9,24 +9,20 @@ import argparse
 import subprocess
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import torch
 from environment import RESULTS, WIDTH, describe, write_csv
 from rich.console import Console
-from throughput import Case, Stock, cases, make_task, run_of, table_of
+from throughput import Case, Stock, cases, run_of, steps_alone, table_of
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
-from affmae_kernels import CropPlan
 from napari_affmae.config import TrainingConfig
-from napari_affmae.engine.compute.device import plan_device
-from napari_affmae.engine.compute.runtime import Runtime
 from napari_affmae.engine.events import Event, StepDone
-from napari_affmae.engine.training.steps.stepper import Stepper
 
 STEPS = 100
 LISTED = 12
@@ -77,15 +73,14 @@ class StepProfile:
         return cls(length, length - busy / 1e3 / steps, kernels, recording.megahertz)
 
 
-def record(actions: Iterable[object]) -> Recording:
-    """Record the GPU while an iterable is used up."""
+def record(act: Callable[[], object]) -> Recording:
+    """Record the GPU while something is done."""
     clock = subprocess.Popen(
         ["nvidia-smi", "--query-gpu=clocks.sm", "--format=csv,noheader,nounits"],
         stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     with profile(activities=[ProfilerActivity.CUDA]) as profiler:
-        for _ in actions:
-            pass
+        act()
         torch.cuda.synchronize()
     events = [event for event in profiler.events() if event.device_type == DeviceType.CUDA]
     work = [Work(e.name[:NAME], e.time_range.start, e.time_range.end) for e in events]
@@ -94,26 +89,9 @@ def record(actions: Iterable[object]) -> Recording:
 
 def record_alone(config: TrainingConfig, stock: Stock) -> Recording:
     """Record steps on a batch that is cut already."""
-    with closing(make_task(config, stock.sources("array")[:1])) as task:
-        for _ in task.crops.advance(0):
-            pass
-        plan = task.crops.plan(0, task.batch.batch)
-        batch = task.cut(CropPlan(*(field.cuda() for field in plan)))
-        task.cut = lambda _: batch  # type: ignore[method-assign]
-        stepper = Stepper(task, Runtime(plan_device("cuda")))
-
-        def steps(count: int) -> Iterator[None]:
-            for step in range(1, count + 1):
-                launched = stepper.launch(plan, step, 1e-4)
-                yield
-            assert launched is not None
-            launched.read()
-
-        for _ in steps(10 * STEPS):
-            pass
-        recording = record(steps(STEPS))
-        stepper.release()
-    return recording
+    with steps_alone(config, stock.sources("array")[:1]) as (make, _):
+        make(10 * STEPS)
+        return record(lambda: make(STEPS))
 
 
 def record_run(config: TrainingConfig, stock: Stock, at: Sequence[float]) -> dict[str, Recording]:
@@ -127,16 +105,15 @@ def record_run(config: TrainingConfig, stock: Stock, at: Sequence[float]) -> dic
             continue
         if event.seconds_left <= 60 * config.minutes * (1 - waiting[0]):
             share = waiting.pop(0)
-            found[f"run, at {share:.0%}"] = record(_steps_of(events, STEPS))
+            found[f"run, at {share:.0%}"] = record(lambda: pass_steps(events, STEPS))
     return found
 
 
-def _steps_of(events: Iterator[Event], count: int) -> Iterator[Event]:
-    for event in events:
-        yield event
-        count -= isinstance(event, StepDone)
-        if not count:
-            return
+def pass_steps(events: Iterator[Event], number: int) -> None:
+    """Go on with a run for some steps."""
+    steps = (event for event in events if isinstance(event, StepDone))
+    for _ in islice(steps, number):
+        pass
 
 
 def profiles_of(alone: Recording, runs: Mapping[str, Recording]) -> dict[str, StepProfile]:

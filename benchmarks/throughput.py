@@ -9,9 +9,10 @@ import argparse
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from itertools import count, islice
 from pathlib import Path
 
 import numpy as np
@@ -202,27 +203,41 @@ def limit_of(run: "Timing", alone: float) -> str:
 
 def time_network(config: TrainingConfig, sources: Sequence[ImageSource]) -> float:
     """Time recorded steps on a batch that is cut already; return crops a second."""
+    with steps_alone(config, sources) as (make, crops):
+        make(5)
+        started, steps = time.perf_counter(), 0
+        while (seconds := time.perf_counter() - started) < 5 or not steps:
+            make(10)
+            steps += 10
+    return steps * crops / seconds
+
+
+@contextmanager
+def steps_alone(
+    config: TrainingConfig, sources: Sequence[ImageSource]
+) -> Iterator[tuple[Callable[[int], None], int]]:
+    """Give what makes recorded steps on a batch that is cut already, and the crops of a step.
+
+    It makes as many as it is told, and waits for them.
+    """
     with closing(make_task(config, sources)) as task:
-        plan_of = task.crops.plan
         for _ in task.crops.advance(0):
             pass
-        plan = plan_of(0, task.batch.batch)
+        plan = task.crops.plan(0, task.batch.batch)
         batch = task.cut(CropPlan(*(field.cuda() for field in plan)))
         task.cut = lambda _: batch  # type: ignore[method-assign]
         stepper = Stepper(task, Runtime(plan_device("cuda")))
-        for step in range(1, 6):
-            launched = stepper.launch(plan, step, 1e-4)
-        assert launched is not None
-        launched.read()
-        started, steps = time.perf_counter(), 0
-        while (seconds := time.perf_counter() - started) < 5 or not steps:
-            for _ in range(10):
-                steps += 1
-                launched = stepper.launch(plan, steps, 1e-4)
+        made = count(1)
+
+        def make(number: int) -> None:
+            launched = None
+            for step in islice(made, number):
+                launched = stepper.launch(plan, step, 1e-4)
             assert launched is not None
             launched.read()
+
+        yield make, task.batch.batch
         stepper.release()
-    return steps * task.batch.batch / seconds
 
 
 def make_task(config: TrainingConfig, sources: Sequence[ImageSource]) -> Task:

@@ -12,7 +12,7 @@ from napari_affmae.engine.results.plan import BlockPlan, Box
 def children(plan: BlockPlan, number: int) -> Iterator[int]:
     """Return the blocks that a block of a smaller level is computed from."""
     level, index = _located(plan, number)
-    factors = _factors(plan, level)
+    factors = factors_of(plan, level)
     box = tuple(
         slice(part.start * factor, part.stop * factor)
         for part, factor in zip(plan.blocks(level).box(index), factors, strict=True)
@@ -25,7 +25,7 @@ def parent(plan: BlockPlan, number: int) -> int | None:
     level, index = _located(plan, number)
     if level + 1 == plan.levels:
         return None
-    factors = _factors(plan, level + 1)
+    factors = factors_of(plan, level + 1)
     corner = (
         slice(part.start // factor, part.start // factor + 1)
         for part, factor in zip(plan.blocks(level).box(index), factors, strict=True)
@@ -61,7 +61,7 @@ def _located(plan: BlockPlan, number: int) -> tuple[int, int]:
     return level, number
 
 
-def _factors(plan: BlockPlan, level: int) -> tuple[int, ...]:
+def factors_of(plan: BlockPlan, level: int) -> tuple[int, ...]:
     """Return the size of a level's pixels in those of the level below."""
     pairs = zip(plan.steps[level], plan.steps[level - 1], strict=True)
     return tuple(step // below for step, below in pairs)

@@ -20,6 +20,7 @@ from napari_affmae.engine.results.ome_zarr import label_metadata, probability_me
 from napari_affmae.engine.results.plan import BlockPlan, Box, Plan
 from napari_affmae.engine.results.pyramid import average, most_frequent
 from napari_affmae.engine.results.stored_array import StoredArray
+from napari_affmae.engine.results.tree import factors_of
 from napari_affmae.errors import UnreadableFileError
 from napari_affmae.files import remove_entry, sync_folder, temporary_path, write_errors
 
@@ -200,8 +201,7 @@ class Volume:
     def _shrunk(self, level: int, box: Box, known: Parts | None) -> Parts:
         """Compute a block of a level from the level below, which is read if it is not known."""
         plan = self.plan
-        pairs = zip(plan.steps[level], plan.steps[level - 1], strict=True)
-        factors = tuple(step // below for step, below in pairs)
+        factors = factors_of(plan, level)
         channels = len(plan.classes)
         shape = tuple(part.stop - part.start for part in box)
         labels = np.empty(shape, plan.label_type)
