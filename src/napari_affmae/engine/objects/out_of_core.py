@@ -39,6 +39,7 @@ from napari_affmae.engine.results.volume import (
     read_plan,
 )
 from napari_affmae.engine.volumes.block_order import BlockOrder
+from napari_affmae.engine.volumes.blocks import Task
 from napari_affmae.engine.volumes.executor import Threads, Work, completed_blocks
 from napari_affmae.errors import DataError
 from napari_affmae.files import remove_entry, scratch_path, temporary_path, write_errors
@@ -251,7 +252,10 @@ class _Search:
             write_table(table_path(target), tables(self._records, self._plan, joined, sums))
             sums.unlink(missing_ok=True)
         objects = begin(Place(place), self._plan, target, anew=anew)
-        numbering = partial(_number, pieces, objects, joined)
+
+        def numbering(numbers: Sequence[int]) -> Task:
+            return partial(_number, pieces, objects, joined, numbers)
+
         yield from self._pass("numbering", objects, numbering, pieces.ledger.done)
 
     def _pass(
@@ -298,7 +302,10 @@ class _FindWork:
             raise TypeError("the volume is not planned for objects")
         self._plan = plan
 
-    def __call__(self, numbers: Sequence[int], on_tile: Callable[[], None]) -> None:
+    def __call__(self, numbers: Sequence[int]) -> Task:
+        return partial(self._find_all, numbers)
+
+    def _find_all(self, numbers: Sequence[int], on_tile: Callable[[], None]) -> None:
         for number in numbers:
             self._find(number, on_tile)
 

@@ -21,6 +21,8 @@ from napari_affmae.engine.results.volume import Parts, Place, Volume
 from napari_affmae.engine.volumes.line import Line, Turn
 
 _Tell = Callable[[], None]
+#: Computes blocks. It calls what it is given after each tile; what that raises ends them unwritten.
+Task = Callable[[_Tell], None]
 
 
 @dataclass(frozen=True)
@@ -100,15 +102,17 @@ class BlockWork:
             return 0
         return self._predictor.grid_of(self._source).count(self._region([box]))
 
-    def lined_up(self, numbers: Sequence[int]) -> Callable[[_Tell], None]:
-        """Return the computation of some blocks, whose turn comes after those lined up before.
+    def __call__(self, numbers: Sequence[int]) -> Task:
+        """Return the computation of blocks, whose turn comes after those asked for before.
 
-        What is lined up has to be called, or no other one after it.
+        It has to be called, or none that is asked for later. It writes the blocks, waits until
+        they are on the disk, and raises as `Predictor.region` and `Volume.write` do.
 
         Parameters
         ----------
         numbers : sequence of int
-            See `__call__`.
+            From `BlockOrder.take`. Those of one level differ in their planes alone, and
+            are `at_once` at most.
         """
         found = {number: self._volume.box(number) for number in numbers}
         boxes = {number: box for number, (level, box) in found.items() if level == 0}
@@ -116,24 +120,6 @@ class BlockWork:
             return lambda _: self._volume.write_chain(numbers)
         turn = self._line.joined()
         return lambda on_tile: self._compute(numbers, boxes, turn, on_tile)
-
-    def __call__(self, numbers: Sequence[int], on_tile: _Tell) -> None:
-        """Compute blocks, write them, and wait until they are on the disk.
-
-        Parameters
-        ----------
-        numbers : sequence of int
-            From `BlockOrder.take`. Those of one level differ in their planes alone, and
-            are `at_once` at most.
-        on_tile : callable
-            Called after each tile; what it raises ends the blocks unwritten.
-
-        Raises
-        ------
-        OutOfMemoryError, UnreadableFileError, UnwritableError
-            As `Predictor.region` and `Volume.write`.
-        """
-        self.lined_up(numbers)(on_tile)
 
     def _compute(
         self, numbers: Sequence[int], boxes: Mapping[int, Box], turn: Turn, on_tile: _Tell

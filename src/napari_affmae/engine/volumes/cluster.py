@@ -92,7 +92,7 @@ def _precision(config: SegmentConfig) -> str:
 def _compute(job: BlockJob, numbers: Sequence[int]) -> None:
     """Compute blocks, in a worker."""
     work = BlockWork(job, _segmenter(job).predictor, Volume(job.place))
-    work(numbers, lambda: None)
+    work(numbers)(lambda: None)
 
 
 def _segmenter(job: BlockJob) -> Segmenter:

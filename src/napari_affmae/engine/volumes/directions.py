@@ -20,7 +20,7 @@ from napari_affmae.engine.inference.blending import Wanted, class_values
 from napari_affmae.engine.results.plan import DEFAULT_SIZES, BlockSizes, Box
 from napari_affmae.engine.results.volume import Parts, Volume
 from napari_affmae.engine.volumes.block_order import BlockOrder
-from napari_affmae.engine.volumes.blocks import BlockWork
+from napari_affmae.engine.volumes.blocks import BlockWork, Task
 from napari_affmae.engine.volumes.executor import (
     Executor,
     Threads,
@@ -178,8 +178,11 @@ class AverageWork:
         self._target = target
         self._wanted = Wanted(class_values(target.plan.classes), target.plan.probabilities)
 
-    def __call__(self, numbers: Sequence[int], on_tile: Callable[[], None]) -> None:
-        """Average blocks, write them, and wait until they are on the disk."""
+    def __call__(self, numbers: Sequence[int]) -> Task:
+        """Return what averages blocks, writes them, and waits until they are on the disk."""
+        return partial(self._write, numbers)
+
+    def _write(self, numbers: Sequence[int], on_tile: Callable[[], None]) -> None:
         level, box = self._target.box(numbers[0])
         self._target.write_chain(numbers, None if level else self._average(box, on_tile))
 

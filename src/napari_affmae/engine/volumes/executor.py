@@ -15,7 +15,7 @@ from napari_affmae.engine.compute.timing import Stopwatch
 from napari_affmae.engine.events import BlockDone, TilesDone
 from napari_affmae.engine.results.volume import Volume
 from napari_affmae.engine.volumes.block_order import BlockOrder, Focus
-from napari_affmae.engine.volumes.blocks import BlockWork
+from napari_affmae.engine.volumes.blocks import BlockWork, Task
 
 Submit = Callable[[Sequence[int]], Future[None]]
 _Report = Future[None] | None
@@ -28,12 +28,9 @@ _TILES_AHEAD = 16
 _SECONDS = 0.1
 
 
-class Work(Protocol):
-    """A computation of blocks; several threads may call it."""
-
-    def __call__(self, numbers: Sequence[int], on_tile: Callable[[], None]) -> None:
-        """Compute blocks and write them; what `on_tile` raises ends them unwritten."""
-        ...
+#: Prepares the computation of some blocks, here and in the order in which they are handed out: of
+#: threads that start together either may come first, and the network serves one at a time.
+Work = Callable[[Sequence[int]], Task]
 
 
 class Executor(Protocol):
@@ -121,18 +118,10 @@ class Threads:
             self._most or _MOST_THREADS, thread_name_prefix="affmae-blocks"
         ) as threads:
             try:
-                yield lambda numbers: threads.submit(_lined_up(work, numbers), tell)
+                yield lambda numbers: threads.submit(work(numbers), tell)
             finally:
                 closed.set()
                 threads.shutdown(cancel_futures=True)
-
-
-def _lined_up(work: Work, numbers: Sequence[int]) -> Callable[[Callable[[], None]], None]:
-    """Return the work on some blocks, which keeps the order in which they are handed out.
-
-    Of threads that start together either may come first, and the network serves one at a time.
-    """
-    return work.lined_up(numbers) if isinstance(work, BlockWork) else partial(work, numbers)
 
 
 def compute_blocks(
